@@ -1,0 +1,48 @@
+using System.Data.Common;
+
+namespace OrderService.Database;
+
+/// <summary>
+/// The store's connections and transactions, for SQLite and for PostgreSQL.
+/// Statements written against it use the SQL that both speak: <c>@name</c> parameters, <c>ON CONFLICT</c>, <c>RETURNING</c>, <c>LIMIT</c>;
+/// times are Unix milliseconds, amounts are minor units.
+/// </summary>
+public interface IDatabase : IAsyncDisposable
+{
+    /// <summary><c>Sqlite</c> or <c>Postgres</c>.</summary>
+    string Provider { get; }
+
+    /// <summary>Brings the schema up to date. Instances that start together wait for one another.</summary>
+    /// <exception cref="StoreUnavailableException">The store is out of reach for now.</exception>
+    /// <exception cref="StoreSettingsException">The store is there but not as durable as the service has to promise.</exception>
+    Task MigrateAsync(CancellationToken cancellationToken);
+
+    /// <summary>Runs a query on a connection of its own; sees what was committed before the call.</summary>
+    /// <exception cref="StoreUnavailableException">The store is out of reach for now; the same call may succeed later.</exception>
+    Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default);
+
+    /// <summary>
+    /// Runs <paramref name="write"/> in a write transaction and commits it; an exception rolls it back and reaches the caller.
+    /// On SQLite the delegate runs on the one writer thread and shares a commit with its neighbours, so it awaits nothing but the database.
+    /// </summary>
+    /// <param name="cancellationToken">Gives up waiting for a turn. It never interrupts a COMMIT.</param>
+    /// <exception cref="StoreUnavailableException">The store is out of reach for now. Whether a COMMIT took effect may be unknown.</exception>
+    /// <exception cref="StoreConflictException">A unique key was taken.</exception>
+    Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default);
+}
+
+/// <summary>Calls without a result.</summary>
+public static class DatabaseExtensions
+{
+    public static Task WriteAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken = default) =>
+        database.WriteAsync(async transaction => { await write(transaction); return true; }, cancellationToken);
+}
+
+/// <summary>The store can't be used for now: locked, full, out of reach. Trouble of the store is never a failure of a message.</summary>
+public sealed class StoreUnavailableException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>A row with the same unique key is there already.</summary>
+public sealed class StoreConflictException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>The store's settings don't keep what was committed; the start fails and says which setting to change.</summary>
+public sealed class StoreSettingsException(string message) : Exception(message);

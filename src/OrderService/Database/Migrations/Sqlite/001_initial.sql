@@ -1,0 +1,223 @@
+-- Times are Unix milliseconds, amounts are minor units of the currency, hashes are raw SHA-256 bytes.
+
+-- What became of each message that had a valid envelope, for the life of its order.
+CREATE TABLE inbox (
+    key          TEXT    NOT NULL PRIMARY KEY,
+    fingerprint  BLOB    NOT NULL,
+    outcome      INTEGER NOT NULL,              -- 1 accepted, 2 refused, 3 deferred, 4 rejected
+    reason       TEXT,
+    order_id     TEXT,
+    decided_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The log. position is the order of commits; version is the place in the order's own stream.
+CREATE TABLE events (
+    position        INTEGER PRIMARY KEY,
+    order_id        TEXT    NOT NULL,
+    version         INTEGER NOT NULL,
+    type            TEXT    NOT NULL,
+    data            BLOB    NOT NULL,
+    correlation_id  TEXT    NOT NULL,
+    causation_id    TEXT    NOT NULL,
+    traceparent     TEXT,
+    recorded_at     INTEGER NOT NULL,
+    hash            BLOB    NOT NULL,
+    UNIQUE (order_id, version)
+) STRICT;
+
+-- The head of each stream and the read model in one row, written with the events it sums up.
+CREATE TABLE orders (
+    seq           INTEGER PRIMARY KEY,
+    order_id      TEXT    NOT NULL UNIQUE,
+    version       INTEGER NOT NULL,
+    status        INTEGER NOT NULL,
+    customer_id   TEXT    NOT NULL,
+    currency      TEXT    NOT NULL,
+    total_minor   INTEGER NOT NULL,
+    line_count    INTEGER NOT NULL,
+    placed_at     INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    last_hash     BLOB    NOT NULL
+) STRICT;
+CREATE INDEX orders_by_customer ON orders (customer_id, seq);
+
+-- What still has to be published. A row leaves the table when the broker confirmed it.
+-- kind 1: the event (order_id, version); 2: a published-only message; 3: a replayed command. 2 and 3 bring their own message.
+CREATE TABLE outbox (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    shard        INTEGER NOT NULL,
+    kind         INTEGER NOT NULL,
+    order_id     TEXT    NOT NULL,
+    version      INTEGER NOT NULL DEFAULT 0,
+    message      TEXT,
+    body         BLOB,
+    created_at   INTEGER NOT NULL
+) STRICT;
+
+-- Commands that came before their order.
+CREATE TABLE deferred (
+    key             TEXT    NOT NULL PRIMARY KEY,
+    order_id        TEXT    NOT NULL,
+    type            TEXT    NOT NULL,
+    body            BLOB    NOT NULL,
+    properties      TEXT    NOT NULL,
+    fingerprint     BLOB    NOT NULL,
+    correlation_id  TEXT    NOT NULL,
+    traceparent     TEXT,
+    received_at     INTEGER NOT NULL,
+    expires_at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deferred_by_order ON deferred (order_id);
+CREATE INDEX deferred_by_expiry ON deferred (expires_at);
+
+-- Why a delivery was rejected, written before the reject leaves, with the bytes until its dead letter is parked.
+CREATE TABLE rejections (
+    key           TEXT    NOT NULL,
+    fingerprint   BLOB    NOT NULL,
+    reason        TEXT    NOT NULL,
+    detail        TEXT    NOT NULL,
+    field         TEXT,
+    exception     TEXT,
+    order_id      TEXT,
+    body          BLOB,
+    properties    TEXT,
+    rejected_at   INTEGER NOT NULL,
+    parked        INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (key, fingerprint)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rejections_unparked ON rejections (rejected_at) WHERE parked = 0;
+
+-- Deliveries that were begun alone because they came back several times: what is left here after a crash names its cause.
+CREATE TABLE started (
+    fingerprint  BLOB    NOT NULL PRIMARY KEY,
+    attempts     INTEGER NOT NULL,
+    last_at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What happened to an order beside its events: duplicates, refusals, waits, letters, replays, alerts.
+CREATE TABLE history (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    order_id    TEXT,
+    key         TEXT,
+    at          INTEGER NOT NULL,
+    kind        TEXT    NOT NULL,
+    detail      TEXT    NOT NULL,
+    letter_id   INTEGER
+) STRICT;
+CREATE INDEX history_by_order ON history (order_id, id);
+CREATE INDEX history_by_key ON history (key, id);
+
+CREATE TABLE dead_letters (
+    id               INTEGER PRIMARY KEY AUTOINCREMENT,
+    key              TEXT    NOT NULL,
+    fingerprint      BLOB    NOT NULL,           -- of type and body: which message this is
+    incident         TEXT    NOT NULL,           -- of the failure: which incident it belongs to
+    status           TEXT    NOT NULL,           -- parked, replayed, resolved, discarded, superseded
+    reason           TEXT    NOT NULL,
+    detail           TEXT    NOT NULL,
+    field            TEXT,
+    exception        TEXT,
+    body             BLOB    NOT NULL,
+    content_type     TEXT,
+    type             TEXT,
+    message_id       TEXT,
+    correlation_id   TEXT,
+    properties       TEXT    NOT NULL,           -- JSON: all AMQP properties and headers as they came
+    deaths           TEXT,                       -- JSON: the broker's x-death table
+    order_id         TEXT,
+    customer_id      TEXT,
+    currency         TEXT,
+    value_minor      INTEGER,
+    parked_at        INTEGER NOT NULL,
+    copies           INTEGER NOT NULL DEFAULT 1,
+    replays          INTEGER NOT NULL DEFAULT 0,
+    replayed_at      INTEGER,
+    settled_at       INTEGER,
+    settled_by       TEXT,
+    settle_reason    TEXT,
+    alert_id         INTEGER,                    -- the first alert that covers it
+    UNIQUE (key, fingerprint)
+) STRICT;
+CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
+CREATE INDEX dead_letters_by_incident ON dead_letters (incident, status, id);
+CREATE INDEX dead_letters_by_order ON dead_letters (order_id);
+CREATE INDEX dead_letters_uncovered ON dead_letters (id) WHERE alert_id IS NULL;
+
+CREATE TABLE incidents (
+    fingerprint     TEXT    NOT NULL PRIMARY KEY,
+    reason          TEXT    NOT NULL,
+    title           TEXT    NOT NULL,
+    field           TEXT,
+    exception       TEXT,
+    state           TEXT    NOT NULL,            -- new, acknowledged, resolved, regressed
+    letters         INTEGER NOT NULL,
+    first_seen      INTEGER NOT NULL,
+    last_seen       INTEGER NOT NULL,
+    first_build     TEXT    NOT NULL,
+    last_build      TEXT    NOT NULL,
+    regressed_build TEXT,
+    state_by        TEXT,
+    state_at        INTEGER,
+    muted_until     INTEGER,
+    last_alert_at   INTEGER
+) STRICT;
+
+CREATE TABLE alerts (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind        TEXT    NOT NULL,                -- first, digest, reminder, escalation, recovery, test, service
+    incident    TEXT,
+    subject     TEXT    NOT NULL,
+    text        TEXT    NOT NULL,
+    data        TEXT    NOT NULL,                -- JSON for webhooks
+    letters     INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE alert_deliveries (
+    alert_id         INTEGER NOT NULL,
+    channel          TEXT    NOT NULL,
+    status           TEXT    NOT NULL,           -- pending, sent, failed
+    attempts         INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at  INTEGER NOT NULL,
+    last_error       TEXT,
+    sent_at          INTEGER,
+    PRIMARY KEY (alert_id, channel)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alert_deliveries_pending ON alert_deliveries (next_attempt_at) WHERE status = 'pending';
+
+CREATE TABLE replays (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    letter_id     INTEGER NOT NULL,
+    job_id        INTEGER,
+    body          BLOB,                          -- the edited body; NULL when the original bytes went out
+    requested_by  TEXT    NOT NULL,
+    reason        TEXT,
+    requested_at  INTEGER NOT NULL,
+    outcome       TEXT,                          -- NULL while under way; resolved, failed, refused, deferred
+    detail        TEXT,
+    finished_at   INTEGER
+) STRICT;
+CREATE INDEX replays_by_letter ON replays (letter_id);
+
+CREATE TABLE audit (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       INTEGER NOT NULL,
+    who      TEXT    NOT NULL,
+    action   TEXT    NOT NULL,
+    subject  TEXT    NOT NULL,
+    detail   TEXT    NOT NULL
+) STRICT;
+
+-- How far a reader of the log has come (Kafka, the customer's mail).
+CREATE TABLE checkpoints (
+    reader    TEXT    NOT NULL PRIMARY KEY,
+    position  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Who may publish the first occurrences of which streams. A holder that comes back late can only add duplicates.
+CREATE TABLE relay_leases (
+    shard       INTEGER NOT NULL PRIMARY KEY,
+    owner       TEXT    NOT NULL,
+    epoch       INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,374 @@
+using System.Data.Common;
+using System.Threading.Channels;
+using Microsoft.Data.Sqlite;
+
+namespace OrderService.Database;
+
+/// <summary>
+/// The embedded store: one file, one writer thread. Transactions that wait while another one commits share the next COMMIT (group commit),
+/// which is where the speed comes from: <c>synchronous=FULL</c> makes every commit wait for the disk.
+/// </summary>
+public sealed partial class SqliteDatabase : IDatabase
+{
+    // Older libraries can corrupt a WAL file (https://sqlite.org/wal.html#walresetbug).
+    private static readonly Version OldestSafe = new(3, 51, 3);
+
+    private const int WritesPerCommit = 64;
+    private const long WalBytesBeforeRestart = 256L << 20;
+
+    private readonly string connectionString;
+    private readonly string path;
+    private readonly ILogger<SqliteDatabase> logger;
+    private readonly Channel<Write> writes = Channel.CreateUnbounded<Write>(new() { SingleReader = true });
+    private readonly Thread writer;
+    private readonly TaskCompletionSource writerEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource stop = new();
+    private readonly Task checkpoints;
+    private SqliteConnection? writerConnection;
+
+    public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger)
+    {
+        this.path = Path.GetFullPath(path);
+        this.logger = logger;
+        connectionString = new SqliteConnectionStringBuilder
+        {
+            DataSource = this.path,
+            Mode = SqliteOpenMode.ReadWriteCreate,
+            Cache = SqliteCacheMode.Private,
+            Pooling = true,
+            DefaultTimeout = 30,
+        }.ToString();
+        writer = new Thread(WriteLoop) { IsBackground = true, Name = "store writer" };
+        writer.Start();
+        checkpoints = Task.Run(() => CheckpointLoopAsync(clock));
+    }
+
+    public string Provider => "Sqlite";
+
+    /// <summary>The connection of the writer thread; only code that runs inside <see cref="WriteAsync"/> may use it.</summary>
+    internal SqliteConnection WriterConnection => writerConnection ?? throw new InvalidOperationException("Only a write may use the writer's connection.");
+
+    public async Task MigrateAsync(CancellationToken cancellationToken)
+    {
+        await WriteAsync(async transaction =>
+        {
+            var connection = (SqliteConnection)transaction.Connection!;
+            using var command = connection.CreateCommand();
+            command.Transaction = (SqliteTransaction)transaction;
+            command.CommandText = "PRAGMA user_version";
+            var current = Convert.ToInt32(await command.ExecuteScalarAsync(CancellationToken.None), System.Globalization.CultureInfo.InvariantCulture);
+            foreach (var migration in Migration.All("Sqlite"))
+            {
+                if (migration.Number <= current)
+                {
+                    continue;
+                }
+                command.CommandText = migration.Sql + $"\n;PRAGMA user_version = {migration.Number};";
+                await command.ExecuteNonQueryAsync(CancellationToken.None);
+                LogMigrated(migration.Name);
+            }
+            if (current > Migration.All("Sqlite")[^1].Number)
+            {
+                throw new StoreSettingsException($"The store {path} was written by a newer version (schema {current}); run that version or restore a backup.");
+            }
+            return true;
+        }, cancellationToken);
+    }
+
+    public async Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default)
+    {
+        // SQLite's async methods block; a query must not hold the caller's thread.
+        return await Task.Run(async () =>
+        {
+            try
+            {
+                await using var connection = new SqliteConnection(connectionString);
+                connection.Open();
+                Configure(connection);
+                return await read(connection);
+            }
+            catch (SqliteException exception) when (Translate(exception) is { } translated)
+            {
+                throw translated;
+            }
+        }, cancellationToken);
+    }
+
+    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default)
+    {
+        var job = new Write<T>(write, cancellationToken);
+        if (!writes.Writer.TryWrite(job))
+        {
+            throw new StoreUnavailableException("The store is closing.");
+        }
+        return job.Completion.Task;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!writes.Writer.TryComplete())
+        {
+            return;
+        }
+        await writerEnded.Task;
+        await stop.CancelAsync();
+        await checkpoints;
+        stop.Dispose();
+    }
+
+    private void WriteLoop()
+    {
+        var batch = new List<Write>(WritesPerCommit);
+        try
+        {
+            while (writes.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult())
+            {
+                batch.Clear();
+                while (batch.Count < WritesPerCommit && writes.Reader.TryRead(out var job))
+                {
+                    batch.Add(job);
+                }
+                CommitTogether(batch);
+            }
+        }
+        finally
+        {
+            CloseWriter();
+            writerEnded.SetResult();
+        }
+    }
+
+    private void CommitTogether(List<Write> batch)
+    {
+        try
+        {
+            var connection = OpenWriter();
+            using var transaction = connection.BeginTransaction(deferred: false);
+            foreach (var job in batch)
+            {
+                RunInSavepoint(job, transaction);
+            }
+            transaction.Commit();
+        }
+        catch (Exception exception)
+        {
+            var translated = exception switch
+            {
+                SqliteException sqlite => Translate(sqlite) ?? exception,
+                IOException or UnauthorizedAccessException => new StoreUnavailableException($"The folder of the store can't be used: {exception.Message}", exception),
+                _ => exception,
+            };
+            LogCommitFailed(translated.Message);
+            // The connection's state is not to be trusted after a failed COMMIT; the next batch opens a new one.
+            CloseWriter();
+            foreach (var job in batch)
+            {
+                job.Fail(translated);
+            }
+            return;
+        }
+        foreach (var job in batch)
+        {
+            job.Complete();
+        }
+    }
+
+    private static void RunInSavepoint(Write job, SqliteTransaction transaction)
+    {
+        if (job.IsCancelled)
+        {
+            return;
+        }
+        transaction.Save("one");
+        try
+        {
+            job.Run(transaction);
+            transaction.Release("one");
+        }
+        catch (Exception exception) when (exception is not SqliteException sqlite || !EndsTransaction(sqlite))
+        {
+            // Only this write fails; its neighbours commit.
+            transaction.Rollback("one");
+            transaction.Release("one");
+            job.FailLater(exception is SqliteException inner ? Translate(inner) ?? exception : exception);
+        }
+    }
+
+    private SqliteConnection OpenWriter()
+    {
+        if (writerConnection is not null)
+        {
+            return writerConnection;
+        }
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        var connection = new SqliteConnection(connectionString);
+        try
+        {
+            connection.Open();
+            if (Version.Parse(connection.ServerVersion) < OldestSafe)
+            {
+                throw new StoreSettingsException($"SQLite {connection.ServerVersion} can corrupt its WAL file; {OldestSafe} or newer is needed.");
+            }
+            Configure(connection);
+            Execute(connection, "PRAGMA journal_mode = WAL");
+            // Checkpoints run beside the commits, not inside them: the 99th percentile of a commit is some thirty times lower.
+            Execute(connection, "PRAGMA wal_autocheckpoint = 0");
+            if (Scalar(connection, "PRAGMA journal_mode") is not "wal" || Scalar(connection, "PRAGMA synchronous") is not "2")
+            {
+                throw new StoreSettingsException($"{path} does not take journal_mode=WAL with synchronous=FULL: it is not on a local disk that a commit can rely on.");
+            }
+        }
+        catch
+        {
+            connection.Dispose();
+            throw;
+        }
+        return writerConnection = connection;
+    }
+
+    private void CloseWriter()
+    {
+        writerConnection?.Dispose();
+        writerConnection = null;
+        WriterGeneration++;
+    }
+
+    /// <summary>Grows with every connection that the writer gave up; prepared statements belong to one generation.</summary>
+    internal int WriterGeneration { get; private set; }
+
+    private static void Configure(SqliteConnection connection)
+    {
+        Execute(connection, "PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; PRAGMA mmap_size = 0");
+    }
+
+    private static void Execute(SqliteConnection connection, string sql)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = sql;
+        command.ExecuteNonQuery();
+    }
+
+    private static string? Scalar(SqliteConnection connection, string sql)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = sql;
+        return Convert.ToString(command.ExecuteScalar(), System.Globalization.CultureInfo.InvariantCulture);
+    }
+
+    private async Task CheckpointLoopAsync(TimeProvider clock)
+    {
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(200), clock);
+        SqliteConnection? connection = null;
+        try
+        {
+            while (await tick.WaitForNextTickAsync(stop.Token))
+            {
+                try
+                {
+                    var wal = new FileInfo(path + "-wal");
+                    if (!wal.Exists || wal.Length < 4 << 20)
+                    {
+                        continue;
+                    }
+                    if (connection is null)
+                    {
+                        connection = new SqliteConnection(connectionString);
+                        connection.Open();
+                        Configure(connection);
+                    }
+                    // PASSIVE stands in nobody's way; only a log that outgrew its bound is worth holding the writer for a moment.
+                    Execute(connection, wal.Length > WalBytesBeforeRestart ? "PRAGMA wal_checkpoint(TRUNCATE)" : "PRAGMA wal_checkpoint(PASSIVE)");
+                }
+                catch (Exception exception) when (exception is SqliteException or IOException)
+                {
+                    // The log keeps what was not copied; the next tick tries again.
+                    LogCheckpointFailed(exception.Message);
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The store closes.
+        }
+        finally
+        {
+            connection?.Dispose();
+        }
+    }
+
+    /// <summary>SQLite rolled the whole transaction back, or can't go on with it.</summary>
+    private static bool EndsTransaction(SqliteException exception) =>
+        exception.SqliteErrorCode is 10 /* IOERR */ or 13 /* FULL */ or 7 /* NOMEM */ or 9 /* INTERRUPT */ or 5 /* BUSY */ or 11 /* CORRUPT */;
+
+    internal static Exception? Translate(SqliteException exception) => exception.SqliteErrorCode switch
+    {
+        19 when exception.SqliteExtendedErrorCode is 1555 or 2067 or 2579 => new StoreConflictException(exception.Message, exception),
+        5 or 6 => new StoreUnavailableException("The store is locked by another process.", exception),
+        13 => new StoreUnavailableException("The disk of the store is full.", exception),
+        8 => new StoreUnavailableException("The store is read-only.", exception),
+        14 => new StoreUnavailableException("The store's file can't be opened.", exception),
+        10 => new StoreUnavailableException("The disk of the store reports an error.", exception),
+        7 => new StoreUnavailableException("The store is out of memory.", exception),
+        _ => null,
+    };
+
+    [LoggerMessage(LogLevel.Information, "The store's schema was brought to {Migration}")]
+    private partial void LogMigrated(string migration);
+
+    [LoggerMessage(LogLevel.Warning, "A commit to the store failed: {Reason}")]
+    private partial void LogCommitFailed(string reason);
+
+    [LoggerMessage(LogLevel.Warning, "A checkpoint of the store's log failed and is tried again: {Reason}")]
+    private partial void LogCheckpointFailed(string reason);
+
+    private abstract class Write
+    {
+        public abstract bool IsCancelled { get; }
+        public abstract void Run(SqliteTransaction transaction);
+        public abstract void Complete();
+        public abstract void Fail(Exception exception);
+        public abstract void FailLater(Exception exception);
+    }
+
+    private sealed class Write<T>(Func<DbTransaction, Task<T>> work, CancellationToken cancellationToken) : Write
+    {
+        private T? result;
+        private bool ran;
+        private Exception? failure;
+
+        public TaskCompletionSource<T> Completion { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public override bool IsCancelled => cancellationToken.IsCancellationRequested;
+
+        public override void Run(SqliteTransaction transaction)
+        {
+            var task = work(transaction);
+            if (!task.IsCompleted)
+            {
+                throw new InvalidOperationException("A write to SQLite may await nothing but the database.");
+            }
+            result = task.GetAwaiter().GetResult();
+            ran = true;
+        }
+
+        public override void Complete()
+        {
+            if (failure is not null)
+            {
+                Completion.TrySetException(failure);
+            }
+            else if (ran)
+            {
+                Completion.TrySetResult(result!);
+            }
+            else
+            {
+                Completion.TrySetCanceled(cancellationToken);
+            }
+        }
+
+        public override void Fail(Exception exception) => Completion.TrySetException(failure ?? exception);
+
+        public override void FailLater(Exception exception) => failure = exception;
+    }
+}

@@ -1,0 +1,19 @@
+using System.ComponentModel.DataAnnotations;
+
+namespace OrderService.Database;
+
+/// <summary>Where orders are kept.</summary>
+public sealed class StoreOptions
+{
+    public const string Section = "Store";
+
+    /// <summary><c>Sqlite</c> (one machine) or <c>Postgres</c> (any number of instances).</summary>
+    [RegularExpression("(?i)sqlite|postgres", ErrorMessage = "Store:Provider is Sqlite or Postgres.")]
+    public string Provider { get; init; } = "Sqlite";
+
+    /// <summary>The SQLite file; its folder is made when it is missing. On a local disk, never on a network share.</summary>
+    public string Path { get; init; } = "data/orders.db";
+
+    /// <summary>PostgreSQL's connection string.</summary>
+    public string? ConnectionString { get; init; }
+}
