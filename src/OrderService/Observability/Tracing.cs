@@ -1,0 +1,26 @@
+using System.Diagnostics;
+
+namespace OrderService.Observability;
+
+/// <summary>The service's own spans. The broker's client adds its <c>RabbitMQ.Client.*</c> sources.</summary>
+public static class Tracing
+{
+    public const string SourceName = "OrderService";
+
+    public static readonly ActivitySource Source = new(SourceName);
+
+    /// <summary>
+    /// Starts the span of one processed delivery as a child of the producer's <paramref name="traceparent"/>; null when nobody listens.
+    /// End it before the delivery is settled: the client writes tags of its own on whatever span is current while it acks.
+    /// </summary>
+    public static Activity? StartProcess(string queue, string? traceparent, string? tracestate = null)
+    {
+        _ = ActivityContext.TryParse(traceparent, tracestate, isRemote: true, out var parent);
+        var activity = Source.StartActivity($"process {queue}", ActivityKind.Consumer, parent);
+        activity?.SetTag("messaging.system", "rabbitmq");
+        activity?.SetTag("messaging.operation.name", "process");
+        activity?.SetTag("messaging.operation.type", "process");
+        activity?.SetTag("messaging.destination.name", queue);
+        return activity;
+    }
+}
