@@ -129,19 +129,21 @@ CREATE TABLE dead_letters (
     currency         TEXT,
     value_minor      INTEGER,
     parked_at        INTEGER NOT NULL,
+    opened_at        INTEGER NOT NULL,           -- when it was parked last: it comes back when a replay fails
     copies           INTEGER NOT NULL DEFAULT 1,
     replays          INTEGER NOT NULL DEFAULT 0,
     replayed_at      INTEGER,
     settled_at       INTEGER,
     settled_by       TEXT,
     settle_reason    TEXT,
-    alert_id         INTEGER,                    -- the first alert that covers it
+    alert_id         INTEGER,                    -- the alert that covers it; NULL while it waits for one
     UNIQUE (key, fingerprint)
 ) STRICT;
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
 CREATE INDEX dead_letters_by_incident ON dead_letters (incident, status, id);
 CREATE INDEX dead_letters_by_order ON dead_letters (order_id);
-CREATE INDEX dead_letters_uncovered ON dead_letters (id) WHERE alert_id IS NULL;
+CREATE INDEX dead_letters_uncovered ON dead_letters (opened_at) WHERE alert_id IS NULL;
+CREATE INDEX dead_letters_by_alert ON dead_letters (alert_id);
 
 CREATE TABLE incidents (
     fingerprint     TEXT    NOT NULL PRIMARY KEY,
@@ -159,7 +161,8 @@ CREATE TABLE incidents (
     state_by        TEXT,
     state_at        INTEGER,
     muted_until     INTEGER,
-    last_alert_at   INTEGER
+    last_alert_at   INTEGER,
+    escalated_at    INTEGER
 ) STRICT;
 
 CREATE TABLE alerts (
@@ -170,8 +173,11 @@ CREATE TABLE alerts (
     text        TEXT    NOT NULL,
     data        TEXT    NOT NULL,                -- JSON for webhooks
     letters     INTEGER NOT NULL,
-    created_at  INTEGER NOT NULL
+    created_at  INTEGER NOT NULL,
+    dispatched  INTEGER NOT NULL DEFAULT 0  -- 1 once it has a row in alert_deliveries for each channel
 ) STRICT;
+CREATE INDEX alerts_undispatched ON alerts (id) WHERE dispatched = 0;
+CREATE INDEX alerts_by_kind ON alerts (kind, created_at);
 
 CREATE TABLE alert_deliveries (
     alert_id         INTEGER NOT NULL,
@@ -184,6 +190,13 @@ CREATE TABLE alert_deliveries (
     PRIMARY KEY (alert_id, channel)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX alert_deliveries_pending ON alert_deliveries (next_attempt_at) WHERE status = 'pending';
+
+-- When a job that only one instance may do at a time was done last; updating the row is the lock.
+CREATE TABLE schedules (
+    name     TEXT    NOT NULL PRIMARY KEY,
+    last_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO schedules (name, last_at) VALUES ('digest', 0), ('reminders', 0);
 
 CREATE TABLE replays (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
