@@ -1,0 +1,173 @@
+using System.Net.Security;
+using System.Security.Cryptography.X509Certificates;
+using Microsoft.Extensions.Options;
+using RabbitMQ.Client;
+
+namespace OrderService.RabbitMq;
+
+/// <summary>Opens connections. The client's automatic recovery is off: whoever holds a connection builds a new one, with everything on it, when it is lost.</summary>
+public sealed class BrokerConnector
+{
+    private readonly RabbitMqOptions _options;
+    private readonly BrokerAddress _address;
+    private readonly TimeProvider _clock;
+
+    public BrokerConnector(IOptions<RabbitMqOptions> options, TimeProvider clock)
+    {
+        _options = options.Value;
+        _clock = clock;
+        if (!BrokerAddress.TryParse(_options, out BrokerAddress? address, out IReadOnlyList<string> mistakes))
+        {
+            throw new OptionsValidationException(RabbitMqOptions.Section, typeof(RabbitMqOptions), mistakes);
+        }
+
+        _address = address;
+    }
+
+    /// <summary>Host, port and virtual host, without credentials.</summary>
+    public string Redacted => _address.Redacted;
+
+    /// <summary>The virtual host everything lives in.</summary>
+    public string VirtualHost => _address.VirtualHost;
+
+    internal RabbitMqOptions Options => _options;
+
+    internal BrokerAddress Address => _address;
+
+    /// <summary>Opens a connection to the first endpoint, in random order, that answers; host names are looked up anew.</summary>
+    /// <param name="purpose">Ends up in the broker's list of connections behind the name of the service and the machine.</param>
+    /// <exception cref="TimeoutException">Nothing answered within <see cref="RabbitMqOptions.ConnectTimeout"/>.</exception>
+    public async Task<IConnection> OpenAsync(string purpose, CancellationToken stopping)
+    {
+        using var cancel = CancellationTokenSource.CreateLinkedTokenSource(stopping);
+        Task<IConnection> opening = CreateFactory().CreateConnectionAsync(Endpoints(), $"{_options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
+        try
+        {
+            // The client's own cancellation can hang, so the wait has an end of its own.
+            return await opening.WaitAsync(_options.ConnectTimeout, _clock, stopping);
+        }
+        catch
+        {
+            await cancel.CancelAsync();
+            _ = opening.ContinueWith(static late => Discard(late), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+            throw;
+        }
+    }
+
+    private static void Discard(Task<IConnection> late)
+    {
+        if (late.IsCompletedSuccessfully)
+        {
+            _ = DisposeQuietlyAsync(late.Result);
+        }
+        else
+        {
+            _ = late.Exception;
+        }
+    }
+
+    /// <summary>Closes without waiting for a peer that may be gone: at most 3 s for the polite part, at most 5 s in all.</summary>
+    internal static async Task DisposeQuietlyAsync(IConnection? connection)
+    {
+        if (connection is null)
+        {
+            return;
+        }
+
+        Task closing = Task.Run(async () =>
+        {
+            try
+            {
+                await connection.CloseAsync(200, "Goodbye", TimeSpan.FromSeconds(3), abort: true, CancellationToken.None);
+                await connection.DisposeAsync();
+            }
+            catch (Exception)
+            {
+                // Nothing is left to be done with it: the broker, or the operating system, ends its side.
+            }
+        });
+
+        try
+        {
+            await closing.WaitAsync(TimeSpan.FromSeconds(5));
+        }
+        catch (TimeoutException)
+        {
+            // A writer that is stuck on a stalled peer ends with its socket's own timeout.
+        }
+    }
+
+    private ConnectionFactory CreateFactory() => new()
+    {
+        UserName = _address.User,
+        Password = _address.Password,
+        VirtualHost = _address.VirtualHost,
+        AutomaticRecoveryEnabled = false,
+        TopologyRecoveryEnabled = false,
+        ConsumerDispatchConcurrency = 1,
+        RequestedHeartbeat = _options.Heartbeat,
+        RequestedConnectionTimeout = Shorter(_options.ConnectTimeout, TimeSpan.FromSeconds(5)),
+        HandshakeContinuationTimeout = _options.ConnectTimeout,
+        ContinuationTimeout = TimeSpan.FromSeconds(15),
+        RequestedChannelMax = 64,
+        // The broker's own ceiling: a smaller one here would turn a large message into a connection that dies again and again.
+        MaxInboundMessageBodySize = 512 * 1024 * 1024,
+    };
+
+    private List<AmqpTcpEndpoint> Endpoints()
+    {
+        var endpoints = new List<AmqpTcpEndpoint>(_address.Hosts.Count);
+        foreach (BrokerHost host in _address.Hosts)
+        {
+            endpoints.Add(new AmqpTcpEndpoint(host.Name, host.Port, Ssl(host), 512 * 1024 * 1024));
+        }
+
+        return endpoints;
+    }
+
+    private SslOption Ssl(BrokerHost host)
+    {
+        var ssl = new SslOption { Enabled = _address.Tls, ServerName = host.Name, AcceptablePolicyErrors = SslPolicyErrors.None };
+        if (!_address.Tls)
+        {
+            return ssl;
+        }
+
+        if (_options.CaFile is { } caFile)
+        {
+            var authorities = new X509Certificate2Collection();
+            authorities.ImportFromPemFile(caFile);
+            ssl.CertificateValidationCallback = (_, certificate, chain, errors) => IsTrusted(certificate, chain, errors, authorities);
+        }
+
+        if (_options.ClientCertificateFile is { } certificateFile)
+        {
+            ssl.Certs = [X509Certificate2.CreateFromPemFile(certificateFile, _options.ClientKeyFile)];
+        }
+
+        return ssl;
+    }
+
+    // Everything the system would check, except that the roots come from the file alone.
+    private static bool IsTrusted(X509Certificate? certificate, X509Chain? offered, SslPolicyErrors errors, X509Certificate2Collection authorities)
+    {
+        if (certificate is not X509Certificate2 shown || (errors & ~SslPolicyErrors.RemoteCertificateChainErrors) != SslPolicyErrors.None)
+        {
+            return false;
+        }
+
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.CustomTrustStore.AddRange(authorities);
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        chain.ChainPolicy.ApplicationPolicy.Add(new System.Security.Cryptography.Oid("1.3.6.1.5.5.7.3.1"));
+        foreach (X509ChainElement element in offered?.ChainElements ?? Enumerable.Empty<X509ChainElement>())
+        {
+            chain.ChainPolicy.ExtraStore.Add(element.Certificate);
+        }
+
+        return chain.Build(shown);
+    }
+
+    private static TimeSpan Shorter(TimeSpan one, TimeSpan other) => one < other ? one : other;
+}

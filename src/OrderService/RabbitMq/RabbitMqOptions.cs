@@ -1,0 +1,125 @@
+using System.Globalization;
+using System.Net;
+using Microsoft.Extensions.Options;
+
+namespace OrderService.RabbitMq;
+
+/// <summary>How the broker is reached and used. Section <c>RabbitMq</c>.</summary>
+public sealed class RabbitMqOptions
+{
+    public const string Section = "RabbitMq";
+
+    /// <summary>Scheme (<c>amqp</c> or <c>amqps</c>), credentials, host, port and virtual host. A secret: log <see cref="Redacted"/> instead.</summary>
+    public string Uri { get; set; } = "amqp://guest:guest@localhost:5672/";
+
+    /// <summary>The nodes of a cluster as <c>host</c> or <c>host:port</c>. When given, they replace the host and port of <see cref="Uri"/>; the rest of it stays.</summary>
+    public IList<string> Endpoints { get; set; } = [];
+
+    /// <summary>
+    /// How many unsettled deliveries one consumer holds. It bounds the memory (times the size of a message), how many messages gain a delivery count when the process
+    /// dies, and the largest batch one transaction can take: while one half commits, the other half gathers. 2,000 is what a quorum queue itself takes as "unlimited".
+    /// </summary>
+    public int Prefetch { get; set; } = 1000;
+
+    /// <summary>After so many returns the broker dead-letters a message by itself: a backstop, well above what crashes of the service use up. Argument of the queue <c>orders</c>.</summary>
+    public int DeliveryLimit { get; set; } = 20;
+
+    /// <summary>The management API, <c>http(s)://[user:password@]host:port/</c>: unacknowledged counts and policies. Credentials default to those of <see cref="Uri"/>.</summary>
+    public string? ManagementUri { get; set; }
+
+    /// <summary>Allows <c>amqp</c> (no TLS) and the user <c>guest</c> to a host that is not this machine: for private networks such as compose's.</summary>
+    public bool AllowPlaintext { get; set; }
+
+    /// <summary>A PEM file with the authorities to trust in place of the system's. Only with <c>amqps</c>.</summary>
+    public string? CaFile { get; set; }
+
+    /// <summary>PEM certificate and key this client shows. Only with <c>amqps</c>.</summary>
+    public string? ClientCertificateFile { get; set; }
+
+    public string? ClientKeyFile { get; set; }
+
+    /// <summary>A silent peer is noticed after about three of these. Below 5 s a starved machine loses live connections.</summary>
+    public TimeSpan Heartbeat { get; set; } = TimeSpan.FromSeconds(6);
+
+    /// <summary>For one attempt over all endpoints: name look-up, TCP, TLS and AMQP handshake together.</summary>
+    public TimeSpan ConnectTimeout { get; set; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>A publish without a confirm for this long counts as unknown.</summary>
+    public TimeSpan ConfirmTimeout { get; set; } = TimeSpan.FromSeconds(15);
+
+    /// <summary>How many publishes may be without a confirm at once, over all users of one publisher.</summary>
+    public int MaxUnconfirmed { get; set; } = 2000;
+
+    /// <summary>Longest pause between two attempts to connect.</summary>
+    public TimeSpan MaxReconnectDelay { get; set; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long messages may be ready without one delivered or settled before the consumer is rebuilt.</summary>
+    public TimeSpan StallAfter { get; set; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How often queue depths are read.</summary>
+    public TimeSpan QueuePollInterval { get; set; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>What the broker's lists show before the purpose of a connection.</summary>
+    public string ConnectionName { get; set; } = "order-service";
+
+    /// <summary>Host, port and virtual host without credentials, for logs and health.</summary>
+    public string Redacted => BrokerAddress.TryParse(this, out BrokerAddress? address, out _) ? address.Redacted : "an unreadable address";
+}
+
+/// <summary>All mistakes at once, each naming its key, none showing a credential.</summary>
+internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOptions>
+{
+    public ValidateOptionsResult Validate(string? name, RabbitMqOptions options)
+    {
+        var mistakes = new List<string>();
+        void Check(bool fine, string key, string rule)
+        {
+            if (!fine)
+            {
+                mistakes.Add($"{RabbitMqOptions.Section}:{key} {rule}");
+            }
+        }
+
+        void CheckTime(TimeSpan value, double from, double to, string key) =>
+            Check(value.TotalSeconds >= from && value.TotalSeconds <= to, key, string.Create(CultureInfo.InvariantCulture, $"is {value}; it must lie between {TimeSpan.FromSeconds(from)} and {TimeSpan.FromSeconds(to)}."));
+
+        void CheckFile(string? path, string key) => Check(path is null || File.Exists(path), key, $"names the file '{path}', which does not exist.");
+
+        if (!BrokerAddress.TryParse(options, out BrokerAddress? address, out IReadOnlyList<string> unreadable))
+        {
+            mistakes.AddRange(unreadable);
+        }
+        else
+        {
+            bool local = address.Hosts.All(IsThisMachine);
+            Check(address.Tls || local || options.AllowPlaintext, nameof(options.Uri), "is amqp:// (no TLS) to another machine; use amqps://, or set RabbitMq:AllowPlaintext on a private network.");
+            Check(address.User != "guest" || local || options.AllowPlaintext, nameof(options.Uri), "uses the user guest on another machine; give the service a user of its own, or set RabbitMq:AllowPlaintext on a private network.");
+            Check(address.Tls || options.CaFile is null, nameof(options.CaFile), "is set, but RabbitMq:Uri is not amqps://.");
+            Check(address.Tls || options.ClientCertificateFile is null, nameof(options.ClientCertificateFile), "is set, but RabbitMq:Uri is not amqps://.");
+        }
+
+        Check(options.Prefetch is >= 1 and <= 2000, nameof(options.Prefetch), $"is {options.Prefetch}; it must lie between 1 and 2000.");
+        Check(options.DeliveryLimit is >= 3 and <= 10_000, nameof(options.DeliveryLimit), $"is {options.DeliveryLimit}; it must lie between 3 and 10000.");
+        Check(options.MaxUnconfirmed is >= 1 and <= 20_000, nameof(options.MaxUnconfirmed), $"is {options.MaxUnconfirmed}; it must lie between 1 and 20000.");
+        CheckTime(options.Heartbeat, 5, 60, nameof(options.Heartbeat));
+        CheckTime(options.ConnectTimeout, 1, 60, nameof(options.ConnectTimeout));
+        CheckTime(options.ConfirmTimeout, 1, 120, nameof(options.ConfirmTimeout));
+        CheckTime(options.MaxReconnectDelay, 0.1, 60, nameof(options.MaxReconnectDelay));
+        CheckTime(options.StallAfter, 1, 600, nameof(options.StallAfter));
+        CheckTime(options.QueuePollInterval, 0.2, 300, nameof(options.QueuePollInterval));
+        Check(options.ConnectionName.Length is >= 1 and <= 100, nameof(options.ConnectionName), "must have 1 to 100 characters.");
+        Check(
+            options.ManagementUri is null || (System.Uri.TryCreate(options.ManagementUri, UriKind.Absolute, out Uri? management) && management.Scheme is "http" or "https"),
+            nameof(options.ManagementUri),
+            "is not an http or https address.");
+        CheckFile(options.CaFile, nameof(options.CaFile));
+        CheckFile(options.ClientCertificateFile, nameof(options.ClientCertificateFile));
+        CheckFile(options.ClientKeyFile, nameof(options.ClientKeyFile));
+        Check(options.ClientKeyFile is null || options.ClientCertificateFile is not null, nameof(options.ClientKeyFile), "is set without RabbitMq:ClientCertificateFile.");
+
+        return mistakes.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(mistakes);
+    }
+
+    private static bool IsThisMachine(BrokerHost host) =>
+        host.Name.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host.Name, out IPAddress? address) && IPAddress.IsLoopback(address));
+}

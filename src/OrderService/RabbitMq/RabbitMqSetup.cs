@@ -1,0 +1,37 @@
+using Microsoft.Extensions.Options;
+
+namespace OrderService.RabbitMq;
+
+public static class RabbitMqSetup
+{
+    /// <summary>
+    /// Registers <see cref="BrokerConnector"/>, <see cref="Topology"/>, <see cref="ConfirmedPublisher"/>, <see cref="QueueMonitor"/> (not yet hosted)
+    /// and, by the queue's name as key, a <see cref="QueueSubscription"/> for <c>orders</c> and for <c>orders.dlq</c>. Nothing connects before it is used.
+    /// </summary>
+    public static IServiceCollection AddRabbitMq(this IServiceCollection services)
+    {
+        services.AddOptions<RabbitMqOptions>().BindConfiguration(RabbitMqOptions.Section).ValidateOnStart();
+        services.AddSingleton<IValidateOptions<RabbitMqOptions>, RabbitMqOptionsValidator>();
+        services.AddSingleton<BrokerConnector>();
+        services.AddSingleton<Topology>();
+        services.AddSingleton<QueueMonitor>();
+        services.AddSingleton(provider => new ConfirmedPublisher(
+            provider.GetRequiredService<BrokerConnector>(),
+            provider.GetRequiredService<IOptions<RabbitMqOptions>>(),
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<ILogger<ConfirmedPublisher>>(),
+            provider.GetRequiredService<Topology>().DeclareAsync));
+        AddSubscription(services, TopologyNames.Orders);
+        AddSubscription(services, TopologyNames.DeadLetters);
+        return services;
+    }
+
+    private static void AddSubscription(IServiceCollection services, string queue) =>
+        services.AddKeyedSingleton(queue, (provider, _) => new QueueSubscription(
+            provider.GetRequiredService<BrokerConnector>(),
+            queue,
+            (ushort)provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.Prefetch,
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<ILogger<QueueSubscription>>(),
+            provider.GetRequiredService<Topology>().DeclareAsync));
+}
