@@ -1,0 +1,40 @@
+ARG SDK_IMAGE=mcr.microsoft.com/dotnet/sdk:10.0
+ARG RUNTIME_IMAGE=mcr.microsoft.com/dotnet/aspnet:10.0
+
+FROM ${SDK_IMAGE} AS build
+WORKDIR /source
+
+# The packages first: this layer stays as long as the project files do.
+COPY .editorconfig global.json Directory.Build.props Directory.Packages.props ./
+COPY src/OrderService.Domain/OrderService.Domain.csproj src/OrderService.Domain/
+COPY src/OrderService/OrderService.csproj src/OrderService/
+# The secret "nuget" is a NuGet.Config for those who restore from a mirror of their own; empty or absent means nuget.org.
+RUN --mount=type=secret,id=nuget,target=/run/secrets/nuget,required=false \
+    --mount=type=cache,target=/root/.nuget/packages \
+    if [ -s /run/secrets/nuget ]; then set -- --configfile /run/secrets/nuget; fi; \
+    dotnet restore src/OrderService --use-current-runtime "$@"
+
+COPY appsettings.json ./
+COPY src src
+RUN --mount=type=cache,target=/root/.nuget/packages \
+    dotnet publish src/OrderService --configuration Release --no-restore --use-current-runtime --no-self-contained --output /app \
+ && mkdir /empty
+
+FROM ${RUNTIME_IMAGE}
+WORKDIR /app
+COPY --from=build /app ./
+# The one place the service writes to; a new volume takes its owner from here.
+COPY --from=build --chown=1654:1654 /empty /data
+
+# The base image's own port setting is emptied: Urls decides.
+ENV ASPNETCORE_HTTP_PORTS= \
+    DOTNET_EnableDiagnostics=0 \
+    Urls=http://+:8080 \
+    Store__Path=/data/orders.db
+USER 1654:1654
+VOLUME /data
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["/app/orderservice", "health"]
+ENTRYPOINT ["/app/orderservice"]
+CMD ["serve"]
