@@ -1,0 +1,90 @@
+namespace OrderService.Domain;
+
+/// <summary>The events' names in the store and in CloudEvents' <c>type</c>.</summary>
+public static class EventType
+{
+    public const string Placed = "ORDER_PLACED";
+    public const string Paid = "ORDER_PAID";
+    public const string Shipped = "ORDER_SHIPPED";
+    public const string Delivered = "ORDER_DELIVERED";
+    public const string Cancelled = "ORDER_CANCELLED";
+
+    /// <summary>Published only, never stored in a stream: a command the order's state did not allow.</summary>
+    public const string CommandRefused = "ORDER_COMMAND_REFUSED";
+}
+
+/// <summary>The routing keys on the exchange <c>order-events</c>. All have two words, so that <c>order.*</c> binds to everything.</summary>
+public static class EventRoutingKey
+{
+    public const string Placed = "order.placed";
+    public const string Paid = "order.paid";
+    public const string Shipped = "order.shipped";
+    public const string Delivered = "order.delivered";
+    public const string Cancelled = "order.cancelled";
+    public const string CommandRefused = "order.command-refused";
+
+    /// <summary>The routing key of an event type.</summary>
+    /// <exception cref="ArgumentException">The type is not one of <see cref="EventType"/>.</exception>
+    public static string Of(string eventType) => eventType switch
+    {
+        EventType.Placed => Placed,
+        EventType.Paid => Paid,
+        EventType.Shipped => Shipped,
+        EventType.Delivered => Delivered,
+        EventType.Cancelled => Cancelled,
+        EventType.CommandRefused => CommandRefused,
+        _ => throw new ArgumentException($"There is no event type {eventType}.", nameof(eventType)),
+    };
+}
+
+/// <summary>What happened to an order, for ever. The order's id and the version belong to the stream, not to the event.</summary>
+public abstract record OrderEvent
+{
+    private OrderEvent() { }
+
+    /// <summary>One of <see cref="EventType"/>.</summary>
+    public abstract string Type { get; }
+
+    /// <summary>One of <see cref="EventRoutingKey"/>.</summary>
+    public abstract string RoutingKey { get; }
+
+    /// <param name="CustomerId">Who buys.</param>
+    /// <param name="Currency">The currency of every amount.</param>
+    /// <param name="Lines">1 to 500 positions.</param>
+    /// <param name="TotalMinor">The sum over the lines, in minor units.</param>
+    /// <param name="Email">Personal data: stored, never published.</param>
+    /// <param name="PlacedAt">When the customer ordered, by the shop's clock.</param>
+    public sealed record Placed(
+        string CustomerId, Currency Currency, IReadOnlyList<OrderLine> Lines, long TotalMinor, string? Email, DateTimeOffset? PlacedAt)
+        : OrderEvent
+    {
+        public override string Type => EventType.Placed;
+        public override string RoutingKey => EventRoutingKey.Placed;
+    }
+
+    /// <param name="PaymentReference">What the payment is called where it was made.</param>
+    /// <param name="Amount">What was paid, with exactly the decimals of the order's currency.</param>
+    public sealed record Paid(string PaymentReference, decimal? Amount) : OrderEvent
+    {
+        public override string Type => EventType.Paid;
+        public override string RoutingKey => EventRoutingKey.Paid;
+    }
+
+    public sealed record Shipped(string? Carrier, string? TrackingNumber) : OrderEvent
+    {
+        public override string Type => EventType.Shipped;
+        public override string RoutingKey => EventRoutingKey.Shipped;
+    }
+
+    public sealed record Delivered : OrderEvent
+    {
+        public override string Type => EventType.Delivered;
+        public override string RoutingKey => EventRoutingKey.Delivered;
+    }
+
+    public sealed record Cancelled(string Reason) : OrderEvent
+    {
+        public override string Type => EventType.Cancelled;
+        public override string RoutingKey => EventRoutingKey.Cancelled;
+    }
+}

@@ -1,0 +1,298 @@
+using System.Buffers;
+using System.Text.Json;
+using OrderService.Domain;
+
+namespace OrderService.EventStore;
+
+/// <summary>An event's <c>data</c> as JSON: camelCase, amounts as numbers with exactly the currency's decimals, absent values left out.</summary>
+/// <remarks>The same event always gives the same bytes: streams are chained by hashes over them.</remarks>
+public static class EventSerializer
+{
+    /// <summary>The name of the one member that is personal data; stored, never published.</summary>
+    internal static ReadOnlySpan<byte> PersonalMember => "email"u8;
+
+    /// <summary>The data as it is stored.</summary>
+    public static byte[] Serialize(OrderEvent happened)
+    {
+        WriteData(happened, JsonScratch.Begin(), withPersonalData: true);
+        return JsonScratch.End();
+    }
+
+    /// <summary>The data as it is stored.</summary>
+    public static void Write(OrderEvent happened, IBufferWriter<byte> output)
+    {
+        using var writer = new Utf8JsonWriter(output);
+        WriteData(happened, writer, withPersonalData: true);
+    }
+
+    /// <summary>Writes the data as one JSON object.</summary>
+    /// <param name="happened">The event.</param>
+    /// <param name="writer">Where a value may be written.</param>
+    /// <param name="withPersonalData">True for the store, false for everything that leaves it.</param>
+    public static void WriteData(OrderEvent happened, Utf8JsonWriter writer, bool withPersonalData)
+    {
+        ArgumentNullException.ThrowIfNull(happened);
+        ArgumentNullException.ThrowIfNull(writer);
+
+        writer.WriteStartObject();
+        switch (happened)
+        {
+            case OrderEvent.Placed placed:
+                WritePlaced(placed, writer, withPersonalData);
+                break;
+
+            case OrderEvent.Paid paid:
+                writer.WriteString("paymentReference"u8, paid.PaymentReference);
+                if (paid.Amount is { } amount)
+                {
+                    writer.WriteNumber("amount"u8, amount);
+                }
+
+                break;
+
+            case OrderEvent.Shipped shipped:
+                WriteOptional(writer, "carrier"u8, shipped.Carrier);
+                WriteOptional(writer, "trackingNumber"u8, shipped.TrackingNumber);
+                break;
+
+            case OrderEvent.Cancelled cancelled:
+                writer.WriteString("reason"u8, cancelled.Reason);
+                break;
+        }
+
+        writer.WriteEndObject();
+    }
+
+    /// <summary>Reads stored data back. Members it does not know are skipped: a newer version may have written them.</summary>
+    /// <exception cref="InvalidDataException">The type is unknown, or the data is not what this type has.</exception>
+    public static OrderEvent Read(string type, ReadOnlySpan<byte> data)
+    {
+        try
+        {
+            var reader = new Utf8JsonReader(data);
+            if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject)
+            {
+                throw new InvalidDataException($"The data of an event {type} is not a JSON object.");
+            }
+
+            return type switch
+            {
+                EventType.Placed => ReadPlaced(ref reader),
+                EventType.Paid => ReadPaid(ref reader),
+                EventType.Shipped => ReadShipped(ref reader),
+                EventType.Delivered => new OrderEvent.Delivered(),
+                EventType.Cancelled => ReadCancelled(ref reader),
+                _ => throw new InvalidDataException($"There is no event type {type}; a newer version may have written it."),
+            };
+        }
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException or FormatException)
+        {
+            throw new InvalidDataException($"The data of an event {type} cannot be read.", exception);
+        }
+    }
+
+    private static void WritePlaced(OrderEvent.Placed placed, Utf8JsonWriter writer, bool withPersonalData)
+    {
+        writer.WriteString("customerId"u8, placed.CustomerId);
+        writer.WriteString("currency"u8, placed.Currency.Code);
+        writer.WriteStartArray("lines"u8);
+        for (var index = 0; index < placed.Lines.Count; index++)
+        {
+            var line = placed.Lines[index];
+            writer.WriteStartObject();
+            writer.WriteString("sku"u8, line.Sku);
+            writer.WriteNumber("quantity"u8, line.Quantity);
+            writer.WriteNumber("unitPrice"u8, Money.ToDecimal(line.UnitPriceMinor, placed.Currency));
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+        writer.WriteNumber("total"u8, Money.ToDecimal(placed.TotalMinor, placed.Currency));
+        if (placed.PlacedAt is { } placedAt)
+        {
+            writer.WriteString("placedAt"u8, placedAt);
+        }
+
+        if (withPersonalData)
+        {
+            WriteOptional(writer, PersonalMember, placed.Email);
+        }
+    }
+
+    private static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, string? value)
+    {
+        if (value is not null)
+        {
+            writer.WriteString(name, value);
+        }
+    }
+
+    private static OrderEvent.Placed ReadPlaced(ref Utf8JsonReader reader)
+    {
+        string? customerId = null, email = null;
+        Currency? currency = null;
+        decimal? total = null;
+        DateTimeOffset? placedAt = null;
+        var lines = new List<(string Sku, int Quantity, decimal UnitPrice)>();
+
+        while (NextMember(ref reader))
+        {
+            if (Is(ref reader, "customerId"u8))
+            {
+                customerId = reader.GetString();
+            }
+            else if (Is(ref reader, "currency"u8))
+            {
+                Currency.TryGet(reader.GetString(), out currency);
+            }
+            else if (Is(ref reader, "lines"u8))
+            {
+                ReadLines(ref reader, lines);
+            }
+            else if (Is(ref reader, "total"u8))
+            {
+                total = reader.GetDecimal();
+            }
+            else if (Is(ref reader, "email"u8))
+            {
+                email = reader.GetString();
+            }
+            else if (Is(ref reader, "placedAt"u8))
+            {
+                placedAt = reader.TokenType == JsonTokenType.Null ? null : reader.GetDateTimeOffset();
+            }
+            else
+            {
+                SkipMember(ref reader);
+            }
+        }
+
+        if (customerId is null || currency is null || total is null)
+        {
+            throw Incomplete(EventType.Placed);
+        }
+
+        // The members may come in any order, so the prices wait for the currency.
+        var exact = new OrderLine[lines.Count];
+        for (var index = 0; index < exact.Length; index++)
+        {
+            var (sku, quantity, unitPrice) = lines[index];
+            exact[index] = new OrderLine(sku, quantity, ToMinor(unitPrice, currency));
+        }
+
+        return new OrderEvent.Placed(customerId, currency, exact, ToMinor(total.Value, currency), email, placedAt);
+    }
+
+    private static void ReadLines(ref Utf8JsonReader reader, List<(string Sku, int Quantity, decimal UnitPrice)> lines)
+    {
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+        {
+            string? sku = null;
+            int? quantity = null;
+            decimal? unitPrice = null;
+            while (NextMember(ref reader))
+            {
+                if (Is(ref reader, "sku"u8))
+                {
+                    sku = reader.GetString();
+                }
+                else if (Is(ref reader, "quantity"u8))
+                {
+                    quantity = reader.GetInt32();
+                }
+                else if (Is(ref reader, "unitPrice"u8))
+                {
+                    unitPrice = reader.GetDecimal();
+                }
+                else
+                {
+                    SkipMember(ref reader);
+                }
+            }
+
+            if (sku is null || quantity is null || unitPrice is null)
+            {
+                throw Incomplete(EventType.Placed);
+            }
+
+            lines.Add((sku, quantity.Value, unitPrice.Value));
+        }
+    }
+
+    private static OrderEvent.Paid ReadPaid(ref Utf8JsonReader reader)
+    {
+        string? paymentReference = null;
+        decimal? amount = null;
+        while (NextMember(ref reader))
+        {
+            if (Is(ref reader, "paymentReference"u8))
+            {
+                paymentReference = reader.GetString();
+            }
+            else if (Is(ref reader, "amount"u8))
+            {
+                amount = reader.TokenType == JsonTokenType.Null ? null : reader.GetDecimal();
+            }
+            else
+            {
+                SkipMember(ref reader);
+            }
+        }
+
+        return new OrderEvent.Paid(paymentReference ?? throw Incomplete(EventType.Paid), amount);
+    }
+
+    private static OrderEvent.Shipped ReadShipped(ref Utf8JsonReader reader)
+    {
+        string? carrier = null, trackingNumber = null;
+        while (NextMember(ref reader))
+        {
+            if (Is(ref reader, "carrier"u8))
+            {
+                carrier = reader.GetString();
+            }
+            else if (Is(ref reader, "trackingNumber"u8))
+            {
+                trackingNumber = reader.GetString();
+            }
+            else
+            {
+                SkipMember(ref reader);
+            }
+        }
+
+        return new OrderEvent.Shipped(carrier, trackingNumber);
+    }
+
+    private static OrderEvent.Cancelled ReadCancelled(ref Utf8JsonReader reader)
+    {
+        string? reason = null;
+        while (NextMember(ref reader))
+        {
+            if (Is(ref reader, "reason"u8))
+            {
+                reason = reader.GetString();
+            }
+            else
+            {
+                SkipMember(ref reader);
+            }
+        }
+
+        return new OrderEvent.Cancelled(reason ?? throw Incomplete(EventType.Cancelled));
+    }
+
+    /// <summary>Moves to the next member's name; false at the object's end.</summary>
+    private static bool NextMember(ref Utf8JsonReader reader) => reader.Read() && reader.TokenType == JsonTokenType.PropertyName;
+
+    /// <summary>Whether the reader is at the member <paramref name="name"/>; if so it moves on to the value.</summary>
+    private static bool Is(ref Utf8JsonReader reader, ReadOnlySpan<byte> name) => reader.ValueTextEquals(name) && reader.Read();
+
+    private static void SkipMember(ref Utf8JsonReader reader) => reader.Skip();
+
+    private static long ToMinor(decimal amount, Currency currency) => Money.TryToMinor(amount, currency, out var minor)
+        ? minor
+        : throw new InvalidDataException($"A stored amount does not fit the currency {currency.Code}.");
+
+    private static InvalidDataException Incomplete(string type) => new($"The data of an event {type} lacks a member that it must have.");
+}
