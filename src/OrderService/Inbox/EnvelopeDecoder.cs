@@ -37,7 +37,7 @@ public static class EnvelopeDecoder
     {
         ArgumentNullException.ThrowIfNull(properties);
 
-        var type = string.IsNullOrEmpty(properties.Type) ? CommandType.Place : properties.Type;
+        var type = TypeOf(properties);
         var fingerprint = Fingerprint(type, body.Span);
         string? key = null;
         OrderCommand? command = null;
@@ -68,6 +68,16 @@ public static class EnvelopeDecoder
         var traceState = traceParent is null ? null : TraceContext.State(Header(properties, "tracestate"));
         var replay = ReplayMark.Parse(AsText(Header(properties, ReplayMark.Header)));
         return new Decoded.Valid(new Envelope(key, fingerprint, command, correlationId, traceParent, traceState, replay));
+    }
+
+    /// <summary>A delivery's key and fingerprint, as <see cref="Decode"/> gives them, without a look into the body.</summary>
+    public static (string Key, byte[] Fingerprint) Identify(MessageProperties properties, ReadOnlyMemory<byte> body)
+    {
+        ArgumentNullException.ThrowIfNull(properties);
+
+        var fingerprint = Fingerprint(TypeOf(properties), body.Span);
+        ReadKey(properties, out var key);
+        return (key ?? DerivedKey(fingerprint), fingerprint);
     }
 
     /// <summary>Decodes a body whose command is already known.</summary>
@@ -157,6 +167,9 @@ public static class EnvelopeDecoder
     /// <summary>Whether a text may be an idempotency key or a correlation id: 1 to 255 visible ASCII characters, no blanks.</summary>
     public static bool IsKey([NotNullWhen(true)] string? text) =>
         text is { Length: >= 1 and <= MaxKeyLength } && !text.AsSpan().ContainsAnyExcept(KeyCharacters);
+
+    private static string TypeOf(MessageProperties properties) =>
+        string.IsNullOrEmpty(properties.Type) ? CommandType.Place : properties.Type;
 
     private static Rejection? ReadKey(MessageProperties properties, out string? key)
     {
