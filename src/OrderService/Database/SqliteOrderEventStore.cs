@@ -1,0 +1,226 @@
+using System.Data.Common;
+using Microsoft.Data.Sqlite;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Outbox;
+
+namespace OrderService.Database;
+
+/// <summary>The log on SQLite: reading, deciding and writing happen in one transaction on the writer thread, so nothing can come between them.</summary>
+public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEventStore, IDisposable
+{
+    private Statements? statements;
+    private int statementsOf = -1;
+
+    public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            transaction =>
+            {
+                var prepared = Prepared();
+                var append = decide(Read(prepared, query));
+                if (!append.IsEmpty)
+                {
+                    Write(prepared, append, transaction);
+                }
+                return Task.FromResult(append);
+            },
+            cancellationToken);
+
+    public Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            _ =>
+            {
+                var mark = Prepared().MarkStarted;
+                mark.Bind(1, bodyHash).Bind(2, now).Step();
+                var attempts = (int)mark.Int64(0);
+                mark.Reset();
+                return Task.FromResult(attempts - 1);
+            },
+            cancellationToken);
+
+    public void Dispose()
+    {
+        // The statements die with the writer's connection, which the database closes on its own thread.
+    }
+
+    private static BatchState Read(Statements prepared, BatchQuery query)
+    {
+        var state = new BatchState();
+        var anyLetters = prepared.AnyOpenLetter.Step();
+        prepared.AnyOpenLetter.Reset();
+        var anyDeferred = prepared.AnyDeferred.Step();
+        prepared.AnyDeferred.Reset();
+
+        foreach (var key in query.Keys)
+        {
+            var inbox = prepared.Inbox.Bind(1, key);
+            if (inbox.Step())
+            {
+                state.Inbox[key] = new InboxEntry(inbox.Blob(0), (InboxOutcome)inbox.Int64(1), inbox.TextOrNull(2));
+                inbox.Reset();
+            }
+            if (anyLetters)
+            {
+                ReadLetters(prepared, key, state);
+            }
+        }
+        foreach (var orderId in query.OrderIds)
+        {
+            var head = prepared.Head.Bind(1, orderId);
+            if (head.Step())
+            {
+                state.Heads[orderId] = HeadRow.Read(orderId, head.Int64(0), (OrderStatus)head.Int64(1), head.Text(2), head.Blob(3));
+                head.Reset();
+            }
+            else if (anyDeferred)
+            {
+                ReadDeferred(prepared, orderId, state);
+            }
+        }
+        return state;
+    }
+
+    private static void ReadLetters(Statements prepared, string key, BatchState state)
+    {
+        var letters = prepared.OpenLetters.Bind(1, key);
+        while (letters.Step())
+        {
+            if (!state.Letters.TryGetValue(key, out var list))
+            {
+                state.Letters[key] = list = [];
+            }
+            list.Add(new OpenLetter(letters.Int64(0), letters.Blob(1), letters.Text(2) == "replayed"));
+        }
+    }
+
+    private static void ReadDeferred(Statements prepared, string orderId, BatchState state)
+    {
+        var deferred = prepared.Deferred.Bind(1, orderId);
+        while (deferred.Step())
+        {
+            if (!state.Deferred.TryGetValue(orderId, out var list))
+            {
+                state.Deferred[orderId] = list = [];
+            }
+            list.Add(new DeferredCommand(
+                deferred.Text(0), orderId, deferred.Text(1), deferred.Blob(2), deferred.Text(3), deferred.Blob(4),
+                deferred.Text(5), deferred.TextOrNull(6), deferred.Int64(7), deferred.Int64(8)));
+        }
+    }
+
+    private static void Write(Statements prepared, Append append, DbTransaction transaction)
+    {
+        foreach (var row in append.Inbox)
+        {
+            (row.Replaces ? prepared.ReplaceInbox : prepared.InsertInbox)
+                .Bind(1, row.Key).Bind(2, row.Fingerprint).Bind(3, (long)row.Outcome).Bind(4, row.Reason).Bind(5, row.OrderId).Bind(6, row.DecidedAt)
+                .Execute();
+        }
+        foreach (var recorded in append.Events)
+        {
+            prepared.InsertEvent
+                .Bind(1, recorded.OrderId).Bind(2, recorded.Version).Bind(3, recorded.Type).Bind(4, recorded.Data.Span)
+                .Bind(5, recorded.CorrelationId).Bind(6, recorded.CausationId).Bind(7, recorded.TraceParent)
+                .Bind(8, recorded.RecordedAt).Bind(9, recorded.Hash)
+                .Execute();
+            recorded.Position = prepared.LastRowId;
+        }
+        foreach (var head in append.Heads)
+        {
+            if (head.ExpectedVersion == 0)
+            {
+                prepared.InsertHead
+                    .Bind(1, head.OrderId).Bind(2, head.Version).Bind(3, (long)head.Status).Bind(4, head.CustomerId).Bind(5, head.Currency)
+                    .Bind(6, head.TotalMinor).Bind(7, head.LineCount).Bind(8, head.At).Bind(9, head.At).Bind(10, head.LastHash)
+                    .Execute();
+                continue;
+            }
+            prepared.UpdateHead
+                .Bind(1, head.Version).Bind(2, (long)head.Status).Bind(3, head.At).Bind(4, head.LastHash).Bind(5, head.OrderId).Bind(6, head.ExpectedVersion)
+                .Execute();
+            if (prepared.Changes != 1)
+            {
+                throw new StoreConflictException($"Order {head.OrderId} is not at version {head.ExpectedVersion}.");
+            }
+        }
+        foreach (var row in append.Outbox)
+        {
+            prepared.InsertOutbox
+                .Bind(1, Shard.Of(row.OrderId)).Bind(2, (long)row.Kind).Bind(3, row.OrderId).Bind(4, row.Version).Bind(5, row.Message);
+            if (row.Body is null)
+            {
+                prepared.InsertOutbox.BindNull(6);
+            }
+            else
+            {
+                prepared.InsertOutbox.Bind(6, row.Body);
+            }
+            prepared.InsertOutbox.Bind(7, row.CreatedAt).Execute();
+            row.Id = prepared.LastRowId;
+        }
+        foreach (var row in append.History)
+        {
+            prepared.InsertHistory.Bind(1, row.OrderId).Bind(2, row.Key).Bind(3, row.At).Bind(4, row.Kind).Bind(5, row.Detail).Execute();
+        }
+        foreach (var key in append.DeferredDecided)
+        {
+            prepared.DeleteDeferred.Bind(1, key).Execute();
+        }
+        foreach (var hash in append.StartedDone)
+        {
+            prepared.DeleteStarted.Bind(1, hash).Execute();
+        }
+        if (append.Deferred.Count + append.Rejections.Count + append.Letters.Count > 0)
+        {
+            // Rare rows go the plain way that both stores share; on SQLite these calls complete at once.
+            AppendRareRows.WriteAsync(transaction, append).GetAwaiter().GetResult();
+        }
+    }
+
+    private Statements Prepared()
+    {
+        if (statements is null || statementsOf != database.WriterGeneration)
+        {
+            statements = new Statements(database.WriterConnection);
+            statementsOf = database.WriterGeneration;
+        }
+        return statements;
+    }
+
+    private sealed class Statements(SqliteConnection connection)
+    {
+        public SqliteStatement Inbox { get; } = new(connection, "SELECT fingerprint, outcome, reason FROM inbox WHERE key = ?1");
+        public SqliteStatement Head { get; } = new(connection, "SELECT version, status, currency, last_hash FROM orders WHERE order_id = ?1");
+        public SqliteStatement AnyOpenLetter { get; } = new(connection, "SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed') LIMIT 1");
+        public SqliteStatement OpenLetters { get; } = new(connection, "SELECT id, fingerprint, status FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')");
+        public SqliteStatement AnyDeferred { get; } = new(connection, "SELECT 1 FROM deferred LIMIT 1");
+        public SqliteStatement Deferred { get; } = new(connection, """
+            SELECT key, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
+            FROM deferred WHERE order_id = ?1 ORDER BY received_at, key
+            """);
+
+        public SqliteStatement InsertInbox { get; } = new(connection, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+        public SqliteStatement ReplaceInbox { get; } = new(connection, "INSERT OR REPLACE INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+        public SqliteStatement InsertEvent { get; } = new(connection, """
+            INSERT INTO events (order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            """);
+        public SqliteStatement InsertHead { get; } = new(connection, """
+            INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            """);
+        public SqliteStatement UpdateHead { get; } = new(connection, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6");
+        public SqliteStatement InsertOutbox { get; } = new(connection, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+        public SqliteStatement InsertHistory { get; } = new(connection, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
+        public SqliteStatement DeleteDeferred { get; } = new(connection, "DELETE FROM deferred WHERE key = ?1");
+        public SqliteStatement DeleteStarted { get; } = new(connection, "DELETE FROM started WHERE fingerprint = ?1");
+        public SqliteStatement MarkStarted { get; } = new(connection, """
+            INSERT INTO started (fingerprint, attempts, last_at) VALUES (?1, 1, ?2)
+            ON CONFLICT (fingerprint) DO UPDATE SET attempts = attempts + 1, last_at = excluded.last_at RETURNING attempts
+            """);
+
+        public long LastRowId => SQLitePCL.raw.sqlite3_last_insert_rowid(connection.Handle!);
+
+        public int Changes => SQLitePCL.raw.sqlite3_changes(connection.Handle!);
+    }
+}

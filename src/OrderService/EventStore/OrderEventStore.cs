@@ -1,0 +1,140 @@
+using OrderService.Domain;
+
+namespace OrderService.EventStore;
+
+/// <summary>
+/// The log of what happened, and everything that has to be written with it or not at all: the inbox, the stream heads,
+/// the outbox, deferred commands, rejections, and the letters that a decision settles.
+/// </summary>
+public interface IOrderEventStore
+{
+    /// <summary>
+    /// Reads what <paramref name="query"/> names, lets <paramref name="decide"/> answer, and writes the answer: all of it or nothing.
+    /// When another instance came first, it reads and asks again, so <paramref name="decide"/> is pure and may run more than once.
+    /// </summary>
+    /// <param name="cancellationToken">Gives up waiting for a turn; a COMMIT that has begun is never cancelled.</param>
+    /// <exception cref="Database.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
+    Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken);
+
+    /// <summary>Notes that a delivery is begun alone; answers how often that was noted before without an end.</summary>
+    Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken);
+}
+
+/// <summary>What a batch has to know before it can decide.</summary>
+public sealed record BatchQuery(IReadOnlyCollection<string> Keys, IReadOnlyCollection<string> OrderIds);
+
+/// <summary>What the store knew when the batch was decided.</summary>
+public sealed class BatchState
+{
+    public Dictionary<string, InboxEntry> Inbox { get; } = new(StringComparer.Ordinal);
+
+    public Dictionary<string, OrderHead> Heads { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Commands that wait for their order, by order id, in the order they came.</summary>
+    public Dictionary<string, List<DeferredCommand>> Deferred { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Dead letters that are still open, by idempotency key.</summary>
+    public Dictionary<string, List<OpenLetter>> Letters { get; } = new(StringComparer.Ordinal);
+}
+
+/// <summary>How a message was decided. The numbers are stored.</summary>
+public enum InboxOutcome
+{
+    Accepted = 1,
+    Refused = 2,
+    Deferred = 3,
+    Rejected = 4,
+}
+
+/// <summary>What became of a message, and of which bytes.</summary>
+public readonly record struct InboxEntry(byte[] Fingerprint, InboxOutcome Outcome, string? Reason);
+
+/// <summary>The newest state of a stream, enough to decide on and to chain the next event to.</summary>
+public sealed record OrderHead(Order Order, byte[] LastHash);
+
+/// <summary>A command whose order does not exist yet.</summary>
+/// <param name="Properties">The message's properties as JSON.</param>
+public sealed record DeferredCommand(
+    string Key, string OrderId, string Type, byte[] Body, string Properties, byte[] Fingerprint,
+    string CorrelationId, string? TraceParent, long ReceivedAt, long ExpiresAt);
+
+/// <summary>A dead letter that a delivery of the same key may settle.</summary>
+/// <param name="Replayed">An admin sent it again and its outcome is awaited.</param>
+public sealed record OpenLetter(long Id, byte[] Fingerprint, bool Replayed);
+
+/// <summary>An event as it stands in the log.</summary>
+/// <param name="RecordedAt">Unix milliseconds.</param>
+/// <param name="CausationId">The idempotency key of the message that caused it.</param>
+/// <param name="Hash">SHA-256 over the hash of the stream's previous event and this one, see <see cref="EventHash"/>.</param>
+public sealed record RecordedEvent(
+    string OrderId, long Version, string Type, ReadOnlyMemory<byte> Data, string CorrelationId, string CausationId,
+    string? TraceParent, long RecordedAt, byte[] Hash)
+{
+    /// <summary>The place in the log, in the order of commits; set when the event was appended.</summary>
+    public long Position { get; set; }
+
+    /// <summary>Unique, and the same however often the event is published.</summary>
+    public string EventId => EventIdOf(OrderId, Version);
+
+    /// <summary>The decided event; kept for those in the process who want it, read back from <see cref="Data"/> otherwise.</summary>
+    public OrderEvent? Event { get; init; }
+
+    public static string EventIdOf(string orderId, long version) => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{orderId}.{version}");
+}
+
+/// <summary>Everything one transaction writes.</summary>
+public sealed class Append
+{
+    public List<InboxRow> Inbox { get; } = [];
+    public List<RecordedEvent> Events { get; } = [];
+    public List<HeadChange> Heads { get; } = [];
+    public List<OutboxRow> Outbox { get; } = [];
+    public List<DeferredCommand> Deferred { get; } = [];
+    public List<string> DeferredDecided { get; } = [];
+    public List<RejectionRow> Rejections { get; } = [];
+    public List<HistoryRow> History { get; } = [];
+    public List<LetterChange> Letters { get; } = [];
+    public List<byte[]> StartedDone { get; } = [];
+
+    public bool IsEmpty => Inbox.Count == 0 && Events.Count == 0 && Outbox.Count == 0 && Rejections.Count == 0
+        && History.Count == 0 && Letters.Count == 0 && StartedDone.Count == 0 && DeferredDecided.Count == 0;
+}
+
+/// <param name="Replaces">The key stands already (a deferred command was decided, a rejected one was replayed): its row is rewritten.</param>
+public readonly record struct InboxRow(string Key, byte[] Fingerprint, InboxOutcome Outcome, string? Reason, string? OrderId, long DecidedAt, bool Replaces);
+
+/// <summary>A stream's head row, which is the read model's row too.</summary>
+/// <param name="ExpectedVersion">0 makes the row; any other must be what stands there.</param>
+public sealed record HeadChange(
+    string OrderId, long ExpectedVersion, long Version, OrderStatus Status, string CustomerId, string Currency,
+    long TotalMinor, int LineCount, long At, byte[] LastHash);
+
+/// <summary>What an outbox row publishes. The numbers are stored.</summary>
+public enum OutboxKind
+{
+    Event = 1,
+    Announcement = 2,
+    Replay = 3,
+}
+
+/// <summary>A message that has to go out.</summary>
+/// <param name="Event">The event of kind <see cref="OutboxKind.Event"/>.</param>
+/// <param name="Message">JSON of exchange, routing key and properties, for the other kinds.</param>
+public sealed record OutboxRow(OutboxKind Kind, string OrderId, long Version, RecordedEvent? Event, string? Message, byte[]? Body, long CreatedAt)
+{
+    /// <summary>Set when the row was written.</summary>
+    public long Id { get; set; }
+}
+
+/// <summary>Why a delivery is rejected; written before the reject leaves.</summary>
+/// <param name="Claims">The envelope was sound, so the key is taken by this rejection and no other copy may be accepted.</param>
+public sealed record RejectionRow(
+    string Key, byte[] Fingerprint, string Reason, string Detail, string? Field, string? Exception, string? OrderId,
+    byte[] Body, string Properties, long At);
+
+/// <summary>A line of an order's timeline beside its events.</summary>
+public readonly record struct HistoryRow(string? OrderId, string? Key, long At, string Kind, string Detail);
+
+/// <summary>A dead letter that is settled by the decision of this transaction.</summary>
+/// <param name="Resolved">True: a replay succeeded; false: another copy was decided, the letter is superseded.</param>
+public readonly record struct LetterChange(long LetterId, bool Resolved, string Detail, long At);

@@ -1,0 +1,23 @@
+using OrderService.EventStore;
+using OrderService.Inbox;
+using OrderService.Projections;
+
+namespace OrderService.Events;
+
+public static class EventsSetup
+{
+    /// <summary>Registers the event bus, fed by what this process commits, and the reads of log and read model.</summary>
+    public static IServiceCollection AddEvents(this IServiceCollection services)
+    {
+        services.AddSingleton<EventBus>();
+        services.AddSingleton<EventQueries>();
+        services.AddSingleton<OrderQueries>();
+        services.AddSingleton<StoreVerification>();
+        services.AddSingleton<Committed>(provider =>
+        {
+            var bus = provider.GetRequiredService<EventBus>();
+            return append => bus.Publish(append.Events);
+        });
+        return services;
+    }
+}

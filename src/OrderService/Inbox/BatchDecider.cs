@@ -1,0 +1,301 @@
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Outbox;
+
+namespace OrderService.Inbox;
+
+/// <summary>One message of a batch on its way through the decision.</summary>
+/// <param name="Body">The exact bytes.</param>
+public sealed record Incoming(Decoded Decoded, ReadOnlyMemory<byte> Body, MessageProperties Properties)
+{
+    /// <summary>What became of it; written by <see cref="BatchDecider"/>, and again when the batch is decided again.</summary>
+    public Fate Fate { get; set; }
+
+    /// <summary>Why, for refusals and rejections.</summary>
+    public string? Reason { get; set; }
+
+    /// <summary>
+    /// The message may be sound and is given up for a failure of ours: its rejection takes the idempotency key,
+    /// so that no other copy can be accepted beside the dead letter.
+    /// </summary>
+    public bool Claims { get; init; }
+
+    /// <summary>The exception behind the rejection: its type and stack, never its message.</summary>
+    public string? Exception { get; init; }
+
+    /// <summary>SHA-256 of the body when it was noted as started; the note goes with the decision.</summary>
+    public byte[]? StartedHash { get; init; }
+}
+
+/// <summary>How a delivery was decided; says what its settlement is.</summary>
+public enum Fate
+{
+    Accepted,
+    Duplicate,
+    Refused,
+    Deferred,
+    Rejected,
+}
+
+/// <summary>Decides a batch: pure, from what the store knew and the messages in their order. Answers all rows to write.</summary>
+public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
+{
+    /// <param name="now">Unix milliseconds.</param>
+    public Append Decide(IReadOnlyList<Incoming> batch, BatchState state, long now)
+    {
+        var run = new Run(rules, deferFor, state, now);
+        foreach (var incoming in batch)
+        {
+            run.Decide(incoming);
+        }
+        return run.Finish();
+    }
+
+    private sealed class Run(OrderRules rules, TimeSpan deferFor, BatchState state, long now)
+    {
+        private readonly Append append = new();
+        private readonly Dictionary<string, HeadChange> heads = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, int> inboxRows = new(StringComparer.Ordinal);
+        private readonly HashSet<(string, string)> rejected = [];
+
+        public void Decide(Incoming incoming)
+        {
+            if (incoming.StartedHash is { } hash)
+            {
+                append.StartedDone.Add(hash);
+            }
+            switch (incoming.Decoded)
+            {
+                case Decoded.Invalid invalid when incoming.Claims:
+                    Fail(incoming, invalid);
+                    break;
+                case Decoded.Invalid invalid:
+                    Reject(incoming, invalid.Key, invalid.Fingerprint, invalid.Rejection, invalid.OrderId);
+                    break;
+                case Decoded.Valid valid:
+                    Decide(incoming, valid.Envelope);
+                    break;
+            }
+        }
+
+        public Append Finish()
+        {
+            append.Heads.AddRange(heads.Values);
+            return append;
+        }
+
+        private void Decide(Incoming incoming, Envelope envelope)
+        {
+            var replayed = ReplayedLetter(envelope);
+            var known = state.Inbox.TryGetValue(envelope.Key, out var entry);
+            if (known && !(entry.Outcome == InboxOutcome.Rejected && replayed is not null))
+            {
+                Again(incoming, envelope, entry, replayed);
+                return;
+            }
+            switch (OrderDecider.Decide(Head(envelope.Command.OrderId).Order, envelope.Command, rules))
+            {
+                case Decision.Accepted accepted:
+                    incoming.Fate = Fate.Accepted;
+                    Claim(envelope, InboxOutcome.Accepted, null, replaces: known);
+                    Record(envelope.Command.OrderId, accepted.Event, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
+                    DecideDeferred(envelope.Command.OrderId);
+                    break;
+                case Decision.Refused refused:
+                    incoming.Fate = Fate.Refused;
+                    incoming.Reason = refused.Code;
+                    Claim(envelope, InboxOutcome.Refused, refused.Code, replaces: known);
+                    Announce(envelope.Command, refused, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
+                    break;
+                case Decision.OrderUnknown:
+                    incoming.Fate = Fate.Deferred;
+                    Claim(envelope, InboxOutcome.Deferred, null, replaces: known);
+                    Defer(incoming, envelope);
+                    break;
+            }
+            SettleLetters(envelope, replayed, incoming.Fate);
+        }
+
+        private void Fail(Incoming incoming, Decoded.Invalid invalid)
+        {
+            var known = state.Inbox.TryGetValue(invalid.Key, out var entry);
+            if (known && entry.Outcome != InboxOutcome.Rejected && entry.Fingerprint.AsSpan().SequenceEqual(invalid.Fingerprint))
+            {
+                // An earlier attempt was committed after all.
+                incoming.Fate = Fate.Duplicate;
+                return;
+            }
+            if (!known)
+            {
+                Claim(invalid.Key, invalid.Fingerprint, InboxOutcome.Rejected, invalid.Rejection.Reason, invalid.OrderId, replaces: false);
+            }
+            Reject(incoming, invalid.Key, invalid.Fingerprint, invalid.Rejection, invalid.OrderId);
+        }
+
+        /// <summary>The key has been decided before: a copy gets the same answer, other bytes are a conflict.</summary>
+        private void Again(Incoming incoming, Envelope envelope, InboxEntry entry, OpenLetter? replayed)
+        {
+            if (!entry.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint))
+            {
+                Reject(incoming, envelope.Key, envelope.Fingerprint, new Rejection(
+                    RejectionReason.KeyConflict,
+                    "The idempotency key was used before with another body; send a new message with a key of its own.", null), envelope.Command.OrderId);
+                return;
+            }
+            if (entry.Outcome == InboxOutcome.Rejected)
+            {
+                Reject(incoming, envelope.Key, envelope.Fingerprint, new Rejection(
+                    entry.Reason ?? RejectionReason.InternalError,
+                    "Another copy of this message is a dead letter already; replay that one.", null), envelope.Command.OrderId);
+                return;
+            }
+            incoming.Fate = Fate.Duplicate;
+            append.History.Add(new HistoryRow(envelope.Command.OrderId, envelope.Key, now, "duplicate", $"Another copy of {envelope.Command.Type} came and was acknowledged."));
+            SettleLetters(envelope, replayed, Fate.Duplicate);
+        }
+
+        private void Reject(Incoming incoming, string key, byte[] fingerprint, Rejection rejection, string? orderId)
+        {
+            incoming.Fate = Fate.Rejected;
+            incoming.Reason = rejection.Reason;
+            if (rejected.Add((key, Convert.ToHexString(fingerprint))))
+            {
+                append.Rejections.Add(new RejectionRow(
+                    key, fingerprint, rejection.Reason, rejection.Detail, rejection.Field, incoming.Exception, orderId,
+                    incoming.Body.ToArray(), MessagePropertiesJson.Write(incoming.Properties), now));
+            }
+        }
+
+        /// <summary>The open letter whose replay this delivery is; a forged mark finds none.</summary>
+        private OpenLetter? ReplayedLetter(Envelope envelope) =>
+            envelope.Replay is { } mark && state.Letters.TryGetValue(envelope.Key, out var letters)
+                ? letters.Find(letter => letter.Id == mark.LetterId && letter.Replayed)
+                : null;
+
+        private void SettleLetters(Envelope envelope, OpenLetter? replayed, Fate fate)
+        {
+            if (!state.Letters.TryGetValue(envelope.Key, out var letters))
+            {
+                return;
+            }
+            foreach (var letter in letters)
+            {
+                if (letter.Id == replayed?.Id)
+                {
+                    append.Letters.Add(new LetterChange(letter.Id, Resolved: true, $"The replay was {Word(fate)}.", now));
+                }
+                else if (letter.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint))
+                {
+                    append.Letters.Add(new LetterChange(letter.Id, Resolved: false, $"Another copy of the message was {Word(fate)}.", now));
+                }
+            }
+            // Settled once; a second copy in this batch finds nothing open.
+            letters.RemoveAll(letter => letter.Id == replayed?.Id || letter.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint));
+        }
+
+        private static string Word(Fate fate) => fate switch
+        {
+            Fate.Accepted => "accepted",
+            Fate.Refused => "refused",
+            Fate.Deferred => "deferred until its order appears",
+            _ => "decided before",
+        };
+
+        private void Claim(Envelope envelope, InboxOutcome outcome, string? reason, bool replaces) =>
+            Claim(envelope.Key, envelope.Fingerprint, outcome, reason, envelope.Command.OrderId, replaces);
+
+        private void Claim(string key, byte[] fingerprint, InboxOutcome outcome, string? reason, string? orderId, bool replaces)
+        {
+            state.Inbox[key] = new InboxEntry(fingerprint, outcome, reason);
+            if (inboxRows.TryGetValue(key, out var index))
+            {
+                // Deferred and decided within one batch: one row with the last word.
+                append.Inbox[index] = new InboxRow(key, fingerprint, outcome, reason, orderId, now, append.Inbox[index].Replaces);
+                return;
+            }
+            inboxRows[key] = append.Inbox.Count;
+            append.Inbox.Add(new InboxRow(key, fingerprint, outcome, reason, orderId, now, replaces));
+        }
+
+        private OrderHead Head(string orderId) =>
+            state.Heads.TryGetValue(orderId, out var head) ? head : new OrderHead(Order.None(orderId), EventHash.Genesis);
+
+        private void Record(string orderId, OrderEvent happened, string key, string correlationId, string? traceParent)
+        {
+            var head = Head(orderId);
+            var version = head.Order.Version + 1;
+            var data = EventSerializer.Serialize(happened);
+            var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, correlationId, key, traceParent, now);
+            var recorded = new RecordedEvent(orderId, version, happened.Type, data, correlationId, key, traceParent, now, hash) { Event = happened };
+            append.Events.Add(recorded);
+            append.Outbox.Add(new OutboxRow(OutboxKind.Event, orderId, version, recorded, null, null, now));
+
+            var order = head.Order.Apply(happened);
+            state.Heads[orderId] = new OrderHead(order, hash);
+            heads[orderId] = heads.TryGetValue(orderId, out var change)
+                ? change with { Version = version, Status = order.Status, At = now, LastHash = hash }
+                : new HeadChange(
+                    orderId, head.Order.Version, version, order.Status, order.CustomerId ?? "", order.Currency!.Code,
+                    order.TotalMinor, order.Lines.Count, now, hash);
+        }
+
+        private void Announce(OrderCommand command, Decision.Refused refused, string key, string correlationId, string? traceParent)
+        {
+            var status = Head(command.OrderId).Order.Status;
+            append.Outbox.Add(Announcement.Refusal(command, refused, status, key, correlationId, traceParent, now));
+            append.History.Add(new HistoryRow(command.OrderId, key, now, "refused", $"{command.Type} was refused ({refused.Code}): {refused.Reason}"));
+        }
+
+        private void Defer(Incoming incoming, Envelope envelope)
+        {
+            var deferred = new DeferredCommand(
+                envelope.Key, envelope.Command.OrderId, envelope.Command.Type, incoming.Body.ToArray(), MessagePropertiesJson.Write(incoming.Properties),
+                envelope.Fingerprint, envelope.CorrelationId, envelope.TraceParent, now, now + (long)deferFor.TotalMilliseconds);
+            append.Deferred.Add(deferred);
+            if (!state.Deferred.TryGetValue(deferred.OrderId, out var waiting))
+            {
+                state.Deferred[deferred.OrderId] = waiting = [];
+            }
+            waiting.Add(deferred);
+            append.History.Add(new HistoryRow(deferred.OrderId, envelope.Key, now, "deferred", $"{deferred.Type} came before its order and waits for it."));
+        }
+
+        /// <summary>
+        /// The order exists now: what waited for it is decided, in the order of an order's life and not in the order of arrival,
+        /// so that a payment that came after its shipment still counts.
+        /// </summary>
+        private void DecideDeferred(string orderId)
+        {
+            if (!state.Deferred.Remove(orderId, out var waiting))
+            {
+                return;
+            }
+            foreach (var (deferred, command) in waiting.Select(Decode).OrderBy(pair => pair.Command.LifecycleRank).ToList())
+            {
+                if (!append.Deferred.Remove(deferred))
+                {
+                    append.DeferredDecided.Add(deferred.Key);
+                }
+                switch (OrderDecider.Decide(Head(orderId).Order, command, rules))
+                {
+                    case Decision.Accepted accepted:
+                        Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, null, orderId, replaces: true);
+                        Record(orderId, accepted.Event, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
+                        break;
+                    case Decision.Refused refused:
+                        Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Refused, refused.Code, orderId, replaces: true);
+                        Announce(command, refused, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
+                        break;
+                }
+            }
+        }
+
+        private static (DeferredCommand Deferred, OrderCommand Command) Decode(DeferredCommand deferred)
+        {
+            var decoded = EnvelopeDecoder.Decode(MessagePropertiesJson.Read(deferred.Properties), deferred.Body);
+            return decoded is Decoded.Valid valid
+                ? (deferred, valid.Envelope.Command)
+                : throw new InvalidDataException($"The deferred command {deferred.Key} can't be read any more.");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+using System.ComponentModel.DataAnnotations;
+using Microsoft.Extensions.Options;
+
+namespace OrderService.Inbox;
+
+/// <summary>How deliveries are taken in and decided.</summary>
+public sealed class InboxOptions
+{
+    public const string Section = "Inbox";
+
+    /// <summary>How many deliveries one transaction may hold. What is there is taken; nothing waits for a batch to fill.</summary>
+    [Range(1, 10_000)]
+    public int MaxBatch { get; init; } = 2000;
+
+    /// <summary>How many bytes of bodies one transaction may hold.</summary>
+    [Range(1 << 20, 256 << 20)]
+    public int MaxBatchBytes { get; init; } = 16 << 20;
+
+    /// <summary>How often a message that fails by itself is tried, alone, before it is dead-lettered.</summary>
+    [Range(1, 10)]
+    public int MaxAttempts { get; init; } = 3;
+
+    /// <summary>From this many returns on, a delivery is taken alone and noted as started, to find the one that kills the process.</summary>
+    [Range(1, 15)]
+    public int SuspectAfterReturns { get; init; } = 2;
+
+    /// <summary>How often a message may be started alone without an end before it is dead-lettered as a crash suspect.</summary>
+    [Range(1, 10)]
+    public int MaxCrashes { get; init; } = 2;
+
+    /// <summary>When the store is out of reach for this long, the consumer is cancelled so that other instances get the messages.</summary>
+    [Range(typeof(TimeSpan), "00:00:00.100", "00:10:00")]
+    public TimeSpan HoldAfter { get; init; } = TimeSpan.FromSeconds(3);
+}
+
+/// <summary>The rules of the shop.</summary>
+public sealed class OrdersOptions
+{
+    public const string Section = "Orders";
+
+    /// <summary>How long a command waits for its order before it becomes a dead letter (<c>order_unknown</c>).</summary>
+    [Range(typeof(TimeSpan), "00:00:01", "30.00:00:00")]
+    public TimeSpan DeferFor { get; init; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>Refuse to ship what is not paid.</summary>
+    public bool RequirePaymentBeforeShipping { get; init; }
+}
+
+[OptionsValidator]
+internal sealed partial class InboxOptionsValidator : IValidateOptions<InboxOptions>;
+
+[OptionsValidator]
+internal sealed partial class OrdersOptionsValidator : IValidateOptions<OrdersOptions>;

@@ -1,0 +1,38 @@
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.RabbitMq;
+
+namespace OrderService.Outbox;
+
+/// <summary>A message that is published and not stored as an event: its outbox row carries it whole.</summary>
+/// <param name="Headers">Texts only.</param>
+public sealed record Announcement(
+    string Exchange, string RoutingKey, string MessageId, string? ContentType, string? ContentEncoding, string? CorrelationId, string? Type,
+    Dictionary<string, string>? Headers)
+{
+    /// <summary>The row that announces a refused command.</summary>
+    public static OutboxRow Refusal(
+        OrderCommand command, Decision.Refused refused, OrderStatus status, string key, string correlationId, string? traceParent, long now)
+    {
+        var id = $"{command.OrderId}.refused.{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)).AsSpan(0, 8))}";
+        var head = new CloudEventHead(
+            id, EventType.CommandRefused, command.OrderId, null, DateTimeOffset.FromUnixTimeMilliseconds(now), correlationId, key, traceParent);
+        var message = new Announcement(
+            TopologyNames.OrderEvents, EventRoutingKey.CommandRefused, id, CloudEventWriter.ContentType, null, correlationId, EventType.CommandRefused,
+            traceParent is null ? null : new Dictionary<string, string> { ["traceparent"] = traceParent });
+        return new OutboxRow(OutboxKind.Announcement, command.OrderId, 0, null, message.ToJson(), CloudEventWriter.WriteRefusal(head, command.Type, refused, status), now);
+    }
+
+    public string ToJson() => JsonSerializer.Serialize(this, AnnouncementJson.Default.Announcement);
+
+    public static Announcement Parse(string json) =>
+        JsonSerializer.Deserialize(json, AnnouncementJson.Default.Announcement) ?? throw new InvalidDataException("An outbox row has no message.");
+}
+
+[JsonSerializable(typeof(Announcement))]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
+internal sealed partial class AnnouncementJson : JsonSerializerContext;

@@ -1,0 +1,398 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Options;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.RabbitMq;
+
+namespace OrderService.Outbox;
+
+/// <summary>
+/// Publishes what was committed. Fresh rows are handed over in memory and never read back; what was not handed over (from before a restart,
+/// from another process, more than memory holds) is loaded from the table. At most one message of a stream is unconfirmed at any time,
+/// so the first occurrences of an order's events leave in order; a row leaves the table only after a routed confirm.
+/// </summary>
+public sealed partial class OutboxRelay(
+    OutboxStore store,
+    IRelayLease lease,
+    ConfirmedPublisher publisher,
+    IOptions<OutboxOptions> options,
+    TimeProvider clock,
+    ILogger<OutboxRelay> logger) : IHostedService, IDisposable
+{
+    private enum Intake
+    {
+        /// <summary>Handed-over rows are ignored: they are in the table and will be loaded, in their order.</summary>
+        Ignore,
+
+        /// <summary>A load is under way; handed-over rows wait for its end.</summary>
+        Buffer,
+
+        /// <summary>Memory knows of everything in the table; handed-over rows are taken as they come.</summary>
+        Direct,
+    }
+
+    private readonly Lock gate = new();
+    private readonly Dictionary<string, Queue<OutboxRow>> streams = new(StringComparer.Ordinal);
+    private readonly HashSet<long> known = [];
+    private readonly List<OutboxRow> buffer = [];
+    private readonly Channel<OutboxRow> ready = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
+    private readonly Channel<long> confirmed = Channel.CreateUnbounded<long>(new() { SingleReader = true });
+    private readonly Channel<OutboxRow> failed = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
+    private readonly CancellationTokenSource stop = new();
+    private readonly CancellationTokenSource abort = new();
+    private Intake intake = Intake.Ignore;
+    private IReadOnlyCollection<int> shards = [];
+    private Task[] loops = [];
+
+    /// <summary>How many messages the relay holds in memory, unconfirmed ones included.</summary>
+    public int InMemory
+    {
+        get
+        {
+            lock (gate)
+            {
+                return known.Count;
+            }
+        }
+    }
+
+    /// <summary>How many messages were confirmed and marked as sent since the start.</summary>
+    public long Sent { get; private set; }
+
+    /// <summary>Why the last publish failed, in plain words; null after a success.</summary>
+    public string? LastFailure { get; private set; }
+
+    /// <summary>The shards that this instance relays.</summary>
+    public IReadOnlyCollection<int> Shards => shards;
+
+    /// <summary>Hands over what was just committed. Never waits: what memory has no room for is in the table.</summary>
+    public void Offer(Append append)
+    {
+        if (append.Outbox.Count == 0)
+        {
+            return;
+        }
+        lock (gate)
+        {
+            switch (intake)
+            {
+                case Intake.Ignore:
+                    break;
+                case Intake.Buffer:
+                    buffer.AddRange(append.Outbox);
+                    break;
+                case Intake.Direct when known.Count + append.Outbox.Count > options.Value.MaxInMemory:
+                    // From here on rows are missing in memory, so nothing newer may be taken before they are loaded.
+                    intake = Intake.Ignore;
+                    break;
+                case Intake.Direct:
+                    append.Outbox.ForEach(Take);
+                    break;
+            }
+        }
+    }
+
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        loops = [Task.Run(LoadLoopAsync, CancellationToken.None), Task.Run(PublishLoopAsync, CancellationToken.None), Task.Run(MarkLoopAsync, CancellationToken.None), Task.Run(RetryLoopAsync, CancellationToken.None)];
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Waits for the outcomes of what is under way; what is not sent stays in the table.</summary>
+    public async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await stop.CancelAsync();
+        await using (cancellationToken.Register(abort.Cancel))
+        {
+            try
+            {
+                await publisher.DrainAsync(abort.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                // Unconfirmed messages stay in the table and are published again, with the same ids.
+            }
+            confirmed.Writer.TryComplete();
+            failed.Writer.TryComplete();
+            ready.Writer.TryComplete();
+            await Task.WhenAll(loops);
+        }
+        await lease.DisposeAsync();
+    }
+
+    public void Dispose()
+    {
+        stop.Dispose();
+        abort.Dispose();
+    }
+
+    /// <summary>Call with <see cref="gate"/> held.</summary>
+    private void Take(OutboxRow row)
+    {
+        if (!shards.Contains(Shard.Of(row.OrderId)) || !known.Add(row.Id))
+        {
+            return;
+        }
+        if (streams.TryGetValue(row.OrderId, out var waiting))
+        {
+            waiting.Enqueue(row);
+            return;
+        }
+        streams[row.OrderId] = new Queue<OutboxRow>(0);
+        ready.Writer.TryWrite(row);
+    }
+
+    private async Task LoadLoopAsync()
+    {
+        using var tick = new PeriodicTimer(options.Value.PollInterval, clock);
+        try
+        {
+            do
+            {
+                try
+                {
+                    await RenewAsync();
+                    while (shards.Count > 0 && await LoadAsync())
+                    {
+                    }
+                }
+                catch (Exception exception) when (!stop.IsCancellationRequested)
+                {
+                    // Nothing is lost: what was not loaded is in the table at the next tick.
+                    LogLoadFailed(exception.Message);
+                }
+            }
+            while (await tick.WaitForNextTickAsync(stop.Token));
+        }
+        catch (OperationCanceledException)
+        {
+            // The relay stops.
+        }
+    }
+
+    private async Task RenewAsync()
+    {
+        var held = await lease.RenewAsync(stop.Token);
+        lock (gate)
+        {
+            if (held.Count != shards.Count || held.Any(shard => !shards.Contains(shard)))
+            {
+                shards = held;
+                intake = Intake.Ignore;
+                LogShards(held.Count);
+            }
+        }
+    }
+
+    /// <returns>True when there is more to load right now.</returns>
+    private async Task<bool> LoadAsync()
+    {
+        HashSet<long> snapshot;
+        int room;
+        lock (gate)
+        {
+            room = options.Value.MaxInMemory - known.Count;
+            if (room < options.Value.MaxInMemory / 2)
+            {
+                return false;
+            }
+            intake = Intake.Buffer;
+            buffer.Clear();
+            snapshot = [.. known];
+        }
+        try
+        {
+            var (rows, all) = await store.LoadAsync(shards, snapshot, room, stop.Token);
+            lock (gate)
+            {
+                foreach (var row in rows)
+                {
+                    Take(row);
+                }
+                if (all && known.Count + buffer.Count <= options.Value.MaxInMemory)
+                {
+                    // Whatever was committed after the query began has been handed over meanwhile.
+                    buffer.ForEach(Take);
+                    intake = Intake.Direct;
+                }
+                else
+                {
+                    intake = Intake.Ignore;
+                }
+                buffer.Clear();
+                return !all && rows.Count > 0;
+            }
+        }
+        catch
+        {
+            lock (gate)
+            {
+                intake = Intake.Ignore;
+                buffer.Clear();
+            }
+            throw;
+        }
+    }
+
+    private async Task PublishLoopAsync()
+    {
+        try
+        {
+            await foreach (var row in ready.Reader.ReadAllAsync(stop.Token))
+            {
+                try
+                {
+                    Failpoint.Hit("relay-before-publish");
+                    await publisher.PublishAsync(Render(row), Completed, stop.Token);
+                    Failpoint.Hit("relay-after-publish");
+                }
+                catch (Exception exception) when (!stop.IsCancellationRequested)
+                {
+                    Fail(row, exception.GetType().Name);
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The relay stops; what is ready stays in the table.
+        }
+    }
+
+    /// <summary>Runs on the connection's reading loop: quick, and without exceptions.</summary>
+    private void Completed(OutgoingMessage message, PublishOutcome outcome)
+    {
+        var row = (OutboxRow)message.State!;
+        if (outcome is not PublishOutcome.Confirmed)
+        {
+            Fail(row, outcome.ToString());
+            return;
+        }
+        LastFailure = null;
+        confirmed.Writer.TryWrite(row.Id);
+        lock (gate)
+        {
+            if (streams[row.OrderId].TryDequeue(out var next))
+            {
+                ready.Writer.TryWrite(next);
+            }
+            else
+            {
+                streams.Remove(row.OrderId);
+            }
+        }
+    }
+
+    private void Fail(OutboxRow row, string reason)
+    {
+        // The row's stream waits behind it; other streams go on.
+        LastFailure = reason;
+        failed.Writer.TryWrite(row);
+    }
+
+    private async Task RetryLoopAsync()
+    {
+        try
+        {
+            while (await failed.Reader.WaitToReadAsync(stop.Token))
+            {
+                LogPublishFailed(LastFailure);
+                await Task.Delay(options.Value.RetryDelay * (0.5 + Random.Shared.NextDouble()), clock, stop.Token);
+                var count = failed.Reader.Count;
+                while (count-- > 0 && failed.Reader.TryRead(out var row))
+                {
+                    ready.Writer.TryWrite(row);
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The relay stops; what failed stays in the table.
+        }
+    }
+
+    private async Task MarkLoopAsync()
+    {
+        var ids = new List<long>();
+        while (await confirmed.Reader.WaitToReadAsync(CancellationToken.None))
+        {
+            while (confirmed.Reader.TryRead(out var id))
+            {
+                ids.Add(id);
+            }
+            Failpoint.Hit("relay-after-confirm");
+            try
+            {
+                // The broker has them. A stop request must not turn that into a second publish after the restart.
+                await store.MarkSentAsync(ids);
+            }
+            catch (Exception exception)
+            {
+                // Kept in hand, and marked with the next ones; in the worst case they are published again, with the same ids.
+                LogMarkFailed(exception.Message);
+                if (stop.IsCancellationRequested)
+                {
+                    return;
+                }
+                await Task.Delay(options.Value.RetryDelay, clock, CancellationToken.None);
+                confirmed.Writer.TryWrite(ids[^1]);
+                ids.RemoveAt(ids.Count - 1);
+                continue;
+            }
+            Failpoint.Hit("relay-after-mark");
+            Sent += ids.Count;
+            lock (gate)
+            {
+                known.ExceptWith(ids);
+            }
+            ids.Clear();
+        }
+    }
+
+    private static OutgoingMessage Render(OutboxRow row)
+    {
+        if (row.Event is { } recorded)
+        {
+            var head = new CloudEventHead(
+                recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
+                recorded.CorrelationId, recorded.CausationId, recorded.TraceParent);
+            return new OutgoingMessage
+            {
+                Exchange = TopologyNames.OrderEvents,
+                RoutingKey = EventRoutingKey.Of(recorded.Type),
+                MessageId = recorded.EventId,
+                Body = CloudEventWriter.Write(head, recorded.Data.Span),
+                ContentType = CloudEventWriter.ContentType,
+                CorrelationId = recorded.CorrelationId,
+                Type = recorded.Type,
+                Headers = recorded.TraceParent is null ? null : new Dictionary<string, object?> { ["traceparent"] = recorded.TraceParent },
+                State = row,
+            };
+        }
+        var message = Announcement.Parse(row.Message ?? throw new InvalidDataException($"Outbox row {row.Id} has neither an event nor a message."));
+        return new OutgoingMessage
+        {
+            Exchange = message.Exchange,
+            RoutingKey = message.RoutingKey,
+            MessageId = message.MessageId,
+            Body = row.Body,
+            ContentType = message.ContentType,
+            ContentEncoding = message.ContentEncoding,
+            CorrelationId = message.CorrelationId,
+            Type = message.Type,
+            Headers = message.Headers?.ToDictionary(header => header.Key, header => (object?)header.Value),
+            State = row,
+        };
+    }
+
+    [LoggerMessage(LogLevel.Information, "This instance relays {Shards} of 16 shares of the streams")]
+    private partial void LogShards(int shards);
+
+    [LoggerMessage(LogLevel.Warning, "The outbox could not be read and is read again: {Reason}")]
+    private partial void LogLoadFailed(string reason);
+
+    [LoggerMessage(LogLevel.Warning, "Publishing failed and is tried again, with the same ids: {Reason}")]
+    private partial void LogPublishFailed(string? reason);
+
+    [LoggerMessage(LogLevel.Warning, "Confirmed messages could not be marked as sent yet: {Reason}")]
+    private partial void LogMarkFailed(string reason);
+}

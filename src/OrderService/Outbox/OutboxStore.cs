@@ -1,0 +1,86 @@
+using Dapper;
+using OrderService.Database;
+using OrderService.EventStore;
+
+namespace OrderService.Outbox;
+
+/// <summary>The relay's view of the outbox table.</summary>
+public sealed class OutboxStore(IDatabase database)
+{
+    private static readonly string EventColumns =
+        "e.version, e.type, e.data, e.correlation_id, e.causation_id, e.traceparent, e.recorded_at, e.hash, e.position";
+
+    /// <summary>Rows of the given shards that are not in <paramref name="known"/>, oldest first, at most <paramref name="limit"/>.</summary>
+    /// <returns>The rows, and whether these were all that were committed when the query began.</returns>
+    public Task<(IReadOnlyList<OutboxRow> Rows, bool All)> LoadAsync(
+        IReadOnlyCollection<int> shards, IReadOnlySet<long> known, int limit, CancellationToken cancellationToken) =>
+        database.ReadAsync<(IReadOnlyList<OutboxRow>, bool)>(
+            async connection =>
+            {
+                var seen = known.Count + limit;
+                var everything = shards.Count == Shard.Count;
+                var ids = (await connection.QueryAsync<long>(
+                    everything
+                        ? "SELECT id FROM outbox ORDER BY id LIMIT @seen"
+                        : "SELECT id FROM outbox WHERE shard IN @shards ORDER BY id LIMIT @seen",
+                    new { shards = shards.Select(shard => (long)shard).ToArray(), seen })).AsList();
+                var missing = ids.Where(id => !known.Contains(id)).Take(limit).ToArray();
+                var all = ids.Count < seen && missing.Length < limit;
+                var rows = new List<OutboxRow>(missing.Length);
+                foreach (var chunk in missing.Chunk(500))
+                {
+                    rows.AddRange((await connection.QueryAsync<Row>(
+                        $"""
+                        SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns}
+                        FROM outbox o LEFT JOIN events e ON e.order_id = o.order_id AND e.version = o.version AND o.kind = 1
+                        WHERE o.id IN @chunk ORDER BY o.id
+                        """,
+                        new { chunk })).Select(row => row.ToOutboxRow()));
+                }
+                return (rows, all);
+            },
+            cancellationToken);
+
+    /// <summary>Takes the rows out: the broker has them.</summary>
+    public Task MarkSentAsync(IReadOnlyCollection<long> ids) =>
+        database.WriteAsync(async transaction =>
+        {
+            foreach (var chunk in ids.Chunk(500))
+            {
+                await transaction.Connection!.ExecuteAsync("DELETE FROM outbox WHERE id IN @chunk", new { chunk }, transaction);
+            }
+        });
+
+    /// <summary>How many rows wait, and since when the oldest does (Unix milliseconds, null when none waits).</summary>
+    public Task<(long Pending, long? OldestAt)> BacklogAsync(CancellationToken cancellationToken) =>
+        database.ReadAsync(
+            async connection => await connection.QuerySingleAsync<(long, long?)>("SELECT count(*), min(created_at) FROM outbox"),
+            cancellationToken);
+
+    private sealed class Row
+    {
+        public long Id { get; init; }
+        public long Kind { get; init; }
+        public string Order_Id { get; init; } = "";
+        public string? Message { get; init; }
+        public byte[]? Body { get; init; }
+        public long Created_At { get; init; }
+        public long? Version { get; init; }
+        public string? Type { get; init; }
+        public byte[]? Data { get; init; }
+        public string? Correlation_Id { get; init; }
+        public string? Causation_Id { get; init; }
+        public string? TraceParent { get; init; }
+        public long? Recorded_At { get; init; }
+        public byte[]? Hash { get; init; }
+        public long? Position { get; init; }
+
+        public OutboxRow ToOutboxRow()
+        {
+            var recorded = Version is { } version
+                ? new RecordedEvent(Order_Id, version, Type!, Data, Correlation_Id!, Causation_Id!, TraceParent, Recorded_At!.Value, Hash!) { Position = Position!.Value }
+                : null;
+            return new OutboxRow((OutboxKind)Kind, Order_Id, Version ?? 0, recorded, Message, Body, Created_At) { Id = Id };
+        }
+    }
+}

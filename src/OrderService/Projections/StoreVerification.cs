@@ -1,0 +1,156 @@
+using Dapper;
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.EventStore;
+
+namespace OrderService.Projections;
+
+/// <summary>What a check of the whole store found.</summary>
+/// <param name="Findings">One sentence each, naming the order and the row; the first hundred.</param>
+public sealed record VerificationReport(long Events, long Orders, long Wrong, IReadOnlyList<string> Findings);
+
+/// <summary>Recomputes what can be recomputed: hash chains against events, the read model against the fold of its streams.</summary>
+public sealed class StoreVerification(IDatabase database, EventQueries events)
+{
+    private const int PageSize = 500;
+    private const int MaxFindings = 100;
+
+    /// <summary>Checks every stream; with <paramref name="repair"/>, read model rows that differ are rebuilt from their events (events are never changed).</summary>
+    /// <param name="progress">Told the number of orders checked so far and of all.</param>
+    public async Task<VerificationReport> RunAsync(bool repair, IProgress<(long Done, long Total)>? progress, CancellationToken cancellationToken)
+    {
+        var total = await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(DISTINCT order_id) FROM events"), cancellationToken);
+        long eventCount = 0, orderCount = 0, wrong = 0;
+        var findings = new List<string>();
+        var after = "";
+        while (true)
+        {
+            var ids = await database.ReadAsync(
+                async connection => (await connection.QueryAsync<string>(
+                    "SELECT DISTINCT order_id FROM events WHERE order_id > @after ORDER BY order_id LIMIT @limit", new { after, limit = PageSize })).AsList(),
+                cancellationToken);
+            foreach (var orderId in ids)
+            {
+                var (count, found) = await CheckAsync(orderId, repair, cancellationToken);
+                eventCount += count;
+                orderCount++;
+                wrong += found.Count;
+                findings.AddRange(found.Take(MaxFindings - findings.Count));
+            }
+            progress?.Report((orderCount, total));
+            if (ids.Count < PageSize)
+            {
+                break;
+            }
+            after = ids[^1];
+        }
+        var orphans = await database.ReadAsync(
+            async connection => (await connection.QueryAsync<string>(
+                "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.order_id = orders.order_id) LIMIT @limit", new { limit = MaxFindings })).AsList(),
+            cancellationToken);
+        wrong += orphans.Count;
+        findings.AddRange(orphans.Select(orderId => $"Order {orderId} is in the read model and has no events."));
+        return new VerificationReport(eventCount, orderCount, wrong, findings);
+    }
+
+    private async Task<(int Events, List<string> Findings)> CheckAsync(string orderId, bool repair, CancellationToken cancellationToken)
+    {
+        var findings = new List<string>();
+        var stream = await events.StreamAsync(orderId, cancellationToken);
+        var hash = EventHash.Genesis;
+        var order = Order.None(orderId);
+        foreach (var recorded in stream)
+        {
+            if (recorded.Version != order.Version + 1)
+            {
+                findings.Add($"Order {orderId}: version {order.Version + 1} is missing before version {recorded.Version}.");
+            }
+            hash = EventHash.Next(
+                hash, orderId, recorded.Version, recorded.Type, recorded.Data.Span, recorded.CorrelationId, recorded.CausationId, recorded.TraceParent, recorded.RecordedAt);
+            if (!hash.AsSpan().SequenceEqual(recorded.Hash))
+            {
+                findings.Add($"Order {orderId}: the event at position {recorded.Position} (version {recorded.Version}) is not what was written: its hash does not fit.");
+                hash = recorded.Hash;
+            }
+            try
+            {
+                order = order.Apply(EventSerializer.Read(recorded.Type, recorded.Data.Span));
+            }
+            catch (InvalidDataException exception)
+            {
+                findings.Add($"Order {orderId}: the event at position {recorded.Position} can't be read: {exception.Message}");
+                return (stream.Count, findings);
+            }
+        }
+
+        var difference = await database.ReadAsync(connection => DifferenceAsync(connection, order, hash), cancellationToken);
+        if (difference is not null)
+        {
+            findings.Add($"Order {orderId}: the read model differs from the events ({difference}){(repair ? "; it was rebuilt" : "")}.");
+            if (repair)
+            {
+                await RebuildAsync(order, hash, stream, cancellationToken);
+            }
+        }
+        return (stream.Count, findings);
+    }
+
+    private static async Task<string?> DifferenceAsync(System.Data.Common.DbConnection connection, Order order, byte[] hash)
+    {
+        var row = await connection.QuerySingleOrDefaultAsync<HeadRow>(
+            "SELECT version, status, customer_id, currency, total_minor, line_count, last_hash FROM orders WHERE order_id = @orderId", new { orderId = order.OrderId });
+        return row switch
+        {
+            null => "there is no row",
+            _ when row.Version != order.Version => $"version {row.Version} instead of {order.Version}",
+            _ when row.Status != (long)order.Status => "another status",
+            _ when row.Customer_Id != order.CustomerId => "another customer",
+            _ when row.Currency != order.Currency?.Code || row.Total_Minor != order.TotalMinor || row.Line_Count != order.Lines.Count => "other amounts",
+            _ when !row.Last_Hash.AsSpan().SequenceEqual(hash) => "another hash",
+            _ => null,
+        };
+    }
+
+    private Task RebuildAsync(Order order, byte[] hash, IReadOnlyList<RecordedEvent> stream, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            async transaction =>
+            {
+                // Only while the stream is as it was read: an order that moved on meanwhile has written its own row.
+                await transaction.Connection!.ExecuteAsync(
+                    """
+                    INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
+                    SELECT @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @PlacedAt, @UpdatedAt, @hash
+                    WHERE (SELECT max(version) FROM events WHERE order_id = @OrderId) = @Version
+                    ON CONFLICT (order_id) DO UPDATE SET
+                        version = excluded.version, status = excluded.status, customer_id = excluded.customer_id, currency = excluded.currency,
+                        total_minor = excluded.total_minor, line_count = excluded.line_count, placed_at = excluded.placed_at,
+                        updated_at = excluded.updated_at, last_hash = excluded.last_hash
+                    """,
+                    new
+                    {
+                        order.OrderId,
+                        order.Version,
+                        Status = (long)order.Status,
+                        order.CustomerId,
+                        Currency = order.Currency?.Code,
+                        order.TotalMinor,
+                        LineCount = order.Lines.Count,
+                        PlacedAt = stream[0].RecordedAt,
+                        UpdatedAt = stream[^1].RecordedAt,
+                        hash,
+                    },
+                    transaction);
+            },
+            cancellationToken);
+
+    private sealed class HeadRow
+    {
+        public long Version { get; init; }
+        public long Status { get; init; }
+        public string Customer_Id { get; init; } = "";
+        public string Currency { get; init; } = "";
+        public long Total_Minor { get; init; }
+        public long Line_Count { get; init; }
+        public byte[] Last_Hash { get; init; } = [];
+    }
+}
