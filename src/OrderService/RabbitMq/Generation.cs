@@ -1,19 +1,41 @@
+using RabbitMQ.Client;
+
 namespace OrderService.RabbitMq;
 
 /// <summary>One connection, channel and consumer, built together and thrown away together. A delivery can be settled only while its generation lives.</summary>
-public sealed class Generation(int number)
+public sealed class Generation
 {
     private readonly TaskCompletionSource<string> _dead = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private volatile bool _isAlive = true;
 
+    internal Generation(int number) => Number = number;
+
     /// <summary>1 for the first; never reused.</summary>
-    public int Number { get; } = number;
+    public int Number { get; }
 
     /// <summary>False once nothing more can be settled: the broker has taken back, or will, what was unsettled.</summary>
     public bool IsAlive => _isAlive;
 
     /// <summary>Completes with the reason, in plain words, when the generation is dead.</summary>
     public Task<string> Dead => _dead.Task;
+
+    internal IConnection? Connection { get; set; }
+
+    internal IChannel? Channel { get; set; }
+
+    internal DeliveryLedger Ledger { get; } = new();
+
+    /// <summary>One writer at a time: rejects and acks of a batch stay together and in order.</summary>
+    internal SemaphoreSlim Settling { get; } = new(1, 1);
+
+    internal SettlePlan Plan { get; } = new();
+
+    /// <summary>Set while the broker delivers.</summary>
+    internal QueueSubscription.Consumer? Consumer { get; set; }
+
+    internal long Delivered;
+
+    internal long Settled;
 
     /// <summary>The first reason stays.</summary>
     internal bool Kill(string reason)

@@ -1,14 +1,23 @@
 using System.Threading.Channels;
+using OrderService.Inbox;
 using RabbitMQ.Client;
+using RabbitMQ.Client.Events;
+using RabbitMQ.Client.Exceptions;
 
 namespace OrderService.RabbitMq;
 
 /// <summary>What a subscription is doing.</summary>
 public enum SubscriptionPhase
 {
+    /// <summary>Not started, or told to stop: no delivery comes any more.</summary>
     Stopped,
+
+    /// <summary>No generation lives; the next one is being built, or waits for its turn.</summary>
     Connecting,
+
     Consuming,
+
+    /// <summary>Connected and not consuming, because it was told to hold.</summary>
     Held,
 }
 
@@ -17,7 +26,8 @@ public enum SubscriptionPhase
 /// <param name="LastError">Why the last generation ended or could not be built, in plain words.</param>
 /// <param name="InHand">Deliveries of the living generation that are not settled.</param>
 /// <param name="LastProgress">When a delivery came in or was settled last.</param>
-/// <param name="Stalled">Deliveries in hand and none settled for the watchdog's time: whoever processes them is stuck, not the broker.</param>
+/// <param name="Stalled">All that may be in hand is in hand and none was settled for the watchdog's time: whoever processes deliveries is stuck, not the broker.</param>
+/// <param name="CircuitOpen">The last attempts to connect all failed, so that none is made for a moment.</param>
 public sealed record SubscriptionState(
     string Queue,
     SubscriptionPhase Phase,
@@ -35,43 +45,570 @@ public sealed record SubscriptionState(
     bool Stalled,
     bool CircuitOpen);
 
-/// <summary>One queue's deliveries: a generation (connection, channel, consumer) is built, watched, thrown away and built again.</summary>
-public sealed class QueueSubscription(
-    BrokerConnector connector,
-    string queue,
-    ushort prefetch,
-    TimeProvider clock,
-    ILogger<QueueSubscription> logger,
-    Func<IConnection, CancellationToken, Task>? declare = null) : IAsyncDisposable
+/// <summary>
+/// One queue's deliveries. A generation (connection, channel, consumer) is built, watched, and thrown away at the first sign of trouble of any kind, and the next one is
+/// built from nothing. Nothing is ever repaired in place: a half-repaired consumer is one that looks alive and receives nothing.
+/// </summary>
+public sealed partial class QueueSubscription : IAsyncDisposable
 {
-    /// <summary>What was delivered, oldest first; ends after <see cref="RunAsync"/> was told to stop. Deliveries of dead generations may be among them: see <see cref="Generation.IsAlive"/>.</summary>
-    public ChannelReader<Delivery> Deliveries => throw new NotSupportedException($"{connector}{queue}{clock}{logger}{declare}");
+    private static readonly TimeSpan SettleTimeout = TimeSpan.FromSeconds(30);
 
-    public SubscriptionState State => throw new NotSupportedException();
+    private readonly BrokerConnector _connector;
+    private readonly string _queue;
+    private readonly TimeProvider _clock;
+    private readonly ILogger _logger;
+    private readonly Func<IConnection, CancellationToken, Task>? _declare;
+    private readonly Reconnection _reconnection;
+
+    // Unbounded in form; in fact bounded by the prefetch, because what a dead generation left is taken out before the next one is built.
+    private readonly Channel<Delivery> _deliveries = Channel.CreateUnbounded<Delivery>(new UnboundedChannelOptions { SingleWriter = false, SingleReader = false });
+
+    private readonly Channel<bool> _changes = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly TaskCompletionSource _intakeEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource _stopIntake = new();
+    private readonly Lock _gate = new();
+
+    private volatile Generation? _current;
+    private volatile string? _holdReason;
+    private int _generations;
+    private int _started;
+    private SubscriptionPhase _phase = SubscriptionPhase.Stopped;
+    private DateTimeOffset _since;
+    private string? _lastError;
+    private DateTimeOffset? _lastErrorAt;
+    private long _delivered;
+    private long _acknowledged;
+    private long _rejected;
+    private long _progressTimestamp;
+    private DateTimeOffset? _watchedProgressAt;
+    private long _watchedProgress;
+    private volatile bool _stalled;
+
+    /// <param name="declare">Run on every new connection before anything is consumed: a queue that was deleted is there again.</param>
+    public QueueSubscription(
+        BrokerConnector connector,
+        string queue,
+        ushort prefetch,
+        TimeProvider clock,
+        ILogger<QueueSubscription> logger,
+        Func<IConnection, CancellationToken, Task>? declare = null)
+    {
+        _connector = connector;
+        _queue = queue;
+        _clock = clock;
+        _logger = logger;
+        _declare = declare;
+        _since = clock.GetUtcNow();
+        Prefetch = prefetch;
+        _reconnection = new Reconnection(connector.Options, clock, OnFailure);
+    }
+
+    /// <summary>What was delivered, oldest first; ends after intake was told to stop. Deliveries of dead generations may be among them: see <see cref="Generation.IsAlive"/>.</summary>
+    public ChannelReader<Delivery> Deliveries => _deliveries.Reader;
 
     /// <summary>How many deliveries the broker may hand out unsettled; a change counts from the next generation or the next <see cref="Release"/> on.</summary>
-    public ushort Prefetch { get; set; } = prefetch;
+    public ushort Prefetch { get; set; }
 
-    /// <summary>Builds generation after generation until told to stop; then cancels the consumer and ends <see cref="Deliveries"/>, but keeps the channel so that what is in hand can be settled.</summary>
-    public Task RunAsync(CancellationToken stopIntake) => throw new NotSupportedException();
+    internal Generation? Current => _current;
 
-    /// <summary>Takes no more deliveries; what is in hand can still be settled.</summary>
-    public void Hold(string reason) => throw new NotSupportedException();
+    public SubscriptionState State
+    {
+        get
+        {
+            lock (_gate)
+            {
+                // Progress is counted per delivery and put on the calendar here, where it is rare.
+                long progress = Volatile.Read(ref _progressTimestamp);
+                if (progress != _watchedProgress)
+                {
+                    _watchedProgress = progress;
+                    _watchedProgressAt = _clock.GetUtcNow() - _clock.GetElapsedTime(progress);
+                }
+
+                return new SubscriptionState(
+                    _queue,
+                    _phase,
+                    _since,
+                    _holdReason,
+                    _lastError,
+                    _lastErrorAt,
+                    Volatile.Read(ref _generations),
+                    Prefetch,
+                    _current?.Ledger.InHand ?? 0,
+                    Interlocked.Read(ref _delivered),
+                    Interlocked.Read(ref _acknowledged),
+                    Interlocked.Read(ref _rejected),
+                    _watchedProgressAt,
+                    _stalled,
+                    _reconnection.CircuitOpen);
+            }
+        }
+    }
+
+    /// <summary>
+    /// Builds generation after generation until told to stop; then cancels the consumer and ends <see cref="Deliveries"/>, but keeps the channel, so that what is in hand
+    /// can still be settled until <see cref="DisposeAsync"/>. To be called once.
+    /// </summary>
+    public async Task RunAsync(CancellationToken stopIntake)
+    {
+        if (Interlocked.Exchange(ref _started, 1) != 0)
+        {
+            throw new InvalidOperationException("A subscription runs once.");
+        }
+
+        using CancellationTokenRegistration stop = stopIntake.UnsafeRegister(static subscription => ((QueueSubscription)subscription!)._stopIntake.Cancel(), this);
+        try
+        {
+            Enter(SubscriptionPhase.Connecting);
+            while (!_stopIntake.IsCancellationRequested)
+            {
+                await _reconnection.RunAsync(RunGenerationAsync, _stopIntake.Token);
+            }
+        }
+        catch (OperationCanceledException) when (_stopIntake.IsCancellationRequested)
+        {
+            // That is the end we were told to come to.
+        }
+        finally
+        {
+            EndIntake();
+        }
+    }
+
+    /// <summary>Takes no more deliveries; what is in hand can still be settled. Works between generations too.</summary>
+    public void Hold(string reason)
+    {
+        _holdReason = reason;
+        _changes.Writer.TryWrite(true);
+    }
 
     /// <summary>Takes deliveries again.</summary>
-    public void Release() => throw new NotSupportedException();
+    public void Release()
+    {
+        _holdReason = null;
+        _changes.Writer.TryWrite(true);
+    }
 
-    /// <summary>Throws the living generation away, returning what is unsettled to the queue.</summary>
-    public void Restart(string reason) => throw new NotSupportedException();
+    /// <summary>Throws the living generation away, which returns what is unsettled to the queue, and builds the next.</summary>
+    public void Restart(string reason) => _current?.Kill(reason);
 
-    /// <summary>Cancels the consumer for good and waits until no delivery can come any more.</summary>
-    public Task StopConsumingAsync(CancellationToken cancellationToken) => throw new NotSupportedException();
+    /// <summary>Cancels the consumer for good and waits until no delivery can come any more. <see cref="RunAsync"/> ends with it.</summary>
+    public async Task StopConsumingAsync(CancellationToken cancellationToken)
+    {
+        await _stopIntake.CancelAsync();
+        if (Volatile.Read(ref _started) == 0)
+        {
+            EndIntake();
+        }
 
-    /// <summary>Tells the broker. Deliveries of dead generations, and deliveries settled before, are passed over.</summary>
-    public ValueTask SettleAsync(IReadOnlyList<SettledDelivery> batch) => throw new NotSupportedException();
+        await _intakeEnded.Task.WaitAsync(cancellationToken);
+    }
 
-    public ValueTask SettleAsync(Delivery delivery, Inbox.Settlement settlement) => throw new NotSupportedException();
+    /// <summary>
+    /// Tells the broker. Deliveries of dead generations, and deliveries settled before, are passed over: the broker delivers them again and the inbox knows them.
+    /// That this returns does not prove that the broker heard it; nothing may depend on that.
+    /// </summary>
+    public async ValueTask SettleAsync(IReadOnlyList<SettledDelivery> batch)
+    {
+        Generation? generation = _current;
+        if (generation is not { IsAlive: true } || batch.Count == 0)
+        {
+            return;
+        }
+
+        await generation.Settling.WaitAsync();
+        try
+        {
+            if (generation.IsAlive)
+            {
+                await WriteAsync(generation, batch);
+            }
+        }
+        finally
+        {
+            generation.Settling.Release();
+        }
+    }
+
+    /// <inheritdoc cref="SettleAsync(IReadOnlyList{SettledDelivery})"/>
+    public ValueTask SettleAsync(Delivery delivery, Settlement settlement) => SettleAsync([new SettledDelivery(delivery, settlement)]);
 
     /// <summary>Closes channel and connection: what is unsettled goes back to the queue.</summary>
-    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+    public async ValueTask DisposeAsync()
+    {
+        await StopConsumingAsync(CancellationToken.None);
+        if (_current is { } last)
+        {
+            last.Kill("the subscription was closed");
+            await DisposeAsync(last);
+        }
+    }
+
+    private async ValueTask RunGenerationAsync(CancellationToken stopping)
+    {
+        Enter(SubscriptionPhase.Connecting);
+        var generation = new Generation(Interlocked.Increment(ref _generations));
+        long opened;
+        try
+        {
+            await OpenAsync(generation, stopping);
+            opened = _clock.GetTimestamp();
+            _current = generation;
+            await SuperviseAsync(generation, stopping);
+        }
+        catch (Exception exception)
+        {
+            generation.Kill(BrokerErrors.Describe(exception));
+            await DisposeAsync(generation);
+            DropDead();
+            throw;
+        }
+
+        if (stopping.IsCancellationRequested && generation.IsAlive)
+        {
+            // What is in hand is still to be settled; DisposeAsync closes.
+            return;
+        }
+
+        string reason = await generation.Dead;
+        await DisposeAsync(generation);
+        DropDead();
+        bool worked = Volatile.Read(ref generation.Settled) > 0 || _clock.GetElapsedTime(opened) > TimeSpan.FromSeconds(10);
+        if (!worked)
+        {
+            // The pauses grow: a generation that dies at birth must not be rebuilt in a tight loop.
+            throw new BrokerLostException(reason);
+        }
+
+        Remember(reason);
+        LogGenerationEnded(_queue, generation.Number, reason);
+    }
+
+    private async Task OpenAsync(Generation generation, CancellationToken stopping)
+    {
+        generation.Connection = await _reconnection.ConnectAsync(async token => await _connector.OpenAsync($"consumes {_queue}", token), stopping);
+        generation.Connection.ConnectionShutdownAsync += (_, shutdown) => Lost(generation, $"connection {BrokerErrors.Describe(shutdown)}");
+        generation.Connection.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
+        if (_declare is not null)
+        {
+            await _declare(generation.Connection, stopping);
+        }
+
+        generation.Channel = await generation.Connection.CreateChannelAsync(new CreateChannelOptions(false, false, null, 1), stopping);
+        generation.Channel.ChannelShutdownAsync += (_, shutdown) => Lost(generation, $"channel {BrokerErrors.Describe(shutdown)}");
+        generation.Channel.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
+    }
+
+    private static Task Lost(Generation generation, string reason)
+    {
+        // Only says so. The supervisor closes and rebuilds; an event handler that did would wait for itself.
+        generation.Kill(reason);
+        return Task.CompletedTask;
+    }
+
+    private async Task SuperviseAsync(Generation generation, CancellationToken stopping)
+    {
+        Task<bool> change = _changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
+        using var watch = new PeriodicTimer(WatchInterval, _clock);
+        Task<bool> tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
+        Task stop = StopSignal(stopping, out CancellationTokenRegistration registration);
+        using (registration)
+        {
+            while (generation.IsAlive && !stopping.IsCancellationRequested)
+            {
+                await AdjustAsync(generation, stopping);
+                await Task.WhenAny(generation.Dead, stop, change, tick);
+                if (change.IsCompleted)
+                {
+                    _changes.Reader.TryRead(out _);
+                    change = _changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
+                }
+
+                if (tick.IsCompleted)
+                {
+                    await WatchAsync(generation, stopping);
+                    tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
+                }
+            }
+
+            if (generation.IsAlive)
+            {
+                await CancelConsumerAsync(generation);
+            }
+        }
+    }
+
+    private static Task StopSignal(CancellationToken stopping, out CancellationTokenRegistration registration)
+    {
+        var signal = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        registration = stopping.UnsafeRegister(static source => ((TaskCompletionSource)source!).TrySetResult(), signal);
+        return signal.Task;
+    }
+
+    /// <summary>Brings the consumer to what is wanted: delivering, or held.</summary>
+    private async Task AdjustAsync(Generation generation, CancellationToken stopping)
+    {
+        if (_holdReason is { } reason)
+        {
+            if (generation.Consumer is not null)
+            {
+                LogHeld(_queue, reason);
+                await CancelConsumerAsync(generation);
+            }
+
+            Enter(SubscriptionPhase.Held);
+        }
+        else if (generation.Consumer is null)
+        {
+            await generation.Channel!.BasicQosAsync(0, Prefetch, global: false, stopping);
+            MarkProgress();
+            var consumer = new Consumer(this, generation);
+            consumer.Tag = await generation.Channel.BasicConsumeAsync(_queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
+            generation.Consumer = consumer;
+            Enter(SubscriptionPhase.Consuming);
+            LogConsuming(_queue, _connector.Redacted, generation.Number, Prefetch);
+        }
+    }
+
+    /// <summary>Returns when the last delivery has come in, or when the generation is dead.</summary>
+    private static async Task CancelConsumerAsync(Generation generation)
+    {
+        if (generation.Consumer is not { } consumer)
+        {
+            return;
+        }
+
+        generation.Consumer = null;
+        try
+        {
+            await generation.Channel!.BasicCancelAsync(consumer.Tag, noWait: false, CancellationToken.None);
+
+            // The client's loop has the broker's answer; what came before it may still be on its way to the consumer.
+            await Task.WhenAny(consumer.Cancelled, generation.Dead);
+        }
+        catch (Exception exception)
+        {
+            generation.Kill($"the consumer could not be cancelled: {BrokerErrors.Describe(exception)}");
+        }
+    }
+
+    private TimeSpan WatchInterval => _connector.Options.StallAfter / 3;
+
+    /// <summary>Notices what no event tells: messages are ready, the broker thinks that we consume, and nothing comes.</summary>
+    private async Task WatchAsync(Generation generation, CancellationToken stopping)
+    {
+        bool idle = generation.Consumer is not null && _clock.GetElapsedTime(Volatile.Read(ref _progressTimestamp)) >= _connector.Options.StallAfter;
+        bool full = generation.Ledger.InHand >= Prefetch;
+
+        // With its hands full a subscription can't progress, and to throw the generation away would only use up the delivery limit of innocent messages.
+        _stalled = idle && full;
+        if (!idle || full || !generation.IsAlive)
+        {
+            return;
+        }
+
+        try
+        {
+            // A channel of its own: a refusal closes it, and must not close the one that settles.
+            using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(10), _clock);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
+            await using IChannel channel = await generation.Connection!.CreateChannelAsync(null, either.Token);
+            QueueDeclareOk queue = await channel.QueueDeclarePassiveAsync(_queue, either.Token);
+            if (queue.MessageCount > 0)
+            {
+                generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {_connector.Options.StallAfter.TotalSeconds:0} s");
+            }
+        }
+        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused)
+        {
+            // Some versions do not allow to look without the right to configure. Then the depth monitor, and the other signs, must do.
+        }
+        catch (Exception exception) when (!stopping.IsCancellationRequested)
+        {
+            generation.Kill($"nothing was delivered for {_connector.Options.StallAfter.TotalSeconds:0} s, and the broker does not say how many messages are ready: {BrokerErrors.Describe(exception)}");
+        }
+    }
+
+    private async Task WriteAsync(Generation generation, IReadOnlyList<SettledDelivery> batch)
+    {
+        SettlePlan plan = generation.Plan;
+        generation.Ledger.Settle(batch, generation, plan);
+        if (plan.Rejects.Count == 0 && plan.AckCount == 0)
+        {
+            return;
+        }
+
+        // The write waits only for a peer that stopped reading. Then the generation is lost, and what was not told comes again.
+        using var deadline = new CancellationTokenSource(SettleTimeout, _clock);
+        try
+        {
+            IChannel channel = generation.Channel!;
+            foreach (ulong tag in plan.Rejects)
+            {
+                await channel.BasicRejectAsync(tag, requeue: false, deadline.Token);
+            }
+
+            if (plan.AckUpTo != 0)
+            {
+                await channel.BasicAckAsync(plan.AckUpTo, multiple: true, deadline.Token);
+            }
+
+            foreach (ulong tag in plan.Acks)
+            {
+                await channel.BasicAckAsync(tag, multiple: false, deadline.Token);
+            }
+
+            Interlocked.Add(ref generation.Settled, plan.Rejects.Count + plan.AckCount);
+            Interlocked.Add(ref _rejected, plan.Rejects.Count);
+            Interlocked.Add(ref _acknowledged, plan.AckCount);
+            MarkProgress();
+        }
+        catch (Exception exception)
+        {
+            generation.Kill($"deliveries could not be settled: {BrokerErrors.Describe(exception)}");
+        }
+    }
+
+    private void Take(Generation generation, Delivery delivery)
+    {
+        if (!generation.IsAlive)
+        {
+            return;
+        }
+
+        generation.Ledger.Delivered(delivery.Tag);
+        Interlocked.Increment(ref generation.Delivered);
+        Interlocked.Increment(ref _delivered);
+        MarkProgress();
+        _deliveries.Writer.TryWrite(delivery);
+    }
+
+    private void MarkProgress()
+    {
+        Volatile.Write(ref _progressTimestamp, _clock.GetTimestamp());
+        _stalled = false;
+    }
+
+    /// <summary>Between two generations nothing in there can be settled any more, and left in there it would fill the memory, once for each generation.</summary>
+    private void DropDead()
+    {
+        while (_deliveries.Reader.TryRead(out _))
+        {
+        }
+    }
+
+    private void EndIntake()
+    {
+        Enter(SubscriptionPhase.Stopped);
+        _deliveries.Writer.TryComplete();
+        _intakeEnded.TrySetResult();
+    }
+
+    private static async Task DisposeAsync(Generation generation)
+    {
+        await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
+        generation.Connection = null;
+    }
+
+    private void Enter(SubscriptionPhase phase)
+    {
+        lock (_gate)
+        {
+            if (_phase != phase)
+            {
+                _phase = phase;
+                _since = _clock.GetUtcNow();
+            }
+        }
+    }
+
+    private void Remember(string error)
+    {
+        lock (_gate)
+        {
+            _lastError = error;
+            _lastErrorAt = _clock.GetUtcNow();
+        }
+    }
+
+    private void OnFailure(Exception exception, TimeSpan pause)
+    {
+        string reason = BrokerErrors.Describe(exception);
+        bool news;
+        lock (_gate)
+        {
+            news = _lastError != reason;
+        }
+
+        Remember(reason);
+        if (news)
+        {
+            // Once for each new reason: an outage of an hour is one line, and the state tells the rest.
+            LogNotConsuming(_queue, _connector.Redacted, reason, pause);
+        }
+    }
+
+    [LoggerMessage(LogLevel.Information, "Consuming {Queue} from {Broker}, generation {Generation}, prefetch {Prefetch}")]
+    private partial void LogConsuming(string queue, string broker, int generation, int prefetch);
+
+    [LoggerMessage(LogLevel.Warning, "Generation {Generation} of {Queue} ended: {Reason}; the next one is being built")]
+    private partial void LogGenerationEnded(string queue, int generation, string reason);
+
+    [LoggerMessage(LogLevel.Warning, "Not consuming {Queue} from {Broker}: {Reason}; trying again in {Pause} and on")]
+    private partial void LogNotConsuming(string queue, string broker, string reason, TimeSpan pause);
+
+    [LoggerMessage(LogLevel.Warning, "Holding {Queue}: {Reason}")]
+    private partial void LogHeld(string queue, string reason);
+
+    /// <summary>The client's end of a generation. Nothing it does may throw or wait: it runs on the client's own loop.</summary>
+    internal sealed class Consumer(QueueSubscription subscription, Generation generation) : IAsyncBasicConsumer
+    {
+        private readonly TaskCompletionSource _cancelled = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public string Tag { get; set; } = "";
+
+        /// <summary>Completes once every delivery before the cancellation has been taken.</summary>
+        public Task Cancelled => _cancelled.Task;
+
+        public IChannel? Channel => generation.Channel;
+
+        public Task HandleBasicDeliverAsync(
+            string consumerTag,
+            ulong deliveryTag,
+            bool redelivered,
+            string exchange,
+            string routingKey,
+            IReadOnlyBasicProperties properties,
+            ReadOnlyMemory<byte> body,
+            CancellationToken cancellationToken = default)
+        {
+            try
+            {
+                MessageProperties read = PropertyMapping.Read(properties);
+                subscription.Take(
+                    generation,
+                    new Delivery(deliveryTag, body.ToArray(), read, redelivered, PropertyMapping.ReadDeliveryCount(read, redelivered), exchange, routingKey, generation));
+            }
+            catch (Exception exception)
+            {
+                // The last resort: an unsettled delivery nobody knows of would eat one place of the prefetch for ever.
+                generation.Kill($"a delivery could not be taken: {exception.GetType().Name}");
+            }
+
+            return Task.CompletedTask;
+        }
+
+        public Task HandleBasicCancelAsync(string consumerTag, CancellationToken cancellationToken = default) =>
+            Lost(generation, "the broker cancelled the consumer: the queue was deleted, lost its leader, or a delivery was in hand for too long");
+
+        public Task HandleBasicCancelOkAsync(string consumerTag, CancellationToken cancellationToken = default)
+        {
+            _cancelled.TrySetResult();
+            return Task.CompletedTask;
+        }
+
+        public Task HandleBasicConsumeOkAsync(string consumerTag, CancellationToken cancellationToken = default) => Task.CompletedTask;
+
+        public Task HandleChannelShutdownAsync(object channel, ShutdownEventArgs reason) => Lost(generation, $"channel {BrokerErrors.Describe(reason)}");
+    }
 }

@@ -1,0 +1,35 @@
+using System.Net.Sockets;
+using System.Security.Authentication;
+using Polly.CircuitBreaker;
+using RabbitMQ.Client.Events;
+using RabbitMQ.Client.Exceptions;
+
+namespace OrderService.RabbitMq;
+
+/// <summary>A generation ended, or could not be built, for a reason already put in plain words.</summary>
+internal sealed class BrokerLostException(string reason) : Exception(reason);
+
+/// <summary>What went wrong with the broker, in one line without credentials.</summary>
+internal static class BrokerErrors
+{
+    public static string Describe(ShutdownEventArgs shutdown) =>
+        shutdown.Exception is { } cause && shutdown.ReplyCode is 0 or 541
+            ? Describe(cause)
+            : $"closed by the {(shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Peer ? "broker" : "client")}: {shutdown.ReplyCode} {shutdown.ReplyText}";
+
+    public static string Describe(Exception exception) => exception switch
+    {
+        BrokerLostException or TopologyMismatchException => exception.Message,
+        AuthenticationFailureException => "access refused: the broker does not accept the user or the password",
+        PossibleAuthenticationFailureException => "access refused: the broker closed the connection during the login",
+        BrokenCircuitException => "waiting: the last attempts all failed",
+        TimeoutException => "no answer in time",
+        AuthenticationException => $"TLS: {exception.Message}",
+        OperationInterruptedException { ShutdownReason: { } reason } => Describe(reason),
+        SocketException socket => $"not reachable: {socket.SocketErrorCode}",
+        AggregateException { InnerExceptions.Count: > 0 } several => Describe(several.InnerExceptions[^1]),
+        _ when exception.InnerException is { } inner => Describe(inner),
+        OperationCanceledException => "no answer in time",
+        _ => $"{exception.GetType().Name}: {exception.Message}",
+    };
+}

@@ -1,0 +1,104 @@
+using System.Runtime.InteropServices;
+using OrderService.Inbox;
+
+namespace OrderService.RabbitMq;
+
+/// <summary>What has to be written to a channel to settle a batch, in this order: the rejects, then the acks.</summary>
+internal sealed class SettlePlan
+{
+    public List<ulong> Rejects { get; } = [];
+
+    /// <summary>Acks everything up to and including this tag; 0 when nothing is to be acked that way.</summary>
+    public ulong AckUpTo { get; set; }
+
+    public List<ulong> Acks { get; } = [];
+
+    /// <summary>How many deliveries the plan acknowledges, by either way.</summary>
+    public int AckCount { get; set; }
+
+    public void Clear()
+    {
+        Rejects.Clear();
+        Acks.Clear();
+        AckUpTo = 0;
+        AckCount = 0;
+    }
+}
+
+/// <summary>
+/// Which delivery tags of one channel are in hand. It makes one ack for many deliveries safe: "everything up to here" is only ever said when nothing up to there is
+/// still in work, and only with a tag that is itself being acknowledged, because the broker closes a channel that names a tag it does not know any more.
+/// </summary>
+internal sealed class DeliveryLedger
+{
+    private readonly Lock _gate = new();
+    private readonly HashSet<ulong> _unsettled = [];
+    private readonly List<ulong> _acked = [];
+    private ulong _lowest = 1;
+    private ulong _highest;
+
+    public int InHand
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _unsettled.Count;
+            }
+        }
+    }
+
+    public void Delivered(ulong tag)
+    {
+        lock (_gate)
+        {
+            _unsettled.Add(tag);
+            _highest = Math.Max(_highest, tag);
+        }
+    }
+
+    /// <summary>Takes the deliveries out of the ledger. Tags that are settled already, or never came, are passed over.</summary>
+    public void Settle(IReadOnlyList<SettledDelivery> batch, Generation generation, SettlePlan plan)
+    {
+        plan.Clear();
+        lock (_gate)
+        {
+            _acked.Clear();
+            for (int i = 0; i < batch.Count; i++)
+            {
+                SettledDelivery settled = batch[i];
+                if (!ReferenceEquals(settled.Delivery.Generation, generation) || settled.Settlement is Settlement.None || !_unsettled.Remove(settled.Delivery.Tag))
+                {
+                    continue;
+                }
+
+                if (settled.Settlement is Settlement.Reject)
+                {
+                    plan.Rejects.Add(settled.Delivery.Tag);
+                }
+                else
+                {
+                    _acked.Add(settled.Delivery.Tag);
+                }
+            }
+
+            while (_lowest <= _highest && !_unsettled.Contains(_lowest))
+            {
+                _lowest++;
+            }
+
+            plan.AckCount = _acked.Count;
+            foreach (ulong tag in CollectionsMarshal.AsSpan(_acked))
+            {
+                if (tag >= _lowest)
+                {
+                    plan.Acks.Add(tag);
+                }
+                else
+                {
+                    plan.AckUpTo = Math.Max(plan.AckUpTo, tag);
+                }
+            }
+        }
+    }
+}

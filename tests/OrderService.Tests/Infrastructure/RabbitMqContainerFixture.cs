@@ -1,0 +1,95 @@
+using System.Net.Http.Headers;
+using System.Net.Http.Json;
+using System.Text;
+using OrderService.Tests.Infrastructure;
+using Testcontainers.RabbitMq;
+
+[assembly: AssemblyFixture(typeof(RabbitMqContainerFixture))]
+
+namespace OrderService.Tests.Infrastructure;
+
+/// <summary>
+/// One RabbitMQ for all tests, started by the first that asks. Each test takes a virtual host of its own, and with it its own <c>orders</c> queue.
+/// A test that disturbs the whole broker (alarms, stopping it) makes a fixture of its own instead.
+/// </summary>
+public sealed class RabbitMqContainerFixture : IAsyncLifetime
+{
+    private const string User = "tests";
+    private const string Password = "tests-password";
+
+    private readonly SemaphoreSlim _starting = new(1);
+    private RabbitMqContainer? _container;
+    private HttpClient? _management;
+
+    /// <summary>The management API, credentials included.</summary>
+    public Uri ManagementUri => new($"http://{User}:{Password}@{_container!.Hostname}:{_container.GetMappedPublicPort(15672)}/");
+
+    public ValueTask InitializeAsync() => ValueTask.CompletedTask;
+
+    public async ValueTask DisposeAsync()
+    {
+        _management?.Dispose();
+        if (_container is not null)
+        {
+            await _container.DisposeAsync();
+        }
+
+        _starting.Dispose();
+    }
+
+    /// <summary>Makes an empty virtual host.</summary>
+    /// <returns>Its AMQP address, credentials included.</returns>
+    public async Task<string> AddVirtualHostAsync()
+    {
+        RabbitMqContainer container = await StartAsync();
+        string name = $"test-{Guid.NewGuid():N}";
+        using HttpResponseMessage response = await _management!.PutAsJsonAsync($"api/vhosts/{name}", new { default_queue_type = "classic" });
+        response.EnsureSuccessStatusCode();
+        return $"amqp://{User}:{Password}@{container.Hostname}:{container.GetMappedPublicPort(5672)}/{name}";
+    }
+
+    /// <summary>Runs a command inside the container, for instance <c>rabbitmqctl list_queues</c>.</summary>
+    /// <returns>Its standard output.</returns>
+    public async Task<string> ExecAsync(params string[] command)
+    {
+        RabbitMqContainer container = await StartAsync();
+        DotNet.Testcontainers.Containers.ExecResult result = await container.ExecAsync(command.Length == 1 ? ["sh", "-c", command[0]] : command);
+        return result.ExitCode == 0 ? result.Stdout : throw new InvalidOperationException($"'{string.Join(' ', command)}' ended with {result.ExitCode}: {result.Stderr}{result.Stdout}");
+    }
+
+    /// <summary>A client of the management API.</summary>
+    public async Task<HttpClient> ManagementAsync()
+    {
+        await StartAsync();
+        return _management!;
+    }
+
+    private async Task<RabbitMqContainer> StartAsync()
+    {
+        await ContainerEngine.RequireAsync();
+        await _starting.WaitAsync(TestContext.Current.CancellationToken);
+        try
+        {
+            if (_container is null)
+            {
+                string image = await ContainerEngine.ImageAsync("ORDERSERVICE_TEST_RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
+                RabbitMqContainer container = new RabbitMqBuilder(image)
+                    .WithUsername(User)
+                    .WithPassword(Password)
+                    .WithPortBinding(15672, assignRandomHostPort: true)
+                    .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run)
+                    .Build();
+                await container.StartAsync();
+                _management = new HttpClient { BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/") };
+                _management.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes($"{User}:{Password}")));
+                _container = container;
+            }
+
+            return _container;
+        }
+        finally
+        {
+            _starting.Release();
+        }
+    }
+}

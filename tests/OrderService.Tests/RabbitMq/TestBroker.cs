@@ -1,0 +1,78 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
+using OrderService.RabbitMq;
+using OrderService.Tests.Infrastructure;
+using RabbitMQ.Client;
+
+namespace OrderService.Tests.RabbitMq;
+
+/// <summary>One virtual host and what is needed to work with it as the service does, and as a stranger does.</summary>
+internal sealed class TestBroker : IAsyncDisposable
+{
+    private readonly RabbitMqContainerFixture _fixture;
+    private IConnection? _connection;
+
+    private TestBroker(RabbitMqContainerFixture fixture, RabbitMqOptions options)
+    {
+        _fixture = fixture;
+        Options = options;
+        Connector = new BrokerConnector(Microsoft.Extensions.Options.Options.Create(options), TimeProvider.System);
+        Topology = new Topology(Microsoft.Extensions.Options.Options.Create(options), NullLogger<Topology>.Instance);
+    }
+
+    public RabbitMqOptions Options { get; }
+
+    public BrokerConnector Connector { get; }
+
+    public Topology Topology { get; }
+
+    public string VirtualHost => Connector.VirtualHost;
+
+    public static CancellationToken Stopping => TestContext.Current.CancellationToken;
+
+    public static async Task<TestBroker> StartAsync(RabbitMqContainerFixture fixture, Action<RabbitMqOptions>? change = null)
+    {
+        var options = new RabbitMqOptions
+        {
+            Uri = await fixture.AddVirtualHostAsync(),
+            MaxReconnectDelay = TimeSpan.FromSeconds(0.5),
+            StallAfter = TimeSpan.FromSeconds(3),
+        };
+        change?.Invoke(options);
+        return new TestBroker(fixture, options);
+    }
+
+    /// <summary>A connection that is none of the service's.</summary>
+    public async Task<IConnection> ConnectionAsync() => _connection is { IsOpen: true } ? _connection : _connection = await Connector.OpenAsync("test", Stopping);
+
+    public async Task<IChannel> ChannelAsync() => await (await ConnectionAsync()).CreateChannelAsync(null, Stopping);
+
+    public async Task DeclareAsync() => await Topology.DeclareAsync(await ConnectionAsync(), Stopping);
+
+    /// <summary>Publishes bodies "1", "2", ... with confirms.</summary>
+    public async Task PublishAsync(string queue, int count, int first = 1)
+    {
+        await using IChannel channel = await (await ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
+        for (int number = first; number < first + count; number++)
+        {
+            await channel.BasicPublishAsync("", queue, mandatory: true, new BasicProperties { Persistent = true }, System.Text.Encoding.UTF8.GetBytes($"{number}"), Stopping);
+        }
+    }
+
+    public async Task<uint> ReadyAsync(string queue)
+    {
+        await using IChannel channel = await ChannelAsync();
+        return await channel.MessageCountAsync(queue, Stopping);
+    }
+
+    public QueueSubscription Subscribe(string queue, ushort prefetch = 100, ILogger<QueueSubscription>? logger = null) =>
+        new(Connector, queue, prefetch, TimeProvider.System, logger ?? NullLogger<QueueSubscription>.Instance, Topology.DeclareAsync);
+
+    public ConfirmedPublisher Publisher(Func<IConnection, CancellationToken, Task>? declare = null) =>
+        new(Connector, Microsoft.Extensions.Options.Options.Create(Options), TimeProvider.System, NullLogger<ConfirmedPublisher>.Instance, declare);
+
+    public Task<string> ControlAsync(params string[] arguments) => _fixture.ExecAsync(["rabbitmqctl", .. arguments]);
+
+    public async ValueTask DisposeAsync() => await BrokerConnector.DisposeQuietlyAsync(_connection);
+}
