@@ -67,6 +67,9 @@ public sealed class OrderMetrics : IDisposable
     /// <summary>The last reading of the queues; empty until the first one.</summary>
     public IReadOnlyList<QueueReading> Queues => queues;
 
+    /// <summary>The circuit breaker around the store.</summary>
+    public CircuitState Circuit => (CircuitState)circuitState;
+
     public void Received(int count = 1)
     {
         Interlocked.Add(ref receivedTotal, count);

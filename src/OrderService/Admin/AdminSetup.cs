@@ -1,0 +1,58 @@
+using Microsoft.Extensions.Options;
+
+namespace OrderService.Admin;
+
+public static class AdminSetup
+{
+    /// <summary>Registers the HTTP API: keys and sessions, rate limits, problem documents, OpenAPI.</summary>
+    public static IServiceCollection AddAdmin(this IServiceCollection services, IConfiguration configuration)
+    {
+        services.AddOptions<ApiOptions>().BindConfiguration(ApiOptions.Section).ValidateOnStart();
+        services.AddSingleton<IValidateOptions<ApiOptions>, ApiOptionsValidator>();
+        services.AddSingleton<ApiKeyRing>();
+        services.AddSingleton<BrowserSessions>();
+        services.AddSingleton<AuditLog>();
+        ApiAuthentication.Add(services, configuration);
+        RateLimits.Add(services);
+        services.AddExceptionHandler<UnexpectedErrors>();
+        services.AddProblemDetails();
+        services.AddOpenApi("v1");
+        return services;
+    }
+
+    /// <summary>What every request passes, in this order; <paramref name="app"/>'s endpoints come after it.</summary>
+    public static void UseAdminRules(this WebApplication app)
+    {
+        app.UseExceptionHandler();
+        app.Use(HttpRules.Protect);
+        app.UseStatusCodePages(context =>
+        {
+            var (code, detail) = Problems.ForStatus(context.HttpContext.Response.StatusCode);
+            return Problems.WriteAsync(context.HttpContext, context.HttpContext.Response.StatusCode, code, detail);
+        });
+        app.UseHostFiltering();
+    }
+
+    /// <summary>The API and the admin page. Only <c>/health</c>, <c>/metrics</c>, the page's own files and the sign-in answer without a key.</summary>
+    public static void MapAdmin(this WebApplication app)
+    {
+        app.Use(static (context, next) =>
+        {
+            if (context.Request.Path == "/signin")
+            {
+                context.Request.Path = "/signin.html";
+            }
+            return next(context);
+        });
+        app.UseDefaultFiles();
+        app.UseStaticFiles();
+        app.UseRouting();
+        app.UseAuthentication();
+        app.UseRateLimiter();
+        app.UseAuthorization();
+        app.Use(HttpRules.CheckAccept);
+        app.MapOpenApi("/openapi/{documentName}.json").RequireAuthorization(Scopes.Read);
+        var api = app.MapGroup("/api");
+        api.MapSession();
+    }
+}

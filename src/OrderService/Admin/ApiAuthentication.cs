@@ -1,0 +1,165 @@
+using System.Security.Claims;
+using System.Text.Encodings.Web;
+using Microsoft.AspNetCore.Authentication;
+using Microsoft.AspNetCore.Authentication.JwtBearer;
+using Microsoft.AspNetCore.Authorization;
+using Microsoft.AspNetCore.Authorization.Policy;
+using Microsoft.Extensions.Options;
+using Microsoft.IdentityModel.Tokens;
+
+namespace OrderService.Admin;
+
+/// <summary>
+/// Lets in who brings an API key (<c>Authorization: Bearer</c> or <c>X-Api-Key</c>), a browser's session, or a token of the configured OpenID Connect provider.
+/// A key in the query string is never looked at: addresses end up in logs.
+/// </summary>
+internal sealed class ApiAuthentication(
+    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, ApiKeyRing keys, BrowserSessions sessions)
+    : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
+{
+    public const string SchemeName = "ApiKey";
+    private const string ScopeClaim = "scope";
+
+    protected override Task<AuthenticateResult> HandleAuthenticateAsync() => Task.FromResult(Authenticate());
+
+    private AuthenticateResult Authenticate()
+    {
+        if (PresentedKey(Context) is { } presented)
+        {
+            return keys.Find(presented) is { } key
+                ? AuthenticateResult.Success(Ticket(key, "key"))
+                : AuthenticateResult.Fail("The key is not known.");
+        }
+        if (sessions.Read(Context) is { } session)
+        {
+            if (!BrowserSessions.IsFromThisSite(Context, session))
+            {
+                Context.Items[CrossSite] = true;
+                return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(Identity(session.Key.Name, [], "session")), SchemeName));
+            }
+            return AuthenticateResult.Success(Ticket(session.Key, "session"));
+        }
+        return AuthenticateResult.NoResult();
+    }
+
+    /// <summary>Set on requests that a session's browser was made to send by another site.</summary>
+    public static readonly object CrossSite = new();
+
+    protected override Task HandleChallengeAsync(AuthenticationProperties properties)
+    {
+        Response.Headers.WWWAuthenticate = "Bearer realm=\"orderservice\"";
+        return Problems.WriteAsync(Context, StatusCodes.Status401Unauthorized, "unauthorized",
+            PresentedKey(Context) is null ? "A key is needed: send Authorization: Bearer KEY, or sign in." : "The key is not valid.");
+    }
+
+    protected override Task HandleForbiddenAsync(AuthenticationProperties properties) => Task.CompletedTask;
+
+    /// <summary>The one key that the request brings; null when it brings none.</summary>
+    public static string? PresentedKey(HttpContext context)
+    {
+        if (context.Request.Headers["X-Api-Key"] is [{ Length: > 0 } key])
+        {
+            return key;
+        }
+        return context.Request.Headers.Authorization is [{ } authorization] && authorization.StartsWith("Bearer ", StringComparison.OrdinalIgnoreCase)
+            ? authorization["Bearer ".Length..].Trim()
+            : null;
+    }
+
+    private static AuthenticationTicket Ticket(ApiKeyRing.Entry key, string kind) =>
+        new(new ClaimsPrincipal(Identity(key.Name, key.Scopes, kind)), SchemeName);
+
+    private static ClaimsIdentity Identity(string name, IEnumerable<string> scopes, string kind) =>
+        new([new Claim(ClaimTypes.Name, name), .. scopes.Select(scope => new Claim(ScopeClaim, scope))], kind);
+
+    public static void Add(IServiceCollection services, IConfiguration configuration)
+    {
+        var jwt = configuration.GetSection($"{ApiOptions.Section}:Jwt").Get<JwtOptions>() ?? new JwtOptions();
+        // Not AddAuthentication: it would bring data protection along, which writes keys of its own to disk that nothing here needs.
+        services.AddAuthenticationCore(authenticate => authenticate.DefaultScheme = SchemeName);
+        services.AddWebEncoders();
+        var authentication = new AuthenticationBuilder(services).AddScheme<AuthenticationSchemeOptions, ApiAuthentication>(SchemeName, configure =>
+        {
+            if (!string.IsNullOrEmpty(jwt.Authority))
+            {
+                // A token has three parts; a key has none.
+                configure.ForwardDefaultSelector = context => PresentedKey(context)?.Count(character => character == '.') == 2 ? JwtBearerDefaults.AuthenticationScheme : null;
+            }
+        });
+        if (!string.IsNullOrEmpty(jwt.Authority))
+        {
+            authentication.AddJwtBearer(bearer =>
+            {
+                bearer.Authority = jwt.Authority;
+                bearer.Audience = jwt.Audience;
+                bearer.RequireHttpsMetadata = !new Uri(jwt.Authority).IsLoopback;
+                bearer.MapInboundClaims = false;
+                bearer.TokenValidationParameters = new TokenValidationParameters
+                {
+                    // Signatures of the provider's own key pairs only: no "none", and no shared secret that its public key could be taken for.
+                    ValidAlgorithms = [SecurityAlgorithms.RsaSha256, SecurityAlgorithms.RsaSha384, SecurityAlgorithms.RsaSha512, SecurityAlgorithms.RsaSsaPssSha256, SecurityAlgorithms.EcdsaSha256, SecurityAlgorithms.EcdsaSha384],
+                    ValidateAudience = true,
+                    ValidateIssuer = true,
+                    RequireExpirationTime = true,
+                    RequireSignedTokens = true,
+                    ClockSkew = TimeSpan.FromSeconds(30),
+                    NameClaimType = "sub",
+                };
+                bearer.Events = new JwtBearerEvents
+                {
+                    OnTokenValidated = context =>
+                    {
+                        var identity = (ClaimsIdentity)context.Principal!.Identity!;
+                        var granted = identity.FindAll(claim => claim.Type is "scope" or "scp" or "roles").SelectMany(claim => claim.Value.Split(' ')).Distinct().Where(Scopes.All.Contains).ToList();
+                        var name = identity.FindFirst("preferred_username")?.Value ?? identity.FindFirst("sub")?.Value ?? "token";
+                        context.Principal = new ClaimsPrincipal(Identity(name, granted, "token"));
+                        return Task.CompletedTask;
+                    },
+                    OnChallenge = context =>
+                    {
+                        context.HandleResponse();
+                        context.Response.Headers.WWWAuthenticate = "Bearer realm=\"orderservice\", error=\"invalid_token\"";
+                        return Problems.WriteAsync(context.HttpContext, StatusCodes.Status401Unauthorized, "unauthorized", "The token is not valid.");
+                    },
+                    OnForbidden = _ => Task.CompletedTask,
+                };
+            });
+        }
+        var authorization = services.AddAuthorizationBuilder();
+        foreach (var scope in Scopes.All)
+        {
+            authorization.AddPolicy(scope, policy => policy.RequireClaim(ScopeClaim, scope));
+        }
+        // Deny by default: an endpoint that names no scope still needs a known caller.
+        authorization.SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build());
+        services.AddSingleton<IAuthorizationMiddlewareResultHandler, AuditedRefusals>();
+    }
+}
+
+/// <summary>Answers 401 and 403, and writes each 403 into the audit log.</summary>
+internal sealed class AuditedRefusals(AuditLog audit) : IAuthorizationMiddlewareResultHandler
+{
+    private readonly AuthorizationMiddlewareResultHandler standard = new();
+
+    public async Task HandleAsync(RequestDelegate next, HttpContext context, AuthorizationPolicy policy, PolicyAuthorizationResult authorizeResult)
+    {
+        if (context.Items.ContainsKey(ApiAuthentication.CrossSite))
+        {
+            await RefuseAsync(context, "cross_site", "The request came from another site, or without the session's token.");
+            return;
+        }
+        if (authorizeResult.Forbidden)
+        {
+            var missing = policy.Requirements.OfType<Microsoft.AspNetCore.Authorization.Infrastructure.ClaimsAuthorizationRequirement>().SelectMany(requirement => requirement.AllowedValues ?? []).FirstOrDefault();
+            await RefuseAsync(context, "forbidden", missing is null ? "The key does not allow this." : $"The key lacks the scope '{missing}'.");
+            return;
+        }
+        await standard.HandleAsync(next, context, policy, authorizeResult);
+    }
+
+    private async Task RefuseAsync(HttpContext context, string code, string detail)
+    {
+        await audit.TryWriteAsync(context.User.Identity?.Name ?? "unknown", "refused", $"{context.Request.Method} {context.Request.Path}", detail);
+        await Problems.WriteAsync(context, StatusCodes.Status403Forbidden, code, detail);
+    }
+}

@@ -1,0 +1,167 @@
+using System.Text;
+using Microsoft.Extensions.Options;
+
+namespace OrderService.Admin;
+
+/// <summary>Who may use the HTTP API, and how much of it. Section <c>Api</c>.</summary>
+public sealed class ApiOptions
+{
+    public const string Section = "Api";
+
+    /// <summary>The keys in force. With none, and no <see cref="Jwt"/>, a random key is made at the first start and kept beside the store.</summary>
+    public IList<ApiKeyOptions> Keys { get; init; } = [];
+
+    /// <summary>Bearer tokens of an OpenID Connect provider, beside or instead of keys.</summary>
+    public JwtOptions Jwt { get; init; } = new();
+
+    /// <summary>Refuse a <c>POST</c> of a command without the header <c>Idempotency-Key</c>. Otherwise the key is derived from the command, as for the queue.</summary>
+    public bool RequireIdempotencyKey { get; init; }
+
+    /// <summary>How long the answer to an <c>Idempotency-Key</c> is kept. The order itself is protected for its whole life.</summary>
+    public TimeSpan KeepAnswersFor { get; init; } = TimeSpan.FromHours(24);
+
+    /// <summary>How long a browser stays signed in.</summary>
+    public TimeSpan SessionLifetime { get; init; } = TimeSpan.FromHours(12);
+
+    public RateLimitOptions RateLimit { get; init; } = new();
+
+    /// <summary>How many live streams (<c>/api/events/stream</c>) may be open at once.</summary>
+    public int MaxStreams { get; init; } = 100;
+}
+
+/// <summary>One key. Two keys with different names make a rotation without a gap.</summary>
+public sealed class ApiKeyOptions
+{
+    /// <summary>Shown in logs, the audit log and rate limits.</summary>
+    public string Name { get; init; } = "";
+
+    /// <summary>At least 32 characters. A secret: prefer <c>KeyFile</c>.</summary>
+    public string Key { get; init; } = "";
+
+    /// <summary><c>publish</c> (send commands), <c>read</c> (see orders and dead letters), <c>operate</c> (replay, discard).</summary>
+    public IList<string> Scopes { get; init; } = [];
+}
+
+/// <summary>Tokens of an OpenID Connect provider. Scopes come from the claims <c>scope</c>, <c>scp</c> or <c>roles</c>.</summary>
+public sealed class JwtOptions
+{
+    /// <summary>The issuer, <c>https://login.example.com/realms/shop</c>. Plain http only on this machine.</summary>
+    public string? Authority { get; init; }
+
+    /// <summary>What a token's <c>aud</c> must name.</summary>
+    public string? Audience { get; init; }
+}
+
+/// <summary>Requests a second and the burst above them. A request beyond is answered 429 with <c>Retry-After</c>.</summary>
+public sealed class RateLimitOptions
+{
+    public int PerKey { get; init; } = 500;
+
+    public int PerKeyBurst { get; init; } = 1_000;
+
+    public int Global { get; init; } = 2_000;
+
+    public int GlobalBurst { get; init; } = 4_000;
+
+    /// <summary>All requests without a valid key together: enough for a sign-in, too few to guess keys.</summary>
+    public int Anonymous { get; init; } = 20;
+}
+
+internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
+{
+    public ValidateOptionsResult Validate(string? name, ApiOptions options)
+    {
+        var mistakes = new List<string>();
+        for (var index = 0; index < options.Keys.Count; index++)
+        {
+            var key = options.Keys[index];
+            if (string.IsNullOrWhiteSpace(key.Name) || key.Name.Length > 64 || key.Name.Any(char.IsControl))
+            {
+                mistakes.Add($"Api:Keys:{index}:Name: must have 1 to 64 characters; the audit log shows it.");
+            }
+            if (Encoding.UTF8.GetByteCount(key.Key) < 32)
+            {
+                mistakes.Add(key.Key.Length == 0
+                    ? $"Api:Keys:{index}:Key: missing; set it, or name a file with Api:Keys:{index}:KeyFile."
+                    : $"Api:Keys:{index}:Key: shorter than 32 bytes; make one with: openssl rand -hex 32");
+            }
+            else if (key.Key.Any(character => character is < '!' or > '~'))
+            {
+                mistakes.Add($"Api:Keys:{index}:Key: has a character that an HTTP header can't carry.");
+            }
+            if (key.Scopes.Count == 0)
+            {
+                mistakes.Add($"Api:Keys:{index}:Scopes: missing; name some of {string.Join(", ", Scopes.All)}.");
+            }
+            foreach (var scope in key.Scopes.Where(scope => !Scopes.All.Contains(scope)))
+            {
+                mistakes.Add($"Api:Keys:{index}:Scopes: '{scope}' is not a scope; there are {string.Join(", ", Scopes.All)}.");
+            }
+        }
+        foreach (var same in options.Keys.Where(key => key.Name.Length > 0).GroupBy(key => key.Name, StringComparer.OrdinalIgnoreCase).Where(group => group.Count() > 1))
+        {
+            mistakes.Add($"Api:Keys: two keys are named '{same.Key}'; names must differ.");
+        }
+        if (options.Keys.Where(key => key.Key.Length > 0).GroupBy(key => key.Key).Any(group => group.Count() > 1))
+        {
+            mistakes.Add("Api:Keys: two entries hold the same key.");
+        }
+
+        if (options.Jwt.Authority is { Length: > 0 } authority)
+        {
+            if (!Uri.TryCreate(authority, UriKind.Absolute, out var uri) || !(uri.Scheme == Uri.UriSchemeHttps || (uri.Scheme == Uri.UriSchemeHttp && uri.IsLoopback)))
+            {
+                mistakes.Add("Api:Jwt:Authority: must be an https address.");
+            }
+            if (string.IsNullOrWhiteSpace(options.Jwt.Audience))
+            {
+                mistakes.Add("Api:Jwt:Audience: missing; without it every token of the provider would be let in.");
+            }
+        }
+        else if (!string.IsNullOrWhiteSpace(options.Jwt.Audience))
+        {
+            mistakes.Add("Api:Jwt:Authority: missing, and Api:Jwt:Audience is set.");
+        }
+
+        void CheckTime(TimeSpan value, TimeSpan least, TimeSpan most, string key)
+        {
+            if (value < least || value > most)
+            {
+                mistakes.Add($"Api:{key}: must be between {least} and {most}.");
+            }
+        }
+
+        void CheckNumber(int value, int least, int most, string key)
+        {
+            if (value < least || value > most)
+            {
+                mistakes.Add($"Api:{key}: must be between {least} and {most}.");
+            }
+        }
+
+        CheckTime(options.KeepAnswersFor, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.KeepAnswersFor));
+        CheckTime(options.SessionLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionLifetime));
+        CheckNumber(options.MaxStreams, 1, 10_000, nameof(options.MaxStreams));
+        CheckNumber(options.RateLimit.PerKey, 1, 1_000_000, "RateLimit:PerKey");
+        CheckNumber(options.RateLimit.PerKeyBurst, 1, 1_000_000, "RateLimit:PerKeyBurst");
+        CheckNumber(options.RateLimit.Global, 1, 1_000_000, "RateLimit:Global");
+        CheckNumber(options.RateLimit.GlobalBurst, 1, 1_000_000, "RateLimit:GlobalBurst");
+        CheckNumber(options.RateLimit.Anonymous, 1, 1_000_000, "RateLimit:Anonymous");
+        return mistakes.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(mistakes);
+    }
+}
+
+/// <summary>What a key may do.</summary>
+public static class Scopes
+{
+    /// <summary>Send commands.</summary>
+    public const string Publish = "publish";
+
+    /// <summary>See orders, events, dead letters, queues and alerts.</summary>
+    public const string Read = "read";
+
+    /// <summary>Replay, edit and discard dead letters, acknowledge incidents.</summary>
+    public const string Operate = "operate";
+
+    public static readonly IReadOnlyList<string> All = [Publish, Read, Operate];
+}

@@ -1,0 +1,56 @@
+using Dapper;
+using OrderService.Database;
+
+namespace OrderService.Admin;
+
+/// <summary>Who did what. Rows are only ever added.</summary>
+public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILogger<AuditLog> logger)
+{
+    /// <param name="subject">What it was done to, for instance <c>dead letter 17</c>.</param>
+    /// <param name="detail">The operator's reason or what was refused; no personal data, no bodies.</param>
+    public Task WriteAsync(string who, string action, string subject, string detail, CancellationToken cancellationToken = default) =>
+        database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
+            "INSERT INTO audit (at, who, action, subject, detail) VALUES (@at, @who, @action, @subject, @detail)",
+            new { at = clock.GetUtcNow().ToUnixTimeMilliseconds(), who = Cut(who, 128), action, subject = Cut(subject, 256), detail = Cut(detail, 1024) },
+            transaction), cancellationToken);
+
+    /// <summary>For refusals: a store that is out of reach must not turn a 403 into a 500.</summary>
+    public async Task TryWriteAsync(string who, string action, string subject, string detail)
+    {
+        try
+        {
+            await WriteAsync(who, action, subject, detail);
+        }
+        catch (StoreUnavailableException exception)
+        {
+            LogNotWritten(who, action, exception.Message);
+        }
+    }
+
+    /// <summary>The newest entries first.</summary>
+    /// <param name="before">Only entries older than this one.</param>
+    public Task<IReadOnlyList<AuditEntry>> ReadAsync(long? before, int limit, CancellationToken cancellationToken) =>
+        database.ReadAsync<IReadOnlyList<AuditEntry>>(async connection =>
+            [.. (await connection.QueryAsync<AuditRow>(
+                "SELECT id AS Id, at AS At, who AS Who, action AS Action, subject AS Subject, detail AS Detail FROM audit WHERE id < @before ORDER BY id DESC LIMIT @limit",
+                new { before = before ?? long.MaxValue, limit })).Select(row => new AuditEntry(row.Id, DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Who, row.Action, row.Subject, row.Detail))],
+            cancellationToken);
+
+    private static string Cut(string text, int length) => text.Length <= length ? text : text[..length];
+
+    [LoggerMessage(LogLevel.Warning, "{Who} was refused {Action}, and the store could not take the audit entry: {Reason}")]
+    private partial void LogNotWritten(string who, string action, string reason);
+
+    private sealed class AuditRow
+    {
+        public long Id { get; init; }
+        public long At { get; init; }
+        public string Who { get; init; } = "";
+        public string Action { get; init; } = "";
+        public string Subject { get; init; } = "";
+        public string Detail { get; init; } = "";
+    }
+}
+
+/// <summary>One line of the audit log.</summary>
+public sealed record AuditEntry(long Id, DateTimeOffset At, string Who, string Action, string Subject, string Detail);

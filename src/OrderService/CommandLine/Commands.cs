@@ -1,0 +1,115 @@
+using System.CommandLine;
+using OrderService.Configuration;
+using OrderService.Database;
+
+namespace OrderService.CommandLine;
+
+/// <summary>The commands of the one binary, and what they have in common: how they read settings, report trouble and end.</summary>
+public static class Commands
+{
+    /// <summary>Runs the command that <paramref name="arguments"/> name.</summary>
+    /// <param name="logging">Where <c>serve</c> logs to.</param>
+    /// <returns>The process's exit code.</returns>
+    public static async Task<int> RunAsync(string[] arguments, Action<ILoggingBuilder, IConfiguration> logging)
+    {
+        var root = new RootCommand("Takes orders from RabbitMQ, records what happens to them, and keeps what can't be processed for you to mend.")
+        {
+            ServeCommand.Create(logging),
+            HealthCommand.Create(),
+        };
+        var parsed = root.Parse(arguments);
+        if (parsed.Errors.Count > 0)
+        {
+            foreach (var error in parsed.Errors)
+            {
+                await Console.Error.WriteLineAsync(error.Message);
+            }
+            await Console.Error.WriteLineAsync($"See: orderservice {(parsed.CommandResult.Command == root ? "" : Path(parsed.CommandResult.Command) + " ")}--help");
+            return ExitCode.Usage;
+        }
+        // serve handles signals itself; the others get a token that Ctrl-C cancels, and print what was done so far.
+        return await parsed.InvokeAsync(new InvocationConfiguration
+        {
+            EnableDefaultExceptionHandler = false,
+            ProcessTerminationTimeout = parsed.CommandResult.Command.Name == ServeCommand.Name ? null : TimeSpan.FromSeconds(20),
+        });
+    }
+
+    /// <summary>Checks the settings, opens the stations without running them, and turns what goes wrong into one line and an exit code.</summary>
+    internal static async Task<int> WithStationsAsync(Func<IServiceProvider, CancellationToken, Task<int>> work, CancellationToken cancellationToken, bool needsStore = true)
+    {
+        var settings = Settings.Load();
+        if (!await ReportAsync(settings))
+        {
+            return ExitCode.BadConfiguration;
+        }
+        var services = new ServiceCollection();
+        OrderServiceHost.AddStations(services, settings.Configuration, ServiceRoles.All);
+        services.AddLogging(logging => logging.ClearProviders());
+        await using var provider = services.BuildServiceProvider();
+        return await WithExitCodeAsync(async () =>
+        {
+            if (needsStore)
+            {
+                await provider.GetRequiredService<IDatabase>().MigrateAsync(cancellationToken);
+            }
+            return await work(provider, cancellationToken);
+        }, cancellationToken);
+    }
+
+    internal static async Task<int> WithExitCodeAsync(Func<Task<int>> work, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await work();
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            await Console.Error.WriteLineAsync("Interrupted.");
+            return ExitCode.Interrupted;
+        }
+        catch (StoreSettingsException exception)
+        {
+            await Console.Error.WriteLineAsync(exception.Message);
+            return ExitCode.BadConfiguration;
+        }
+        catch (RabbitMq.TopologyMismatchException exception)
+        {
+            await Console.Error.WriteLineAsync(exception.Message);
+            return ExitCode.BadConfiguration;
+        }
+        catch (StoreUnavailableException exception)
+        {
+            await Console.Error.WriteLineAsync($"The store is out of reach: {exception.Message}");
+            return ExitCode.Unavailable;
+        }
+        catch (BrokerOutOfReachException exception)
+        {
+            await Console.Error.WriteLineAsync(exception.Message);
+            return ExitCode.Unavailable;
+        }
+    }
+
+    /// <summary>Prints every mistake on its own line; true when there is none.</summary>
+    internal static async Task<bool> ReportAsync(LoadedSettings settings)
+    {
+        foreach (var mistake in settings.Mistakes)
+        {
+            await Console.Error.WriteLineAsync(mistake);
+        }
+        if (settings.Mistakes.Count == 0)
+        {
+            foreach (var warning in settings.Warnings)
+            {
+                await Console.Error.WriteLineAsync("Warning: " + warning);
+            }
+        }
+        return settings.Mistakes.Count == 0;
+    }
+
+    private static string Path(Command command) =>
+        command.Parents.OfType<Command>().FirstOrDefault(parent => parent is not RootCommand) is { } parent ? $"{Path(parent)} {command.Name}" : command.Name;
+}
+
+/// <summary>The broker can't be reached; the message says which, without credentials, and why.</summary>
+internal sealed class BrokerOutOfReachException(string message) : Exception(message);

@@ -1,0 +1,25 @@
+namespace OrderService.CommandLine;
+
+/// <summary>How a command ends; scripts rely on these.</summary>
+internal static class ExitCode
+{
+    public const int Done = 0;
+
+    /// <summary>Some items failed, or something was found to be wrong.</summary>
+    public const int SomeFailed = 1;
+
+    /// <summary>The command line can't be understood.</summary>
+    public const int Usage = 2;
+
+    /// <summary>The broker or the store is out of reach.</summary>
+    public const int Unavailable = 69;
+
+    /// <summary>The service broke down; the log says why.</summary>
+    public const int Broken = 70;
+
+    /// <summary>The settings are wrong.</summary>
+    public const int BadConfiguration = 78;
+
+    /// <summary>Ended by Ctrl-C.</summary>
+    public const int Interrupted = 130;
+}

@@ -1,0 +1,47 @@
+using System.CommandLine;
+using System.Net.Http.Json;
+using OrderService.Configuration;
+using OrderService.Health;
+
+namespace OrderService.CommandLine;
+
+/// <summary><c>health</c>: for a container's health check, where there is no curl.</summary>
+internal static class HealthCommand
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(4);
+
+    public static Command Create()
+    {
+        var command = new Command("health", "Asks the service on this machine whether it is ready; prints every cause when it is not. Exit code 0 or 1.");
+        command.SetAction((_, cancellationToken) => RunAsync(cancellationToken));
+        return command;
+    }
+
+    private static async Task<int> RunAsync(CancellationToken cancellationToken)
+    {
+        var settings = Settings.Load();
+        if (!await Commands.ReportAsync(settings))
+        {
+            return ExitCode.BadConfiguration;
+        }
+        var listen = (settings.Configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.TrimEntries)[0];
+        var address = Microsoft.AspNetCore.Http.BindingAddress.Parse(listen);
+        using var http = new HttpClient { Timeout = Patience };
+        try
+        {
+            using var response = await http.GetAsync(new Uri($"{address.Scheme}://localhost:{address.Port}/health/ready"), cancellationToken);
+            var report = await response.Content.ReadFromJsonAsync<ReadinessReport>(cancellationToken);
+            Console.WriteLine(report?.Status ?? "no answer");
+            foreach (var cause in report?.Causes ?? [])
+            {
+                Console.WriteLine(cause);
+            }
+            return response.IsSuccessStatusCode ? ExitCode.Done : ExitCode.SomeFailed;
+        }
+        catch (Exception exception) when (exception is HttpRequestException or TaskCanceledException or System.Text.Json.JsonException)
+        {
+            Console.WriteLine($"not ready: no answer from port {address.Port} ({exception.GetBaseException().Message})");
+            return ExitCode.SomeFailed;
+        }
+    }
+}

@@ -1,0 +1,130 @@
+using System.Net;
+using Microsoft.Extensions.Options;
+using OrderService.Admin;
+using OrderService.Database;
+using OrderService.Inbox;
+using OrderService.Outbox;
+using OrderService.RabbitMq;
+
+namespace OrderService.Configuration;
+
+/// <summary>Every check of the settings: names, types, ranges, and what contradicts what.</summary>
+internal static class SettingsCheck
+{
+    /// <summary>The sections this service owns and the classes that describe them.</summary>
+    public static readonly IReadOnlyDictionary<string, Type> Sections = new Dictionary<string, Type>(StringComparer.OrdinalIgnoreCase)
+    {
+        [StoreOptions.Section] = typeof(StoreOptions),
+        [RabbitMqOptions.Section] = typeof(RabbitMqOptions),
+        [InboxOptions.Section] = typeof(InboxOptions),
+        [OrdersOptions.Section] = typeof(OrdersOptions),
+        [OutboxOptions.Section] = typeof(OutboxOptions),
+        [ApiOptions.Section] = typeof(ApiOptions),
+    };
+
+    private static readonly KnownSettings Known = new(
+        Sections,
+        scalars: ["Urls", "Roles", "AllowedHosts"],
+        foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
+
+    public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration)
+    {
+        var mistakes = Known.Check(configuration);
+        // What could not be read is left out, so that the validators can still judge the rest: all mistakes at once.
+        var readable = new ConfigurationBuilder()
+            .AddInMemoryCollection(configuration.AsEnumerable().Where(pair => pair.Value is not null && !mistakes.Any(mistake => IsUnder(pair.Key, mistake.Key))))
+            .Build();
+        return [.. mistakes.Select(mistake => mistake.Text), .. OutOfRange(readable), .. Contradictions(readable)];
+    }
+
+    private static IEnumerable<string> OutOfRange(IConfigurationRoot configuration)
+    {
+        var services = new ServiceCollection();
+        OrderServiceHost.AddStations(services, configuration, ServiceRoles.All);
+        using var provider = services.BuildServiceProvider();
+        try
+        {
+            provider.GetService<IStartupValidator>()?.Validate();
+            return [];
+        }
+        catch (OptionsValidationException exception)
+        {
+            return Explain(exception);
+        }
+        catch (AggregateException exception)
+        {
+            return [.. exception.InnerExceptions.SelectMany(inner => inner is OptionsValidationException validation ? Explain(validation) : [inner.Message])];
+        }
+    }
+
+    // "Prefetch: The field RabbitMqOptions.Prefetch must be between 1 and 2000." becomes "RabbitMq:Prefetch: must be between 1 and 2000."
+    private static IEnumerable<string> Explain(OptionsValidationException exception)
+    {
+        var section = Sections.FirstOrDefault(pair => pair.Value == exception.OptionsType).Key ?? exception.OptionsType.Name;
+        foreach (var failure in exception.Failures)
+        {
+            if (failure.StartsWith(section + ":", StringComparison.OrdinalIgnoreCase))
+            {
+                yield return failure;
+                continue;
+            }
+            var colon = failure.IndexOf(": ", StringComparison.Ordinal);
+            var member = colon > 0 && !failure[..colon].Contains(' ') ? failure[..colon] : null;
+            var text = member is null ? failure : failure[(colon + 2)..];
+            if (text.StartsWith(section + ":", StringComparison.OrdinalIgnoreCase))
+            {
+                yield return text;
+                continue;
+            }
+            if (text.StartsWith("The field ", StringComparison.Ordinal) && text.IndexOf(' ', 10) is > 0 and var end)
+            {
+                text = text[(end + 1)..];
+            }
+            yield return member is null ? $"{section}: {text}" : $"{section}:{member.Replace('.', ':')}: {text}";
+        }
+    }
+
+    private static IEnumerable<string> Contradictions(IConfigurationRoot configuration)
+    {
+        var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
+        if (store.Provider.Equals("Postgres", StringComparison.OrdinalIgnoreCase) && string.IsNullOrWhiteSpace(store.ConnectionString))
+        {
+            yield return "Store:ConnectionString: missing, and Store:Provider is Postgres.";
+        }
+        if (store.Provider.Equals("Sqlite", StringComparison.OrdinalIgnoreCase) && !string.IsNullOrWhiteSpace(store.ConnectionString))
+        {
+            yield return "Store:ConnectionString: is for PostgreSQL, but Store:Provider is Sqlite; set Store:Provider to Postgres or remove it.";
+        }
+        if (store.Provider.Equals("Sqlite", StringComparison.OrdinalIgnoreCase) && (string.IsNullOrWhiteSpace(store.Path) || store.Path.Contains(":memory:", StringComparison.OrdinalIgnoreCase)))
+        {
+            yield return "Store:Path: must name a file; orders that only memory holds are lost at the next restart.";
+        }
+        foreach (var mistake in ServiceRoles.Read(configuration).Mistakes)
+        {
+            yield return mistake;
+        }
+        foreach (var url in (configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        {
+            if (!IsListenAddress(url))
+            {
+                yield return $"Urls: '{url}' is no address to listen on; write http://localhost:8080 or http://+:8080.";
+            }
+        }
+    }
+
+    private static bool IsListenAddress(string url)
+    {
+        try
+        {
+            var address = Microsoft.AspNetCore.Http.BindingAddress.Parse(url);
+            return address.Scheme is "http" or "https" && address.Port is >= 0 and <= IPEndPoint.MaxPort && address.PathBase.Length == 0;
+        }
+        catch (FormatException)
+        {
+            return false;
+        }
+    }
+
+    private static bool IsUnder(string key, string mistaken) =>
+        key.Equals(mistaken, StringComparison.OrdinalIgnoreCase) || key.StartsWith(mistaken + ":", StringComparison.OrdinalIgnoreCase);
+}

@@ -1,0 +1,53 @@
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
+using OpenTelemetry.Trace;
+using OrderService.Observability;
+
+namespace OrderService.Health;
+
+public static class HealthSetup
+{
+    /// <summary>
+    /// Registers metrics, traces and readiness. Metrics are scraped at <c>/metrics</c>; with <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> (or <c>OpenTelemetry:OtlpEndpoint</c>)
+    /// metrics and traces also go to a collector. Without one no span is made at all.
+    /// </summary>
+    public static IServiceCollection AddHealth(this IServiceCollection services, IConfiguration configuration)
+    {
+        services.AddMetrics();
+        services.AddSingleton<OrderMetrics>();
+        services.AddSingleton<Readiness>();
+        services.AddSingleton<StationReadings>();
+        services.AddSingleton<Inbox.Committed>(provider => provider.GetRequiredService<StationReadings>().Count);
+        var collector = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] ?? configuration["OpenTelemetry:OtlpEndpoint"];
+        var telemetry = services.AddOpenTelemetry()
+            .ConfigureResource(resource => resource.AddService(configuration["OTEL_SERVICE_NAME"] ?? configuration["OpenTelemetry:ServiceName"] ?? "order-service", serviceVersion: typeof(OrderMetrics).Assembly.GetName().Version?.ToString()))
+            .WithMetrics(metrics =>
+            {
+                metrics.AddMeter(OrderMetrics.MeterName, "Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel").AddRuntimeInstrumentation().AddPrometheusExporter();
+                if (!string.IsNullOrEmpty(collector))
+                {
+                    metrics.AddOtlpExporter(exporter => exporter.Endpoint = new Uri(collector));
+                }
+            });
+        if (!string.IsNullOrEmpty(collector))
+        {
+            telemetry.WithTracing(tracing => tracing
+                .AddSource(Tracing.SourceName, "RabbitMQ.Client.*")
+                .AddAspNetCoreInstrumentation(http => http.Filter = context => !context.Request.Path.StartsWithSegments("/health") && !context.Request.Path.StartsWithSegments("/metrics"))
+                .AddOtlpExporter(exporter => exporter.Endpoint = new Uri(collector)));
+        }
+        return services;
+    }
+
+    /// <summary><c>/health/live</c> (the process answers), <c>/health/ready</c> (it can do its work, or every cause why not) and <c>/metrics</c>, all without a key.</summary>
+    public static void MapHealth(this WebApplication app)
+    {
+        app.MapGet("/health/live", () => TypedResults.Json(new { status = "alive" })).AllowAnonymous().DisableRateLimiting().ExcludeFromDescription();
+        app.MapGet("/health/ready", async (Readiness readiness, CancellationToken cancellationToken) =>
+        {
+            var report = await readiness.CheckAsync(cancellationToken);
+            return TypedResults.Json(report, statusCode: report.IsReady ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable);
+        }).AllowAnonymous().DisableRateLimiting().ExcludeFromDescription();
+        app.MapPrometheusScrapingEndpoint("/metrics").AllowAnonymous().DisableRateLimiting();
+    }
+}

@@ -1,0 +1,86 @@
+using OrderService.Admin;
+using OrderService.Configuration;
+using OrderService.Database;
+using OrderService.Events;
+using OrderService.Health;
+using OrderService.Inbox;
+using OrderService.Outbox;
+using OrderService.RabbitMq;
+
+namespace OrderService;
+
+/// <summary>
+/// Puts the stations together: a delivery comes in, is decoded, deduplicated and decided, appended, relayed, projected and notified;
+/// a dead letter is parked, notified, replayed.
+/// </summary>
+public static class OrderServiceHost
+{
+    /// <summary>How long a stop may take to commit and acknowledge what is in hand; container runtimes must wait longer than this.</summary>
+    public static readonly TimeSpan DrainTimeout = TimeSpan.FromSeconds(30);
+
+    /// <summary>Builds the service with everything its roles ask for; nothing runs and nothing connects yet.</summary>
+    /// <param name="settings">Checked settings, see <see cref="Settings.Load"/>.</param>
+    /// <param name="logging">Where log lines go.</param>
+    public static WebApplication Build(LoadedSettings settings, Action<ILoggingBuilder> logging)
+    {
+        var builder = WebApplication.CreateBuilder(new WebApplicationOptions
+        {
+            ApplicationName = typeof(OrderServiceHost).Assembly.GetName().Name,
+            // Settings and pages lie beside the binary; paths of data are taken from the working directory.
+            ContentRootPath = AppContext.BaseDirectory,
+            EnvironmentName = Settings.EnvironmentName,
+        });
+        builder.Configuration.Sources.Clear();
+        builder.Configuration.AddConfiguration(settings.Configuration);
+        builder.WebHost.UseUrls((settings.Configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
+        builder.WebHost.ConfigureKestrel(HttpRules.Limit);
+        builder.Host.UseDefaultServiceProvider(provider => provider.ValidateOnBuild = provider.ValidateScopes = true);
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = DrainTimeout);
+        builder.Logging.ClearProviders();
+        logging(builder.Logging);
+
+        var (roles, _) = ServiceRoles.Read(settings.Configuration);
+        AddStations(builder.Services, builder.Configuration, roles);
+        Host(builder.Services, roles);
+
+        var app = builder.Build();
+        app.UseAdminRules();
+        if (roles.Api)
+        {
+            app.MapAdmin();
+        }
+        app.MapHealth();
+        return app;
+    }
+
+    /// <summary>Every station, ready to be used and not running: what the command line works with.</summary>
+    internal static void AddStations(IServiceCollection services, IConfiguration configuration, ServiceRoles roles)
+    {
+        services.AddSingleton(configuration);
+        services.AddSingleton(roles);
+        services.AddSingleton(TimeProvider.System);
+        services.AddLogging();
+        services.AddStore(configuration);
+        services.AddRabbitMq();
+        services.AddInbox();
+        services.AddOutbox();
+        services.AddEvents();
+        services.AddHealth(configuration);
+        services.AddAdmin(configuration);
+    }
+
+    /// <summary>What runs by itself. What is registered last stops first: the intake ends before what it feeds.</summary>
+    private static void Host(IServiceCollection services, ServiceRoles roles)
+    {
+        services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
+        services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
+        if (roles.Relay)
+        {
+            services.AddOutboxRelay();
+        }
+        if (roles.Orders)
+        {
+            services.AddInboxProcessing();
+        }
+    }
+}
