@@ -87,40 +87,38 @@ internal static class BodySyntax
     private static bool HasLoneSurrogate(ReadOnlySpan<byte> raw)
     {
         var at = 0;
-        while (true)
+        while (at < raw.Length)
         {
-            var skipped = raw[at..].IndexOf((byte)'\\');
-            if (skipped < 0)
+            if (raw[at] != '\\')
             {
-                return false;
+                at++;
             }
-
-            at += skipped;
-            if (!IsEscapedSurrogate(raw[at..], out var high))
+            else if (!IsEscapedSurrogate(raw, at, out var high))
             {
                 at += 2;
-                continue;
             }
-
-            at += 6;
-            if (!high || !IsEscapedSurrogate(raw[at..], out var secondIsHigh) || secondIsHigh)
+            else if (!high || !IsEscapedSurrogate(raw, at + 6, out var secondIsHigh) || secondIsHigh)
             {
                 return true;
             }
-
-            at += 6;
+            else
+            {
+                at += 12;
+            }
         }
+
+        return false;
     }
 
-    private static bool IsEscapedSurrogate(ReadOnlySpan<byte> raw, out bool high)
+    private static bool IsEscapedSurrogate(ReadOnlySpan<byte> raw, int at, out bool high)
     {
         high = false;
-        if (raw.Length < 6 || raw[0] != '\\' || raw[1] != 'u' || (raw[2] | 0x20) != 'd')
+        if (raw.Length < at + 6 || raw[at] != '\\' || raw[at + 1] != 'u' || (raw[at + 2] | 0x20) != 'd')
         {
             return false;
         }
 
-        var third = raw[3] | 0x20;
+        var third = raw[at + 3] | 0x20;
         high = third is '8' or '9' or 'a' or 'b';
         return high || third is >= 'c' and <= 'f';
     }

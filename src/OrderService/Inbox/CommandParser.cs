@@ -249,6 +249,7 @@ internal ref struct CommandParser
         {
             if (count == MaxLines)
             {
+                line = -1;
                 return Reject(RejectionReason.TooManyLines, $"lines has more than {MaxLines} entries; split the order.", Pointer("lines"));
             }
 

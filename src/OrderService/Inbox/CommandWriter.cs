@@ -25,7 +25,8 @@ public static class CommandWriter
                 writer.WriteString("paymentReference"u8, pay.PaymentReference);
                 if (pay.Amount is { } amount)
                 {
-                    writer.WriteNumber("amount"u8, amount);
+                    // 49.90 and 49.9 are one amount and get one form; the order's currency, which tells the decimals, is not known here.
+                    writer.WriteNumber("amount"u8, amount / 1.0000000000000000000000000000m);
                 }
 
                 break;

@@ -1,0 +1,186 @@
+using CsCheck;
+using OrderService.Domain;
+
+namespace OrderService.Tests.Domain;
+
+public sealed class OrderDeciderTests
+{
+    private static readonly OrderRules PaymentFirst = new(RequirePaymentBeforeShipping: true);
+
+    /// <summary>The whole transition table: every state, every command, both rules. "-" is an unknown order.</summary>
+    public static TheoryData<string, string, string, string> Table { get; } = new()
+    {
+        // status, command, unpaid orders may be shipped, payment first
+        { "none", CommandType.Place, "placed", "placed" },
+        { "none", CommandType.Pay, "-", "-" },
+        { "none", CommandType.Ship, "-", "-" },
+        { "none", CommandType.Deliver, "-", "-" },
+        { "none", CommandType.Cancel, "-", "-" },
+        { "placed", CommandType.Place, "already-placed", "already-placed" },
+        { "placed", CommandType.Pay, "paid", "paid" },
+        { "placed", CommandType.Ship, "shipped", "payment-required" },
+        { "placed", CommandType.Deliver, "wrong-status", "wrong-status" },
+        { "placed", CommandType.Cancel, "cancelled", "cancelled" },
+        { "paid", CommandType.Place, "already-placed", "already-placed" },
+        { "paid", CommandType.Pay, "wrong-status", "wrong-status" },
+        { "paid", CommandType.Ship, "shipped", "shipped" },
+        { "paid", CommandType.Deliver, "wrong-status", "wrong-status" },
+        { "paid", CommandType.Cancel, "cancelled", "cancelled" },
+        { "shipped", CommandType.Place, "already-placed", "already-placed" },
+        { "shipped", CommandType.Pay, "wrong-status", "wrong-status" },
+        { "shipped", CommandType.Ship, "wrong-status", "wrong-status" },
+        { "shipped", CommandType.Deliver, "delivered", "delivered" },
+        { "shipped", CommandType.Cancel, "wrong-status", "wrong-status" },
+        { "delivered", CommandType.Place, "already-placed", "already-placed" },
+        { "delivered", CommandType.Pay, "wrong-status", "wrong-status" },
+        { "delivered", CommandType.Ship, "wrong-status", "wrong-status" },
+        { "delivered", CommandType.Deliver, "wrong-status", "wrong-status" },
+        { "delivered", CommandType.Cancel, "wrong-status", "wrong-status" },
+        { "cancelled", CommandType.Place, "already-placed", "already-placed" },
+        { "cancelled", CommandType.Pay, "wrong-status", "wrong-status" },
+        { "cancelled", CommandType.Ship, "wrong-status", "wrong-status" },
+        { "cancelled", CommandType.Deliver, "wrong-status", "wrong-status" },
+        { "cancelled", CommandType.Cancel, "wrong-status", "wrong-status" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Table))]
+    public void An_order_answers_a_command_as_its_status_says(string status, string command, string answer, string answerPaymentFirst)
+    {
+        var order = Samples.OrderThatIs(status);
+
+        Assert.Equal(answer, Answer(order, OrderDecider.Decide(order, Samples.Command(command), OrderRules.Default)));
+        Assert.Equal(answerPaymentFirst, Answer(order, OrderDecider.Decide(order, Samples.Command(command), PaymentFirst)));
+    }
+
+    [Theory]
+    [MemberData(nameof(Table))]
+    public void The_head_of_a_stream_is_enough_to_decide(string status, string command, string answer, string answerPaymentFirst)
+    {
+        var folded = Samples.OrderThatIs(status);
+        var head = Order.AtHead(folded.OrderId, folded.Status, folded.Version, folded.Currency);
+
+        Assert.Equal(answer, Answer(head, OrderDecider.Decide(head, Samples.Command(command), OrderRules.Default)));
+        Assert.Equal(answerPaymentFirst, Answer(head, OrderDecider.Decide(head, Samples.Command(command), PaymentFirst)));
+    }
+
+    [Fact]
+    public void The_table_above_has_every_state_and_every_command()
+    {
+        var rows = Table.Select(row => (row.Data.Item1, row.Data.Item2)).ToList();
+
+        var all = Enum.GetValues<OrderStatus>().SelectMany(status => CommandType.All.Select(command => (status.ToWire(), command)));
+        Assert.Equal(all.Order(), rows.Order());
+    }
+
+    [Fact]
+    public void A_placed_order_costs_the_sum_of_its_lines()
+    {
+        var place = Samples.Place with { Lines = [new OrderLine("A", 2, 49_90), new OrderLine("B", 3, 1)] };
+
+        var placed = Accepted<OrderEvent.Placed>(OrderDecider.Decide(Order.None(place.OrderId), place, OrderRules.Default));
+
+        Assert.Equal(99_83, placed.TotalMinor);
+        Assert.Equal(place.Email, placed.Email);
+        Assert.Equal(place.PlacedAt, placed.PlacedAt);
+    }
+
+    [Fact]
+    public void A_sum_beyond_every_amount_is_refused_and_not_thrown()
+    {
+        var place = Samples.Place with { Lines = [.. Enumerable.Repeat(new OrderLine("A", int.MaxValue, long.MaxValue), 500)] };
+
+        Assert.Equal(
+            RefusalCode.AmountOutOfRange,
+            Assert.IsType<Decision.Refused>(OrderDecider.Decide(Order.None("A-1"), place, OrderRules.Default)).Code);
+    }
+
+    [Theory]
+    [InlineData("EUR", "49.9", "49.90")]
+    [InlineData("EUR", "49.900", "49.90")]
+    [InlineData("JPY", "1500", "1500")]
+    [InlineData("KWD", "1.5", "1.500")]
+    [InlineData("EUR", "49.901", null)]
+    [InlineData("JPY", "1.5", null)]
+    public void A_payment_is_recorded_with_the_decimals_of_the_orders_currency(string code, string amount, string? recorded)
+    {
+        Assert.True(Currency.TryGet(code, out var currency));
+        var order = Order.AtHead("A-1", OrderStatus.Placed, 1, currency);
+
+        var decision = OrderDecider.Decide(order, new OrderCommand.Pay("A-1", "P-1", Samples.Decimal(amount)), OrderRules.Default);
+
+        if (recorded is null)
+        {
+            Assert.Equal(RefusalCode.AmountPrecision, Assert.IsType<Decision.Refused>(decision).Code);
+        }
+        else
+        {
+            Assert.Equal(recorded, Samples.Text(Accepted<OrderEvent.Paid>(decision).Amount));
+        }
+    }
+
+    [Fact]
+    public void Early_commands_are_decided_in_the_order_of_an_orders_life()
+    {
+        var early = new[] { CommandType.Cancel, CommandType.Deliver, CommandType.Ship, CommandType.Pay, CommandType.Place };
+
+        Assert.Equal(
+            [CommandType.Place, CommandType.Pay, CommandType.Ship, CommandType.Deliver, CommandType.Cancel],
+            early.Select(Samples.Command).OrderBy(command => command.LifecycleRank).Select(command => command.Type));
+    }
+
+    [Fact]
+    public void Whatever_is_asked_in_whatever_order_an_order_only_takes_legal_steps()
+    {
+        var legal = new HashSet<(OrderStatus, OrderStatus)>
+        {
+            (OrderStatus.None, OrderStatus.Placed), (OrderStatus.Placed, OrderStatus.Paid), (OrderStatus.Placed, OrderStatus.Shipped),
+            (OrderStatus.Placed, OrderStatus.Cancelled), (OrderStatus.Paid, OrderStatus.Shipped), (OrderStatus.Paid, OrderStatus.Cancelled),
+            (OrderStatus.Shipped, OrderStatus.Delivered),
+        };
+
+        Gen.Select(Generators.Command.Array[0, 20], Gen.Bool).Sample((commands, paymentFirst) =>
+        {
+            var rules = new OrderRules(paymentFirst);
+            var order = Order.None("A-1");
+            var events = new List<OrderEvent>();
+            foreach (var command in commands)
+            {
+                var decision = OrderDecider.Decide(order, command, rules);
+                Assert.Equal(decision, OrderDecider.Decide(order, command, rules), SameDecision);
+                if (decision is Decision.Accepted accepted)
+                {
+                    var next = order.Apply(accepted.Event);
+                    Assert.Contains((order.Status, next.Status), legal);
+                    Assert.False(paymentFirst && (order.Status, next.Status) == (OrderStatus.Placed, OrderStatus.Shipped));
+                    Assert.Equal(order.Version + 1, next.Version);
+                    order = next;
+                    events.Add(accepted.Event);
+                }
+                else
+                {
+                    Assert.Equal(decision is Decision.OrderUnknown, order.Status == OrderStatus.None && command is not OrderCommand.Place);
+                }
+            }
+
+            // The state is nothing but the fold of what happened.
+            Assert.Equal(order, Order.Fold("A-1", events));
+        });
+    }
+
+    private static bool SameDecision(Decision one, Decision other) => one switch
+    {
+        Decision.Accepted { Event: OrderEvent.Placed } => other is Decision.Accepted { Event: OrderEvent.Placed },
+        _ => one.Equals(other),
+    };
+
+    private static string Answer(Order order, Decision decision) => decision switch
+    {
+        Decision.Accepted accepted => order.Apply(accepted.Event).Status.ToWire(),
+        Decision.Refused refused => refused.Code,
+        _ => "-",
+    };
+
+    private static T Accepted<T>(Decision decision)
+        where T : OrderEvent => Assert.IsType<T>(Assert.IsType<Decision.Accepted>(decision).Event);
+}

@@ -1,0 +1,38 @@
+using System.Globalization;
+using OrderService.Domain;
+
+namespace OrderService.Tests.Domain;
+
+/// <summary>Small examples of everything the domain has.</summary>
+internal static class Samples
+{
+    public static Currency Euro { get; } = Currency.TryGet("EUR", out var euro) ? euro : throw new InvalidOperationException();
+
+    public static OrderCommand.Place Place { get; } = new(
+        "A-1", "C-7", Euro, [new OrderLine("KB-01", 2, 49_90)], "someone@example.org", new DateTimeOffset(2026, 1, 31, 12, 0, 0, TimeSpan.FromHours(1)));
+
+    public static OrderEvent.Placed Placed { get; } = new(Place.CustomerId, Euro, Place.Lines, 99_80, Place.Email, Place.PlacedAt);
+
+    public static OrderCommand Command(string type) => type switch
+    {
+        CommandType.Place => Place,
+        CommandType.Pay => new OrderCommand.Pay("A-1", "P-1", 99.80m),
+        CommandType.Ship => new OrderCommand.Ship("A-1", "DHL", "T-1"),
+        CommandType.Deliver => new OrderCommand.Deliver("A-1"),
+        _ => new OrderCommand.Cancel("A-1", "changed my mind"),
+    };
+
+    public static Order OrderThatIs(string status) => Order.Fold("A-1", status switch
+    {
+        "none" => [],
+        "placed" => [Placed],
+        "paid" => [Placed, new OrderEvent.Paid("P-1", 99.80m)],
+        "shipped" => [Placed, new OrderEvent.Shipped("DHL", "T-1")],
+        "delivered" => [Placed, new OrderEvent.Shipped(null, null), new OrderEvent.Delivered()],
+        _ => new OrderEvent[] { Placed, new OrderEvent.Cancelled("changed my mind") },
+    });
+
+    public static decimal Decimal(string text) => decimal.Parse(text, CultureInfo.InvariantCulture);
+
+    public static string? Text(decimal? amount) => amount?.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,105 @@
+using System.Buffers;
+using System.Text;
+using System.Text.Json;
+using CsCheck;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Tests.Domain;
+
+namespace OrderService.Tests.EventStore;
+
+public sealed class EventSerializerTests
+{
+    [Fact]
+    public void A_placed_order_is_stored_like_this() => Assert.Equal(
+        """{"customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}],"total":99.80,"placedAt":"2026-01-31T12:00:00+01:00","email":"someone@example.org"}""",
+        Text(Samples.Placed));
+
+    [Theory]
+    [InlineData("49.90", """{"paymentReference":"P-1","amount":49.90}""")]
+    [InlineData("1500", """{"paymentReference":"P-1","amount":1500}""")]
+    public void A_payment_keeps_the_decimals_of_its_currency(string amount, string json) =>
+        Assert.Equal(json, Text(new OrderEvent.Paid("P-1", Samples.Decimal(amount))));
+
+    [Fact]
+    public void What_is_absent_is_left_out()
+    {
+        Assert.Equal("""{"paymentReference":"P-1"}""", Text(new OrderEvent.Paid("P-1", null)));
+        Assert.Equal("{}", Text(new OrderEvent.Shipped(null, null)));
+        Assert.Equal("{}", Text(new OrderEvent.Delivered()));
+        Assert.Equal("""{"reason":"x"}""", Text(new OrderEvent.Cancelled("x")));
+    }
+
+    [Fact]
+    public void What_is_stored_is_read_back_the_same() => Generators.Event.Sample(happened =>
+    {
+        var data = EventSerializer.Serialize(happened);
+        var output = new ArrayBufferWriter<byte>();
+        EventSerializer.Write(happened, output);
+
+        var back = EventSerializer.Read(happened.Type, data);
+
+        Assert.Equal(data, output.WrittenSpan);
+        Assert.Equal(data, EventSerializer.Serialize(back));
+        if (happened is OrderEvent.Placed placed)
+        {
+            var read = Assert.IsType<OrderEvent.Placed>(back);
+            Assert.Equal(placed.Lines, read.Lines);
+            Assert.Equal(placed with { Lines = read.Lines }, read);
+        }
+        else
+        {
+            Assert.Equal(happened, back);
+        }
+    });
+
+    [Fact]
+    public void The_order_is_the_same_after_a_round_through_the_store() => Generators.Event.Array[0, 6].Sample(events =>
+    {
+        var stored = events.Select(happened => EventSerializer.Read(happened.Type, EventSerializer.Serialize(happened)));
+
+        var (before, after) = (Order.Fold("A-1", events), Order.Fold("A-1", stored));
+
+        Assert.Equal(before.Lines, after.Lines);
+        Assert.Equal(before.ToString(), after.ToString());
+    });
+
+    [Fact]
+    public void Members_of_a_newer_version_and_any_order_of_members_are_read()
+    {
+        const string Json =
+            """{"total":3,"gift":{"note":[1,{"email":"x"}]},"lines":[{"unitPrice":1.5,"color":"red","quantity":2,"sku":"A"}],"currency":"EUR","customerId":"C","email":null,"placedAt":null}""";
+
+        var placed = Assert.IsType<OrderEvent.Placed>(EventSerializer.Read(EventType.Placed, Encoding.UTF8.GetBytes(Json)));
+
+        Assert.Equal((3_00, "C", null), (placed.TotalMinor, placed.CustomerId, placed.Email));
+        Assert.Equal([new OrderLine("A", 2, 1_50)], placed.Lines);
+    }
+
+    [Theory]
+    [InlineData(EventType.Placed, "{}")]
+    [InlineData(EventType.Placed, """{"customerId":"C","currency":"XXX","lines":[],"total":1}""")]
+    [InlineData(EventType.Placed, """{"customerId":"C","currency":"EUR","lines":[],"total":0.001}""")]
+    [InlineData(EventType.Placed, """{"customerId":"C","currency":"EUR","lines":[],"total":"1"}""")]
+    [InlineData(EventType.Paid, "{}")]
+    [InlineData(EventType.Cancelled, "[]")]
+    [InlineData(EventType.Cancelled, "")]
+    [InlineData(EventType.Shipped, "{")]
+    [InlineData("ORDER_LOST", "{}")]
+    public void Data_that_cannot_be_read_is_told_as_such(string type, string json) =>
+        Assert.Throws<InvalidDataException>(() => EventSerializer.Read(type, Encoding.UTF8.GetBytes(json)));
+
+    [Fact]
+    public void Without_personal_data_the_address_is_gone_and_nothing_else()
+    {
+        var output = new ArrayBufferWriter<byte>();
+        using (var writer = new Utf8JsonWriter(output))
+        {
+            EventSerializer.WriteData(Samples.Placed, writer, withPersonalData: false);
+        }
+
+        Assert.Equal(Text(Samples.Placed with { Email = null }), Encoding.UTF8.GetString(output.WrittenSpan));
+    }
+
+    private static string Text(OrderEvent happened) => Encoding.UTF8.GetString(EventSerializer.Serialize(happened));
+}
