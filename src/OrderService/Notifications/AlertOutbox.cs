@@ -1,0 +1,29 @@
+using System.Data.Common;
+using System.Text.Json;
+using Dapper;
+
+namespace OrderService.Notifications;
+
+/// <summary>Alerts on their way: a row that is committed with what it tells of, sent later, and kept afterwards as the list of what was sent.</summary>
+public static class AlertOutbox
+{
+    /// <summary>Adds an alert to the caller's transaction. <see cref="NotificationSender"/> gives it a delivery for each channel and sends it.</summary>
+    /// <returns>The alert's number.</returns>
+    public static async Task<long> AddAsync(DbTransaction transaction, AlertContent content, string? incident, DateTimeOffset now, CancellationToken cancellationToken = default) =>
+        await transaction.Connection!.ExecuteScalarAsync<long>(new CommandDefinition(
+            """
+            INSERT INTO alerts (kind, incident, subject, text, data, letters, created_at)
+            VALUES (@Kind, @incident, @Subject, @Text, @Data, @Letters, @CreatedAt) RETURNING id
+            """,
+            new
+            {
+                content.Kind,
+                incident,
+                Subject = AlertText.Line(content.Subject),
+                Text = AlertText.Plain(content),
+                Data = JsonSerializer.Serialize(content, AlertJson.Default.AlertContent),
+                content.Letters,
+                CreatedAt = now.ToUnixTimeMilliseconds(),
+            },
+            transaction, cancellationToken: cancellationToken));
+}

@@ -1,0 +1,218 @@
+using System.Net;
+using Microsoft.Extensions.Options;
+
+namespace OrderService.Notifications;
+
+/// <summary>Who is told of dead letters, and how.</summary>
+public sealed class AlertsOptions
+{
+    public const string Section = "Alerts";
+
+    public LogOptions Log { get; init; } = new();
+    public EmailOptions Email { get; init; } = new();
+    public WebhookOptions Webhook { get; init; } = new();
+
+    /// <summary>A Slack incoming webhook.</summary>
+    public ChatOptions Slack { get; init; } = new();
+
+    /// <summary>A Microsoft Teams workflow that takes an adaptive card.</summary>
+    public ChatOptions Teams { get; init; } = new();
+
+    /// <summary>How long repeats are gathered before one alert tells of all of them; 10 s to 1 day.</summary>
+    public TimeSpan DigestInterval { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>How many new incidents are told of at once within one <see cref="DigestInterval"/>; the others go into the digest. 1 to 1,000.</summary>
+    public int MaxFirstPerInterval { get; init; } = 10;
+
+    /// <summary>How often a process looks for alerts to send; 10 ms to 1 minute.</summary>
+    public TimeSpan PollInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>The pause after the first failed attempt; it doubles, with jitter, up to <see cref="MaxRetryDelay"/>.</summary>
+    public TimeSpan RetryDelay { get; init; } = TimeSpan.FromSeconds(5);
+
+    public TimeSpan MaxRetryDelay { get; init; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>An alert that a channel could not send for this long is set aside on that channel.</summary>
+    public TimeSpan GiveUpAfter { get; init; } = TimeSpan.FromDays(3);
+
+    /// <summary>Where people open the admin page, for links in alerts; no link when it is not set.</summary>
+    public string? PageUrl { get; init; }
+}
+
+public sealed class LogOptions
+{
+    public bool Enabled { get; init; } = true;
+}
+
+/// <summary>Mail through an SMTP server.</summary>
+public sealed class EmailOptions
+{
+    public bool Enabled { get; init; }
+    public string Host { get; init; } = "";
+    public int Port { get; init; } = 587;
+
+    /// <summary><c>StartTls</c>, <c>Tls</c> (from the first byte), or <c>None</c>, which only a loopback host may have.</summary>
+    public string Security { get; init; } = "StartTls";
+
+    /// <summary>No login without it.</summary>
+    public string? Username { get; init; }
+
+    public string? Password { get; init; }
+    public string From { get; init; } = "";
+
+    /// <summary>1 to 50 addresses.</summary>
+    public IList<string> To { get; init; } = [];
+
+    /// <summary>For one attempt as a whole; 1 to 120 s.</summary>
+    public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(30);
+}
+
+/// <summary>A signed HTTP POST as in the Standard Webhooks specification.</summary>
+public sealed class WebhookOptions
+{
+    public bool Enabled { get; init; }
+    public string Url { get; init; } = "";
+
+    /// <summary><c>whsec_</c> and the base64 of 24 to 64 random bytes.</summary>
+    public string Secret { get; init; } = "";
+
+    /// <summary>A second secret that also signs while receivers change over.</summary>
+    public string? PreviousSecret { get; init; }
+
+    /// <summary>Host names (or addresses) that may be reached without TLS, or at a private or loopback address.</summary>
+    public IList<string> AllowedHosts { get; init; } = [];
+}
+
+/// <summary>A chat's incoming webhook; its URL is the secret.</summary>
+public sealed class ChatOptions
+{
+    public bool Enabled { get; init; }
+    public string Url { get; init; } = "";
+
+    /// <summary>As in <see cref="WebhookOptions.AllowedHosts"/>.</summary>
+    public IList<string> AllowedHosts { get; init; } = [];
+}
+
+internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
+{
+    private const int MostRecipients = 50;
+
+    public ValidateOptionsResult Validate(string? name, AlertsOptions options)
+    {
+        var problems = Problems(options).ToList();
+        return problems.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(problems);
+    }
+
+    private static IEnumerable<string> Problems(AlertsOptions options)
+    {
+        foreach (var problem in Ranges(options).Concat(Email(options.Email)))
+        {
+            yield return problem;
+        }
+        if (options.Webhook.Enabled)
+        {
+            if (WebhookTarget.Problem(options.Webhook.Url, options.Webhook.AllowedHosts) is { } problem)
+            {
+                yield return $"Alerts:Webhook:Url {problem}";
+            }
+            if (WebhookSignature.SecretProblem(options.Webhook.Secret) is { } secret)
+            {
+                yield return $"Alerts:Webhook:Secret {secret}";
+            }
+            if (options.Webhook.PreviousSecret is { Length: > 0 } previous && WebhookSignature.SecretProblem(previous) is { } old)
+            {
+                yield return $"Alerts:Webhook:PreviousSecret {old}";
+            }
+        }
+        if (options.Slack.Enabled && WebhookTarget.Problem(options.Slack.Url, options.Slack.AllowedHosts) is { } slack)
+        {
+            yield return $"Alerts:Slack:Url {slack}";
+        }
+        if (options.Teams.Enabled && WebhookTarget.Problem(options.Teams.Url, options.Teams.AllowedHosts) is { } teams)
+        {
+            yield return $"Alerts:Teams:Url {teams}";
+        }
+        if (options.PageUrl is { Length: > 0 } page && !(Uri.TryCreate(page, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https"))
+        {
+            yield return "Alerts:PageUrl is not an http or https URL.";
+        }
+    }
+
+    private static IEnumerable<string> Ranges(AlertsOptions options)
+    {
+        if (options.DigestInterval < TimeSpan.FromSeconds(10) || options.DigestInterval > TimeSpan.FromDays(1))
+        {
+            yield return "Alerts:DigestInterval is from 00:00:10 to 1.00:00:00.";
+        }
+        if (options.MaxFirstPerInterval is < 1 or > 1000)
+        {
+            yield return "Alerts:MaxFirstPerInterval is from 1 to 1000.";
+        }
+        if (options.PollInterval < TimeSpan.FromMilliseconds(10) || options.PollInterval > TimeSpan.FromMinutes(1))
+        {
+            yield return "Alerts:PollInterval is from 00:00:00.010 to 00:01:00.";
+        }
+        if (options.RetryDelay < TimeSpan.FromMilliseconds(10) || options.RetryDelay > options.MaxRetryDelay)
+        {
+            yield return "Alerts:RetryDelay is from 00:00:00.010 to Alerts:MaxRetryDelay.";
+        }
+        if (options.MaxRetryDelay > TimeSpan.FromDays(1))
+        {
+            yield return "Alerts:MaxRetryDelay is at most 1.00:00:00.";
+        }
+        if (options.GiveUpAfter < options.MaxRetryDelay || options.GiveUpAfter > TimeSpan.FromDays(30))
+        {
+            yield return "Alerts:GiveUpAfter is from Alerts:MaxRetryDelay to 30.00:00:00.";
+        }
+    }
+
+    private static IEnumerable<string> Email(EmailOptions email)
+    {
+        if (!email.Enabled)
+        {
+            yield break;
+        }
+        if (Uri.CheckHostName(email.Host) == UriHostNameType.Unknown)
+        {
+            yield return "Alerts:Email:Host is missing or not a host name.";
+        }
+        if (email.Port is < 1 or > 65535)
+        {
+            yield return "Alerts:Email:Port is from 1 to 65535.";
+        }
+        if (email.Security is not ("StartTls" or "Tls" or "None"))
+        {
+            yield return "Alerts:Email:Security is StartTls, Tls or None.";
+        }
+        else if (email.Security == "None" && !IsLoopback(email.Host))
+        {
+            yield return "Alerts:Email:Security is None, which only a loopback host may have: mail and password would cross the network readable. Use StartTls or Tls.";
+        }
+        if (string.IsNullOrEmpty(email.Username) != string.IsNullOrEmpty(email.Password))
+        {
+            yield return "Alerts:Email:Username and Alerts:Email:Password belong together: set both or none.";
+        }
+        if (EmailChannel.ParseAddress(email.From) is null)
+        {
+            yield return "Alerts:Email:From is missing or not one plain e-mail address.";
+        }
+        if (email.To.Count is 0 or > MostRecipients)
+        {
+            yield return $"Alerts:Email:To names 1 to {MostRecipients} addresses.";
+        }
+        for (var index = 0; index < email.To.Count; index++)
+        {
+            if (EmailChannel.ParseAddress(email.To[index]) is null)
+            {
+                yield return $"Alerts:Email:To:{index} is not one plain e-mail address.";
+            }
+        }
+        if (email.Timeout < TimeSpan.FromSeconds(1) || email.Timeout > TimeSpan.FromSeconds(120))
+        {
+            yield return "Alerts:Email:Timeout is from 00:00:01 to 00:02:00.";
+        }
+    }
+
+    private static bool IsLoopback(string host) =>
+        host.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host, out var address) && IPAddress.IsLoopback(address));
+}

@@ -1,0 +1,74 @@
+using Microsoft.Extensions.Options;
+
+namespace OrderService.Notifications;
+
+/// <summary>Registers the channels that are switched on and what sends alerts through them.</summary>
+public static class NotificationsSetup
+{
+    /// <param name="send">False in a process that only writes alerts: another one sends them.</param>
+    public static IServiceCollection AddNotifications(this IServiceCollection services, IConfiguration configuration, bool send = true)
+    {
+        services.AddOptions<AlertsOptions>()
+            .BindConfiguration(AlertsOptions.Section)
+            // Lists as one environment variable: Alerts__Email__To=a@example.org,b@example.org
+            .Configure<IConfiguration>((options, settings) =>
+            {
+                Split(settings["Alerts:Email:To"], options.Email.To);
+                Split(settings["Alerts:Webhook:AllowedHosts"], options.Webhook.AllowedHosts);
+                Split(settings["Alerts:Slack:AllowedHosts"], options.Slack.AllowedHosts);
+                Split(settings["Alerts:Teams:AllowedHosts"], options.Teams.AllowedHosts);
+            })
+            .ValidateOnStart();
+        services.AddSingleton<IValidateOptions<AlertsOptions>, AlertsOptionsValidator>();
+        services.AddSingleton<AlertQueries>();
+        if (!send)
+        {
+            return services;
+        }
+
+        if (On("Log", true))
+        {
+            services.AddSingleton<INotificationChannel, LogChannel>();
+        }
+        if (On("Email", false))
+        {
+            services.AddSingleton<INotificationChannel, EmailChannel>();
+        }
+        if (On("Webhook", false))
+        {
+            services.AddSingleton<INotificationChannel>(provider =>
+            {
+                var webhook = Options(provider).Webhook;
+                return Channel(provider, "webhook", WebhookFormat.Standard, webhook.Url, webhook.AllowedHosts,
+                    string.IsNullOrEmpty(webhook.PreviousSecret) ? [webhook.Secret] : [webhook.Secret, webhook.PreviousSecret]);
+            });
+        }
+        if (On("Slack", false))
+        {
+            services.AddSingleton<INotificationChannel>(provider => Channel(provider, "slack", WebhookFormat.Slack, Options(provider).Slack.Url, Options(provider).Slack.AllowedHosts, []));
+        }
+        if (On("Teams", false))
+        {
+            services.AddSingleton<INotificationChannel>(provider => Channel(provider, "teams", WebhookFormat.Teams, Options(provider).Teams.Url, Options(provider).Teams.AllowedHosts, []));
+        }
+        services.AddSingleton<NotificationSender>();
+        services.AddHostedService(provider => provider.GetRequiredService<NotificationSender>());
+        return services;
+
+        // A value that is neither is reported with all other mistakes when the options are bound.
+        bool On(string channel, bool unset) => configuration[$"Alerts:{channel}:Enabled"] is { Length: > 0 } text ? bool.TryParse(text, out var on) && on : unset;
+
+        static AlertsOptions Options(IServiceProvider provider) => provider.GetRequiredService<IOptions<AlertsOptions>>().Value;
+
+        static WebhookChannel Channel(IServiceProvider provider, string name, WebhookFormat format, string url, IList<string> allowedHosts, IReadOnlyList<string> secrets) =>
+            new(name, format, new Uri(url), secrets, WebhookTarget.Handler([.. allowedHosts]), provider.GetRequiredService<TimeProvider>());
+    }
+
+    private static void Split(string? text, IList<string> list)
+    {
+        foreach (var item in (text ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        {
+            list.Add(item);
+        }
+    }
+}
