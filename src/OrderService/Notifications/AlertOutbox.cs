@@ -26,4 +26,17 @@ public static class AlertOutbox
                 CreatedAt = now.ToUnixTimeMilliseconds(),
             },
             transaction, cancellationToken: cancellationToken));
+
+    /// <summary>Gives an alert of the same transaction its words, once it is known what it covers.</summary>
+    public static Task FillAsync(DbTransaction transaction, long alertId, AlertContent content) => transaction.Connection!.ExecuteAsync(
+        "UPDATE alerts SET subject = @Subject, text = @Text, data = @Data, letters = @Letters WHERE id = @alertId",
+        new
+        {
+            Subject = AlertText.Line(content.Subject),
+            Text = AlertText.Plain(content),
+            Data = JsonSerializer.Serialize(content, AlertJson.Default.AlertContent),
+            content.Letters,
+            alertId,
+        },
+        transaction);
 }

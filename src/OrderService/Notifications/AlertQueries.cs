@@ -23,12 +23,14 @@ public sealed class AlertQueries(IDatabase database)
         {
             return [];
         }
+        var parameters = new DynamicParameters();
+        var ids = SqlList.Add(parameters, "id", alerts.Select(alert => alert.Id).ToList());
         var deliveries = (await connection.QueryAsync<DeliveryRow>(
-            """
+            $"""
             SELECT alert_id AS AlertId, channel AS Channel, status AS Status, attempts AS Attempts, next_attempt_at AS NextAttemptAt, last_error AS LastError, sent_at AS SentAt
-            FROM alert_deliveries WHERE alert_id IN @ids ORDER BY alert_id, channel
+            FROM alert_deliveries WHERE alert_id IN {ids} ORDER BY alert_id, channel
             """,
-            new { ids = alerts.Select(alert => alert.Id) })).ToLookup(row => row.AlertId);
+            parameters)).ToLookup(row => row.AlertId);
         return [.. alerts.Select(alert => new AlertRecord(
             alert.Id, alert.Kind, alert.Incident, alert.Subject, alert.Text, alert.Letters, DateTimeOffset.FromUnixTimeMilliseconds(alert.CreatedAt),
             [.. deliveries[alert.Id].Select(row => new AlertDeliveryRecord(

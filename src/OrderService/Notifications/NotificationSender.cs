@@ -65,20 +65,22 @@ public sealed partial class NotificationSender : BackgroundService
         {
             return 0;
         }
-        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        var parameters = new DynamicParameters(new { now = clock.GetUtcNow().ToUnixTimeMilliseconds() });
+        var list = SqlList.Add(parameters, "id", waiting);
         await database.WriteAsync(async transaction =>
         {
             foreach (var channel in channels)
             {
+                parameters.Add("channel", channel.Name);
                 await transaction.Connection!.ExecuteAsync(
-                    """
+                    $"""
                     INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at)
-                    SELECT id, @channel, 'pending', 0, @now FROM alerts WHERE id IN @waiting AND dispatched = 0
+                    SELECT id, @channel, 'pending', 0, @now FROM alerts WHERE id IN {list} AND dispatched = 0
                     ON CONFLICT (alert_id, channel) DO NOTHING
                     """,
-                    new { channel = channel.Name, now, waiting }, transaction);
+                    parameters, transaction);
             }
-            await transaction.Connection!.ExecuteAsync("UPDATE alerts SET dispatched = 1 WHERE id IN @waiting", new { waiting }, transaction);
+            await transaction.Connection!.ExecuteAsync($"UPDATE alerts SET dispatched = 1 WHERE id IN {list}", parameters, transaction);
         }, cancellationToken);
         return waiting.Count;
     }
@@ -219,10 +221,11 @@ public sealed partial class NotificationSender : BackgroundService
         {
             return;
         }
-        var next = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        var parameters = new DynamicParameters(new { next = clock.GetUtcNow().ToUnixTimeMilliseconds(), channel });
+        var list = SqlList.Add(parameters, "id", rest);
         await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            "UPDATE alert_deliveries SET attempts = attempts - 1, next_attempt_at = @next WHERE channel = @channel AND alert_id IN @rest AND status = 'pending'",
-            new { next, channel, rest }, transaction), cancellationToken);
+            $"UPDATE alert_deliveries SET attempts = attempts - 1, next_attempt_at = @next WHERE channel = @channel AND alert_id IN {list} AND status = 'pending'",
+            parameters, transaction), cancellationToken);
     }
 
     private TimeSpan Pause(long attempts)

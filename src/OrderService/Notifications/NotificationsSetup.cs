@@ -8,17 +8,7 @@ public static class NotificationsSetup
     /// <param name="send">False in a process that only writes alerts: another one sends them.</param>
     public static IServiceCollection AddNotifications(this IServiceCollection services, IConfiguration configuration, bool send = true)
     {
-        services.AddOptions<AlertsOptions>()
-            .BindConfiguration(AlertsOptions.Section)
-            // Lists as one environment variable: Alerts__Email__To=a@example.org,b@example.org
-            .Configure<IConfiguration>((options, settings) =>
-            {
-                Split(settings["Alerts:Email:To"], options.Email.To);
-                Split(settings["Alerts:Webhook:AllowedHosts"], options.Webhook.AllowedHosts);
-                Split(settings["Alerts:Slack:AllowedHosts"], options.Slack.AllowedHosts);
-                Split(settings["Alerts:Teams:AllowedHosts"], options.Teams.AllowedHosts);
-            })
-            .ValidateOnStart();
+        services.AddOptions<AlertsOptions>().BindConfiguration(AlertsOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<AlertsOptions>, AlertsOptionsValidator>();
         services.AddSingleton<AlertQueries>();
         if (!send)
@@ -62,13 +52,5 @@ public static class NotificationsSetup
 
         static WebhookChannel Channel(IServiceProvider provider, string name, WebhookFormat format, string url, IList<string> allowedHosts, IReadOnlyList<string> secrets) =>
             new(name, format, new Uri(url), secrets, WebhookTarget.Handler([.. allowedHosts]), provider.GetRequiredService<TimeProvider>());
-    }
-
-    private static void Split(string? text, IList<string> list)
-    {
-        foreach (var item in (text ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
-        {
-            list.Add(item);
-        }
     }
 }

@@ -142,7 +142,7 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
 CREATE INDEX dead_letters_by_incident ON dead_letters (incident, status, id);
 CREATE INDEX dead_letters_by_order ON dead_letters (order_id);
-CREATE INDEX dead_letters_uncovered ON dead_letters (opened_at) WHERE alert_id IS NULL;
+CREATE INDEX dead_letters_uncovered ON dead_letters (opened_at) WHERE alert_id IS NULL AND status <> 'superseded';
 CREATE INDEX dead_letters_by_alert ON dead_letters (alert_id);
 
 CREATE TABLE incidents (

@@ -1,0 +1,58 @@
+using System.Text;
+using OrderService.Inbox;
+using OrderService.RabbitMq;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>What the broker wrote on a message when it moved it out of one of our queues.</summary>
+/// <param name="Reason"><c>rejected</c>, <c>delivery_limit</c>, <c>expired</c> or <c>maxlen</c>.</param>
+public sealed record BrokerDeath(string Queue, string Reason)
+{
+    /// <summary>The latest death in a queue that feeds the inbox; null for a letter that came another way.</summary>
+    public static BrokerDeath? Find(MessageProperties properties)
+    {
+        if (properties.Headers is not { } headers)
+        {
+            return null;
+        }
+        if (headers.TryGetValue("x-death", out var table) && table is System.Collections.IEnumerable deaths and not (string or byte[]))
+        {
+            foreach (var death in deaths)
+            {
+                if (death is IReadOnlyDictionary<string, object?> entry
+                    && entry.TryGetValue("queue", out var queue) && Text(queue) is { } name && IsOurs(name)
+                    && entry.TryGetValue("reason", out var reason) && Text(reason) is { } why)
+                {
+                    return new BrokerDeath(name, why);
+                }
+            }
+        }
+        return headers.TryGetValue("x-first-death-queue", out var first) && Text(first) is { } firstQueue && IsOurs(firstQueue)
+            && headers.TryGetValue("x-first-death-reason", out var firstReason) && Text(firstReason) is { } firstWhy
+                ? new BrokerDeath(firstQueue, firstWhy)
+                : null;
+    }
+
+    /// <summary>Why a message died that no rejection explains.</summary>
+    public Rejection Explain() => Reason switch
+    {
+        "delivery_limit" => new Rejection(RejectionReason.DeliveryLimit,
+            "The broker gave it up after too many returns to the queue: connections or processes ended while it was in hand. Replay it.", null),
+        "expired" => new Rejection(RejectionReason.Expired, "It was older than its time to live before it could be processed. Replay it if it still counts.", null),
+        "maxlen" => new Rejection(RejectionReason.InternalError, $"The queue {Queue} was full and dropped it; its arguments are not those of this service. Run: orderservice topology --check", null),
+        "rejected" => new Rejection(RejectionReason.InternalError, "It was rejected, but the reason was not recorded: another program consumes the queue, or the store was set back. Replay it.", null),
+        _ => new Rejection(RejectionReason.InternalError, "The broker gave it up for a reason that this version does not know.", null),
+    };
+
+    // Also the queues of a partitioned intake: orders.1, orders.2 and so on.
+    private static bool IsOurs(string queue) =>
+        queue == TopologyNames.Orders
+        || (queue.StartsWith(TopologyNames.Orders + ".", StringComparison.Ordinal) && queue.AsSpan(TopologyNames.Orders.Length + 1) is { Length: > 0 } number && !number.ContainsAnyExceptInRange('0', '9'));
+
+    private static string? Text(object? value) => value switch
+    {
+        string text => text,
+        byte[] bytes => Encoding.UTF8.GetString(bytes),
+        _ => null,
+    };
+}

@@ -1,0 +1,131 @@
+using System.Data.Common;
+using System.Globalization;
+using Dapper;
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.Notifications;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>Writes alerts about dead letters in terms of the business: orders stuck, customers hit, money held, oldest age.</summary>
+internal static class LetterAlerts
+{
+    private const int MostOrderIds = 10;
+    private const int MostIncidents = 20;
+
+    public static async Task<AlertContent> FirstAsync(DbTransaction transaction, Incident incident, bool regressed, IReadOnlyList<long> letters, string? pageUrl)
+    {
+        var held = await HeldAsync(transaction, incident.Fingerprint);
+        var what = letters.Count == 1 ? "1 message" : $"{letters.Count.ToString("N0", CultureInfo.InvariantCulture)} messages";
+        return new AlertContent
+        {
+            Kind = AlertKind.First,
+            Subject = $"{(regressed ? "It is back: " : "")}{incident.Title} - {Stuck(held)}",
+            Summary = regressed
+                ? $"A failure that had been resolved came back in version {DeadLetterParking.Build}. {incident.Title}: {what} became dead letters."
+                : $"{incident.Title}: {what} became dead letters. This kind of failure was not seen before.",
+            Advice = $"See them: orderservice dlq list --incident {incident.Fingerprint}",
+            Letters = letters.Count,
+            Incidents = [new AlertIncident(incident.Fingerprint, incident.Reason, incident.Title, regressed ? "regressed" : "new", letters.Count, letters.Min(), letters.Max())],
+            Held = held,
+            OrderIds = await OrderIdsAsync(transaction, "l.incident = @incident AND l.status = 'parked'", new { incident = incident.Fingerprint }),
+            Link = Link(pageUrl, incident.Fingerprint),
+        };
+    }
+
+    /// <summary>One alert for all letters that carry <paramref name="alertId"/>.</summary>
+    public static async Task<AlertContent> DigestAsync(DbTransaction transaction, long alertId, string? pageUrl)
+    {
+        var incidents = (await transaction.Connection!.QueryAsync<IncidentRow>(
+            """
+            SELECT l.incident AS Fingerprint, i.reason AS Reason, i.title AS Title, i.state AS State, count(*) AS Letters, min(l.id) AS FirstLetter, max(l.id) AS LastLetter
+            FROM dead_letters l JOIN incidents i ON i.fingerprint = l.incident
+            WHERE l.alert_id = @alertId
+            GROUP BY l.incident, i.reason, i.title, i.state ORDER BY count(*) DESC, l.incident
+            """,
+            new { alertId }, transaction)).AsList();
+        var held = await HeldAsync(transaction, null);
+        var letters = incidents.Sum(incident => incident.Letters);
+        var kinds = incidents.Count == 1 ? "1 kind" : $"{incidents.Count} kinds";
+        var messages = letters == 1 ? "1 more message" : $"{letters.ToString("N0", CultureInfo.InvariantCulture)} more messages";
+        return new AlertContent
+        {
+            Kind = AlertKind.Digest,
+            Subject = $"{messages} failed ({kinds}) - {Stuck(held)}",
+            Summary = $"Since the last alert {messages} became dead letters, of {kinds}.",
+            Advice = "See them: orderservice dlq list",
+            Letters = letters,
+            Incidents = [.. incidents.Take(MostIncidents).Select(row => new AlertIncident(row.Fingerprint, row.Reason, row.Title, row.State, row.Letters, row.FirstLetter, row.LastLetter))],
+            MoreIncidents = Math.Max(0, incidents.Count - MostIncidents),
+            Held = held,
+            OrderIds = await OrderIdsAsync(transaction, "l.alert_id = @alertId", new { alertId }),
+            Link = Link(pageUrl, null),
+        };
+    }
+
+    /// <summary>What waits for an operator: of one incident, or of all.</summary>
+    public static async Task<AlertHeld> HeldAsync(DbTransaction transaction, string? incident)
+    {
+        var of = incident is null ? "" : " AND l.incident = @incident";
+        var counts = await transaction.Connection!.QuerySingleAsync<CountsRow>(
+            $"""
+            SELECT count(*) AS Letters, count(DISTINCT l.order_id) AS Orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS Customers, min(l.parked_at) AS Oldest
+            FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id WHERE l.status = 'parked'{of}
+            """,
+            new { incident }, transaction);
+        // An order counts once, however many of its messages are parked; where the letter does not say what it is worth, the order does.
+        // Added up as floating point: what a sender claims must not overflow a sum.
+        var values = await transaction.Connection!.QueryAsync<ValueRow>(
+            $"""
+            SELECT currency AS Currency, sum(CAST(value AS DOUBLE PRECISION)) AS Value
+            FROM (SELECT coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
+                  FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id
+                  WHERE l.status = 'parked'{of} AND coalesce(l.currency, o.currency) IS NOT NULL
+                  GROUP BY coalesce(l.currency, o.currency), coalesce(l.order_id, l.key)) held
+            GROUP BY currency ORDER BY 2 DESC
+            """,
+            new { incident }, transaction);
+        return new AlertHeld(
+            counts.Letters, counts.Orders, counts.Customers,
+            [.. values.Select(Amount).OfType<AlertAmount>()],
+            counts.Oldest is { } oldest ? DateTimeOffset.FromUnixTimeMilliseconds(oldest) : null);
+    }
+
+    private static AlertAmount? Amount(ValueRow row)
+    {
+        if (!Currency.TryGet(row.Currency, out var currency))
+        {
+            return null;
+        }
+        var minor = (long)Math.Clamp(Math.Round(row.Value), 0, 9e18);
+        return new AlertAmount(currency.Code, minor, Money.Format(minor, currency));
+    }
+
+    private static async Task<IReadOnlyList<string>> OrderIdsAsync(DbTransaction transaction, string where, object parameters) =>
+        (await transaction.Connection!.QueryAsync<string>(
+            $"SELECT l.order_id FROM dead_letters l WHERE {where} AND l.order_id IS NOT NULL GROUP BY l.order_id ORDER BY min(l.id) LIMIT {MostOrderIds}", parameters, transaction)).AsList();
+
+    private static string Stuck(AlertHeld held) => held.Orders switch
+    {
+        0 when held.Letters == 1 => "1 message is held",
+        0 => string.Create(CultureInfo.InvariantCulture, $"{held.Letters:N0} messages are held"),
+        1 => "1 order is stuck",
+        _ => string.Create(CultureInfo.InvariantCulture, $"{held.Orders:N0} orders are stuck"),
+    };
+
+    private static string? Link(string? pageUrl, string? incident) =>
+        string.IsNullOrEmpty(pageUrl) ? null : $"{pageUrl.TrimEnd('/')}/#/incidents{(incident is null ? "" : "/" + incident)}";
+
+    private sealed record IncidentRow(string Fingerprint, string Reason, string Title, string State, long Letters, long FirstLetter, long LastLetter);
+
+    // Not positional: SQLite has no type for an aggregate over no rows.
+    private sealed class CountsRow
+    {
+        public long Letters { get; init; }
+        public long Orders { get; init; }
+        public long Customers { get; init; }
+        public long? Oldest { get; init; }
+    }
+
+    private sealed record ValueRow(string Currency, double Value);
+}
