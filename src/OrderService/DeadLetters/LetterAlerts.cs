@@ -87,17 +87,18 @@ internal static class LetterAlerts
             new { incident }, transaction);
         return new AlertHeld(
             counts.Letters, counts.Orders, counts.Customers,
-            [.. values.Select(Amount).OfType<AlertAmount>()],
+            [.. values.Select(row => Amount(row.Currency, row.Value)).OfType<AlertAmount>()],
             counts.Oldest is { } oldest ? DateTimeOffset.FromUnixTimeMilliseconds(oldest) : null);
     }
 
-    private static AlertAmount? Amount(ValueRow row)
+    /// <summary>A sum as an amount; null for a currency nobody knows.</summary>
+    public static AlertAmount? Amount(string code, double sum)
     {
-        if (!Currency.TryGet(row.Currency, out var currency))
+        if (!Currency.TryGet(code, out var currency))
         {
             return null;
         }
-        var minor = (long)Math.Clamp(Math.Round(row.Value), 0, 9e18);
+        var minor = (long)Math.Clamp(Math.Round(sum), 0, 9e18);
         return new AlertAmount(currency.Code, minor, Money.Format(minor, currency));
     }
 

@@ -1,0 +1,229 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Options;
+using OrderService.Database;
+using OrderService.Inbox;
+using OrderService.Observability;
+using OrderService.RabbitMq;
+using Polly;
+using Polly.Retry;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>
+/// Consumes the dead-letter queue on a connection of its own: finds out why each message was given up, parks it, and only then acknowledges it.
+/// While the store is out of reach the letters wait, in hand or in the queue; a letter that can't be handled never stops the others.
+/// </summary>
+public sealed partial class DeadLetterIntake : IHostedService, IDisposable
+{
+    private readonly QueueSubscription subscription;
+    private readonly IDatabase database;
+    private readonly DeadLetterParking parking;
+    private readonly DeadLettersOptions options;
+    private readonly OrderMetrics metrics;
+    private readonly TimeProvider clock;
+    private readonly ILogger<DeadLetterIntake> logger;
+    private readonly ResiliencePipeline pipeline;
+    private readonly CancellationTokenSource stopIntake = new();
+    private readonly CancellationTokenSource abort = new();
+    private Task intake = Task.CompletedTask;
+    private Task processing = Task.CompletedTask;
+    private long? troubleSince;
+    private bool held;
+
+    public DeadLetterIntake(
+        [FromKeyedServices(TopologyNames.DeadLetters)] QueueSubscription subscription, IDatabase database, DeadLetterParking parking,
+        IOptions<DeadLettersOptions> options, OrderMetrics metrics, TimeProvider clock, ILogger<DeadLetterIntake> logger)
+    {
+        this.subscription = subscription;
+        this.database = database;
+        this.parking = parking;
+        this.options = options.Value;
+        this.metrics = metrics;
+        this.clock = clock;
+        this.logger = logger;
+        pipeline = new ResiliencePipelineBuilder { TimeProvider = clock }
+            .AddRetry(new RetryStrategyOptions
+            {
+                // A conflict means that another process wrote the same row at the same time.
+                ShouldHandle = new PredicateBuilder().Handle<StoreUnavailableException>().Handle<StoreConflictException>(),
+                MaxRetryAttempts = int.MaxValue,
+                BackoffType = DelayBackoffType.Exponential,
+                UseJitter = true,
+                Delay = TimeSpan.FromMilliseconds(100),
+                MaxDelay = TimeSpan.FromSeconds(10),
+                OnRetry = arguments =>
+                {
+                    OnTrouble(arguments.Outcome.Exception!.Message);
+                    return default;
+                },
+            })
+            .Build();
+    }
+
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        intake = subscription.RunAsync(stopIntake.Token);
+        processing = Task.Run(ProcessAllAsync, CancellationToken.None);
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Ends the intake, then parks and acknowledges what is in hand. What the grace period does not suffice for goes back to the queue.</summary>
+    public async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await stopIntake.CancelAsync();
+        await using (cancellationToken.Register(abort.Cancel))
+        {
+            await processing;
+            await intake;
+        }
+    }
+
+    public void Dispose()
+    {
+        stopIntake.Dispose();
+        abort.Dispose();
+    }
+
+    private async Task ProcessAllAsync()
+    {
+        var batch = new List<Delivery>(options.MaxBatch);
+        try
+        {
+            while (await subscription.Deliveries.WaitToReadAsync(abort.Token))
+            {
+                batch.Clear();
+                while (batch.Count < options.MaxBatch && subscription.Deliveries.TryRead(out var delivery))
+                {
+                    batch.Add(delivery);
+                }
+                await ProcessAsync(batch);
+            }
+        }
+        catch (OperationCanceledException) when (abort.IsCancellationRequested)
+        {
+            // The grace period is over; what is unsettled goes back to the queue.
+        }
+    }
+
+    private async Task ProcessAsync(IReadOnlyList<Delivery> batch)
+    {
+        try
+        {
+            await ParkAsync(batch);
+        }
+        catch (Exception exception) when (!abort.IsCancellationRequested)
+        {
+            LogBatchFailed(batch.Count, exception);
+            foreach (var delivery in batch)
+            {
+                await ProcessAloneAsync(delivery);
+            }
+        }
+    }
+
+    /// <summary>Finds the letter that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
+    private async Task ProcessAloneAsync(Delivery delivery)
+    {
+        try
+        {
+            await ParkAsync([delivery]);
+        }
+        catch (Exception exception) when (!abort.IsCancellationRequested)
+        {
+            LogLetterFailed(exception);
+            try
+            {
+                await ParkAsync([delivery], raw: true);
+            }
+            catch (Exception again) when (!abort.IsCancellationRequested)
+            {
+                // It stays with the broker, which hands it out again after the next reconnection; the others go on.
+                LogLetterLeft(again);
+            }
+        }
+    }
+
+    private async Task ParkAsync(IReadOnlyList<Delivery> batch, bool raw = false)
+    {
+        IReadOnlyList<Delivery> living = batch;
+        IReadOnlyList<DeadLetter> letters = [];
+        var outcomes = await pipeline.ExecuteAsync(async token =>
+        {
+            // What belongs to a dead generation comes again.
+            living = [.. batch.Where(delivery => delivery.Generation.IsAlive)];
+            if (living.Count == 0)
+            {
+                return [];
+            }
+            Failpoint.Hit("letters-before-begin");
+            return await database.WriteAsync(async transaction =>
+            {
+                letters = raw
+                    ? [.. living.Select(delivery => DeadLetter.Raw(delivery.Body.ToArray()))]
+                    : await LetterArrival.ExplainAsync(transaction, [.. living.Select(delivery => new LetterArrival(delivery.Body, delivery.Properties, delivery.Redelivered))]);
+                return await parking.ParkAsync(transaction, letters);
+            }, token);
+        }, abort.Token);
+        OnSuccess();
+        Failpoint.Hit("letters-after-commit");
+        await subscription.SettleAsync([.. living.Select(delivery => new SettledDelivery(delivery, Settlement.Acknowledge))]);
+        Failpoint.Hit("letters-after-ack");
+        var parked = 0;
+        for (var index = 0; index < outcomes.Count; index++)
+        {
+            if (outcomes[index] is ParkOutcome.Parked or ParkOutcome.ReplayFailed)
+            {
+                parked++;
+                metrics.LetterParked(letters[index].Rejection.Reason);
+            }
+            if (outcomes[index] == ParkOutcome.ReplayFailed)
+            {
+                metrics.Replayed("failed");
+            }
+        }
+        if (outcomes.Count > 0)
+        {
+            LogParked(outcomes.Count, parked);
+        }
+    }
+
+    private void OnTrouble(string reason)
+    {
+        LogTrouble(reason);
+        troubleSince ??= clock.GetTimestamp();
+        if (!held && clock.GetElapsedTime(troubleSince.Value) >= options.HoldAfter)
+        {
+            held = true;
+            subscription.Hold($"the store: {reason}");
+        }
+    }
+
+    private void OnSuccess()
+    {
+        troubleSince = null;
+        if (held)
+        {
+            held = false;
+            subscription.Release();
+            LogBack();
+        }
+    }
+
+    [LoggerMessage(LogLevel.Information, "Took in {Count} dead letters, {Parked} of them wait for an operator now")]
+    private partial void LogParked(int count, int parked);
+
+    [LoggerMessage(LogLevel.Warning, "Dead letters can't be parked for now and wait: {Reason}")]
+    private partial void LogTrouble(string reason);
+
+    [LoggerMessage(LogLevel.Information, "The store takes dead letters again")]
+    private partial void LogBack();
+
+    [LoggerMessage(LogLevel.Error, "{Count} dead letters failed together and are taken one by one")]
+    private partial void LogBatchFailed(int count, Exception exception);
+
+    [LoggerMessage(LogLevel.Error, "A dead letter failed by itself; only its bytes are kept")]
+    private partial void LogLetterFailed(Exception exception);
+
+    [LoggerMessage(LogLevel.Error, "A dead letter could not be kept and stays in the queue")]
+    private partial void LogLetterLeft(Exception exception);
+}

@@ -1,0 +1,288 @@
+using System.Text.Json;
+using Dapper;
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.Notifications;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>Which letters; a null takes all.</summary>
+/// <param name="Status">One of <see cref="LetterStatus"/>.</param>
+/// <param name="Reason">One of the stable reasons.</param>
+/// <param name="Incident">An incident's fingerprint.</param>
+public sealed record LetterFilter(string? Status = null, string? Reason = null, string? Incident = null, string? OrderId = null)
+{
+    /// <summary>The filter as conditions on <c>dead_letters l</c>.</summary>
+    internal string Where(DynamicParameters parameters)
+    {
+        var conditions = new List<string>();
+        Add("status", Status);
+        Add("reason", Reason);
+        Add("incident", Incident);
+        Add("order_id", OrderId);
+        return conditions.Count == 0 ? "1 = 1" : string.Join(" AND ", conditions);
+
+        void Add(string column, string? value)
+        {
+            if (value is not null)
+            {
+                conditions.Add($"l.{column} = @filter_{column}");
+                parameters.Add("filter_" + column, value);
+            }
+        }
+    }
+}
+
+/// <summary>Reads dead letters and incidents for the API, the command line and the admin page.</summary>
+public sealed class DeadLetterQueries(IDatabase database)
+{
+    /// <summary>The largest page.</summary>
+    public const int MostRows = 500;
+
+    private const string SummaryColumns =
+        """
+        l.id AS Id, l.key AS Key, l.incident AS Incident, l.status AS Status, l.reason AS Reason, l.detail AS Detail, l.field AS Field, l.type AS Type,
+        l.order_id AS OrderId, l.customer_id AS CustomerId, l.currency AS Currency, l.value_minor AS ValueMinor, length(l.body) AS BodyBytes,
+        l.parked_at AS ParkedAt, l.opened_at AS OpenedAt, l.copies AS Copies, l.replays AS Replays, l.replayed_at AS ReplayedAt,
+        l.settled_at AS SettledAt, l.settled_by AS SettledBy, l.settle_reason AS SettleReason, l.alert_id AS AlertId
+        """;
+
+    /// <summary>Letters, newest first.</summary>
+    /// <param name="after">The number of the last letter of the page before.</param>
+    /// <param name="limit">1 to <see cref="MostRows"/>.</param>
+    public Task<IReadOnlyList<LetterSummary>> ListAsync(LetterFilter filter, long? after, int limit, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<LetterSummary>>(async connection =>
+    {
+        var parameters = new DynamicParameters(new { after = after ?? long.MaxValue, limit = Math.Clamp(limit, 1, MostRows) });
+        var rows = await connection.QueryAsync<LetterRow>(
+            $"SELECT {SummaryColumns} FROM dead_letters l WHERE l.id < @after AND {filter.Where(parameters)} ORDER BY l.id DESC LIMIT @limit", parameters);
+        return [.. rows.Select(row => row.ToSummary())];
+    }, cancellationToken);
+
+    /// <summary>How many letters a filter takes.</summary>
+    public Task<long> CountAsync(LetterFilter filter, CancellationToken cancellationToken) => database.ReadAsync(connection =>
+    {
+        var parameters = new DynamicParameters();
+        return connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters l WHERE {filter.Where(parameters)}", parameters);
+    }, cancellationToken);
+
+    /// <summary>One letter with everything but its body; null when there is none.</summary>
+    public Task<LetterRecord?> GetAsync(long id, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
+    {
+        var row = await connection.QuerySingleOrDefaultAsync<LetterRow>(
+            $"""
+            SELECT {SummaryColumns}, l.exception AS Exception, l.properties AS Properties, l.deaths AS Deaths, l.content_type AS ContentType, l.message_id AS MessageId,
+                   l.correlation_id AS CorrelationId, l.fingerprint AS Fingerprint
+            FROM dead_letters l WHERE l.id = @id
+            """,
+            new { id });
+        if (row is null)
+        {
+            return null;
+        }
+        var replays = await connection.QueryAsync<ReplayRow>(
+            """
+            SELECT id AS Id, job_id AS JobId, CASE WHEN body IS NULL THEN 0 ELSE 1 END AS Edited, requested_by AS RequestedBy, reason AS Reason, requested_at AS RequestedAt,
+                   outcome AS Outcome, detail AS Detail, finished_at AS FinishedAt
+            FROM replays WHERE letter_id = @id ORDER BY id
+            """,
+            new { id });
+        var history = await connection.QueryAsync<HistoryRow>(
+            "SELECT at AS At, kind AS Kind, detail AS Detail FROM history WHERE key = @Key AND (letter_id = @Id OR letter_id IS NULL) ORDER BY id LIMIT 500", new { row.Key, row.Id });
+        return new LetterRecord(
+            row.ToSummary(), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.MessageId, row.CorrelationId,
+            [.. replays.Select(replay => replay.ToRecord())],
+            [.. history.Select(line => new LetterHistory(Time(line.At), line.Kind, line.Detail))]);
+    }, cancellationToken);
+
+    /// <summary>A letter's exact bytes; null when there is no such letter.</summary>
+    public Task<byte[]?> BodyAsync(long id, CancellationToken cancellationToken) =>
+        database.ReadAsync(connection => connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM dead_letters WHERE id = @id", new { id }), cancellationToken);
+
+    /// <summary>The edited bytes of one replay; null when the original ones went out.</summary>
+    public Task<byte[]?> ReplayBodyAsync(long letterId, long replayId, CancellationToken cancellationToken) => database.ReadAsync(
+        connection => connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM replays WHERE id = @replayId AND letter_id = @letterId", new { replayId, letterId }), cancellationToken);
+
+    /// <summary>All incidents, those with parked letters and the latest first.</summary>
+    public Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(CancellationToken cancellationToken) => IncidentsAsync(null, cancellationToken);
+
+    /// <summary>One incident; null when there is none.</summary>
+    public async Task<IncidentRecord?> IncidentAsync(string fingerprint, CancellationToken cancellationToken) => (await IncidentsAsync(fingerprint, cancellationToken)).SingleOrDefault();
+
+    private Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(string? fingerprint, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<IncidentRecord>>(async connection =>
+    {
+        var which = fingerprint is null ? "" : "WHERE i.fingerprint = @fingerprint";
+        var andLetters = fingerprint is null ? "" : "AND l.incident = @fingerprint";
+        var rows = (await connection.QueryAsync<IncidentRow>(
+            $"""
+            SELECT i.fingerprint AS Fingerprint, i.reason AS Reason, i.title AS Title, i.field AS Field, i.exception AS Exception, i.state AS State, i.letters AS Letters,
+                   i.first_seen AS FirstSeen, i.last_seen AS LastSeen, i.first_build AS FirstBuild, i.last_build AS LastBuild, i.regressed_build AS RegressedBuild,
+                   i.state_by AS StateBy, i.state_at AS StateAt, i.muted_until AS MutedUntil, i.last_alert_at AS LastAlertAt,
+                   coalesce(c.parked, 0) AS Parked, coalesce(c.replayed, 0) AS Replayed, coalesce(c.orders, 0) AS Orders, coalesce(c.customers, 0) AS Customers, c.oldest AS Oldest
+            FROM incidents i LEFT JOIN (
+                SELECT l.incident, sum(CASE WHEN l.status = 'parked' THEN 1 ELSE 0 END) AS parked, sum(CASE WHEN l.status = 'replayed' THEN 1 ELSE 0 END) AS replayed,
+                       count(DISTINCT CASE WHEN l.status = 'parked' THEN l.order_id END) AS orders, min(CASE WHEN l.status = 'parked' THEN l.parked_at END) AS oldest,
+                       count(DISTINCT CASE WHEN l.status = 'parked' THEN coalesce(l.customer_id, o.customer_id) END) AS customers
+                FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id WHERE l.status IN ('parked', 'replayed') {andLetters} GROUP BY l.incident) c ON c.incident = i.fingerprint
+            {which} ORDER BY CASE WHEN coalesce(c.parked, 0) > 0 THEN 0 ELSE 1 END, i.last_seen DESC, i.fingerprint LIMIT 1000
+            """,
+            new { fingerprint })).AsList();
+        var values = (await connection.QueryAsync<ValueRow>(
+            $"""
+            SELECT incident AS Incident, currency AS Currency, sum(CAST(value AS DOUBLE PRECISION)) AS Value
+            FROM (SELECT l.incident AS incident, coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
+                  FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id
+                  WHERE l.status = 'parked' {andLetters} AND coalesce(l.currency, o.currency) IS NOT NULL
+                  GROUP BY l.incident, coalesce(l.currency, o.currency), coalesce(l.order_id, l.key)) held
+            GROUP BY incident, currency ORDER BY 3 DESC
+            """,
+            new { fingerprint })).ToLookup(row => row.Incident);
+        return [.. rows.Select(row => row.ToRecord([.. values[row.Fingerprint].Select(value => LetterAlerts.Amount(value.Currency, value.Value)).OfType<AlertAmount>()]))];
+    }, cancellationToken);
+
+    private static DateTimeOffset Time(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
+
+    private static DateTimeOffset? Time(long? milliseconds) => milliseconds is { } value ? Time(value) : null;
+
+    private static JsonElement? Json(string? text)
+    {
+        if (text is null)
+        {
+            return null;
+        }
+        using var document = JsonDocument.Parse(text);
+        return document.RootElement.Clone();
+    }
+
+    private sealed class LetterRow
+    {
+        public long Id { get; init; }
+        public string Key { get; init; } = "";
+        public string Incident { get; init; } = "";
+        public string Status { get; init; } = "";
+        public string Reason { get; init; } = "";
+        public string Detail { get; init; } = "";
+        public string? Field { get; init; }
+        public string? Type { get; init; }
+        public string? OrderId { get; init; }
+        public string? CustomerId { get; init; }
+        public string? Currency { get; init; }
+        public long? ValueMinor { get; init; }
+        public long BodyBytes { get; init; }
+        public long ParkedAt { get; init; }
+        public long OpenedAt { get; init; }
+        public long Copies { get; init; }
+        public long Replays { get; init; }
+        public long? ReplayedAt { get; init; }
+        public long? SettledAt { get; init; }
+        public string? SettledBy { get; init; }
+        public string? SettleReason { get; init; }
+        public long? AlertId { get; init; }
+        public string? Exception { get; init; }
+        public string? Properties { get; init; }
+        public string? Deaths { get; init; }
+        public string? ContentType { get; init; }
+        public string? MessageId { get; init; }
+        public string? CorrelationId { get; init; }
+        public byte[] Fingerprint { get; init; } = [];
+
+        public LetterSummary ToSummary() => new(
+            Id, Key, Incident, Status, Reason, Detail, Field, Type, OrderId, CustomerId,
+            Domain.Currency.TryGet(Currency, out var currency) && ValueMinor is { } minor ? new AlertAmount(currency.Code, minor, Money.Format(minor, currency)) : null,
+            BodyBytes, Time(ParkedAt), Time(OpenedAt), Copies, Replays, Time(ReplayedAt), Time(SettledAt), SettledBy, SettleReason, AlertId);
+    }
+
+    private sealed class ReplayRow
+    {
+        public long Id { get; init; }
+        public long? JobId { get; init; }
+        public long Edited { get; init; }
+        public string RequestedBy { get; init; } = "";
+        public string? Reason { get; init; }
+        public long RequestedAt { get; init; }
+        public string? Outcome { get; init; }
+        public string? Detail { get; init; }
+        public long? FinishedAt { get; init; }
+
+        public ReplayRecord ToRecord() => new(Id, JobId, Edited == 1, RequestedBy, Reason, Time(RequestedAt), Outcome, Detail, Time(FinishedAt));
+    }
+
+    private sealed class HistoryRow
+    {
+        public long At { get; init; }
+        public string Kind { get; init; } = "";
+        public string Detail { get; init; } = "";
+    }
+
+    private sealed class IncidentRow
+    {
+        public string Fingerprint { get; init; } = "";
+        public string Reason { get; init; } = "";
+        public string Title { get; init; } = "";
+        public string? Field { get; init; }
+        public string? Exception { get; init; }
+        public string State { get; init; } = "";
+        public long Letters { get; init; }
+        public long FirstSeen { get; init; }
+        public long LastSeen { get; init; }
+        public string FirstBuild { get; init; } = "";
+        public string LastBuild { get; init; } = "";
+        public string? RegressedBuild { get; init; }
+        public string? StateBy { get; init; }
+        public long? StateAt { get; init; }
+        public long? MutedUntil { get; init; }
+        public long? LastAlertAt { get; init; }
+        public long Parked { get; init; }
+        public long Replayed { get; init; }
+        public long Orders { get; init; }
+        public long Customers { get; init; }
+        public long? Oldest { get; init; }
+
+        public IncidentRecord ToRecord(IReadOnlyList<AlertAmount> value) => new(
+            Fingerprint, Reason, Title, Field, Exception, State, Letters, Parked, Replayed, Orders, Customers, value, Time(Oldest),
+            Time(FirstSeen), Time(LastSeen), FirstBuild, LastBuild, RegressedBuild, StateBy, Time(StateAt), Time(MutedUntil), Time(LastAlertAt));
+    }
+
+    private sealed class ValueRow
+    {
+        public string Incident { get; init; } = "";
+        public string Currency { get; init; } = "";
+        public double Value { get; init; }
+    }
+}
+
+/// <summary>A letter in a list.</summary>
+/// <param name="Incident">The fingerprint of its incident.</param>
+/// <param name="Value">What the order is worth by its own account; null when the body does not say.</param>
+/// <param name="ParkedAt">When it was parked first.</param>
+/// <param name="OpenedAt">When it was parked last.</param>
+/// <param name="Copies">How many copies of the message came here, at least.</param>
+/// <param name="AlertId">The alert that told of it.</param>
+public sealed record LetterSummary(
+    long Id, string Key, string Incident, string Status, string Reason, string Detail, string? Field, string? Type, string? OrderId, string? CustomerId, AlertAmount? Value,
+    long BodyBytes, DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, DateTimeOffset? ReplayedAt,
+    DateTimeOffset? SettledAt, string? SettledBy, string? SettleReason, long? AlertId);
+
+/// <summary>All about a letter but its body.</summary>
+/// <param name="Fingerprint">SHA-256 of type and body, in hex.</param>
+/// <param name="Exception">Type and stack.</param>
+/// <param name="Properties">All AMQP properties and headers as they came.</param>
+/// <param name="Deaths">The broker's death table.</param>
+public sealed record LetterRecord(
+    LetterSummary Letter, string Fingerprint, string? Exception, JsonElement Properties, JsonElement? Deaths, string? ContentType, string? MessageId, string? CorrelationId,
+    IReadOnlyList<ReplayRecord> Replays, IReadOnlyList<LetterHistory> History);
+
+/// <param name="Outcome">Null while under way; <c>resolved</c> or <c>failed</c>.</param>
+public sealed record ReplayRecord(
+    long Id, long? JobId, bool Edited, string RequestedBy, string? Reason, DateTimeOffset RequestedAt, string? Outcome, string? Detail, DateTimeOffset? FinishedAt);
+
+public sealed record LetterHistory(DateTimeOffset At, string Kind, string Detail);
+
+/// <summary>A kind of failure and what it costs now.</summary>
+/// <param name="State"><c>new</c>, <c>acknowledged</c>, <c>resolved</c> or <c>regressed</c>.</param>
+/// <param name="Letters">All letters there ever were.</param>
+/// <param name="Parked">Letters that wait for an operator.</param>
+/// <param name="Value">What the parked letters' orders are worth.</param>
+public sealed record IncidentRecord(
+    string Fingerprint, string Reason, string Title, string? Field, string? Exception, string State, long Letters, long Parked, long Replayed, long Orders, long Customers,
+    IReadOnlyList<AlertAmount> Value, DateTimeOffset? OldestParked, DateTimeOffset FirstSeen, DateTimeOffset LastSeen, string FirstBuild, string LastBuild, string? RegressedBuild,
+    string? StateBy, DateTimeOffset? StateAt, DateTimeOffset? MutedUntil, DateTimeOffset? LastAlertAt);

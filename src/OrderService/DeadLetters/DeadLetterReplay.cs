@@ -1,0 +1,216 @@
+using System.Data.Common;
+using System.Globalization;
+using Dapper;
+using Microsoft.Extensions.Options;
+using OrderService.Database;
+using OrderService.EventStore;
+using OrderService.Inbox;
+using OrderService.Outbox;
+using OrderService.RabbitMq;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>What an operator asks for.</summary>
+/// <param name="Who">The operator, for the audit log.</param>
+/// <param name="EditedBody">Goes out in place of the original bytes, which are kept.</param>
+/// <param name="EditedType">The command of the edited body; the letter's own when null.</param>
+/// <param name="Confirmed">The operator has looked at a letter that another program put among the dead letters.</param>
+public sealed record ReplayRequest(long LetterId, string Who, string? Reason = null, byte[]? EditedBody = null, string? EditedType = null, bool Confirmed = false, long? JobId = null);
+
+/// <summary>What became of a request about a letter. There is no fifth way.</summary>
+public abstract record LetterAnswer
+{
+    private LetterAnswer() { }
+
+    /// <param name="Replays">How often it has been replayed now.</param>
+    public sealed record Done(long LetterId, long Replays) : LetterAnswer;
+
+    public sealed record NotFound : LetterAnswer;
+
+    /// <summary>The letter is not in a state that allows it.</summary>
+    /// <param name="Code"><c>replayed</c>, <c>resolved</c>, <c>discarded</c>, <c>superseded</c>, <c>parked</c>, <c>replay_exhausted</c> or <c>confirmation_needed</c>.</param>
+    public sealed record Conflict(string Code, string Detail) : LetterAnswer;
+
+    /// <summary>The edited body would become a dead letter again.</summary>
+    public sealed record Invalid(Rejection Rejection) : LetterAnswer;
+}
+
+/// <summary>Sends parked letters through the queue again, through the outbox and under their original key; discards and restores them. Of two who ask, one is told that the other was first.</summary>
+public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOptions> options, TimeProvider clock)
+{
+    private const int LongestHeader = 1024;
+    private const int LongestHeaders = 8 * 1024;
+
+    /// <summary>Headers that belong to the delivery that died, and those that would send copies elsewhere.</summary>
+    private static readonly string[] NotReplayed = ["x-death", "x-delivery-count", "x-acquired-count", "x-dotnet-pub-seq-no", "x-opt-rabbitmq-received-time", "CC", "BCC", EnvelopeDecoder.KeyHeader, ReplayMark.Header];
+
+    public Task<LetterAnswer> ReplayAsync(ReplayRequest request, CancellationToken cancellationToken) =>
+        database.WriteAsync(transaction => ReplayAsync(transaction, request), cancellationToken);
+
+    /// <summary>The same inside the caller's transaction.</summary>
+    public async Task<LetterAnswer> ReplayAsync(DbTransaction transaction, ReplayRequest request)
+    {
+        var letter = await FindAsync(transaction, request.LetterId);
+        if (letter is null)
+        {
+            return new LetterAnswer.NotFound();
+        }
+        if (letter.Status != LetterStatus.Parked)
+        {
+            return await WhoWasFirstAsync(transaction, letter);
+        }
+        if (letter.Replays >= options.Value.MaxReplays)
+        {
+            return new LetterAnswer.Conflict(RejectionReason.ReplayExhausted,
+                $"It has been replayed {letter.Replays} times and failed each time; mend the cause, edit the message or discard it (DeadLetters:MaxReplays is {options.Value.MaxReplays}).");
+        }
+        if (letter.Reason == RejectionReason.ForeignDeadLetter && !request.Confirmed)
+        {
+            return new LetterAnswer.Conflict("confirmation_needed", "Another program put it among the dead letters; look at it and confirm that it is to be processed.");
+        }
+
+        var original = MessagePropertiesJson.Read(letter.Properties);
+        var isEdited = request.EditedBody is not null || request.EditedType is not null;
+        var body = request.EditedBody ?? letter.Body;
+        var type = request.EditedType ?? original.Type;
+        var replays = letter.Replays + 1;
+        if (isEdited && EnvelopeDecoder.Decode(new MessageProperties { MessageId = letter.Key, Type = type }, body) is Decoded.Invalid invalid)
+        {
+            return new LetterAnswer.Invalid(invalid.Rejection);
+        }
+
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        // Decisive on a store where two of us may have read the same row.
+        var first = await transaction.Connection!.ExecuteAsync(
+            "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now WHERE id = @Id AND status = 'parked'", new { replays, now, letter.Id }, transaction);
+        if (first == 0)
+        {
+            return await WhoWasFirstAsync(transaction, (await FindAsync(transaction, request.LetterId))!);
+        }
+        await transaction.Connection!.ExecuteAsync(
+            "INSERT INTO replays (letter_id, job_id, body, requested_by, reason, requested_at) VALUES (@Id, @JobId, @body, @Who, @Reason, @now)",
+            new { letter.Id, request.JobId, body = isEdited ? body : null, request.Who, request.Reason, now }, transaction);
+        var message = new Announcement(
+            "", TopologyNames.Orders, letter.Key, isEdited ? "application/json" : original.ContentType, isEdited ? null : original.ContentEncoding, original.CorrelationId, type,
+            Headers(original, new ReplayMark(letter.Id, (int)replays)));
+        var stream = letter.OrderId ?? letter.Key;
+        await transaction.Connection!.ExecuteAsync(
+            "INSERT INTO outbox (shard, kind, order_id, message, body, created_at) VALUES (@Shard, @Kind, @stream, @Message, @body, @now)",
+            new { Shard = Shard.Of(stream), Kind = (int)OutboxKind.Replay, stream, Message = message.ToJson(), body, now }, transaction);
+        var what = isEdited ? "replayed with an edited body" : "replayed";
+        await WriteHistoryAsync(transaction, letter, "replayed", $"Dead letter {letter.Id} was {what} by {request.Who}.", now);
+        await WriteAuditAsync(transaction, request.Who, isEdited ? "dead-letter.edit-and-replay" : "dead-letter.replay", letter.Id, request.Reason ?? "", now);
+        return new LetterAnswer.Done(letter.Id, replays);
+    }
+
+    /// <summary>Gives a parked letter up.</summary>
+    /// <param name="reason">Why; not blank.</param>
+    public Task<LetterAnswer> DiscardAsync(long letterId, string who, string reason, CancellationToken cancellationToken)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(reason);
+        return SettleAsync(letterId, who, reason, LetterStatus.Parked, LetterStatus.Discarded, cancellationToken);
+    }
+
+    /// <summary>Parks a discarded letter again.</summary>
+    public Task<LetterAnswer> RestoreAsync(long letterId, string who, string reason, CancellationToken cancellationToken) =>
+        SettleAsync(letterId, who, reason, LetterStatus.Discarded, LetterStatus.Parked, cancellationToken);
+
+    private Task<LetterAnswer> SettleAsync(long letterId, string who, string reason, string from, string to, CancellationToken cancellationToken) => database.WriteAsync<LetterAnswer>(async transaction =>
+    {
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        var done = await transaction.Connection!.ExecuteAsync(
+            "UPDATE dead_letters SET status = @to, settled_at = @at, settled_by = @by, settle_reason = @why WHERE id = @letterId AND status = @from",
+            new
+            {
+                to,
+                from,
+                letterId,
+                at = to == LetterStatus.Discarded ? now : (long?)null,
+                by = to == LetterStatus.Discarded ? who : null,
+                why = to == LetterStatus.Discarded ? reason : null,
+            },
+            transaction);
+        var letter = await FindAsync(transaction, letterId);
+        if (letter is null)
+        {
+            return new LetterAnswer.NotFound();
+        }
+        if (done == 0)
+        {
+            return await WhoWasFirstAsync(transaction, letter);
+        }
+        var verb = to == LetterStatus.Discarded ? "discarded" : "restored";
+        await WriteHistoryAsync(transaction, letter, verb, $"Dead letter {letterId} was {verb} by {who}: {reason}", now);
+        await WriteAuditAsync(transaction, who, to == LetterStatus.Discarded ? "dead-letter.discard" : "dead-letter.restore", letterId, reason, now);
+        return new LetterAnswer.Done(letterId, letter.Replays);
+    }, cancellationToken);
+
+    private static async Task<Letter?> FindAsync(DbTransaction transaction, long id) => await transaction.Connection!.QuerySingleOrDefaultAsync<Letter>(
+        """
+        SELECT id AS Id, key AS Key, status AS Status, reason AS Reason, body AS Body, properties AS Properties, order_id AS OrderId, replays AS Replays,
+               replayed_at AS ReplayedAt, settled_at AS SettledAt, settled_by AS SettledBy
+        FROM dead_letters WHERE id = @id
+        """,
+        new { id }, transaction);
+
+    private static async Task<LetterAnswer.Conflict> WhoWasFirstAsync(DbTransaction transaction, Letter letter)
+    {
+        var (by, at) = (letter.SettledBy, letter.SettledAt);
+        if (letter.Status == LetterStatus.Replayed)
+        {
+            by = await transaction.Connection!.ExecuteScalarAsync<string?>(
+                "SELECT requested_by FROM replays WHERE letter_id = @Id ORDER BY id DESC LIMIT 1", new { letter.Id }, transaction);
+            at = letter.ReplayedAt;
+        }
+        var when = at is { } time ? DateTimeOffset.FromUnixTimeMilliseconds(time).ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture) : null;
+        return new LetterAnswer.Conflict(letter.Status, $"Dead letter {letter.Id} is {letter.Status}{(by is null ? "" : $" by {by}")}{(when is null ? "" : $" since {when}")}.");
+    }
+
+    /// <summary>The sender's own headers, as texts. The key travels as the message id, so that a letter whose key was not valid gets through as well.</summary>
+    private static Dictionary<string, string> Headers(MessageProperties original, ReplayMark mark)
+    {
+        var headers = new Dictionary<string, string>(StringComparer.Ordinal) { [ReplayMark.Header] = mark.ToString() };
+        var length = 0;
+        foreach (var (name, value) in original.Headers ?? new Dictionary<string, object?>())
+        {
+            var text = value switch
+            {
+                string already => already,
+                bool or long or double => Convert.ToString(value, CultureInfo.InvariantCulture),
+                _ => null,
+            };
+            if (text is null || text.Length > LongestHeader || length + name.Length + text.Length > LongestHeaders
+                || NotReplayed.Contains(name, StringComparer.OrdinalIgnoreCase)
+                || name.StartsWith("x-first-death-", StringComparison.OrdinalIgnoreCase) || name.StartsWith("x-last-death-", StringComparison.OrdinalIgnoreCase))
+            {
+                continue;
+            }
+            headers[name] = text;
+            length += name.Length + text.Length;
+        }
+        return headers;
+    }
+
+    private static Task WriteHistoryAsync(DbTransaction transaction, Letter letter, string kind, string detail, long now) => transaction.Connection!.ExecuteAsync(
+        "INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES (@OrderId, @Key, @now, @kind, @detail, @Id)",
+        new { letter.OrderId, letter.Key, now, kind, detail, letter.Id }, transaction);
+
+    private static Task WriteAuditAsync(DbTransaction transaction, string who, string action, long letterId, string detail, long now) => transaction.Connection!.ExecuteAsync(
+        "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail)",
+        new { now, who, action, subject = $"dead letter {letterId}", detail }, transaction);
+
+    private sealed class Letter
+    {
+        public long Id { get; init; }
+        public string Key { get; init; } = "";
+        public string Status { get; init; } = "";
+        public string Reason { get; init; } = "";
+        public byte[] Body { get; init; } = [];
+        public string Properties { get; init; } = "{}";
+        public string? OrderId { get; init; }
+        public long Replays { get; init; }
+        public long? ReplayedAt { get; init; }
+        public long? SettledAt { get; init; }
+        public string? SettledBy { get; init; }
+    }
+}

@@ -1,0 +1,27 @@
+using Microsoft.Extensions.Options;
+
+namespace OrderService.DeadLetters;
+
+public static class DeadLettersSetup
+{
+    /// <summary>Registers parking, queries and replay; <see cref="AddDeadLetterProcessing"/> hosts the intake. Needs the options of <see cref="Notifications.AlertsOptions"/>.</summary>
+    public static IServiceCollection AddDeadLetters(this IServiceCollection services)
+    {
+        services.AddOptions<DeadLettersOptions>().BindConfiguration(DeadLettersOptions.Section).ValidateOnStart();
+        services.AddSingleton<IValidateOptions<DeadLettersOptions>, DeadLettersOptionsValidator>();
+        services.AddSingleton<DeadLetterParking>();
+        services.AddSingleton<DeadLetterQueries>();
+        services.AddSingleton<DeadLetterReplay>();
+        services.AddSingleton<DeadLetterIntake>();
+        return services;
+    }
+
+    /// <summary>Consumes the dead-letter queue in this process, looks for letters that never came and tells of all of them.</summary>
+    public static IServiceCollection AddDeadLetterProcessing(this IServiceCollection services)
+    {
+        services.AddHostedService<DeadLetterNotifier>();
+        services.AddHostedService<MissingLetters>();
+        services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());
+        return services;
+    }
+}

@@ -1,0 +1,55 @@
+using System.Data.Common;
+using Dapper;
+using OrderService.Database;
+using OrderService.Inbox;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>A message out of the dead-letter queue.</summary>
+/// <param name="Redelivered">The broker has handed it out before.</param>
+public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties Properties, bool Redelivered)
+{
+    /// <summary>Finds out why each message was given up: from the rejection that the order flow committed, else from what the broker wrote on it.</summary>
+    public static async Task<IReadOnlyList<DeadLetter>> ExplainAsync(DbTransaction transaction, IReadOnlyList<LetterArrival> arrivals)
+    {
+        var identities = arrivals.Select(arrival => EnvelopeDecoder.Identify(arrival.Properties, arrival.Body)).ToList();
+        var parameters = new DynamicParameters();
+        var keys = SqlList.Add(parameters, "key", identities.Select(identity => identity.Key).Distinct(StringComparer.Ordinal).ToList());
+        var rejections = (await transaction.Connection!.QueryAsync<RejectionRow>(
+            $"""
+            SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId
+            FROM rejections WHERE key IN {keys}
+            """,
+            parameters, transaction)).ToLookup(row => row.Key, StringComparer.Ordinal);
+        return [.. arrivals.Select((arrival, index) => arrival.Explain(
+            identities[index].Key, identities[index].Fingerprint,
+            rejections[identities[index].Key].FirstOrDefault(row => row.Fingerprint.AsSpan().SequenceEqual(identities[index].Fingerprint))))];
+    }
+
+    private DeadLetter Explain(string key, byte[] fingerprint, RejectionRow? rejection)
+    {
+        var death = BrokerDeath.Find(Properties);
+        if (rejection is not null && death is null or { Reason: "rejected" })
+        {
+            return DeadLetter.Of(key, fingerprint, new Rejection(rejection.Reason, rejection.Detail, rejection.Field), rejection.Exception, Body.ToArray(), Properties, rejection.OrderId)
+                with { Redelivered = Redelivered };
+        }
+        if (death is null)
+        {
+            return DeadLetter.Of(key, fingerprint, new Rejection(
+                RejectionReason.ForeignDeadLetter,
+                "It came into the dead-letter queue without having been in the queue orders: another program put it there. Look at it before you replay it.", null), null, Body.ToArray(), Properties)
+                with { Redelivered = Redelivered };
+        }
+        var decoded = EnvelopeDecoder.Decode(Properties, Body);
+        return decoded switch
+        {
+            // Nothing was recorded, but what is wrong can still be seen.
+            Decoded.Invalid invalid when death.Reason == "rejected" => DeadLetter.Of(key, fingerprint, invalid.Rejection, null, Body.ToArray(), Properties, invalid.OrderId),
+            Decoded.Valid => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToArray(), Properties) with { Claims = true },
+            _ => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToArray(), Properties),
+        } with { Redelivered = Redelivered };
+    }
+
+    private sealed record RejectionRow(string Key, byte[] Fingerprint, string Reason, string Detail, string? Field, string? Exception, string? OrderId);
+}
