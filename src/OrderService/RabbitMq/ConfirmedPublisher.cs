@@ -1,12 +1,19 @@
+using System.Collections.Concurrent;
+using System.Threading.Channels;
 using Microsoft.Extensions.Options;
 using OrderService.Outbox;
 using RabbitMQ.Client;
+using RabbitMQ.Client.Events;
+using RabbitMQ.Client.Exceptions;
 
 namespace OrderService.RabbitMq;
 
 /// <summary>A publisher at one moment, for health and the admin page.</summary>
+/// <param name="Since">When it was connected, or lost the connection.</param>
 /// <param name="Blocked">Why the broker takes no publishes (an alarm), in its own words.</param>
+/// <param name="LastError">Why the last channel or connection ended or could not be opened, in plain words.</param>
 /// <param name="Unconfirmed">Publishes whose outcome is not known yet, waiting ones included.</param>
+/// <param name="CircuitOpen">The last attempts to connect all failed, so that none is made for a moment.</param>
 public sealed record PublisherState(
     bool Connected,
     DateTimeOffset Since,
@@ -21,26 +28,747 @@ public sealed record PublisherState(
     long Refused,
     bool CircuitOpen);
 
-/// <summary>Publishes with confirms over a connection of its own: many publishes share one window, every publish has exactly one outcome and an end in time.</summary>
-public sealed class ConfirmedPublisher(
-    BrokerConnector connector,
-    IOptions<RabbitMqOptions> options,
-    TimeProvider clock,
-    ILogger<ConfirmedPublisher> logger,
-    Func<IConnection, CancellationToken, Task>? declare = null) : IAsyncDisposable
+/// <summary>
+/// Publishes with confirms over a connection of its own: many publishes share one window, every publish has exactly one outcome, and an end in time. The client's own
+/// tracking of confirms is off; it waits publish by publish, and its limiter does not limit what is unconfirmed.
+/// </summary>
+public sealed partial class ConfirmedPublisher : IAsyncDisposable
 {
-    public PublisherState State => throw new NotSupportedException($"{connector}{options}{clock}{logger}{declare}");
+    private readonly BrokerConnector _connector;
+    private readonly RabbitMqOptions _options;
+    private readonly TimeProvider _clock;
+    private readonly ILogger _logger;
+    private readonly Func<IConnection, CancellationToken, Task>? _declare;
+    private readonly Reconnection _reconnection;
+    private readonly SemaphoreSlim _window;
+    private readonly Channel<PendingPublish> _waiting = Channel.CreateUnbounded<PendingPublish>(new UnboundedChannelOptions { SingleReader = false });
+    private readonly Lock _taking = new();
+    private readonly Lock _gate = new();
+    private readonly CancellationTokenSource _closing = new();
+
+    // Exchange and routing key as bytes, once: there are few, and each publish would encode them again.
+    private readonly ConcurrentDictionary<string, CachedString> _names = new(StringComparer.Ordinal);
+
+    private Task? _running;
+    private volatile bool _closed;
+    private volatile PublishSession? _session;
+    private volatile string? _blocked;
+    private TaskCompletionSource _unblocked = Completed();
+    private bool _connected;
+    private DateTimeOffset _since;
+    private string? _lastError;
+    private DateTimeOffset? _lastErrorAt;
+    private int _unconfirmed;
+    private long _confirmed;
+    private long _returned;
+    private long _nacked;
+    private long _unknown;
+    private long _refused;
+
+    /// <param name="declare">Run before every new channel: an exchange that was deleted is there again.</param>
+    public ConfirmedPublisher(
+        BrokerConnector connector,
+        IOptions<RabbitMqOptions> options,
+        TimeProvider clock,
+        ILogger<ConfirmedPublisher> logger,
+        Func<IConnection, CancellationToken, Task>? declare = null)
+    {
+        _connector = connector;
+        _options = options.Value;
+        _clock = clock;
+        _logger = logger;
+        _declare = declare;
+        _since = clock.GetUtcNow();
+        _window = new SemaphoreSlim(_options.MaxUnconfirmed, _options.MaxUnconfirmed);
+        _reconnection = new Reconnection(_options, clock, (failure, _) => Remember(BrokerErrors.Describe(failure)));
+    }
+
+    public PublisherState State
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return new PublisherState(
+                    _connected,
+                    _since,
+                    _blocked,
+                    _lastError,
+                    _lastErrorAt,
+                    Volatile.Read(ref _unconfirmed),
+                    Interlocked.Read(ref _confirmed),
+                    Interlocked.Read(ref _returned),
+                    Interlocked.Read(ref _nacked),
+                    Interlocked.Read(ref _unknown),
+                    Interlocked.Read(ref _refused),
+                    _reconnection.CircuitOpen);
+            }
+        }
+    }
+
+    /// <summary>Connects before the first publish does, so that <see cref="State"/> means something.</summary>
+    public void Start()
+    {
+        if (_running is not null)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            _running ??= Task.WhenAll(Task.Run(RunAsync), Task.Run(ExpireAsync));
+        }
+    }
 
     /// <summary>Hands a message over; waits only for a free place in the window.</summary>
-    /// <param name="completed">Called exactly once, on the connection's reading loop or a timer: it must be quick, must not block and must not throw.</param>
+    /// <param name="completed">
+    /// Called exactly once, on the connection's reading loop, a timer, or the caller itself: it must be quick and must not block. It may not wait for another publish.
+    /// </param>
     /// <param name="cancellationToken">Ends the wait for a place. A message that was handed over can't be called back.</param>
-    public ValueTask PublishAsync(OutgoingMessage message, Action<OutgoingMessage, PublishOutcome> completed, CancellationToken cancellationToken) => throw new NotSupportedException();
+    public ValueTask PublishAsync(OutgoingMessage message, Action<OutgoingMessage, PublishOutcome> completed, CancellationToken cancellationToken)
+    {
+        BasicProperties? properties = PropertyMapping.Write(message, out string? refusal);
+        if (properties is null)
+        {
+            Interlocked.Increment(ref _refused);
+            LogRefused(message.MessageId, refusal!);
+            completed(message, new PublishOutcome.Refused(refusal!));
+            return ValueTask.CompletedTask;
+        }
 
-    /// <summary>Publishes one message and waits for its outcome, which comes within the confirm timeout.</summary>
-    public Task<PublishOutcome> PublishAsync(OutgoingMessage message, CancellationToken cancellationToken) => throw new NotSupportedException();
+        var pending = new PendingPublish(message, properties, completed);
+        if (_window.Wait(0, CancellationToken.None))
+        {
+            Enqueue(pending);
+            return ValueTask.CompletedTask;
+        }
 
-    /// <summary>Waits until every publish has its outcome.</summary>
-    public Task DrainAsync(CancellationToken cancellationToken) => throw new NotSupportedException();
+        return WaitAndEnqueueAsync(pending, cancellationToken);
+    }
 
-    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+    /// <summary>Publishes one message and waits for its outcome, which comes within the confirm timeout of its getting a place in the window.</summary>
+    /// <param name="cancellationToken">Ends the waiting; the message may arrive all the same.</param>
+    public async Task<PublishOutcome> PublishAsync(OutgoingMessage message, CancellationToken cancellationToken)
+    {
+        var outcome = new TaskCompletionSource<PublishOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        await PublishAsync(message, (_, result) => outcome.TrySetResult(result), cancellationToken);
+        return await outcome.Task.WaitAsync(cancellationToken);
+    }
+
+    /// <summary>Waits until every publish has its outcome. New publishes wait meanwhile.</summary>
+    public async Task DrainAsync(CancellationToken cancellationToken)
+    {
+        int places = 0;
+        try
+        {
+            while (places < _options.MaxUnconfirmed)
+            {
+                await _window.WaitAsync(cancellationToken);
+                places++;
+            }
+        }
+        finally
+        {
+            if (places > 0)
+            {
+                _window.Release(places);
+            }
+        }
+    }
+
+    /// <summary>Closes the connection. What has no outcome yet gets <see cref="PublishOutcome.Unknown"/>.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        _closed = true;
+        await _closing.CancelAsync();
+        Task? running;
+        lock (_gate)
+        {
+            running = _running;
+        }
+
+        if (running is not null)
+        {
+            await running;
+        }
+
+        while (TakeWaiting(long.MaxValue) is { } left)
+        {
+            Complete(left, new PublishOutcome.Unknown("the publisher was closed before the message was sent"));
+        }
+    }
+
+    private async ValueTask WaitAndEnqueueAsync(PendingPublish pending, CancellationToken cancellationToken)
+    {
+        await _window.WaitAsync(cancellationToken);
+        Enqueue(pending);
+    }
+
+    private void Enqueue(PendingPublish pending)
+    {
+        pending.Since = _clock.GetTimestamp();
+        Interlocked.Increment(ref _unconfirmed);
+        Start();
+        _waiting.Writer.TryWrite(pending);
+        if (_closed && TakeWaiting(long.MaxValue) is { } late)
+        {
+            Complete(late, new PublishOutcome.Unknown("the publisher is closed"));
+        }
+    }
+
+    private async Task RunAsync()
+    {
+        while (!_closing.IsCancellationRequested)
+        {
+            try
+            {
+                await _reconnection.RunAsync(RunConnectionAsync, _closing.Token);
+            }
+            catch (Exception) when (_closing.IsCancellationRequested)
+            {
+                return;
+            }
+        }
+    }
+
+    private async ValueTask RunConnectionAsync(CancellationToken stopping)
+    {
+        IConnection? connection = null;
+        try
+        {
+            connection = await _reconnection.ConnectAsync(async token => await _connector.OpenAsync("publishes", token), stopping);
+            connection.ConnectionBlockedAsync += (_, blocked) => Block(blocked.Reason);
+            connection.ConnectionUnblockedAsync += (_, _) => Unblock();
+            Enter(connected: true);
+            LogConnected(_connector.Redacted);
+            await RunChannelsAsync(connection, stopping);
+        }
+        finally
+        {
+            Enter(connected: false);
+            await Unblock();
+            await BrokerConnector.DisposeQuietlyAsync(connection);
+        }
+    }
+
+    /// <summary>Opens channel after channel while the connection is good; throws when it is not, unless it did good work.</summary>
+    private async Task RunChannelsAsync(IConnection connection, CancellationToken stopping)
+    {
+        int timeouts = 0;
+        bool worked = false;
+        while (true)
+        {
+            if (_declare is not null)
+            {
+                await _declare(connection, stopping);
+            }
+
+            await using PublishSession session = await RunChannelAsync(connection, stopping);
+            worked |= session.Settled > 0;
+            Remember(session.Reason);
+            LogChannelEnded(session.Reason, session.Settled);
+
+            // A channel that lost one confirm may have been unlucky. If it heard nothing at all, or the next one loses one too, the connection is what is broken.
+            timeouts = session.TimedOut ? timeouts + 1 : 0;
+            if (connection.IsOpen && timeouts < 2 && session.Settled > 0)
+            {
+                continue;
+            }
+
+            if (worked)
+            {
+                return;
+            }
+
+            // The pauses grow: an exchange that is missing, or a broker that confirms nothing, must not be tried in a tight loop.
+            throw new BrokerLostException(session.Reason);
+        }
+    }
+
+    private async Task<PublishSession> RunChannelAsync(IConnection connection, CancellationToken stopping)
+    {
+        IChannel channel = await connection.CreateChannelAsync(new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: false), stopping);
+        var session = new PublishSession(this);
+        using CancellationTokenRegistration stop = stopping.UnsafeRegister(static ended => ((PublishSession)ended!).Kill("the publisher was closed"), session);
+        channel.BasicAcksAsync += (_, ack) => session.Confirm(ack.DeliveryTag, ack.Multiple, PublishOutcome.Confirmed.Instance);
+        channel.BasicNacksAsync += (_, nack) => session.Confirm(nack.DeliveryTag, nack.Multiple, PublishOutcome.Nacked.Instance);
+        channel.BasicReturnAsync += (_, returned) => session.Return(returned);
+        channel.ChannelShutdownAsync += (_, shutdown) => session.Lost($"channel {BrokerErrors.Describe(shutdown)}");
+        channel.CallbackExceptionAsync += (_, failure) => session.Lost($"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
+        connection.ConnectionShutdownAsync += (_, shutdown) => session.Lost($"connection {BrokerErrors.Describe(shutdown)}");
+        if (!connection.IsOpen)
+        {
+            session.Kill("the connection was lost");
+        }
+
+        _session = session;
+        try
+        {
+            await SendAsync(channel, session);
+        }
+        finally
+        {
+            _session = null;
+            session.Kill("the channel was closed");
+            await DisposeQuietlyAsync(channel);
+        }
+
+        return session;
+    }
+
+    private async Task SendAsync(IChannel channel, PublishSession session)
+    {
+        while (session.IsAlive)
+        {
+            if (_blocked is not null)
+            {
+                // Whatever is written now only fills buffers, and its time runs out there.
+                await Task.WhenAny(_unblocked.Task, session.Ended);
+                continue;
+            }
+
+            if (TakeWaiting(long.MaxValue) is not { } pending)
+            {
+                await WaitForWorkAsync(session);
+                continue;
+            }
+
+            if (!session.TryAdd(pending))
+            {
+                Complete(pending, new PublishOutcome.Unknown($"not sent: {session.Reason}"));
+                return;
+            }
+
+            try
+            {
+                OutgoingMessage message = pending.Message;
+                await channel.BasicPublishAsync(Name(message.Exchange), Name(message.RoutingKey), mandatory: true, pending.Properties, message.Body, session.Token);
+            }
+            catch (Exception exception) when (exception is ArgumentException or WireFormattingException)
+            {
+                // The client could not put it on the wire, so the broker never counted it.
+                session.TakeBack(pending);
+                Complete(pending, new PublishOutcome.Refused(exception.Message));
+            }
+            catch (Exception exception)
+            {
+                session.Kill(BrokerErrors.Describe(exception));
+            }
+        }
+    }
+
+    private async Task WaitForWorkAsync(PublishSession session)
+    {
+        try
+        {
+            await _waiting.Reader.WaitToReadAsync(session.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            // The session ended; the loop sees it.
+        }
+    }
+
+    private CachedString Name(string text)
+    {
+        if (_names.TryGetValue(text, out CachedString? cached))
+        {
+            return cached;
+        }
+
+        cached = new CachedString(text);
+        if (_names.Count < 1000)
+        {
+            _names[text] = cached;
+        }
+
+        return cached;
+    }
+
+    /// <summary>Gives every publish its end in time, sent or not.</summary>
+    private async Task ExpireAsync()
+    {
+        TimeSpan interval = _options.ConfirmTimeout / 10;
+        using var tick = new PeriodicTimer(interval < TimeSpan.FromSeconds(1) ? interval : TimeSpan.FromSeconds(1), _clock);
+        try
+        {
+            while (await tick.WaitForNextTickAsync(_closing.Token))
+            {
+                long expired = _clock.GetTimestamp() - (long)(_options.ConfirmTimeout.TotalSeconds * _clock.TimestampFrequency);
+                while (TakeWaiting(expired) is { } waiting)
+                {
+                    Complete(waiting, new PublishOutcome.Unknown($"not sent within {_options.ConfirmTimeout.TotalSeconds:0.#} s: {WhyNotSent()}"));
+                }
+
+                _session?.Expire(expired);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // Closing; what is left gets its outcome there.
+        }
+    }
+
+    private string WhyNotSent() => _blocked is { } alarm ? $"the broker takes no publishes ({alarm})" : State is { Connected: false } state ? $"not connected ({state.LastError ?? "connecting"})" : "the broker takes publishes too slowly";
+
+    /// <summary>Takes the oldest waiting publish if it is as old as that.</summary>
+    private PendingPublish? TakeWaiting(long notAfter)
+    {
+        lock (_taking)
+        {
+            return _waiting.Reader.TryPeek(out PendingPublish? first) && first.Since <= notAfter && _waiting.Reader.TryRead(out PendingPublish? taken) ? taken : null;
+        }
+    }
+
+    private void Complete(PendingPublish pending, PublishOutcome outcome)
+    {
+        switch (outcome)
+        {
+            case PublishOutcome.Confirmed:
+                Interlocked.Increment(ref _confirmed);
+                break;
+            case PublishOutcome.Returned:
+                Interlocked.Increment(ref _returned);
+                break;
+            case PublishOutcome.Nacked:
+                Interlocked.Increment(ref _nacked);
+                break;
+            case PublishOutcome.Refused:
+                Interlocked.Increment(ref _refused);
+                break;
+            default:
+                Interlocked.Increment(ref _unknown);
+                break;
+        }
+
+        Interlocked.Decrement(ref _unconfirmed);
+        try
+        {
+            pending.Completed(pending.Message, outcome);
+        }
+        catch (Exception exception)
+        {
+            // One careless callback must not cost the others their outcome.
+            LogCallbackFailed(exception, pending.Message.MessageId);
+        }
+        finally
+        {
+            _window.Release();
+        }
+    }
+
+    private Task Block(string reason)
+    {
+        lock (_gate)
+        {
+            if (_blocked is null)
+            {
+                _unblocked = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            }
+
+            _blocked = reason;
+        }
+
+        LogBlocked(reason);
+        return Task.CompletedTask;
+    }
+
+    private Task Unblock()
+    {
+        lock (_gate)
+        {
+            if (_blocked is not null)
+            {
+                _blocked = null;
+                LogUnblocked();
+            }
+
+            _unblocked.TrySetResult();
+        }
+
+        return Task.CompletedTask;
+    }
+
+    private void Enter(bool connected)
+    {
+        lock (_gate)
+        {
+            if (_connected != connected)
+            {
+                _connected = connected;
+                _since = _clock.GetUtcNow();
+            }
+        }
+    }
+
+    private void Remember(string error)
+    {
+        bool news;
+        lock (_gate)
+        {
+            news = _lastError != error;
+            _lastError = error;
+            _lastErrorAt = _clock.GetUtcNow();
+        }
+
+        if (news && !_closing.IsCancellationRequested)
+        {
+            LogTrouble(_connector.Redacted, error);
+        }
+    }
+
+    private static TaskCompletionSource Completed()
+    {
+        var source = new TaskCompletionSource();
+        source.SetResult();
+        return source;
+    }
+
+    private static async Task DisposeQuietlyAsync(IChannel channel)
+    {
+        try
+        {
+            // A broker that does not read does not answer either; the connection's end then ends the channel.
+            await channel.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(3));
+        }
+        catch (Exception)
+        {
+            // It is of no use any more, whatever it says.
+        }
+    }
+
+    [LoggerMessage(LogLevel.Information, "Publishing to {Broker}")]
+    private partial void LogConnected(string broker);
+
+    [LoggerMessage(LogLevel.Debug, "A channel for publishing ended after {Settled} outcomes: {Reason}")]
+    private partial void LogChannelEnded(string reason, long settled);
+
+    [LoggerMessage(LogLevel.Warning, "Not publishing to {Broker}: {Reason}; what has no confirm is published again")]
+    private partial void LogTrouble(string broker, string reason);
+
+    [LoggerMessage(LogLevel.Warning, "The broker takes no publishes: {Reason}")]
+    private partial void LogBlocked(string reason);
+
+    [LoggerMessage(LogLevel.Information, "The broker takes publishes again")]
+    private partial void LogUnblocked();
+
+    [LoggerMessage(LogLevel.Error, "Message {MessageId} can't be published as it is: {Reason}")]
+    private partial void LogRefused(string messageId, string reason);
+
+    [LoggerMessage(LogLevel.Error, "The callback for message {MessageId} failed")]
+    private partial void LogCallbackFailed(Exception exception, string messageId);
+
+    /// <summary>One publish between its hand-over and its outcome.</summary>
+    private sealed class PendingPublish(OutgoingMessage message, BasicProperties properties, Action<OutgoingMessage, PublishOutcome> completed)
+    {
+        public OutgoingMessage Message { get; } = message;
+
+        /// <summary>Of this publish alone: the client writes into it.</summary>
+        public BasicProperties Properties { get; } = properties;
+
+        public Action<OutgoingMessage, PublishOutcome> Completed { get; } = completed;
+
+        /// <summary>The clock's timestamp of the hand-over.</summary>
+        public long Since { get; set; }
+
+        public PublishOutcome.Returned? Returned { get; set; }
+    }
+
+    /// <summary>The life of one channel: what was sent on it, by the broker's numbering, and has no outcome yet.</summary>
+    private sealed class PublishSession(ConfirmedPublisher publisher) : IAsyncDisposable
+    {
+        private readonly Lock _gate = new();
+        private readonly Dictionary<ulong, PendingPublish> _sent = [];
+        private readonly CancellationTokenSource _ended = new();
+        private readonly TaskCompletionSource _endedSignal = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private ulong _next = 1;
+        private ulong _lowest = 1;
+        private string? _reason;
+        private Task _cancelling = Task.CompletedTask;
+
+        public bool IsAlive => Volatile.Read(ref _reason) is null;
+
+        public string Reason => Volatile.Read(ref _reason) ?? "";
+
+        public Task Ended => _endedSignal.Task;
+
+        public CancellationToken Token => _ended.Token;
+
+        /// <summary>It ended because a confirm did not come.</summary>
+        public bool TimedOut { get; private set; }
+
+        /// <summary>How many publishes the broker answered.</summary>
+        public long Settled { get; private set; }
+
+        public bool TryAdd(PendingPublish pending)
+        {
+            lock (_gate)
+            {
+                if (_reason is not null)
+                {
+                    return false;
+                }
+
+                _sent.Add(_next++, pending);
+                return true;
+            }
+        }
+
+        public void TakeBack(PendingPublish pending)
+        {
+            lock (_gate)
+            {
+                if (_sent.TryGetValue(_next - 1, out PendingPublish? last) && ReferenceEquals(last, pending))
+                {
+                    _sent.Remove(--_next);
+                }
+            }
+        }
+
+        public Task Confirm(ulong tag, bool multiple, PublishOutcome outcome)
+        {
+            if (!multiple)
+            {
+                PendingPublish? one;
+                lock (_gate)
+                {
+                    if (_sent.Remove(tag, out one))
+                    {
+                        Settled++;
+                    }
+                }
+
+                if (one is not null)
+                {
+                    publisher.Complete(one, one.Returned ?? outcome);
+                }
+
+                return Task.CompletedTask;
+            }
+
+            List<PendingPublish>? several = null;
+            lock (_gate)
+            {
+                for (; _lowest <= tag && _lowest < _next; _lowest++)
+                {
+                    if (_sent.Remove(_lowest, out PendingPublish? pending))
+                    {
+                        (several ??= []).Add(pending);
+                        Settled++;
+                    }
+                }
+            }
+
+            foreach (PendingPublish pending in several ?? [])
+            {
+                publisher.Complete(pending, pending.Returned ?? outcome);
+            }
+
+            return Task.CompletedTask;
+        }
+
+        /// <summary>A return comes before the confirm of the same message, in the order of publishing; the message id tells which it was.</summary>
+        public Task Return(BasicReturnEventArgs returned)
+        {
+            string? messageId = returned.BasicProperties.MessageId;
+            lock (_gate)
+            {
+                for (ulong tag = Lowest(); tag < _next; tag++)
+                {
+                    if (_sent.TryGetValue(tag, out PendingPublish? pending)
+                        && pending.Returned is null
+                        && pending.Message.MessageId == messageId
+                        && pending.Message.Exchange == returned.Exchange
+                        && pending.Message.RoutingKey == returned.RoutingKey)
+                    {
+                        pending.Returned = new PublishOutcome.Returned(returned.ReplyCode, returned.ReplyText);
+                        break;
+                    }
+                }
+            }
+
+            return Task.CompletedTask;
+        }
+
+        /// <summary>Ends the session when its oldest publish is as old as that. Under an alarm the reason is known, so only the publishes end.</summary>
+        public void Expire(long notAfter)
+        {
+            bool blocked = publisher._blocked is not null;
+            List<PendingPublish>? expired = null;
+            lock (_gate)
+            {
+                for (ulong tag = Lowest(); tag < _next && _sent.TryGetValue(tag, out PendingPublish? pending) && pending.Since <= notAfter; tag = Lowest())
+                {
+                    if (!blocked)
+                    {
+                        TimedOut = true;
+                        break;
+                    }
+
+                    _sent.Remove(tag);
+                    (expired ??= []).Add(pending);
+                }
+            }
+
+            if (TimedOut)
+            {
+                Kill($"no confirm within {publisher._options.ConfirmTimeout.TotalSeconds:0.#} s");
+            }
+
+            foreach (PendingPublish pending in expired ?? [])
+            {
+                publisher.Complete(pending, new PublishOutcome.Unknown($"no confirm: {publisher.WhyNotSent()}"));
+            }
+        }
+
+        public Task Lost(string reason)
+        {
+            Kill(reason);
+            return Task.CompletedTask;
+        }
+
+        /// <summary>The first reason stays. Whatever has no outcome gets one.</summary>
+        public void Kill(string reason)
+        {
+            PendingPublish[] orphans;
+            lock (_gate)
+            {
+                if (_reason is not null)
+                {
+                    return;
+                }
+
+                Volatile.Write(ref _reason, reason);
+                orphans = [.. _sent.Values];
+                _sent.Clear();
+
+                // On another thread: what waits for the token must not run on the client's loop.
+                _cancelling = _ended.CancelAsync();
+            }
+
+            _endedSignal.TrySetResult();
+            foreach (PendingPublish orphan in orphans)
+            {
+                // What came back did not arrive, whatever became of the channel since.
+                publisher.Complete(orphan, orphan.Returned ?? (PublishOutcome)new PublishOutcome.Unknown(reason));
+            }
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            Kill("the channel was closed");
+            await _cancelling;
+            _ended.Dispose();
+        }
+
+        private ulong Lowest()
+        {
+            while (_lowest < _next && !_sent.ContainsKey(_lowest))
+            {
+                _lowest++;
+            }
+
+            return _lowest;
+        }
+    }
 }

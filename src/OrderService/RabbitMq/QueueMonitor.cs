@@ -1,21 +1,226 @@
+using System.Globalization;
+using System.Net.Http.Headers;
+using System.Text;
+using System.Text.Json;
+using Microsoft.Extensions.Options;
+using OrderService.Observability;
+using RabbitMQ.Client;
+using RabbitMQ.Client.Exceptions;
+
 namespace OrderService.RabbitMq;
 
 /// <summary>How full a queue is.</summary>
-/// <param name="Unacknowledged">Known only with the management API.</param>
-/// <param name="Total">Ready, unacknowledged and dead letters held back at their source; known only with the management API.</param>
+/// <param name="Ready">Messages that wait for a consumer.</param>
+/// <param name="Unacknowledged">Messages in hand of consumers; known only with the management API.</param>
+/// <param name="Total">Ready, unacknowledged, and dead letters held back at their source; known only with the management API.</param>
 public sealed record QueueDepth(string Queue, bool Exists, long Ready, int Consumers, long? Unacknowledged, long? Total, DateTimeOffset At);
 
-/// <summary>Reads the depths of the service's queues every few seconds.</summary>
-public sealed class QueueMonitor : BackgroundService
+/// <summary>Reads the depths of the service's queues every few seconds, over AMQP alone, and with the management API more.</summary>
+public sealed partial class QueueMonitor : BackgroundService
 {
+    // What a policy may not set on the queues whose messages must not get lost. Overflow drop-head even deletes dead letters that wait for their target.
+    private static readonly string[] LosingPolicyKeys = ["max-length", "max-length-bytes", "overflow", "message-ttl", "expires", "delivery-limit", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"];
+
+    private static readonly string[] Queues = [TopologyNames.Orders, TopologyNames.DeadLetters, TopologyNames.UnroutedEvents];
+
+    private readonly BrokerConnector _connector;
+    private readonly RabbitMqOptions _options;
+    private readonly TimeProvider _clock;
+    private readonly ILogger _logger;
+    private readonly OrderMetrics? _metrics;
+    private readonly HttpClient? _management;
+
+    private volatile IReadOnlyList<QueueDepth> _depths = [];
+    private volatile IReadOnlyList<string> _unsafePolicies = [];
+    private volatile string? _lastError;
+    private volatile string? _managementError;
+
+    public QueueMonitor(BrokerConnector connector, IOptions<RabbitMqOptions> options, TimeProvider clock, ILogger<QueueMonitor> logger, OrderMetrics? metrics = null)
+    {
+        _connector = connector;
+        _options = options.Value;
+        _clock = clock;
+        _logger = logger;
+        _metrics = metrics;
+        if (_options.ManagementUri is { Length: > 0 } management)
+        {
+            _management = ManagementClient(new Uri(management), connector.Address);
+        }
+    }
+
     /// <summary>The newest reading of each queue; empty before the first.</summary>
-    public IReadOnlyList<QueueDepth> Depths => [];
+    public IReadOnlyList<QueueDepth> Depths => _depths;
 
     /// <summary>Policies that could lose messages, one sentence each; known only with the management API.</summary>
-    public IReadOnlyList<string> UnsafePolicies => [];
+    public IReadOnlyList<string> UnsafePolicies => _unsafePolicies;
 
     /// <summary>Why the newest reading failed; null when it did not.</summary>
-    public string? LastError => null;
+    public string? LastError => _lastError;
 
-    protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.CompletedTask;
+    /// <summary>Why the management API did not answer; null when it did, or is not used. The depths over AMQP are there all the same.</summary>
+    public string? ManagementError => _managementError;
+
+    public override void Dispose()
+    {
+        _management?.Dispose();
+        base.Dispose();
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        IConnection? connection = null;
+        using var tick = new PeriodicTimer(_options.QueuePollInterval, _clock);
+        try
+        {
+            do
+            {
+                try
+                {
+                    connection = connection is { IsOpen: true } ? connection : await ReconnectAsync(connection, stoppingToken);
+                    await ReadAsync(connection, stoppingToken);
+                    _lastError = null;
+                }
+                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
+                {
+                    // Readings are only looked at: the next tick tries again, on a new connection.
+                    string reason = BrokerErrors.Describe(exception);
+                    if (reason != _lastError)
+                    {
+                        LogNoReading(_connector.Redacted, reason);
+                    }
+
+                    _lastError = reason;
+                    await BrokerConnector.DisposeQuietlyAsync(connection);
+                    connection = null;
+                }
+            }
+            while (await tick.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The host stops.
+        }
+        finally
+        {
+            await BrokerConnector.DisposeQuietlyAsync(connection);
+        }
+    }
+
+    private async Task<IConnection> ReconnectAsync(IConnection? last, CancellationToken cancellationToken)
+    {
+        await BrokerConnector.DisposeQuietlyAsync(last);
+        return await _connector.OpenAsync("watches the queues", cancellationToken);
+    }
+
+    private async Task ReadAsync(IConnection connection, CancellationToken cancellationToken)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        deadline.CancelAfter(TimeSpan.FromSeconds(15));
+        var depths = new List<QueueDepth>(Queues.Length);
+        var unsafePolicies = new List<string>();
+        _managementError = null;
+        foreach (string queue in Queues)
+        {
+            QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
+            depths.Add(depth.Exists && _management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth);
+        }
+
+        foreach (string policy in unsafePolicies)
+        {
+            if (!_unsafePolicies.Contains(policy))
+            {
+                LogUnsafePolicy(policy);
+            }
+        }
+
+        _depths = depths;
+        _unsafePolicies = unsafePolicies;
+        _metrics?.SetQueues([.. depths.Select(depth => new QueueReading(depth.Queue, depth.Ready, depth.Unacknowledged, depth.Consumers))]);
+    }
+
+    private async Task<QueueDepth> ReadAsync(IConnection connection, string queue, CancellationToken cancellationToken)
+    {
+        await using IChannel channel = await connection.CreateChannelAsync(null, cancellationToken);
+        try
+        {
+            QueueDeclareOk read = await channel.QueueDeclarePassiveAsync(queue, cancellationToken);
+            return new QueueDepth(queue, true, read.MessageCount, (int)read.ConsumerCount, null, null, _clock.GetUtcNow());
+        }
+        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.NotFound)
+        {
+            return new QueueDepth(queue, false, 0, 0, null, null, _clock.GetUtcNow());
+        }
+        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused && _management is not null)
+        {
+            // Some versions ask for the right to configure even for looking; the management API says it all.
+            return new QueueDepth(queue, true, 0, 0, null, null, _clock.GetUtcNow());
+        }
+    }
+
+    private async Task<QueueDepth> ReadManagementAsync(QueueDepth depth, List<string> unsafePolicies, CancellationToken cancellationToken)
+    {
+        try
+        {
+            using var document = await JsonDocument.ParseAsync(
+                await _management!.GetStreamAsync(new Uri($"api/queues/{Uri.EscapeDataString(_connector.VirtualHost)}/{Uri.EscapeDataString(depth.Queue)}", UriKind.Relative), cancellationToken),
+                cancellationToken: cancellationToken);
+            JsonElement queue = document.RootElement;
+            if (depth.Queue != TopologyNames.UnroutedEvents)
+            {
+                FindUnsafePolicy(depth.Queue, queue, unsafePolicies);
+            }
+
+            return depth with
+            {
+                Ready = Number(queue, "messages_ready") ?? depth.Ready,
+                Consumers = (int)(Number(queue, "consumers") ?? depth.Consumers),
+                Unacknowledged = Number(queue, "messages_unacknowledged"),
+                Total = Number(queue, "messages"),
+            };
+        }
+        catch (Exception exception) when (exception is HttpRequestException or JsonException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
+        {
+            _managementError = exception is HttpRequestException { StatusCode: { } status } ? string.Create(CultureInfo.InvariantCulture, $"the management API answered {(int)status}") : "the management API does not answer";
+            return depth;
+        }
+    }
+
+    private static long? Number(JsonElement queue, string name) =>
+        queue.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out long number) ? number : null;
+
+    private static void FindUnsafePolicy(string name, JsonElement queue, List<string> unsafePolicies)
+    {
+        if (!queue.TryGetProperty("effective_policy_definition", out JsonElement definition) || definition.ValueKind != JsonValueKind.Object)
+        {
+            return;
+        }
+
+        string policy = queue.TryGetProperty("policy", out JsonElement named) && named.ValueKind == JsonValueKind.String ? named.GetString()! : "(operator policy)";
+        foreach (JsonProperty setting in definition.EnumerateObject())
+        {
+            bool harmless = setting is { Name: "overflow", Value.ValueKind: JsonValueKind.String } && setting.Value.GetString() == "reject-publish";
+            if (LosingPolicyKeys.Contains(setting.Name) && !harmless)
+            {
+                unsafePolicies.Add($"The policy '{policy}' sets {setting.Name} to {setting.Value} on the queue '{name}', which can lose or divert messages; remove it: rabbitmqctl clear_policy '{policy}'");
+            }
+        }
+    }
+
+    private static HttpClient ManagementClient(Uri management, BrokerAddress address)
+    {
+        string credentials = management.UserInfo.Length > 0 ? Uri.UnescapeDataString(management.UserInfo) : $"{address.User}:{address.Password}";
+        var client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
+        {
+            BaseAddress = new UriBuilder(management) { UserName = "", Password = "", Path = management.AbsolutePath.TrimEnd('/') + "/" }.Uri,
+            Timeout = TimeSpan.FromSeconds(5),
+        };
+        client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes(credentials)));
+        return client;
+    }
+
+    [LoggerMessage(LogLevel.Warning, "The queues of {Broker} can't be read: {Reason}")]
+    private partial void LogNoReading(string broker, string reason);
+
+    [LoggerMessage(LogLevel.Error, "{Policy}")]
+    private partial void LogUnsafePolicy(string policy);
 }

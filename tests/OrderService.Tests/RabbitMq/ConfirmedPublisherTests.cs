@@ -1,0 +1,230 @@
+using System.Collections.Concurrent;
+using System.Text;
+using OrderService.Outbox;
+using OrderService.RabbitMq;
+using OrderService.Tests.Infrastructure;
+using RabbitMQ.Client;
+
+namespace OrderService.Tests.RabbitMq;
+
+public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
+{
+    [Fact]
+    public async Task What_a_queue_took_is_confirmed_and_persistent()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using ConfirmedPublisher publisher = broker.Publisher();
+        OutgoingMessage message = Message(TopologyNames.Orders, headers: new() { ["traceparent"] = "00-1", ["attempt"] = 3 });
+
+        Assert.Equal(PublishOutcome.Confirmed.Instance, await publisher.PublishAsync(message, TestBroker.Stopping));
+
+        await using IChannel channel = await broker.ChannelAsync();
+        BasicGetResult stored = (await channel.BasicGetAsync(TopologyNames.Orders, autoAck: true, TestBroker.Stopping))!;
+        Assert.Equal(message.MessageId, stored.BasicProperties.MessageId);
+        Assert.True(stored.BasicProperties.Persistent);
+        Assert.Equal("application/json", stored.BasicProperties.ContentType);
+        Assert.Equal("00-1", Encoding.UTF8.GetString((byte[])stored.BasicProperties.Headers!["traceparent"]!));
+        Assert.Equal(3, stored.BasicProperties.Headers["attempt"]);
+        Assert.DoesNotContain("x-dotnet-pub-seq-no", stored.BasicProperties.Headers.Keys);
+        Assert.Null(message.Headers!.GetValueOrDefault("x-dotnet-pub-seq-no"));
+    }
+
+    [Fact]
+    public async Task Thousands_share_the_window_and_each_has_one_outcome_in_order()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.MaxUnconfirmed = 100);
+        await broker.DeclareAsync();
+        await using ConfirmedPublisher publisher = broker.Publisher();
+        var outcomes = new ConcurrentDictionary<string, PublishOutcome>();
+
+        for (int number = 0; number < 5000; number++)
+        {
+            await publisher.PublishAsync(Message(TopologyNames.Orders), (message, outcome) => Assert.True(outcomes.TryAdd(message.MessageId, outcome)), TestBroker.Stopping);
+            Assert.InRange(publisher.State.Unconfirmed, 0, 100);
+        }
+
+        await publisher.DrainAsync(TestBroker.Stopping);
+        Assert.Equal(5000, outcomes.Count);
+        Assert.All(outcomes.Values, outcome => Assert.IsType<PublishOutcome.Confirmed>(outcome));
+        Assert.Equal(5000, publisher.State.Confirmed);
+        Assert.Equal(0, publisher.State.Unconfirmed);
+        Assert.Equal(5000u, await broker.ReadyAsync(TopologyNames.Orders));
+    }
+
+    [Fact]
+    public async Task What_no_queue_wants_comes_back_as_returned_and_its_neighbours_are_confirmed()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using ConfirmedPublisher publisher = broker.Publisher();
+
+        var publishes = new List<Task<PublishOutcome>>();
+        for (int number = 0; number < 60; number++)
+        {
+            publishes.Add(publisher.PublishAsync(Message(number % 3 == 0 ? "nowhere" : TopologyNames.Orders), TestBroker.Stopping));
+        }
+
+        PublishOutcome[] outcomes = await Task.WhenAll(publishes);
+        for (int number = 0; number < 60; number++)
+        {
+            if (number % 3 == 0)
+            {
+                Assert.Equal(312, Assert.IsType<PublishOutcome.Returned>(outcomes[number]).Code);
+            }
+            else
+            {
+                Assert.IsType<PublishOutcome.Confirmed>(outcomes[number]);
+            }
+        }
+
+        Assert.Equal(20, publisher.State.Returned);
+    }
+
+    [Fact]
+    public async Task What_a_full_queue_refuses_is_nacked()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using (IChannel channel = await broker.ChannelAsync())
+        {
+            await channel.QueueDeclareAsync("small", true, false, false, new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" }, cancellationToken: TestBroker.Stopping);
+        }
+
+        await using ConfirmedPublisher publisher = broker.Publisher();
+        await publisher.PublishAsync(Message("small"), TestBroker.Stopping);
+
+        Assert.IsType<PublishOutcome.Nacked>(await publisher.PublishAsync(Message("small"), TestBroker.Stopping));
+    }
+
+    [Fact]
+    public async Task An_event_without_a_subscriber_is_kept_where_an_operator_can_see_it()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using ConfirmedPublisher publisher = broker.Publisher();
+
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message("order.placed", TopologyNames.OrderEvents), TestBroker.Stopping));
+
+        Assert.Equal(1u, await broker.ReadyAsync(TopologyNames.UnroutedEvents));
+    }
+
+    public static TheoryData<string, OutgoingMessage> Unsendable => new()
+    {
+        { "the headers need", Message(TopologyNames.Orders, headers: new() { ["stack"] = new string('x', 200_000) }, id: "1") },
+        { "the routing key is longer", Message(new string('r', 300), id: "2") },
+        { "the message id is longer", Message(TopologyNames.Orders, id: new string('é', 200)) },
+        { "the message id is empty", Message(TopologyNames.Orders, id: "") },
+        { "the name of a header is longer", Message(TopologyNames.Orders, headers: new() { [new string('k', 300)] = 1 }, id: "3") },
+        { "which AMQP does not know", Message(TopologyNames.Orders, headers: new() { ["odd"] = new Uri("http://localhost") }, id: "4") },
+        { "the body has", new OutgoingMessage { Exchange = "", RoutingKey = TopologyNames.Orders, MessageId = "5", Body = new byte[17 * 1024 * 1024] } },
+    };
+
+    [Theory]
+    [MemberData(nameof(Unsendable))]
+    public async Task What_would_harm_the_connection_is_refused_and_the_next_publish_is_confirmed(string reason, OutgoingMessage message)
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using ConfirmedPublisher publisher = broker.Publisher();
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
+        DateTimeOffset connectedSince = publisher.State.Since;
+
+        PublishOutcome outcome = await publisher.PublishAsync(message, TestBroker.Stopping);
+
+        Assert.Contains(reason, Assert.IsType<PublishOutcome.Refused>(outcome).Reason, StringComparison.Ordinal);
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
+        Assert.Equal(connectedSince, publisher.State.Since);
+    }
+
+    [Fact]
+    public async Task Headers_that_just_fit_the_budget_are_sent()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using ConfirmedPublisher publisher = broker.Publisher();
+
+        OutgoingMessage message = Message(TopologyNames.Orders, headers: new() { ["big"] = new string('x', 16_000), ["nested"] = new Dictionary<string, object?> { ["list"] = new List<object?> { 1, "two", 3.0m, null } } });
+
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(message, TestBroker.Stopping));
+    }
+
+    [Fact]
+    public async Task A_deleted_exchange_is_declared_again_and_nothing_stays_without_an_outcome()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using ConfirmedPublisher publisher = broker.Publisher(broker.Topology.DeclareAsync);
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message("order.placed", TopologyNames.OrderEvents), TestBroker.Stopping));
+        await using (IChannel channel = await broker.ChannelAsync())
+        {
+            await channel.ExchangeDeleteAsync(TopologyNames.OrderEvents, cancellationToken: TestBroker.Stopping);
+        }
+
+        PublishOutcome lost = await publisher.PublishAsync(Message("order.paid", TopologyNames.OrderEvents), TestBroker.Stopping);
+        PublishOutcome again = await publisher.PublishAsync(Message("order.paid", TopologyNames.OrderEvents), TestBroker.Stopping);
+
+        Assert.Contains("404", Assert.IsType<PublishOutcome.Unknown>(lost).Reason, StringComparison.Ordinal);
+        Assert.IsType<PublishOutcome.Confirmed>(again);
+    }
+
+    [Fact]
+    public async Task A_connection_lost_between_publish_and_confirm_leaves_the_outcome_unknown_and_the_next_one_works()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using ConfirmedPublisher publisher = broker.Publisher();
+        await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
+        var outcomes = new ConcurrentBag<PublishOutcome>();
+        using var enough = new CancellationTokenSource();
+
+        Task flood = Task.Run(async () =>
+        {
+            while (!enough.IsCancellationRequested)
+            {
+                await publisher.PublishAsync(Message(TopologyNames.Orders), (_, outcome) => outcomes.Add(outcome), TestBroker.Stopping);
+            }
+        }, TestBroker.Stopping);
+        await broker.ControlAsync("close_all_connections", "-p", broker.VirtualHost, "test");
+        await Eventually.TrueAsync(() => outcomes.Any(outcome => outcome is PublishOutcome.Unknown));
+        long confirmed = publisher.State.Confirmed;
+        await Eventually.TrueAsync(() => publisher.State.Confirmed > confirmed + 100);
+        await enough.CancelAsync();
+        await flood;
+        await publisher.DrainAsync(TestBroker.Stopping);
+
+        Assert.Equal(0, publisher.State.Unconfirmed);
+        Assert.Equal(outcomes.Count + 1, publisher.State.Confirmed + publisher.State.Unknown);
+        Assert.InRange(publisher.State.Unknown, 1, broker.Options.MaxUnconfirmed * 2);
+    }
+
+    [Fact]
+    public async Task Without_a_broker_a_publish_ends_in_time_with_the_reason()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options =>
+        {
+            options.Uri = "amqp://guest:guest@localhost:1/";
+            options.ConfirmTimeout = TimeSpan.FromSeconds(1);
+        });
+        await using ConfirmedPublisher publisher = broker.Publisher();
+
+        PublishOutcome outcome = await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
+
+        Assert.Contains("not connected (not reachable: ConnectionRefused)", Assert.IsType<PublishOutcome.Unknown>(outcome).Reason, StringComparison.Ordinal);
+        Assert.False(publisher.State.Connected);
+    }
+
+    [Fact]
+    public async Task Closing_gives_every_publish_its_outcome()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Uri = "amqp://guest:guest@localhost:1/");
+        ConfirmedPublisher publisher = broker.Publisher();
+        Task<PublishOutcome> waiting = publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
+
+        await publisher.DisposeAsync();
+
+        Assert.IsType<PublishOutcome.Unknown>(await waiting);
+        Assert.IsType<PublishOutcome.Unknown>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
+    }
+
+    private static OutgoingMessage Message(string routingKey, string exchange = "", Dictionary<string, object?>? headers = null, string? id = null) =>
+        new() { Exchange = exchange, RoutingKey = routingKey, MessageId = id ?? $"{Guid.NewGuid()}", Body = "{}"u8.ToArray(), Headers = headers };
+}
