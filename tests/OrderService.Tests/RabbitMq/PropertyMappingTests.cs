@@ -1,4 +1,5 @@
 using OrderService.Inbox;
+using OrderService.Outbox;
 using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
 using RabbitMQ.Client;
@@ -139,7 +140,7 @@ public sealed class PropertyMappingTests(RabbitMqContainerFixture fixture)
     {
         var headers = new Dictionary<string, object?> { ["text"] = "grün", ["raw"] = new byte[] { 0xff }, ["time"] = DateTimeOffset.FromUnixTimeSeconds(5), ["list"] = new List<object?> { 1, "x" }, ["large"] = 79228162514264337593543950335m };
 
-        BasicProperties? written = PropertyMapping.Write(new Outbox.OutgoingMessage { Exchange = "", RoutingKey = "q", MessageId = "1", Body = default, Headers = headers }, out string? refusal);
+        BasicProperties? written = PropertyMapping.Write(new OutgoingMessage { Exchange = "", RoutingKey = "q", MessageId = "1", Body = default, Headers = headers }, out string? refusal);
 
         Assert.Null(refusal);
         MessageProperties read = PropertyMapping.Read(written!);
