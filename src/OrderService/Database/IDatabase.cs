@@ -1,4 +1,5 @@
 using System.Data.Common;
+using Microsoft.Data.Sqlite;
 
 namespace OrderService.Database;
 
@@ -36,6 +37,13 @@ public static class DatabaseExtensions
 {
     public static Task WriteAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken = default) =>
         database.WriteAsync(async transaction => { await write(transaction); return true; }, cancellationToken);
+
+    /// <summary>
+    /// The condition "is one of" for a list parameter, as each database wants it: <c>$"WHERE id {connection.In("@ids")}"</c>.
+    /// SQLite gets a parameter for each value (keep it to some hundreds), PostgreSQL one array.
+    /// </summary>
+    public static string In(this DbConnection connection, string parameter) =>
+        connection is SqliteConnection ? $"IN {parameter}" : $"= ANY({parameter})";
 }
 
 /// <summary>The store can't be used for now: locked, full, out of reach. Trouble of the store is never a failure of a message.</summary>

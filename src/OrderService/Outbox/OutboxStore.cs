@@ -22,7 +22,7 @@ public sealed class OutboxStore(IDatabase database)
                 var ids = (await connection.QueryAsync<long>(
                     everything
                         ? "SELECT id FROM outbox ORDER BY id LIMIT @seen"
-                        : "SELECT id FROM outbox WHERE shard IN @shards ORDER BY id LIMIT @seen",
+                        : $"SELECT id FROM outbox WHERE shard {connection.In("@shards")} ORDER BY id LIMIT @seen",
                     new { shards = shards.Select(shard => (long)shard).ToArray(), seen })).AsList();
                 var missing = ids.Where(id => !known.Contains(id)).Take(limit).ToArray();
                 var all = ids.Count < seen && missing.Length < limit;
@@ -33,7 +33,7 @@ public sealed class OutboxStore(IDatabase database)
                         $"""
                         SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns}
                         FROM outbox o LEFT JOIN events e ON e.order_id = o.order_id AND e.version = o.version AND o.kind = 1
-                        WHERE o.id IN @chunk ORDER BY o.id
+                        WHERE o.id {connection.In("@chunk")} ORDER BY o.id
                         """,
                         new { chunk })).Select(row => row.ToOutboxRow()));
                 }

@@ -1,0 +1,514 @@
+using System.Security.Cryptography;
+using Dapper;
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Inbox;
+using OrderService.Outbox;
+using OrderService.Projections;
+using static OrderService.Tests.EventStore.Messages;
+
+namespace OrderService.Tests.EventStore;
+
+/// <summary>What every store promises. A subclass per database says how one is opened; each test has a database of its own.</summary>
+public abstract class OrderEventStoreContract : IAsyncLifetime
+{
+    private const long Now = StoreInstance.Now;
+    private readonly List<StoreInstance> instances = [];
+
+    protected StoreInstance Store { get; private set; } = null!;
+
+    protected static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public virtual async ValueTask InitializeAsync()
+    {
+        Store = await OpenAsync();
+        await Store.Database.MigrateAsync(Token);
+    }
+
+    public virtual async ValueTask DisposeAsync()
+    {
+        foreach (var instance in instances)
+        {
+            await instance.DisposeAsync();
+        }
+    }
+
+    /// <summary>Opens this test's database once more, as another instance of the service would; a store for one process answers the same instance.</summary>
+    protected abstract Task<StoreInstance> OpenInstanceAsync();
+
+    protected async Task<StoreInstance> OpenAsync()
+    {
+        var instance = await OpenInstanceAsync();
+        if (!instances.Contains(instance))
+        {
+            instances.Add(instance);
+        }
+        return instance;
+    }
+
+    [Fact]
+    public async Task An_order_is_appended_with_everything_that_belongs_to_it()
+    {
+        var place = Place("k-1", "A-1");
+
+        var append = await Store.AppendAsync(place);
+
+        var recorded = Assert.Single(await Store.Events.StreamAsync("A-1", Token));
+        Assert.Equal(("ORDER_PLACED", 1L, "c-k-1", "k-1", Now), (recorded.Type, recorded.Version, recorded.CorrelationId, recorded.CausationId, recorded.RecordedAt));
+        Assert.Equal(append.Events[0].Data.ToArray(), recorded.Data.ToArray());
+        Assert.Equal(append.Events[0].Hash, recorded.Hash);
+        Assert.Equal(append.Events[0].Position, recorded.Position);
+        Assert.True(recorded.Position > 0);
+        var (fingerprint, outcome, reason, orderId) = await InboxAsync("k-1");
+        Assert.Equal(place.Fingerprint(), fingerprint);
+        Assert.Equal((1L, null, "A-1"), (outcome, reason, orderId));
+        var summary = Assert.Single(await new OrderQueries(Store.Database).ListAsync(null, null, null, 10, Token));
+        Assert.Equal(("A-1", 1L, OrderStatus.Placed, "C-7", "EUR", 9980L, 1L), (summary.OrderId, summary.Version, summary.Status, summary.CustomerId, summary.Currency, summary.TotalMinor, summary.LineCount));
+        var (rows, all) = await new OutboxStore(Store.Database).LoadAsync(AllShards, new HashSet<long>(), 10, Token);
+        Assert.True(all);
+        Assert.Equal((append.Outbox[0].Id, OutboxKind.Event, "A-1", 1L), (rows[0].Id, rows[0].Kind, rows[0].OrderId, rows[0].Version));
+        Assert.Equal(recorded.Data.ToArray(), rows[0].Event!.Data.ToArray());
+    }
+
+    [Fact]
+    public async Task A_full_batch_is_one_transaction_and_positions_and_ids_follow_its_order()
+    {
+        var batch = Enumerable.Range(0, 2000).Select(number => Place($"k-{number}", $"A-{number}")).ToList();
+
+        var append = await Store.AppendAsync(batch);
+
+        var log = await ReadAllAsync(Store.Events);
+        Assert.Equal(batch.Count, log.Count);
+        Assert.Equal(append.Events.Select(recorded => (recorded.OrderId, recorded.Position)), log.Select(recorded => (recorded.OrderId, recorded.Position)));
+        Assert.Equal(Enumerable.Range(0, 2000).Select(number => $"A-{number}"), log.Select(recorded => recorded.OrderId));
+        Assert.Equal(append.Outbox.Select(row => row.Id).Order(), append.Outbox.Select(row => row.Id));
+        Assert.Equal(append.Outbox.Select(row => (row.Id, row.OrderId)), (await OutboxAsync()).Select(row => (row.Id, row.OrderId)));
+    }
+
+    [Fact]
+    public async Task Copies_are_duplicates_whether_they_come_together_or_later()
+    {
+        await Store.AppendAsync([.. Enumerable.Range(0, 100).Select(_ => Place("k-1", "A-1"))]);
+        var again = Place("k-1", "A-1");
+
+        var append = await Store.AppendAsync(again);
+
+        Assert.Equal(Fate.Duplicate, again.Fate);
+        Assert.Empty(append.Events);
+        Assert.Single(await Store.Events.StreamAsync("A-1", Token));
+        Assert.Equal(1L, await CountAsync("inbox"));
+        Assert.Equal(1L, await CountAsync("outbox"));
+    }
+
+    [Fact]
+    public async Task The_same_key_with_another_body_is_rejected_with_its_bytes_and_the_first_message_stands()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"));
+        var other = Place("k-1", "A-2");
+
+        await Store.AppendAsync(other);
+        await Store.AppendAsync(other);
+
+        Assert.Equal((Fate.Rejected, RejectionReason.KeyConflict), (other.Fate, other.Reason));
+        var (reason, body) = await Store.Database.ReadAsync(connection =>
+            connection.QuerySingleAsync<(string, byte[])>("SELECT reason, body FROM rejections WHERE key = 'k-1'"), Token);
+        Assert.Equal(RejectionReason.KeyConflict, reason);
+        Assert.Equal(other.Body.ToArray(), body);
+        Assert.Equal(1L, (await InboxAsync("k-1")).Outcome);
+        Assert.Empty(await Store.Events.StreamAsync("A-2", Token));
+    }
+
+    [Fact]
+    public async Task A_refused_command_is_recorded_and_announced_and_not_appended()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Cancel("k-2", "A-1"));
+        var ship = Ship("k-3", "A-1");
+
+        await Store.AppendAsync(ship);
+
+        Assert.Equal(Fate.Refused, ship.Fate);
+        Assert.Equal(2L, (await InboxAsync("k-3")).Outcome);
+        Assert.Equal(2, (await Store.Events.StreamAsync("A-1", Token)).Count);
+        var announcement = (await OutboxAsync())[^1];
+        Assert.Equal(OutboxKind.Announcement, announcement.Kind);
+        Assert.Null(announcement.Event);
+        Assert.Contains("ORDER_COMMAND_REFUSED", announcement.Message, StringComparison.Ordinal);
+        Assert.NotEmpty(announcement.Body!);
+        Assert.Equal(1L, await CountAsync("history WHERE kind = 'refused' AND order_id = 'A-1'"));
+    }
+
+    [Fact]
+    public async Task A_command_before_its_order_waits_and_is_decided_with_it()
+    {
+        var ship = Ship("k-2", "A-1");
+        await Store.AppendAsync(ship);
+        Assert.Equal(Fate.Deferred, ship.Fate);
+        Assert.Equal(3L, (await InboxAsync("k-2")).Outcome);
+        await Store.AppendAsync(Pay("k-3", "A-1"));
+
+        await Store.AppendAsync(Place("k-1", "A-1"));
+
+        var stream = await Store.Events.StreamAsync("A-1", Token);
+        Assert.Equal(["ORDER_PLACED", "ORDER_PAID", "ORDER_SHIPPED"], stream.Select(recorded => recorded.Type));
+        Assert.Equal(1L, (await InboxAsync("k-2")).Outcome);
+        Assert.Equal(1L, (await InboxAsync("k-3")).Outcome);
+        Assert.Equal(0L, await CountAsync("deferred"));
+        await AssertSoundAsync();
+    }
+
+    [Fact]
+    public async Task A_command_whose_wait_is_over_is_not_decided_with_its_order()
+    {
+        await Store.AppendAsync(Ship("k-2", "A-1"));
+        await ExpireAsync(Store, "k-2");
+
+        await Store.AppendAsync(Place("k-1", "A-1"));
+
+        Assert.Equal("ORDER_PLACED", Assert.Single(await Store.Events.StreamAsync("A-1", Token)).Type);
+        Assert.Equal(4L, (await InboxAsync("k-2")).Outcome);
+    }
+
+    [Fact]
+    public async Task A_message_that_was_given_up_takes_its_key_so_that_no_copy_is_accepted_beside_the_letter()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1").GivenUp());
+        var copy = Place("k-1", "A-1");
+
+        await Store.AppendAsync(copy);
+
+        Assert.Equal((Fate.Rejected, RejectionReason.InternalError), (copy.Fate, copy.Reason));
+        Assert.Equal(4L, (await InboxAsync("k-1")).Outcome);
+        Assert.Empty(await Store.Events.StreamAsync("A-1", Token));
+    }
+
+    [Fact]
+    public async Task A_replay_of_a_letter_rewrites_the_claim_and_resolves_the_letter()
+    {
+        var place = Place("k-1", "A-1");
+        await Store.AppendAsync(place.GivenUp());
+        var letter = await AddLetterAsync("k-1", place.Fingerprint(), "replayed");
+        await Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
+            "INSERT INTO replays (letter_id, requested_by, requested_at) VALUES (@letter, 'admin', 1)", new { letter }, transaction), Token);
+        var replay = place.AsReplayOf(letter);
+
+        await Store.AppendAsync(replay);
+
+        Assert.Equal(Fate.Accepted, replay.Fate);
+        Assert.Equal(1L, (await InboxAsync("k-1")).Outcome);
+        Assert.Equal("resolved", await LetterStatusAsync(letter));
+        Assert.Equal(1L, await CountAsync("replays WHERE outcome = 'resolved'"));
+        var again = place.AsReplayOf(letter);
+        await Store.AppendAsync(again);
+        Assert.Equal(Fate.Duplicate, again.Fate);
+        Assert.Single(await Store.Events.StreamAsync("A-1", Token));
+    }
+
+    [Fact]
+    public async Task A_forged_replay_mark_rewrites_nothing()
+    {
+        var place = Place("k-1", "A-1");
+        await Store.AppendAsync(place.GivenUp());
+        var letter = await AddLetterAsync("k-1", place.Fingerprint(), "parked");
+        var forged = place.AsReplayOf(letter);
+
+        await Store.AppendAsync(forged);
+
+        Assert.Equal(Fate.Rejected, forged.Fate);
+        Assert.Equal("parked", await LetterStatusAsync(letter));
+    }
+
+    [Fact]
+    public async Task An_accepted_copy_supersedes_an_open_letter_and_leaves_settled_ones_and_other_bytes_alone()
+    {
+        var place = Place("k-1", "A-1");
+        var open = await AddLetterAsync("k-1", place.Fingerprint(), "parked");
+        var other = await AddLetterAsync("k-1", Place("k-1", "A-2").Fingerprint(), "parked");
+        var settled = await AddLetterAsync("k-2", place.Fingerprint(), "discarded");
+
+        await Store.AppendAsync(place, Place("k-2", "A-3"));
+
+        Assert.Equal("superseded", await LetterStatusAsync(open));
+        Assert.Equal("parked", await LetterStatusAsync(other));
+        Assert.Equal("discarded", await LetterStatusAsync(settled));
+    }
+
+    [Fact]
+    public async Task Starts_are_counted_until_the_message_is_decided()
+    {
+        var message = Place("k-1", "A-1");
+        var hash = SHA256.HashData(message.Body.Span);
+        Assert.Equal(0, await Store.Log.MarkStartedAsync(hash, Now, Token));
+        Assert.Equal(1, await Store.Log.MarkStartedAsync(hash, Now, Token));
+
+        await Store.AppendAsync(message with { StartedHash = hash });
+
+        Assert.Equal(0, await Store.Log.MarkStartedAsync(hash, Now, Token));
+    }
+
+    [Fact]
+    public async Task An_append_that_fails_writes_nothing()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"));
+
+        await Assert.ThrowsAsync<InvalidOperationException>(() => Store.Log.AppendAsync(
+            new BatchQuery(["k-2"], ["A-2"]), _ => throw new InvalidOperationException("The decision failed."), Token));
+        // What this head expects never stood there; every attempt to write it has to end with nothing written.
+        await Assert.ThrowsAnyAsync<Exception>(() => Store.Log.AppendAsync(
+            new BatchQuery(["k-3"], ["A-1"]),
+            _ =>
+            {
+                var append = new Append();
+                append.Inbox.Add(new InboxRow("k-3", new byte[32], InboxOutcome.Accepted, null, "A-1", Now, Replaces: false));
+                append.Heads.Add(new HeadChange("A-1", 7, 8, OrderStatus.Paid, "C-7", "EUR", 1, 1, Now, new byte[32]));
+                return append;
+            },
+            Token));
+
+        Assert.Equal(1L, await CountAsync("inbox"));
+        Assert.Equal(1L, await CountAsync("events"));
+        await AssertSoundAsync();
+        await Store.AppendAsync(Place("k-3", "A-3"));
+        Assert.Equal(2L, await CountAsync("inbox"));
+    }
+
+    [Fact]
+    public async Task Writers_on_the_same_orders_take_turns_and_nothing_is_lost_or_doubled()
+    {
+        const int Orders = 12;
+        var writers = new List<StoreInstance> { Store, await OpenAsync(), await OpenAsync() };
+
+        // Every writer gets a copy of every message, in an order of its own: what several instances see after a network split.
+        var fates = await Task.WhenAll(writers.Select((writer, index) => Task.Run(async () =>
+        {
+            var random = new Random(index);
+            var messages = Enumerable.Range(0, Orders)
+                .SelectMany(order => new[] { Place($"p-{order}", $"A-{order}"), Pay($"y-{order}", $"A-{order}"), Ship($"s-{order}", $"A-{order}") })
+                .OrderBy(_ => random.Next())
+                .ToList();
+            foreach (var batch in messages.Chunk(5))
+            {
+                await writer.AppendAsync(batch);
+            }
+            return messages.Select(message => message.Fate).ToList();
+        }, Token)));
+
+        Assert.DoesNotContain(Fate.Rejected, fates.SelectMany(fate => fate));
+        Assert.Equal(3L * Orders, await CountAsync("inbox"));
+        Assert.Equal(0L, await CountAsync("inbox WHERE outcome = 3"));
+        Assert.Equal(0L, await CountAsync("deferred"));
+        Assert.Equal(await CountAsync("inbox WHERE outcome = 1"), await CountAsync("events"));
+        Assert.Equal(Orders, await CountAsync("orders"));
+        Assert.Equal(await CountAsync("events"), await CountAsync("outbox WHERE kind = 1"));
+        await AssertSoundAsync();
+    }
+
+    [Fact]
+    public async Task A_reader_that_goes_on_after_the_last_position_misses_nothing_while_eight_writers_append()
+    {
+        const int Writers = 8;
+        const int Batches = 25;
+        var instances = new List<StoreInstance>();
+        for (var index = 0; index < Writers; index++)
+        {
+            instances.Add(await OpenAsync());
+        }
+        var writing = Task.WhenAll(instances.Select((instance, writer) => Task.Run(async () =>
+        {
+            for (var batch = 0; batch < Batches; batch++)
+            {
+                await instance.AppendAsync([.. Enumerable.Range(0, 1 + ((batch * 7 + writer) % 20)).Select(number => Place($"k-{writer}-{batch}-{number}", $"A-{writer}-{batch}-{number}"))]);
+            }
+        }, Token)));
+
+        var seen = new List<long>();
+        var reader = Store.Events;
+        while (true)
+        {
+            var done = writing.IsCompleted;
+            var page = await reader.AfterAsync(seen.Count == 0 ? 0 : seen[^1], 50, Token);
+            seen.AddRange(page.Select(recorded => recorded.Position));
+            if (done && page.Count == 0)
+            {
+                break;
+            }
+        }
+
+        await writing;
+        Assert.Equal(await Store.Database.ReadAsync(async connection => (await connection.QueryAsync<long>("SELECT position FROM events ORDER BY position")).AsList(), Token), seen);
+        Assert.Equal(seen[^1], await reader.LastPositionAsync(Token));
+    }
+
+    [Fact]
+    public async Task Outbox_rows_are_loaded_by_shard_oldest_first_without_the_known_ones_until_they_are_marked()
+    {
+        var outbox = new OutboxStore(Store.Database);
+        await Store.AppendAsync([.. Enumerable.Range(0, 60).Select(number => Place($"k-{number}", $"A-{number}"))]);
+        var ids = (await OutboxAsync()).Select(row => row.Id).ToList();
+
+        var (first, all) = await outbox.LoadAsync(AllShards, ids.Take(5).ToHashSet(), 10, Token);
+        Assert.False(all);
+        Assert.Equal(ids.Skip(5).Take(10), first.Select(row => row.Id));
+
+        int[] some = [0, 3, 7];
+        var (shared, allShared) = await outbox.LoadAsync(some, new HashSet<long>(), 1000, Token);
+        Assert.True(allShared);
+        Assert.NotEmpty(shared);
+        Assert.All(shared, row => Assert.Contains(Shard.Of(row.OrderId), some));
+
+        await outbox.MarkSentAsync([.. ids.Where((_, index) => index % 3 != 0)]);
+        Assert.Equal(ids.Where((_, index) => index % 3 == 0), (await OutboxAsync()).Select(row => row.Id));
+        Assert.Equal((20L, (long?)Now), await outbox.BacklogAsync(Token));
+        await outbox.MarkSentAsync([.. ids]);
+        Assert.Equal((0L, null), await outbox.BacklogAsync(Token));
+    }
+
+    [Fact]
+    public async Task Orders_are_listed_newest_first_with_filters()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"), Place("k-3", "A-3"), Pay("k-4", "A-2"));
+        var queries = new OrderQueries(Store.Database);
+
+        var all = await queries.ListAsync(null, null, null, 2, Token);
+        Assert.Equal(["A-3", "A-2"], all.Select(order => order.OrderId));
+        Assert.Equal(["A-1"], (await queries.ListAsync(null, null, all[^1].Seq, 2, Token)).Select(order => order.OrderId));
+        Assert.Equal(["A-2"], (await queries.ListAsync(OrderStatus.Paid, "C-7", null, 9, Token)).Select(order => order.OrderId));
+        Assert.Empty(await queries.ListAsync(null, "C-8", null, 9, Token));
+    }
+
+    [Fact]
+    public async Task Instances_that_start_together_migrate_once()
+    {
+        await using var fresh = await OpenFreshAsync();
+        var starting = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => fresh.OpenAsync()));
+
+        await Task.WhenAll(starting.Select(instance => Task.Run(() => instance.Database.MigrateAsync(Token), Token)));
+        await starting[0].Database.MigrateAsync(Token);
+
+        await starting[^1].AppendAsync(Place("k-1", "A-1"));
+        Assert.Single(await starting[0].Events.StreamAsync("A-1", Token));
+    }
+
+    [Fact]
+    public async Task Verification_finds_a_flipped_byte_and_repairs_the_read_model()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Pay("k-2", "A-1"), Place("k-3", "A-2"), Place("k-4", "A-3"));
+        await AssertSoundAsync();
+        var recorded = (await Store.Events.StreamAsync("A-1", Token))[1];
+        var data = recorded.Data.ToArray();
+        data[^3] ^= 1;
+        await ExecuteAsync("UPDATE events SET data = @data WHERE order_id = 'A-1' AND version = 2", new { data });
+        await ExecuteAsync("UPDATE orders SET total_minor = 1 WHERE order_id = 'A-2'");
+        await ExecuteAsync("DELETE FROM orders WHERE order_id = 'A-3'");
+        var verification = new StoreVerification(Store.Database, Store.Events);
+
+        var found = await verification.RunAsync(repair: true, null, Token);
+
+        Assert.Equal((4L, 3L, 3L), (found.Events, found.Orders, found.Wrong));
+        Assert.Contains(found.Findings, finding => finding.Contains($"position {recorded.Position}", StringComparison.Ordinal));
+        var after = await verification.RunAsync(repair: false, null, Token);
+        Assert.Equal(1L, after.Wrong);
+        Assert.Equal(3L, await CountAsync("orders"));
+    }
+
+    [Fact]
+    public async Task A_write_that_throws_leaves_nothing_and_a_taken_key_is_a_conflict()
+    {
+        await Assert.ThrowsAsync<InvalidOperationException>(() => Store.Database.WriteAsync(async transaction =>
+        {
+            await transaction.Connection!.ExecuteAsync("INSERT INTO checkpoints (reader, position) VALUES ('kafka', 1)", null, transaction);
+            throw new InvalidOperationException("Something else went wrong.");
+        }, Token));
+        Assert.Equal(0L, await CountAsync("checkpoints"));
+        await ExecuteAsync("INSERT INTO checkpoints (reader, position) VALUES ('kafka', 1)");
+
+        await Assert.ThrowsAsync<StoreConflictException>(() => ExecuteAsync("INSERT INTO checkpoints (reader, position) VALUES ('kafka', 2)"));
+
+        Assert.Equal(1L, await Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT position FROM checkpoints"), Token));
+    }
+
+    [Fact]
+    public async Task A_list_parameter_works_the_same_everywhere()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"), Place("k-3", "A-3"));
+
+        Task<List<string>> Orders(string[] wanted) => Store.Database.ReadAsync(async connection => (await connection.QueryAsync<string>(
+            $"SELECT order_id FROM orders WHERE order_id {connection.In("@wanted")} ORDER BY order_id", new { wanted })).AsList(), Token);
+
+        Assert.Equal(["A-1", "A-3"], await Orders(["A-3", "A-1", "A-9"]));
+        Assert.Empty(await Orders([]));
+    }
+
+    protected static readonly int[] AllShards = [.. Enumerable.Range(0, Shard.Count)];
+
+    /// <summary>A database without a schema, on which several instances may be opened.</summary>
+    protected abstract Task<FreshDatabase> OpenFreshAsync();
+
+    protected async Task AssertSoundAsync()
+    {
+        var report = await new StoreVerification(Store.Database, Store.Events).RunAsync(repair: false, null, Token);
+        Assert.Empty(report.Findings);
+    }
+
+    protected Task<long> CountAsync(string rest) =>
+        Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM {rest}"), Token);
+
+    protected async Task<IReadOnlyList<OutboxRow>> OutboxAsync() =>
+        (await new OutboxStore(Store.Database).LoadAsync(AllShards, new HashSet<long>(), 100_000, Token)).Rows;
+
+    /// <summary>What happens to a deferred command whose time is over.</summary>
+    protected static Task ExpireAsync(StoreInstance instance, string key) => instance.Database.WriteAsync(async transaction =>
+    {
+        await transaction.Connection!.ExecuteAsync("DELETE FROM deferred WHERE key = @key", new { key }, transaction);
+        await transaction.Connection!.ExecuteAsync("UPDATE inbox SET outcome = 4, reason = 'order_unknown' WHERE key = @key", new { key }, transaction);
+    });
+
+    protected Task<(byte[] Fingerprint, long Outcome, string? Reason, string? OrderId)> InboxAsync(string key) =>
+        Store.Database.ReadAsync(connection => connection.QuerySingleAsync<(byte[], long, string?, string?)>(
+            "SELECT fingerprint, outcome, reason, order_id FROM inbox WHERE key = @key", new { key }), Token);
+
+    protected static async Task<List<RecordedEvent>> ReadAllAsync(EventQueries events)
+    {
+        var all = new List<RecordedEvent>();
+        while (await events.AfterAsync(all.Count == 0 ? 0 : all[^1].Position, 500, Token) is { Count: > 0 } page)
+        {
+            all.AddRange(page);
+        }
+        return all;
+    }
+
+    private Task ExecuteAsync(string sql, object? parameters = null) =>
+        Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(sql, parameters, transaction), Token);
+
+    private Task<long> AddLetterAsync(string key, byte[] fingerprint, string status) =>
+        Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteScalarAsync<long>(
+            """
+            INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, body, properties, parked_at, opened_at)
+            VALUES (@key, @fingerprint, 'i', @status, 'internal_error', 'd', @body, '{}', 1, 1) RETURNING id
+            """,
+            new { key, fingerprint, status, body = Array.Empty<byte>() }, transaction), Token);
+
+    private Task<string?> LetterStatusAsync(long id) =>
+        Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<string>("SELECT status FROM dead_letters WHERE id = @id", new { id }), Token);
+
+    /// <summary>An empty database and what is open on it.</summary>
+    protected sealed class FreshDatabase(Func<StoreInstance> open) : IAsyncDisposable
+    {
+        private readonly List<StoreInstance> opened = [];
+
+        public Task<StoreInstance> OpenAsync()
+        {
+            var instance = open();
+            opened.Add(instance);
+            return Task.FromResult(instance);
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            foreach (var instance in opened)
+            {
+                await instance.DisposeAsync();
+            }
+        }
+    }
+}

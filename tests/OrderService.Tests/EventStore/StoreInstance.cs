@@ -1,0 +1,58 @@
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Inbox;
+
+namespace OrderService.Tests.EventStore;
+
+/// <summary>One instance of the service as the store sees it: its connections and its log, with the real decider in front.</summary>
+public sealed record StoreInstance(IDatabase Database, IOrderEventStore Log) : IAsyncDisposable
+{
+    private readonly BatchDecider decider = new(OrderRules.Default, TimeSpan.FromMinutes(15));
+
+    public const long Now = 1_800_000_000_000;
+
+    public static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public EventQueries Events => new(Database);
+
+    /// <summary>Decides and appends as the inbox does.</summary>
+    /// <param name="reading">Called with the number of the attempt after the store was read and before the answer is written.</param>
+    public Task<Append> AppendAsync(IReadOnlyList<Incoming> batch, Action<int>? reading = null)
+    {
+        var attempt = 0;
+        return Log.AppendAsync(
+            Query(batch),
+            state =>
+            {
+                var append = decider.Decide(batch, state, Now);
+                reading?.Invoke(++attempt);
+                return append;
+            },
+            Token);
+    }
+
+    public Task<Append> AppendAsync(params Incoming[] batch) => AppendAsync(batch, null);
+
+    public ValueTask DisposeAsync() => Database.DisposeAsync();
+
+    private static BatchQuery Query(IReadOnlyList<Incoming> batch)
+    {
+        var keys = new HashSet<string>(StringComparer.Ordinal);
+        var orderIds = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var incoming in batch)
+        {
+            switch (incoming.Decoded)
+            {
+                case Decoded.Valid { Envelope: var envelope }:
+                    keys.Add(envelope.Key);
+                    orderIds.Add(envelope.Command.OrderId);
+                    break;
+                case Decoded.Invalid invalid when incoming.Claims:
+                    keys.Add(invalid.Key);
+                    break;
+            }
+        }
+        return new BatchQuery(keys, orderIds);
+    }
+}
