@@ -64,6 +64,11 @@ internal static class BodySyntax
         var reader = new Utf8JsonReader(WithoutByteOrderMark(body), Lenient);
         try
         {
+            if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject)
+            {
+                return null;
+            }
+
             while (reader.Read())
             {
                 if (reader.CurrentDepth == 1 && reader.TokenType == JsonTokenType.PropertyName && reader.ValueTextEquals("orderId"u8))

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using System.Text;
 using OrderService.Domain;
 using OrderService.Inbox;
@@ -460,16 +461,29 @@ public sealed class BadInputTests
         });
         EnvelopeDecoder.Decode(new MessageProperties(), body);
 
-        // The best of several: another process on the machine may cost any one of them its turn.
+        // The best of several, in processor time of this thread: the machine may be busy with other things.
         var best = Enumerable.Range(0, 5).Min(_ =>
         {
-            var started = Stopwatch.GetTimestamp();
+            var started = ThreadTime();
             EnvelopeDecoder.Decode(new MessageProperties(), body);
-            return Stopwatch.GetElapsedTime(started);
+            return ThreadTime() - started;
         });
 
         Assert.True(best < TimeSpan.FromMilliseconds(100), $"{kind} took {best.TotalMilliseconds} ms.");
     }
+
+    private static TimeSpan ThreadTime()
+    {
+        const int ThreadCpuClock = 3;
+        return OperatingSystem.IsLinux() && clock_gettime(ThreadCpuClock, out var time) == 0
+            ? TimeSpan.FromSeconds(time.Seconds) + TimeSpan.FromMicroseconds(time.Nanoseconds / 1_000)
+            : Stopwatch.GetElapsedTime(0);
+    }
+
+    [DllImport("libc")]
+    private static extern int clock_gettime(int clock, out ClockTime time);
+
+    private readonly record struct ClockTime(nint Seconds, nint Nanoseconds);
 
     private static Decoded Decode(string type, string body) =>
         EnvelopeDecoder.Decode(new MessageProperties { Type = type }, Encoding.UTF8.GetBytes(body));
