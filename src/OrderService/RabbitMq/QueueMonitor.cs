@@ -3,7 +3,6 @@ using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.Options;
-using OrderService.Observability;
 using RabbitMQ.Client;
 using RabbitMQ.Client.Exceptions;
 
@@ -27,7 +26,6 @@ public sealed partial class QueueMonitor : BackgroundService
     private readonly RabbitMqOptions _options;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
-    private readonly OrderMetrics? _metrics;
     private readonly HttpClient? _management;
 
     private volatile IReadOnlyList<QueueDepth> _depths = [];
@@ -35,13 +33,12 @@ public sealed partial class QueueMonitor : BackgroundService
     private volatile string? _lastError;
     private volatile string? _managementError;
 
-    public QueueMonitor(BrokerConnector connector, IOptions<RabbitMqOptions> options, TimeProvider clock, ILogger<QueueMonitor> logger, OrderMetrics? metrics = null)
+    public QueueMonitor(BrokerConnector connector, IOptions<RabbitMqOptions> options, TimeProvider clock, ILogger<QueueMonitor> logger)
     {
         _connector = connector;
         _options = options.Value;
         _clock = clock;
         _logger = logger;
-        _metrics = metrics;
         if (_options.ManagementUri is { Length: > 0 } management)
         {
             _management = ManagementClient(new Uri(management), connector.Address);
@@ -135,7 +132,6 @@ public sealed partial class QueueMonitor : BackgroundService
 
         _depths = depths;
         _unsafePolicies = unsafePolicies;
-        _metrics?.SetQueues([.. depths.Select(depth => new QueueReading(depth.Queue, depth.Ready, depth.Unacknowledged, depth.Consumers))]);
     }
 
     private async Task<QueueDepth> ReadAsync(IConnection connection, string queue, CancellationToken cancellationToken)

@@ -57,6 +57,11 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
         return result.ExitCode == 0 ? result.Stdout : throw new InvalidOperationException($"'{string.Join(' ', command)}' ended with {result.ExitCode}: {result.Stderr}{result.Stdout}");
     }
 
+    /// <summary>Freezes the broker: sockets stay open and nothing answers.</summary>
+    public async Task PauseAsync() => await (await StartAsync()).PauseAsync();
+
+    public async Task UnpauseAsync() => await (await StartAsync()).UnpauseAsync();
+
     /// <summary>A client of the management API.</summary>
     public async Task<HttpClient> ManagementAsync()
     {
