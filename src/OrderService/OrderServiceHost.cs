@@ -74,6 +74,10 @@ public static class OrderServiceHost
     {
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
+        if (roles.Api)
+        {
+            services.AddHostedService<OldAnswers>();
+        }
         if (roles.Relay)
         {
             services.AddOutboxRelay();

@@ -12,6 +12,9 @@ public static class AdminSetup
         services.AddSingleton<ApiKeyRing>();
         services.AddSingleton<BrowserSessions>();
         services.AddSingleton<AuditLog>();
+        services.AddSingleton<HttpRequests>();
+        services.AddSingleton<CommandIntake>();
+        services.AddSingleton<LiveStream>();
         ApiAuthentication.Add(services, configuration);
         RateLimits.Add(services);
         services.AddExceptionHandler<UnexpectedErrors>();
@@ -54,5 +57,8 @@ public static class AdminSetup
         app.MapOpenApi("/openapi/{documentName}.json").RequireAuthorization(Scopes.Read);
         var api = app.MapGroup("/api");
         api.MapSession();
+        api.MapCommands();
+        api.MapOrders();
+        api.MapEvents();
     }
 }

@@ -234,3 +234,16 @@ CREATE TABLE relay_leases (
     epoch       BIGINT  NOT NULL,
     expires_at  BIGINT  NOT NULL
 );
+
+-- Answers to HTTP requests with an Idempotency-Key, for a day. status is NULL while the first request is under way.
+CREATE TABLE http_requests (
+    principal    TEXT COLLATE "C" NOT NULL,
+    key          TEXT COLLATE "C" NOT NULL,
+    fingerprint  BYTEA   NOT NULL,
+    status       BIGINT,
+    location     TEXT,
+    body         TEXT,
+    created_at   BIGINT  NOT NULL,
+    PRIMARY KEY (principal, key)
+);
+CREATE INDEX http_requests_by_age ON http_requests (created_at);

@@ -234,3 +234,16 @@ CREATE TABLE relay_leases (
     epoch       INTEGER NOT NULL,
     expires_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Answers to HTTP requests with an Idempotency-Key, for a day. status is NULL while the first request is under way.
+CREATE TABLE http_requests (
+    principal    TEXT    NOT NULL,
+    key          TEXT    NOT NULL,
+    fingerprint  BLOB    NOT NULL,
+    status       INTEGER,
+    location     TEXT,
+    body         TEXT,
+    created_at   INTEGER NOT NULL,
+    PRIMARY KEY (principal, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX http_requests_by_age ON http_requests (created_at);

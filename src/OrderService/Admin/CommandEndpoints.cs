@@ -1,0 +1,206 @@
+using System.Buffers;
+using System.Diagnostics;
+using System.Text.Json;
+using Microsoft.Extensions.Options;
+using OrderService.Domain;
+using OrderService.Inbox;
+using OrderService.Outbox;
+using OrderService.RabbitMq;
+
+namespace OrderService.Admin;
+
+/// <summary>Commands over HTTP: checked by the queue's own parser, published to the queue with a confirm, answered 202.</summary>
+internal static class CommandEndpoints
+{
+    public static void MapCommands(this IEndpointRouteBuilder api)
+    {
+        Map(api, "/orders", CommandType.Place, "Places an order.");
+        Map(api, "/orders/{id}/pay", CommandType.Pay, "Records a payment.");
+        Map(api, "/orders/{id}/ship", CommandType.Ship, "Ships an order.");
+        Map(api, "/orders/{id}/deliver", CommandType.Deliver, "Records that an order arrived.");
+        Map(api, "/orders/{id}/cancel", CommandType.Cancel, "Cancels an order.");
+    }
+
+    private static void Map(IEndpointRouteBuilder api, string route, string commandType, string summary)
+    {
+        api.MapPost(route, (HttpContext context, CommandIntake intake) => intake.AcceptAsync(context, commandType, context.GetRouteValue("id") as string))
+            .RequireAuthorization(Scopes.Publish)
+            .WithName(commandType)
+            .WithTags("Orders")
+            .WithSummary(summary)
+            .WithDescription("The body is the command's, as on the queue. With the header Idempotency-Key a repetition gets the first answer, marked Idempotency-Replayed.")
+            .Accepts<JsonElement>("application/json")
+            .Produces<AcceptedCommand>(StatusCodes.Status202Accepted)
+            .ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(409).ProducesProblem(413).ProducesProblem(415).ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
+    }
+}
+
+/// <summary>What a 202 says: the queue has the command; what becomes of it is seen at the order.</summary>
+/// <param name="IdempotencyKey">The request's, or the one derived from the command: the same command again is the same key.</param>
+internal sealed record AcceptedCommand(string OrderId, string Command, string IdempotencyKey, string CorrelationId, string Status);
+
+/// <summary>Takes one command from a request to the queue.</summary>
+internal sealed partial class CommandIntake(
+    ConfirmedPublisher publisher, HttpRequests requests, IOptions<ApiOptions> options, TimeProvider clock, ILogger<CommandIntake> logger)
+{
+    private const string CorrelationHeader = "X-Correlation-Id";
+
+    public async Task<IResult> AcceptAsync(HttpContext context, string commandType, string? orderId)
+    {
+        if (!EnvelopeDecoder.IsJson(context.Request.ContentType))
+        {
+            return Problems.Result(StatusCodes.Status415UnsupportedMediaType, "unsupported_media_type", "The body must be application/json in UTF-8.");
+        }
+        if (context.Request.Headers.ContentEncoding.Count > 0)
+        {
+            return Problems.Result(StatusCodes.Status415UnsupportedMediaType, "unsupported_content_encoding", "Send the body uncompressed.");
+        }
+        if (!IdempotencyKey.TryRead(context.Request, out var givenKey))
+        {
+            return Problems.Result(StatusCodes.Status400BadRequest, "key_invalid", $"{IdempotencyKey.Header} must be sent once, with 1 to {EnvelopeDecoder.MaxKeyLength} visible ASCII characters.");
+        }
+        if (givenKey is null && options.Value.RequireIdempotencyKey)
+        {
+            return Problems.Result(StatusCodes.Status400BadRequest, "key_missing", $"The header {IdempotencyKey.Header} is required.");
+        }
+        var correlationId = CorrelationId(context);
+        if (correlationId is null)
+        {
+            return Problems.Result(StatusCodes.Status400BadRequest, "property_invalid", $"{CorrelationHeader} must have 1 to {EnvelopeDecoder.MaxKeyLength} visible ASCII characters.");
+        }
+
+        var body = await ReadBodyAsync(context);
+        if (!EnvelopeDecoder.TryDecodeBody(commandType, body, orderId, out var command, out var rejection))
+        {
+            return Refuse(rejection);
+        }
+        // The address may have named the order; the message always does. A body that is complete goes out byte for byte,
+        // so that the same order has the same derived key over HTTP and on the queue.
+        var message = orderId is null ? body : CommandWriter.Write(command);
+        var fingerprint = EnvelopeDecoder.Fingerprint(commandType, message);
+        var key = givenKey ?? EnvelopeDecoder.DerivedKey(fingerprint);
+        var answer = new AcceptedCommand(command.OrderId, commandType, key, correlationId, "accepted for processing");
+        var location = $"/api/orders/{command.OrderId}";
+
+        if (givenKey is null)
+        {
+            return await PublishAsync(message, answer, context) ?? new Accepted(JsonSerializer.Serialize(answer, JsonSerializerOptions.Web), location, false);
+        }
+
+        var principal = context.User.Identity?.Name ?? "";
+        switch (await requests.BeginAsync(principal, key, fingerprint, context.RequestAborted))
+        {
+            case HttpRequests.Begun.Reused:
+                return Problems.Result(StatusCodes.Status422UnprocessableEntity, "key_conflict", $"This {IdempotencyKey.Header} was used for another command.");
+            case HttpRequests.Begun.InFlight:
+                return Problems.RetryLater(StatusCodes.Status409Conflict, "request_in_flight", $"The first request with this {IdempotencyKey.Header} is still under way.", 1);
+            case HttpRequests.Begun.Answered answered:
+                return new Accepted(answered.Body, answered.Location, true);
+        }
+        var completed = false;
+        try
+        {
+            var failure = await PublishAsync(message, answer, context);
+            if (failure is not null)
+            {
+                return failure;
+            }
+            var text = JsonSerializer.Serialize(answer, JsonSerializerOptions.Web);
+            completed = true;
+            await requests.CompleteAsync(principal, key, StatusCodes.Status202Accepted, location, text);
+            return new Accepted(text, location, false);
+        }
+        finally
+        {
+            if (!completed)
+            {
+                await requests.AbandonAsync(principal, key);
+            }
+        }
+    }
+
+    private async Task<IResult?> PublishAsync(byte[] body, AcceptedCommand answer, HttpContext context)
+    {
+        // Not the request's token: a caller who hangs up must not leave it open whether the command was taken.
+        var outcome = await publisher.PublishAsync(new OutgoingMessage
+        {
+            Exchange = "",
+            RoutingKey = TopologyNames.Orders,
+            MessageId = answer.IdempotencyKey,
+            CorrelationId = answer.CorrelationId,
+            Type = answer.Command,
+            AppId = "order-service-http",
+            Timestamp = clock.GetUtcNow(),
+            Body = body,
+            Headers = Activity.Current is { IdFormat: ActivityIdFormat.W3C, Id: { } traceParent } activity
+                ? activity.TraceStateString is { Length: > 0 } state
+                    ? new Dictionary<string, object?> { ["traceparent"] = traceParent, ["tracestate"] = state }
+                    : new Dictionary<string, object?> { ["traceparent"] = traceParent }
+                : null,
+        }, CancellationToken.None);
+        if (outcome is PublishOutcome.Confirmed)
+        {
+            return null;
+        }
+        LogNotConfirmed(answer.IdempotencyKey, outcome.GetType().Name, context.TraceIdentifier);
+        return Problems.RetryLater(StatusCodes.Status503ServiceUnavailable, "not_confirmed", outcome switch
+        {
+            PublishOutcome.Returned => "The queue does not exist at the moment; nothing was taken.",
+            PublishOutcome.Nacked => "The queue takes nothing at the moment; nothing was taken.",
+            PublishOutcome.Unknown => "The broker did not confirm in time, so the command may or may not have been taken. Send the same request again: it takes effect once.",
+            _ => "The broker does not take this message.",
+        }, 2);
+    }
+
+    private static IResult Refuse(Rejection rejection) => rejection.Reason == RejectionReason.BodyTooLarge
+        ? Problems.Result(StatusCodes.Status413PayloadTooLarge, rejection.Reason, rejection.Detail)
+        : Problems.Result(StatusCodes.Status400BadRequest, rejection.Reason, rejection.Detail, new FieldError(rejection.Field ?? "", rejection.Reason, rejection.Detail));
+
+    private static string? CorrelationId(HttpContext context)
+    {
+        var given = context.Request.Headers[CorrelationHeader];
+        return given.Count switch
+        {
+            0 => Activity.Current?.TraceId.ToString() ?? Guid.NewGuid().ToString("N"),
+            1 when EnvelopeDecoder.IsKey(given[0]) => given[0],
+            _ => null,
+        };
+    }
+
+    private static async Task<byte[]> ReadBodyAsync(HttpContext context)
+    {
+        var body = new ArrayBufferWriter<byte>((int)Math.Clamp(context.Request.ContentLength ?? 1024, 1, EnvelopeDecoder.MaxBodyBytes));
+        while (true)
+        {
+            // Kestrel ends a body that is too long with a 413 of its own.
+            var read = await context.Request.BodyReader.ReadAsync(context.RequestAborted);
+            foreach (var segment in read.Buffer)
+            {
+                body.Write(segment.Span);
+            }
+            context.Request.BodyReader.AdvanceTo(read.Buffer.End);
+            if (read.IsCompleted)
+            {
+                return body.WrittenSpan.ToArray();
+            }
+        }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "The publish of {Key} was not confirmed ({Outcome}); request {Request} got a 503")]
+    private partial void LogNotConfirmed(string key, string outcome, string request);
+
+    private sealed class Accepted(string body, string? location, bool replayed) : IResult
+    {
+        public Task ExecuteAsync(HttpContext httpContext)
+        {
+            httpContext.Response.StatusCode = StatusCodes.Status202Accepted;
+            httpContext.Response.Headers.Location = location;
+            if (replayed)
+            {
+                httpContext.Response.Headers["Idempotency-Replayed"] = "true";
+            }
+            httpContext.Response.ContentType = "application/json; charset=utf-8";
+            return httpContext.Response.WriteAsync(body, httpContext.RequestAborted);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Microsoft.Extensions.Options;
+using OrderService.Database;
+using OrderService.Events;
+using OrderService.EventStore;
+
+namespace OrderService.Admin;
+
+/// <summary>All events by position: in pages, and live as Server-Sent Events.</summary>
+internal static class EventEndpoints
+{
+    public static void MapEvents(this IEndpointRouteBuilder api)
+    {
+        var events = api.MapGroup("/events").RequireAuthorization(Scopes.Read).WithTags("Events");
+        events.MapGet("", ListAsync).WithName("events.list")
+            .WithSummary("Events of all orders after a position, oldest first: {position, event}. next is the position to go on from.").ProducesProblem(400);
+        events.MapGet("/stream", (HttpContext context, LiveStream stream) => stream.RunAsync(context)).WithName("events.stream")
+            .WithSummary("The same, live, as Server-Sent Events. The id of each is its position: Last-Event-ID (or after) goes on from there; without either it begins now.")
+            .Produces(200, contentType: "text/event-stream").ProducesProblem(400).ProducesProblem(503);
+    }
+
+    private static async Task<IResult> ListAsync(HttpContext context, EventQueries events, string? after, string? limit)
+    {
+        if (!TryReadPosition(context.Request.Query["after"], out var position))
+        {
+            return Paging.BadParameter("after", "after is a position: a number from 0.");
+        }
+        var count = Paging.DefaultLimit;
+        var given = context.Request.Query["limit"];
+        if (given.Count > 1 || (given.Count == 1 && (!int.TryParse(given[0], NumberStyles.None, CultureInfo.InvariantCulture, out count) || count is < 1 or > Paging.MaxLimit)))
+        {
+            return Paging.BadParameter("limit", $"limit is a number from 1 to {Paging.MaxLimit}.");
+        }
+        var found = await events.AfterAsync(position ?? 0, count, context.RequestAborted);
+        return new RenderedList(
+            [.. found.Select(recorded => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture,
+                $"{{\"position\":{recorded.Position},\"event\":{Encoding.UTF8.GetString(PublishedEvent.Render(recorded))}}}")))],
+            found.Count == count ? found[^1].Position.ToString(CultureInfo.InvariantCulture) : null);
+    }
+
+    public static bool TryReadPosition(Microsoft.Extensions.Primitives.StringValues given, out long? position)
+    {
+        position = null;
+        if (given.Count == 0)
+        {
+            return true;
+        }
+        var fine = given.Count == 1 && long.TryParse(given[0], NumberStyles.None, CultureInfo.InvariantCulture, out var number) && (position = number) >= 0;
+        return fine;
+    }
+}
+
+/// <summary>Serves live streams from the store; the event bus only says when to look.</summary>
+internal sealed class LiveStream(EventQueries events, EventBus bus, IOptions<ApiOptions> options, IHostApplicationLifetime lifetime, TimeProvider clock)
+{
+    private const int PageSize = 200;
+    private static readonly TimeSpan Look = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(15);
+
+    private int open;
+
+    public async Task<IResult> RunAsync(HttpContext context)
+    {
+        var lastEventId = context.Request.Headers["Last-Event-ID"];
+        if (!EventEndpoints.TryReadPosition(lastEventId.Count > 0 ? lastEventId : context.Request.Query["after"], out var position))
+        {
+            return Paging.BadParameter("after", "Last-Event-ID is a position: a number from 0.");
+        }
+        if (Interlocked.Increment(ref open) > options.Value.MaxStreams)
+        {
+            Interlocked.Decrement(ref open);
+            return Problems.RetryLater(StatusCodes.Status503ServiceUnavailable, "too_many_streams", "Too many live streams are open.", 10);
+        }
+        try
+        {
+            position ??= await events.LastPositionAsync(context.RequestAborted);
+            context.Response.ContentType = "text/event-stream";
+            context.Response.Headers["X-Accel-Buffering"] = "no";
+            await context.Response.WriteAsync("retry: 2000\n\n", context.RequestAborted);
+            await context.Response.Body.FlushAsync(context.RequestAborted);
+            // A stream must not hold up a stop.
+            using var end = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
+            await FollowAsync(context, position.Value, end.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            // The reader left, or the service stops: the reader comes back with its Last-Event-ID.
+        }
+        finally
+        {
+            Interlocked.Decrement(ref open);
+        }
+        return Results.Empty;
+    }
+
+    private async Task FollowAsync(HttpContext context, long position, CancellationToken cancellationToken)
+    {
+        // Not disposed: the bus may still be calling when the stream ends, and without a wait handle there is nothing to free.
+        var something = new SemaphoreSlim(0, 1);
+        using var subscription = bus.Subscribe("live stream", 1, (_, _) =>
+        {
+            if (something.CurrentCount == 0)
+            {
+                something.Release();
+            }
+            return Task.CompletedTask;
+        });
+        var lastWrite = clock.GetTimestamp();
+        while (true)
+        {
+            IReadOnlyList<RecordedEvent> page = [];
+            try
+            {
+                page = await events.AfterAsync(position, PageSize, cancellationToken);
+            }
+            catch (StoreUnavailableException)
+            {
+                // The stream stays open and goes on when the store is back.
+            }
+            foreach (var recorded in page)
+            {
+                await WriteAsync(context, recorded, cancellationToken);
+                position = recorded.Position;
+            }
+            if (page.Count == 0 && clock.GetElapsedTime(lastWrite) > Heartbeat)
+            {
+                await context.Response.WriteAsync(": still here\n\n", cancellationToken);
+            }
+            if (page.Count > 0 || clock.GetElapsedTime(lastWrite) > Heartbeat)
+            {
+                await context.Response.Body.FlushAsync(cancellationToken);
+                lastWrite = clock.GetTimestamp();
+            }
+            if (page.Count < PageSize)
+            {
+                // Other instances commit too, and their commits don't pass this process's bus.
+                await something.WaitAsync(Look, cancellationToken);
+            }
+        }
+    }
+
+    private static Task WriteAsync(HttpContext context, RecordedEvent recorded, CancellationToken cancellationToken) =>
+        context.Response.WriteAsync(string.Create(CultureInfo.InvariantCulture,
+            $"id: {recorded.Position}\nevent: {JsonEncodedText.Encode(recorded.Type)}\ndata: {Encoding.UTF8.GetString(PublishedEvent.Render(recorded))}\n\n"), cancellationToken);
+}

@@ -1,0 +1,134 @@
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Inbox;
+using OrderService.Outbox;
+using OrderService.Projections;
+
+namespace OrderService.Admin;
+
+/// <summary>Orders and events as they stand.</summary>
+internal static class OrderEndpoints
+{
+    public static void MapOrders(this IEndpointRouteBuilder api)
+    {
+        var orders = api.MapGroup("/orders").RequireAuthorization(Scopes.Read).WithTags("Orders");
+        orders.MapGet("", ListAsync).WithName("orders.list").WithSummary("Orders from the read model, newest first.").Produces<Page<OrderRow>>().ProducesProblem(400);
+        orders.MapGet("/{id}", ShowAsync).WithName("orders.show").WithSummary("One order, folded from its events.").Produces<OrderView>().ProducesProblem(400).ProducesProblem(404);
+        orders.MapGet("/{id}/events", EventsAsync).WithName("orders.events").WithSummary("One order's events as they are published, oldest first.").ProducesProblem(400).ProducesProblem(404);
+    }
+
+    private static async Task<IResult> ListAsync(HttpContext context, OrderQueries orders, string? status, string? customerId, string? after, string? limit)
+    {
+        if (!Paging.TryReadOne(context, "status", out status, out var problem) || !Paging.TryReadOne(context, "customerId", out customerId, out problem))
+        {
+            return problem;
+        }
+        OrderStatus? wanted = null;
+        if (status is not null)
+        {
+            if (!OrderStatusNames.TryParse(status, out var parsed) || parsed == OrderStatus.None)
+            {
+                return Paging.BadParameter("status", "status is one of placed, paid, shipped, delivered, cancelled.");
+            }
+            wanted = parsed;
+        }
+        var list = $"orders|{status}|{customerId}";
+        if (Paging.Read(context, list, out problem) is not { } page)
+        {
+            return problem;
+        }
+        var found = await orders.ListAsync(wanted, customerId, page.After, page.Limit + 1, context.RequestAborted);
+        var items = found.Take(page.Limit).Select(OrderRow.Of).ToList();
+        return TypedResults.Ok(new Page<OrderRow>(items, found.Count > page.Limit ? Paging.Encode(list, found[page.Limit - 1].Seq) : null));
+    }
+
+    private static async Task<IResult> ShowAsync(HttpContext context, string id, EventQueries events)
+    {
+        if (!TextRules.IsId(id))
+        {
+            return BadId();
+        }
+        var stream = await events.StreamAsync(id, context.RequestAborted);
+        return stream.Count == 0 ? NoSuchOrder() : TypedResults.Ok(OrderView.Of(id, stream));
+    }
+
+    private static async Task<IResult> EventsAsync(HttpContext context, string id, EventQueries events)
+    {
+        if (!TextRules.IsId(id))
+        {
+            return BadId();
+        }
+        var stream = await events.StreamAsync(id, context.RequestAborted);
+        if (stream.Count == 0)
+        {
+            return NoSuchOrder();
+        }
+        return new RenderedList([.. stream.Select(recorded => (ReadOnlyMemory<byte>)PublishedEvent.Render(recorded))], null);
+    }
+
+    private static IResult BadId() => Problems.Result(StatusCodes.Status400BadRequest, RejectionReason.IdInvalid, $"An order id is {TextRules.IdRule}.");
+
+    private static IResult NoSuchOrder() => Problems.Result(StatusCodes.Status404NotFound, "order_not_found", "There is no such order (yet): commands are processed a moment after they are accepted.");
+}
+
+/// <summary>A list whose items are JSON already.</summary>
+internal sealed class RenderedList(IReadOnlyList<ReadOnlyMemory<byte>> items, string? next) : IResult
+{
+    public async Task ExecuteAsync(HttpContext httpContext)
+    {
+        httpContext.Response.ContentType = "application/json; charset=utf-8";
+        await using var writer = new System.Text.Json.Utf8JsonWriter(httpContext.Response.BodyWriter);
+        writer.WriteStartObject();
+        writer.WriteStartArray("items");
+        foreach (var item in items)
+        {
+            writer.WriteRawValue(item.Span, skipInputValidation: true);
+        }
+        writer.WriteEndArray();
+        writer.WriteString("next", next);
+        writer.WriteEndObject();
+        await writer.FlushAsync(httpContext.RequestAborted);
+    }
+}
+
+/// <summary>An event as the broker's subscribers get it.</summary>
+internal static class PublishedEvent
+{
+    public static byte[] Render(RecordedEvent recorded) => CloudEventWriter.Write(
+        new CloudEventHead(
+            recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
+            recorded.CorrelationId, recorded.CausationId, recorded.TraceParent),
+        recorded.Data.Span);
+}
+
+/// <summary>An order in a list. Amounts are numbers with the currency's decimals.</summary>
+internal sealed record OrderRow(
+    string OrderId, string Status, long Version, string CustomerId, string Currency, decimal Total, long Lines, DateTimeOffset PlacedAt, DateTimeOffset UpdatedAt)
+{
+    public static OrderRow Of(OrderSummary order) => new(
+        order.OrderId, order.Status.ToWire(), order.Version, order.CustomerId, order.Currency, Amount(order.TotalMinor, order.Currency), order.LineCount,
+        DateTimeOffset.FromUnixTimeMilliseconds(order.PlacedAt), DateTimeOffset.FromUnixTimeMilliseconds(order.UpdatedAt));
+
+    private static decimal Amount(long minor, string code) => Domain.Currency.TryGet(code, out var currency) ? Money.ToDecimal(minor, currency) : minor;
+}
+
+/// <summary>One order. The customer's e-mail address is not among it.</summary>
+/// <param name="PlacedAt">When the customer ordered, by the shop's clock, where the shop said so.</param>
+internal sealed record OrderView(
+    string OrderId, string Status, long Version, string? CustomerId, string? Currency, decimal? Total, IReadOnlyList<OrderLineView> Lines,
+    DateTimeOffset? PlacedAt, string? PaymentReference, decimal? PaidAmount, string? Carrier, string? TrackingNumber, string? CancelReason,
+    DateTimeOffset RecordedAt, DateTimeOffset UpdatedAt)
+{
+    public static OrderView Of(string orderId, IReadOnlyList<RecordedEvent> stream)
+    {
+        var order = Order.Fold(orderId, stream.Select(recorded => recorded.Event ?? EventSerializer.Read(recorded.Type, recorded.Data.Span)));
+        decimal? Amount(long minor) => order.Currency is { } currency ? Money.ToDecimal(minor, currency) : null;
+        return new OrderView(
+            orderId, order.Status.ToWire(), order.Version, order.CustomerId, order.Currency?.Code, Amount(order.TotalMinor),
+            [.. order.Lines.Select(line => new OrderLineView(line.Sku, line.Quantity, Amount(line.UnitPriceMinor)))],
+            order.PlacedAt, order.PaymentReference, order.PaidAmount, order.Carrier, order.TrackingNumber, order.CancelReason,
+            DateTimeOffset.FromUnixTimeMilliseconds(stream[0].RecordedAt), DateTimeOffset.FromUnixTimeMilliseconds(stream[^1].RecordedAt));
+    }
+}
+
+internal sealed record OrderLineView(string Sku, int Quantity, decimal? UnitPrice);
