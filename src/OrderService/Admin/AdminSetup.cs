@@ -15,6 +15,7 @@ public static class AdminSetup
         services.AddSingleton<HttpRequests>();
         services.AddSingleton<CommandIntake>();
         services.AddSingleton<LiveStream>();
+        services.AddSingleton<StoreCounts>();
         ApiAuthentication.Add(services, configuration);
         RateLimits.Add(services);
         services.AddExceptionHandler<UnexpectedErrors>();
@@ -60,5 +61,6 @@ public static class AdminSetup
         api.MapCommands();
         api.MapOrders();
         api.MapEvents();
+        api.MapOperations();
     }
 }

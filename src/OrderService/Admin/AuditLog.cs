@@ -29,11 +29,11 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
 
     /// <summary>The newest entries first.</summary>
     /// <param name="before">Only entries older than this one.</param>
-    public Task<IReadOnlyList<AuditEntry>> ReadAsync(long? before, int limit, CancellationToken cancellationToken) =>
+    public Task<IReadOnlyList<AuditEntry>> ReadAsync(string? who, string? action, long? before, int limit, CancellationToken cancellationToken) =>
         database.ReadAsync<IReadOnlyList<AuditEntry>>(async connection =>
             [.. (await connection.QueryAsync<AuditRow>(
-                "SELECT id AS Id, at AS At, who AS Who, action AS Action, subject AS Subject, detail AS Detail FROM audit WHERE id < @before ORDER BY id DESC LIMIT @limit",
-                new { before = before ?? long.MaxValue, limit })).Select(row => new AuditEntry(row.Id, DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Who, row.Action, row.Subject, row.Detail))],
+                $"SELECT id AS Id, at AS At, who AS Who, action AS Action, subject AS Subject, detail AS Detail FROM audit WHERE id < @before {(who is null ? "" : "AND who = @who")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
+                new { before = before ?? long.MaxValue, who, action, limit })).Select(row => new AuditEntry(row.Id, DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Who, row.Action, row.Subject, row.Detail))],
             cancellationToken);
 
     private static string Cut(string text, int length) => text.Length <= length ? text : text[..length];

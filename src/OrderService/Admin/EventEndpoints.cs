@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using System.Text.Json;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Events;
@@ -15,7 +14,7 @@ internal static class EventEndpoints
     {
         var events = api.MapGroup("/events").RequireAuthorization(Scopes.Read).WithTags("Events");
         events.MapGet("", ListAsync).WithName("events.list")
-            .WithSummary("Events of all orders after a position, oldest first: {position, event}. next is the position to go on from.").ProducesProblem(400);
+            .WithSummary("Events of all orders after a position, oldest first: each as it is published, with position, orderId and version. next is the position to go on from.").ProducesProblem(400);
         events.MapGet("/stream", (HttpContext context, LiveStream stream) => stream.RunAsync(context)).WithName("events.stream")
             .WithSummary("The same, live, as Server-Sent Events. The id of each is its position: Last-Event-ID (or after) goes on from there; without either it begins now.")
             .Produces(200, contentType: "text/event-stream").ProducesProblem(400).ProducesProblem(503);
@@ -35,8 +34,7 @@ internal static class EventEndpoints
         }
         var found = await events.AfterAsync(position ?? 0, count, context.RequestAborted);
         return new RenderedList(
-            [.. found.Select(recorded => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture,
-                $"{{\"position\":{recorded.Position},\"event\":{Encoding.UTF8.GetString(PublishedEvent.Render(recorded))}}}")))],
+            [.. found.Select(recorded => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(PublishedEvent.RenderWithPosition(recorded)))],
             found.Count == count ? found[^1].Position.ToString(CultureInfo.InvariantCulture) : null);
     }
 
@@ -143,5 +141,5 @@ internal sealed class LiveStream(EventQueries events, EventBus bus, IOptions<Api
 
     private static Task WriteAsync(HttpContext context, RecordedEvent recorded, CancellationToken cancellationToken) =>
         context.Response.WriteAsync(string.Create(CultureInfo.InvariantCulture,
-            $"id: {recorded.Position}\nevent: {JsonEncodedText.Encode(recorded.Type)}\ndata: {Encoding.UTF8.GetString(PublishedEvent.Render(recorded))}\n\n"), cancellationToken);
+            $"id: {recorded.Position}\ndata: {PublishedEvent.RenderWithPosition(recorded)}\n\n"), cancellationToken);
 }

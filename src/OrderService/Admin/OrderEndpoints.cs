@@ -99,11 +99,20 @@ internal static class PublishedEvent
             recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
             recorded.CorrelationId, recorded.CausationId, recorded.TraceParent),
         recorded.Data.Span);
+
+    /// <summary>The same with <c>position</c>, <c>orderId</c> and <c>version</c> in front, for readers of the log.</summary>
+    public static string RenderWithPosition(RecordedEvent recorded)
+    {
+        var published = System.Text.Encoding.UTF8.GetString(Render(recorded));
+        // Ids have no character that JSON escapes.
+        return string.Create(System.Globalization.CultureInfo.InvariantCulture,
+            $"{{\"position\":{recorded.Position},\"orderId\":\"{recorded.OrderId}\",\"version\":{recorded.Version},{published.AsSpan(1)}");
+    }
 }
 
 /// <summary>An order in a list. Amounts are numbers with the currency's decimals.</summary>
 internal sealed record OrderRow(
-    string OrderId, string Status, long Version, string CustomerId, string Currency, decimal Total, long Lines, DateTimeOffset PlacedAt, DateTimeOffset UpdatedAt)
+    string OrderId, string Status, long Version, string CustomerId, string Currency, decimal Total, long LineCount, DateTimeOffset PlacedAt, DateTimeOffset UpdatedAt)
 {
     public static OrderRow Of(OrderSummary order) => new(
         order.OrderId, order.Status.ToWire(), order.Version, order.CustomerId, order.Currency, Amount(order.TotalMinor, order.Currency), order.LineCount,

@@ -15,6 +15,12 @@ public static class Commands
         var root = new RootCommand("Takes orders from RabbitMQ, records what happens to them, and keeps what can't be processed for you to mend.")
         {
             ServeCommand.Create(logging),
+            PublishCommand.Create(),
+            StoreCommands.CreateOrder(),
+            TopologyCommand.Create(),
+            StoreCommands.CreateProjection(),
+            StoreCommands.CreateVerify(),
+            DoctorCommand.Create(),
             HealthCommand.Create(),
         };
         var parsed = root.Parse(arguments);
@@ -66,7 +72,7 @@ public static class Commands
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
             await Console.Error.WriteLineAsync("Interrupted.");
-            return ExitCode.Interrupted;
+            return ExitCode.SomeFailed;
         }
         catch (StoreSettingsException exception)
         {

@@ -5,7 +5,7 @@ internal static class ExitCode
 {
     public const int Done = 0;
 
-    /// <summary>Some items failed, or something was found to be wrong.</summary>
+    /// <summary>Some items failed, were left undone by Ctrl-C, or something was found to be wrong.</summary>
     public const int SomeFailed = 1;
 
     /// <summary>The command line can't be understood.</summary>
@@ -19,7 +19,4 @@ internal static class ExitCode
 
     /// <summary>The settings are wrong.</summary>
     public const int BadConfiguration = 78;
-
-    /// <summary>Ended by Ctrl-C.</summary>
-    public const int Interrupted = 130;
 }

@@ -9,14 +9,33 @@ using OrderService.RabbitMq;
 
 namespace OrderService.Health;
 
-/// <summary>Reads what the stations know about themselves every two seconds and hands it to the metrics.</summary>
+/// <summary>Reads what the stations know about themselves every second, hands it to the metrics, and keeps the last quarter of an hour for the overview.</summary>
 public sealed partial class StationReadings(
     ServiceRoles roles, IServiceProvider stations, IDatabase database, OrderMetrics metrics, TimeProvider clock, ILogger<StationReadings> logger) : BackgroundService
 {
-    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(2);
+    public const int MaxSamples = 900;
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
 
     private readonly long[] counted = new long[Enum.GetValues<Fate>().Length];
+    private readonly Lock gate = new();
+    private readonly Queue<Sample> samples = new(MaxSamples);
     private long sent;
+    private long position = -1;
+
+    /// <summary>When this process began.</summary>
+    public DateTimeOffset StartedAt { get; } = clock.GetUtcNow();
+
+    /// <summary>The last samples, oldest first, one for each second.</summary>
+    public IReadOnlyList<Sample> Samples
+    {
+        get
+        {
+            lock (gate)
+            {
+                return [.. samples];
+            }
+        }
+    }
 
     /// <summary>Counts dead letters by their reasons; called after each commit.</summary>
     internal void Count(Append append)
@@ -34,19 +53,7 @@ public sealed partial class StationReadings(
         {
             try
             {
-                if (roles.Orders)
-                {
-                    ReadInbox(stations.GetRequiredService<InboxProcessor>());
-                }
-                if (roles.Relay)
-                {
-                    var relayed = stations.GetRequiredService<OutboxRelay>().Sent;
-                    metrics.Relayed((int)(relayed - sent));
-                    sent = relayed;
-                }
-                metrics.SetQueues([.. stations.GetRequiredService<QueueMonitor>().Depths.Where(depth => depth.Exists)
-                    .Select(depth => new QueueReading(depth.Queue, depth.Ready, depth.Unacknowledged, depth.Consumers))]);
-                await ReadStoreAsync(stoppingToken);
+                await ReadAsync(stoppingToken);
             }
             catch (StoreUnavailableException)
             {
@@ -69,6 +76,46 @@ public sealed partial class StationReadings(
         catch (OperationCanceledException)
         {
             return false;
+        }
+    }
+
+    private async Task ReadAsync(CancellationToken cancellationToken)
+    {
+        var before = metrics.Totals;
+        if (roles.Orders)
+        {
+            ReadInbox(stations.GetRequiredService<InboxProcessor>());
+        }
+        if (roles.Relay)
+        {
+            var relayed = stations.GetRequiredService<OutboxRelay>().Sent;
+            metrics.Relayed((int)(relayed - sent));
+            sent = relayed;
+        }
+        var depths = stations.GetRequiredService<QueueMonitor>().Depths;
+        metrics.SetQueues([.. depths.Where(depth => depth.Exists).Select(depth => new QueueReading(depth.Queue, depth.Ready, depth.Unacknowledged, depth.Consumers))]);
+        var newEvents = await ReadStoreAsync(cancellationToken);
+
+        var after = metrics.Totals;
+        var orders = depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders);
+        var letters = depths.FirstOrDefault(depth => depth.Queue == TopologyNames.DeadLetters);
+        var sample = new Sample(
+            clock.GetUtcNow().ToUnixTimeSeconds(),
+            after.Received - before.Received,
+            // Where another process takes the orders in, the log tells how many there were.
+            roles.Orders ? after.Accepted - before.Accepted : newEvents,
+            after.Duplicates - before.Duplicates,
+            after.Refused - before.Refused,
+            after.DeadLettered - before.DeadLettered,
+            after.Relayed - before.Relayed,
+            orders?.Ready, orders?.Unacknowledged, letters?.Ready);
+        lock (gate)
+        {
+            if (samples.Count == MaxSamples)
+            {
+                samples.Dequeue();
+            }
+            samples.Enqueue(sample);
         }
     }
 
@@ -106,16 +153,27 @@ public sealed partial class StationReadings(
         metrics.Received(all);
     }
 
-    private async Task ReadStoreAsync(CancellationToken cancellationToken)
+    private async Task<long> ReadStoreAsync(CancellationToken cancellationToken)
     {
         var (pending, oldest) = await stations.GetRequiredService<OutboxStore>().BacklogAsync(cancellationToken);
         metrics.SetOutbox(pending, oldest is { } at ? clock.GetUtcNow() - DateTimeOffset.FromUnixTimeMilliseconds(at) : TimeSpan.Zero);
-        metrics.SetOpenLetters(await database.ReadAsync(
-            async connection => (await connection.QueryAsync<(string Reason, long Letters)>(
-                "SELECT reason, count(*) FROM dead_letters WHERE status = 'parked' GROUP BY reason")).ToDictionary(row => row.Reason, row => row.Letters),
-            cancellationToken));
+        var (newest, open) = await database.ReadAsync(
+            async connection => (
+                await connection.ExecuteScalarAsync<long?>("SELECT max(position) FROM events") ?? 0,
+                (await connection.QueryAsync<(string Reason, long Letters)>("SELECT reason, count(*) FROM dead_letters WHERE status = 'parked' GROUP BY reason")).ToDictionary(row => row.Reason, row => row.Letters)),
+            cancellationToken);
+        metrics.SetOpenLetters(open);
+        var more = position < 0 ? 0 : newest - position;
+        position = newest;
+        return more;
     }
 
     [LoggerMessage(LogLevel.Warning, "The stations' readings failed; the metrics keep the last ones")]
     private partial void LogReadingFailed(Exception exception);
 }
+
+/// <summary>What happened within one second.</summary>
+/// <param name="At">Unix seconds.</param>
+/// <param name="Ready">How many messages were ready in <c>orders</c>; null when that is not known.</param>
+public sealed record Sample(
+    long At, long Received, long Accepted, long Duplicates, long Refused, long DeadLettered, long Published, long? Ready, long? Unacknowledged, long? DeadLetterDepth);

@@ -25,7 +25,7 @@ public sealed class OrderMetrics : IDisposable
     private readonly Histogram<double> commitDuration;
     private readonly Histogram<long> batchSize;
 
-    private long receivedTotal, processedTotal, duplicatesTotal, deadLetteredTotal, relayedTotal;
+    private long receivedTotal, acceptedTotal, refusedTotal, deferredTotal, duplicatesTotal, deadLetteredTotal, relayedTotal;
     private volatile OutboxReading outbox = new(0, TimeSpan.Zero);
     private volatile IReadOnlyList<QueueReading> queues = [];
     private volatile IReadOnlyDictionary<string, long> openLetters = new Dictionary<string, long>();
@@ -58,7 +58,7 @@ public sealed class OrderMetrics : IDisposable
 
     /// <summary>What happened since the process started, for <c>GET /api/stats</c>.</summary>
     public OrderTotals Totals => new(
-        Interlocked.Read(ref receivedTotal), Interlocked.Read(ref processedTotal), Interlocked.Read(ref duplicatesTotal),
+        Interlocked.Read(ref receivedTotal), Interlocked.Read(ref acceptedTotal), Interlocked.Read(ref duplicatesTotal), Interlocked.Read(ref refusedTotal), Interlocked.Read(ref deferredTotal),
         Interlocked.Read(ref deadLetteredTotal), Interlocked.Read(ref relayedTotal));
 
     /// <summary>The last reading of the outbox.</summary>
@@ -79,7 +79,18 @@ public sealed class OrderMetrics : IDisposable
     /// <param name="outcome"><c>accepted</c>, <c>refused</c> or <c>deferred</c>.</param>
     public void Processed(string outcome, int count = 1)
     {
-        Interlocked.Add(ref processedTotal, count);
+        switch (outcome)
+        {
+            case "accepted":
+                Interlocked.Add(ref acceptedTotal, count);
+                break;
+            case "refused":
+                Interlocked.Add(ref refusedTotal, count);
+                break;
+            case "deferred":
+                Interlocked.Add(ref deferredTotal, count);
+                break;
+        }
         processed.Add(count, new KeyValuePair<string, object?>("outcome", outcome));
     }
 
@@ -149,7 +160,7 @@ public sealed class OrderMetrics : IDisposable
 }
 
 /// <summary>Totals since the start of the process.</summary>
-public sealed record OrderTotals(long Received, long Processed, long Duplicates, long DeadLettered, long Relayed);
+public sealed record OrderTotals(long Received, long Accepted, long Duplicates, long Refused, long Deferred, long DeadLettered, long Relayed);
 
 /// <summary>How much is committed but not yet confirmed by the broker, and for how long.</summary>
 public sealed record OutboxReading(long Pending, TimeSpan OldestAge);

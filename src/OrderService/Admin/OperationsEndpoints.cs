@@ -1,0 +1,189 @@
+using System.Reflection;
+using Dapper;
+using OrderService.Configuration;
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.Health;
+using OrderService.Observability;
+using OrderService.RabbitMq;
+
+namespace OrderService.Admin;
+
+/// <summary>What an operator looks at first: how it runs, how full the queues are, who did what.</summary>
+internal static class OperationsEndpoints
+{
+    public static void MapOperations(this IEndpointRouteBuilder api)
+    {
+        var operations = api.MapGroup("").RequireAuthorization(Scopes.Read).WithTags("Operations");
+        operations.MapGet("/stats", StatsAsync).WithName("stats").WithSummary("Rates, totals, backlogs, money held by dead letters, and the last minutes second by second.").Produces<Stats>();
+        operations.MapGet("/queues", Queues).WithName("queues").WithSummary("Depths and consumers of the service's queues.");
+        operations.MapGet("/audit", AuditAsync).WithName("audit").WithSummary("Who did what, newest first.").Produces<Page<AuditEntry>>().ProducesProblem(400);
+    }
+
+    private static async Task<IResult> StatsAsync(
+        HttpContext context, StationReadings readings, Readiness readiness, OrderMetrics metrics, ServiceRoles roles, StoreCounts counts, QueueMonitor monitor, IDatabase database, TimeProvider clock, string? samples)
+    {
+        var wanted = 0;
+        var given = context.Request.Query["samples"];
+        if (given.Count > 1 || (given.Count == 1 && (!int.TryParse(given[0], out wanted) || wanted is < 0 or > StationReadings.MaxSamples)))
+        {
+            return Paging.BadParameter("samples", $"samples is a number from 0 to {StationReadings.MaxSamples}.");
+        }
+        var now = clock.GetUtcNow();
+        var report = await readiness.CheckAsync(context.RequestAborted);
+        var series = readings.Samples;
+        var recent = series.TakeLast(10).ToList();
+        double Rate(Func<Sample, long> of) => recent.Count == 0 ? 0 : Math.Round(recent.Sum(of) / (double)recent.Count, 2);
+        var totals = metrics.Totals;
+        var queue = monitor.Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders);
+        var stored = await counts.ReadAsync(context.RequestAborted);
+        var shown = series.TakeLast(wanted).ToList();
+        return TypedResults.Ok(new Stats(
+            now,
+            new(Version, Environment.MachineName, readings.StartedAt, roles.ToString().Split(", "), database.Provider),
+            report.IsReady,
+            report.Causes,
+            [.. report.Checks.Select(check => new StatsComponent(check.Key, check.Value.Ready ? "ok" : "down", check.Value.Detail))],
+            new(Rate(sample => sample.Received), Rate(sample => sample.Accepted), Rate(sample => sample.Duplicates), Rate(sample => sample.Refused), Rate(sample => sample.DeadLettered), Rate(sample => sample.Published)),
+            new(totals.Received, totals.Accepted, totals.Duplicates, totals.Refused, totals.Deferred, totals.DeadLettered, totals.Relayed),
+            new(queue?.Ready, queue?.Unacknowledged, queue?.Consumers, null),
+            new(metrics.Outbox.Pending, metrics.Outbox.Pending == 0 ? null : Math.Round(metrics.Outbox.OldestAge.TotalSeconds, 1)),
+            new(stored.Waiting, Age(now, stored.OldestWaiting)),
+            new(stored.Parked, Time(stored.NewestParked), Time(stored.OldestParked)),
+            stored.Incidents,
+            new(stored.HeldOrders, stored.HeldCustomers, stored.Held, Time(stored.OldestParked)),
+            new(1, [.. shown.Select(sample => sample.At)], [.. shown.Select(sample => sample.Received)], [.. shown.Select(sample => sample.Accepted)],
+                [.. shown.Select(sample => sample.DeadLettered)], [.. shown.Select(sample => sample.Published)], [.. shown.Select(sample => sample.Ready)],
+                [.. shown.Select(sample => sample.Unacknowledged)], [.. shown.Select(sample => sample.DeadLetterDepth)])));
+    }
+
+    private static IResult Queues(QueueMonitor monitor) => TypedResults.Ok(new
+    {
+        items = monitor.Depths.Select(depth => new
+        {
+            name = depth.Queue,
+            purpose = depth.Queue switch
+            {
+                TopologyNames.Orders => "commands in",
+                TopologyNames.DeadLetters => "dead letters on their way to the store",
+                TopologyNames.UnroutedEvents => "events nobody subscribed to",
+                _ => "",
+            },
+            exists = depth.Exists,
+            ready = depth.Exists ? depth.Ready : (long?)null,
+            unacknowledged = depth.Unacknowledged,
+            total = depth.Total,
+            consumers = depth.Exists ? depth.Consumers : (int?)null,
+            oldestAgeSeconds = (double?)null,
+            at = depth.At,
+        }),
+        unsafePolicies = monitor.UnsafePolicies,
+        lastError = monitor.LastError,
+    });
+
+    private static async Task<IResult> AuditAsync(HttpContext context, AuditLog audit, string? who, string? action, string? after, string? limit)
+    {
+        if (!Paging.TryReadOne(context, "who", out who, out var problem) || !Paging.TryReadOne(context, "action", out action, out problem))
+        {
+            return problem;
+        }
+        var list = $"audit|{who}|{action}";
+        if (Paging.Read(context, list, out problem) is not { } page)
+        {
+            return problem;
+        }
+        var found = await audit.ReadAsync(who, action, page.After, page.Limit + 1, context.RequestAborted);
+        return TypedResults.Ok(new Page<AuditEntry>([.. found.Take(page.Limit)], found.Count > page.Limit ? Paging.Encode(list, found[page.Limit - 1].Id) : null));
+    }
+
+    private static string Version => typeof(OperationsEndpoints).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "0.0.0";
+
+    private static DateTimeOffset? Time(long? milliseconds) => milliseconds is { } known ? DateTimeOffset.FromUnixTimeMilliseconds(known) : null;
+
+    private static double? Age(DateTimeOffset now, long? since) => Time(since) is { } time ? Math.Round((now - time).TotalSeconds, 1) : null;
+}
+
+/// <summary>Counts over the whole store, kept for a second: several open pages cost no more than one.</summary>
+internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDisposable
+{
+    private static readonly TimeSpan KeptFor = TimeSpan.FromSeconds(1);
+
+    private readonly SemaphoreSlim one = new(1);
+    private Counted? last;
+    private long lastAt;
+
+    public async Task<Counted> ReadAsync(CancellationToken cancellationToken)
+    {
+        await one.WaitAsync(cancellationToken);
+        try
+        {
+            if (last is null || clock.GetElapsedTime(lastAt) > KeptFor)
+            {
+                last = await database.ReadAsync(connection => CountAsync(connection, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
+                lastAt = clock.GetTimestamp();
+            }
+            return last;
+        }
+        finally
+        {
+            one.Release();
+        }
+    }
+
+    public void Dispose() => one.Dispose();
+
+    private static async Task<Counted> CountAsync(System.Data.Common.DbConnection connection, long now)
+    {
+        var parked = await connection.QuerySingleAsync<(long Letters, long? Oldest, long? Newest, long Orders, long Customers)>(
+            "SELECT count(*), min(parked_at), max(parked_at), count(DISTINCT order_id), count(DISTINCT customer_id) FROM dead_letters WHERE status = 'parked'");
+        var held = await connection.QueryAsync<(string Code, long Minor)>(
+            "SELECT currency, CAST(sum(value_minor) AS BIGINT) FROM dead_letters WHERE status = 'parked' AND currency IS NOT NULL AND value_minor IS NOT NULL GROUP BY currency ORDER BY currency");
+        var waiting = await connection.QuerySingleAsync<(long Waiting, long? Oldest)>("SELECT count(*), min(received_at) FROM deferred");
+        var incidents = (await connection.QueryAsync<(string State, long Muted, long Incidents)>(
+            "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now })).AsList();
+        long Count(string state) => incidents.Where(row => row.State == state && row.Muted == 0).Sum(row => row.Incidents);
+        return new Counted(
+            parked.Letters, parked.Oldest, parked.Newest, parked.Orders, parked.Customers,
+            [.. held.Select(row => new Amount(row.Code, Currency.TryGet(row.Code, out var currency) ? Money.Format(row.Minor, currency) : row.Minor.ToString(System.Globalization.CultureInfo.InvariantCulture)))],
+            waiting.Waiting, waiting.Oldest,
+            new(Count("new") + Count("acknowledged") + Count("regressed"), Count("new"), Count("regressed"), Count("acknowledged"), incidents.Where(row => row.Muted == 1).Sum(row => row.Incidents)));
+    }
+
+    internal sealed record Counted(
+        long Parked, long? OldestParked, long? NewestParked, long HeldOrders, long HeldCustomers, IReadOnlyList<Amount> Held, long Waiting, long? OldestWaiting, StatsIncidents Incidents);
+}
+
+/// <summary>Money: a decimal string with the currency's decimals.</summary>
+internal sealed record Amount(string Currency, [property: System.Text.Json.Serialization.JsonPropertyName("amount")] string Value);
+
+internal sealed record Stats(
+    DateTimeOffset At, StatsService Service, bool Ready, IReadOnlyList<string> Causes, IReadOnlyList<StatsComponent> Components, StatsRates Rates, StatsTotals Totals,
+    StatsQueue Queue, StatsBacklog Outbox, StatsWaiting Deferred, StatsLetters DeadLetters, StatsIncidents Incidents, StatsHeld Held, StatsSeries Series);
+
+internal sealed record StatsService(string Version, string Instance, DateTimeOffset StartedAt, IReadOnlyList<string> Roles, string Store);
+
+/// <param name="State"><c>ok</c> or <c>down</c>.</param>
+internal sealed record StatsComponent(string Name, string State, string Detail);
+
+/// <summary>Per second, over the last ten seconds.</summary>
+internal sealed record StatsRates(double Received, double Accepted, double Duplicates, double Refused, double DeadLettered, double Published);
+
+/// <summary>Since this process started.</summary>
+internal sealed record StatsTotals(long Received, long Accepted, long Duplicates, long Refused, long Deferred, long DeadLettered, long Published);
+
+internal sealed record StatsQueue(long? Ready, long? Unacknowledged, int? Consumers, double? OldestAgeSeconds);
+
+internal sealed record StatsBacklog(long Pending, double? OldestAgeSeconds);
+
+internal sealed record StatsWaiting(long Waiting, double? OldestAgeSeconds);
+
+internal sealed record StatsLetters(long Parked, DateTimeOffset? NewestAt, DateTimeOffset? OldestAt);
+
+internal sealed record StatsIncidents(long Open, long New, long Regressed, long Acknowledged, long Muted);
+
+internal sealed record StatsHeld(long Orders, long Customers, IReadOnlyList<Amount> Value, DateTimeOffset? OldestSince);
+
+/// <summary>Second by second, oldest first; arrays are equally long, a null is a gap.</summary>
+internal sealed record StatsSeries(
+    int StepSeconds, IReadOnlyList<long> At, IReadOnlyList<long> Received, IReadOnlyList<long> Accepted, IReadOnlyList<long> DeadLettered, IReadOnlyList<long> Published,
+    IReadOnlyList<long?> Ready, IReadOnlyList<long?> Unacknowledged, IReadOnlyList<long?> DeadLetterDepth);

@@ -1,0 +1,141 @@
+using System.CommandLine;
+using System.Globalization;
+using Dapper;
+using Microsoft.Extensions.Options;
+using OrderService.Admin;
+using OrderService.Configuration;
+using OrderService.Database;
+using OrderService.RabbitMq;
+
+namespace OrderService.CommandLine;
+
+/// <summary><c>doctor</c>: looks at everything the service needs and says what is wrong and how to mend it.</summary>
+internal static class DoctorCommand
+{
+    private static readonly DateTimeOffset Plausible = new(2025, 1, 1, 0, 0, 0, TimeSpan.Zero);
+
+    public static Command Create()
+    {
+        var command = new Command("doctor", "Checks settings, clock, store, broker, queues and permissions: what is wrong and how to mend it. Exit code 0, 1 when something is wrong, 69 when broker or store is out of reach.");
+        command.SetAction((_, cancellationToken) => RunAsync(cancellationToken));
+        return command;
+    }
+
+    private static async Task<int> RunAsync(CancellationToken cancellationToken)
+    {
+        var settings = Settings.Load();
+        foreach (var mistake in settings.Mistakes)
+        {
+            Print(false, "settings", mistake);
+        }
+        if (settings.Mistakes.Count > 0)
+        {
+            return ExitCode.BadConfiguration;
+        }
+        Print(true, "settings", "readable, complete and without contradictions");
+        var services = new ServiceCollection();
+        OrderServiceHost.AddStations(services, settings.Configuration, ServiceRoles.All);
+        services.AddLogging(logging => logging.ClearProviders());
+        await using var stations = services.BuildServiceProvider();
+        var wrong = 0;
+        foreach (var warning in settings.Warnings)
+        {
+            wrong += Print(false, "settings", warning);
+        }
+
+        var now = stations.GetRequiredService<TimeProvider>().GetUtcNow();
+        wrong += now > Plausible
+            ? Print(true, "clock", now.ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture))
+            : Print(false, "clock", $"it is {now:yyyy-MM-dd} here; certificates and signatures will be refused: set the clock (timedatectl set-ntp true)");
+
+        var storeReached = await CheckStoreAsync(stations, cancellationToken);
+        wrong += storeReached ? 0 : 1;
+        wrong += CheckKeyFile(stations);
+        var (brokerReached, differences) = await CheckBrokerAsync(stations, cancellationToken);
+        wrong += differences + (brokerReached ? 0 : 1);
+        Console.WriteLine();
+        Console.WriteLine(wrong == 0 ? "All is well." : $"{wrong} thing{(wrong == 1 ? "" : "s")} to mend.");
+        return !storeReached || !brokerReached ? ExitCode.Unavailable : wrong == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+    }
+
+    private static async Task<bool> CheckStoreAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    {
+        var database = stations.GetRequiredService<IDatabase>();
+        var store = stations.GetRequiredService<IOptions<StoreOptions>>().Value;
+        var isFile = database.Provider == "Sqlite";
+        try
+        {
+            await database.MigrateAsync(cancellationToken);
+            var (events, orders, parked, waiting) = await database.ReadAsync(async connection => (
+                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM events"),
+                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders"),
+                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'"),
+                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox")), cancellationToken);
+            // A write that changes nothing shows that writing is possible.
+            await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE checkpoints SET position = position WHERE reader = ''", transaction: transaction), cancellationToken);
+            Print(true, "store", $"{(isFile ? Path.GetFullPath(store.Path) : "PostgreSQL")}: {orders} orders, {events} events, {parked} parked dead letters, {waiting} events to publish");
+        }
+        catch (Exception exception) when (exception is StoreUnavailableException or StoreSettingsException or IOException or UnauthorizedAccessException)
+        {
+            Print(false, "store", isFile
+                ? $"{exception.Message} Check that the user {Environment.UserName} may write to {Path.GetDirectoryName(Path.GetFullPath(store.Path))} (Store:Path)."
+                : $"{exception.Message} Check Store:ConnectionString and that the server runs.");
+            return false;
+        }
+        if (isFile)
+        {
+            var free = new DriveInfo(Path.GetDirectoryName(Path.GetFullPath(store.Path))!).AvailableFreeSpace;
+            if (free < 1L << 30)
+            {
+                Print(false, "disk", string.Create(CultureInfo.InvariantCulture, $"only {free / 1048576.0:0} MiB are free where the store is; make room or move it (Store:Path)"));
+            }
+        }
+        return true;
+    }
+
+    private static int CheckKeyFile(IServiceProvider stations)
+    {
+        var file = ApiKeyRing.GeneratedKeyFile(stations.GetRequiredService<IOptions<StoreOptions>>().Value);
+        if (stations.GetRequiredService<IOptions<ApiOptions>>().Value.Keys.Count > 0 || !File.Exists(file) || OperatingSystem.IsWindows())
+        {
+            return 0;
+        }
+        return (File.GetUnixFileMode(file) & (UnixFileMode.GroupRead | UnixFileMode.OtherRead)) == 0
+            ? Print(true, "key", $"{file} is readable by its owner alone")
+            : Print(false, "key", $"others can read {file}; run: chmod 600 {file}");
+    }
+
+    private static async Task<(bool Reached, int Differences)> CheckBrokerAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    {
+        var connector = stations.GetRequiredService<BrokerConnector>();
+        try
+        {
+            var differences = await Broker.WithConnectionAsync(stations, async connection =>
+            {
+                var version = connection.ServerProperties?.TryGetValue("version", out var bytes) == true && bytes is byte[] text ? System.Text.Encoding.UTF8.GetString(text) : "?";
+                Print(true, "broker", $"{connector.Redacted} answers, RabbitMQ {version}");
+                return await stations.GetRequiredService<Topology>().CheckAsync(connection, cancellationToken);
+            }, cancellationToken);
+            foreach (var difference in differences)
+            {
+                Print(false, "queues", difference.Sentence);
+            }
+            if (differences.Count == 0)
+            {
+                Print(true, "queues", "all queues, exchanges and bindings are as they should be");
+            }
+            return (true, differences.Count);
+        }
+        catch (BrokerOutOfReachException exception)
+        {
+            Print(false, "broker", $"{exception.Message} Check RabbitMq:Uri, that the broker runs, and the user's rights on the virtual host.");
+            return (false, 0);
+        }
+    }
+
+    private static int Print(bool fine, string subject, string text)
+    {
+        Console.WriteLine($"{(fine ? "ok   " : "WRONG")}  {subject,-9} {text}");
+        return fine ? 0 : 1;
+    }
+}

@@ -1,0 +1,101 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Projections;
+using Spectre.Console;
+
+namespace OrderService.CommandLine;
+
+/// <summary>Commands that read or check the store: <c>order show</c>, <c>verify</c>, <c>projection rebuild</c>.</summary>
+internal static class StoreCommands
+{
+    public static Command CreateOrder()
+    {
+        var id = new Argument<string>("ID") { Description = "The order's id." };
+        var json = new Option<bool>("--json") { Description = "Print the events as stored, one JSON object a line." };
+        var show = new Command("show", "Shows where an order stands and everything that happened to it.") { id, json };
+        show.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(
+            (stations, token) => ShowAsync(stations.GetRequiredService<EventQueries>(), parsed.GetValue(id)!, parsed.GetValue(json), token), cancellationToken));
+        return new Command("order", "Looks at orders.") { show };
+    }
+
+    public static Command CreateVerify()
+    {
+        var command = new Command("verify", "Recomputes the hash chain of every order and compares the read model with the events; changes nothing. Exit code 1 when something differs.");
+        command.SetAction((_, cancellationToken) => Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: false, token), cancellationToken));
+        return command;
+    }
+
+    public static Command CreateProjection()
+    {
+        var rebuild = new Command("rebuild", "Compares every row of the read model with its order's events and rewrites the rows that differ. Events are never changed; the service may go on running.");
+        rebuild.SetAction((_, cancellationToken) => Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: true, token), cancellationToken));
+        return new Command("projection", "Looks after the read model.") { rebuild };
+    }
+
+    private static async Task<int> ShowAsync(EventQueries events, string orderId, bool json, CancellationToken cancellationToken)
+    {
+        var stream = await events.StreamAsync(orderId, cancellationToken);
+        if (stream.Count == 0)
+        {
+            await Console.Error.WriteLineAsync($"There is no order {orderId}. It may be waiting as a dead letter or an early command: orderservice why {orderId}");
+            return ExitCode.SomeFailed;
+        }
+        if (json)
+        {
+            foreach (var recorded in stream)
+            {
+                Console.WriteLine(Admin.PublishedEvent.RenderWithPosition(recorded));
+            }
+            return ExitCode.Done;
+        }
+        var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
+        Console.WriteLine($"Order {orderId} is {order.Status.ToWire()} (version {order.Version})");
+        if (order.Currency is { } currency)
+        {
+            Console.WriteLine($"  customer {order.CustomerId}, {order.Lines.Count} lines, {Money.Format(order.TotalMinor, currency)} {currency}");
+            foreach (var line in order.Lines.Take(20))
+            {
+                Console.WriteLine($"  {line.Quantity,7} x {line.Sku,-24} {Money.Format(line.UnitPriceMinor, currency),14}");
+            }
+            if (order.Lines.Count > 20)
+            {
+                Console.WriteLine($"  and {order.Lines.Count - 20} more lines");
+            }
+        }
+        Console.WriteLine();
+        foreach (var recorded in stream)
+        {
+            var at = DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt).ToString("yyyy-MM-dd HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
+            Console.WriteLine($"  {recorded.Version,3}  {at}  {recorded.Type,-16} by {recorded.CausationId}, correlation {recorded.CorrelationId}");
+        }
+        return ExitCode.Done;
+    }
+
+    private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken)
+    {
+        var verification = stations.GetRequiredService<StoreVerification>();
+        VerificationReport report;
+        if (Console.IsOutputRedirected)
+        {
+            report = await verification.RunAsync(repair, null, cancellationToken);
+        }
+        else
+        {
+            report = await AnsiConsole.Progress().AutoClear(true).StartAsync(async progress =>
+            {
+                var task = progress.AddTask("checking orders");
+                return await verification.RunAsync(repair, new Progress<(long Done, long Total)>(now => (task.MaxValue, task.Value) = (Math.Max(1, now.Total), now.Done)), cancellationToken);
+            });
+        }
+        foreach (var finding in report.Findings)
+        {
+            Console.WriteLine(finding);
+        }
+        Console.WriteLine($"{report.Orders} orders with {report.Events} events checked: {(report.Wrong == 0 ? "all is as it was written" : $"{report.Wrong} things are wrong")}");
+        return report.Wrong == 0 || repair ? ExitCode.Done : ExitCode.SomeFailed;
+    }
+}

@@ -1,0 +1,49 @@
+using System.CommandLine;
+using OrderService.RabbitMq;
+
+namespace OrderService.CommandLine;
+
+/// <summary><c>topology</c>: prints, declares or checks the queues and exchanges.</summary>
+internal static class TopologyCommand
+{
+    public static Command Create()
+    {
+        var declare = new Option<bool>("--declare") { Description = "Declare what is missing." };
+        var check = new Option<bool>("--check") { Description = "Compare with the broker and change nothing; exit code 1 when something differs." };
+        var command = new Command("topology", "Prints the queues, exchanges and bindings that the service uses.") { declare, check };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(declare) && result.GetValue(check))
+            {
+                result.AddError("--declare changes the broker and --check does not: choose one.");
+            }
+        });
+        command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
+        {
+            var topology = stations.GetRequiredService<Topology>();
+            if (parsed.GetValue(check))
+            {
+                var differences = await Broker.WithConnectionAsync(stations, connection => topology.CheckAsync(connection, token), token);
+                foreach (var difference in differences)
+                {
+                    Console.WriteLine(difference.Sentence);
+                }
+                if (differences.Count == 0)
+                {
+                    Console.WriteLine("Everything is as it should be.");
+                }
+                return differences.Count == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+            }
+            if (parsed.GetValue(declare))
+            {
+                await Broker.RequireAsync(stations, token);
+            }
+            foreach (var line in topology.Describe())
+            {
+                Console.WriteLine(line);
+            }
+            return ExitCode.Done;
+        }, cancellationToken, needsStore: false));
+        return command;
+    }
+}
