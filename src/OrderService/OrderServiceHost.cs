@@ -1,9 +1,11 @@
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.DeadLetters;
 using OrderService.Events;
 using OrderService.Health;
 using OrderService.Inbox;
+using OrderService.Notifications;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
 
@@ -65,6 +67,8 @@ public static class OrderServiceHost
         services.AddInbox();
         services.AddOutbox();
         services.AddEvents();
+        services.AddDeadLetters();
+        services.AddNotifications(configuration, send: roles.DeadLetters);
         services.AddHealth(configuration);
         services.AddAdmin(configuration);
     }
@@ -81,6 +85,10 @@ public static class OrderServiceHost
         if (roles.Relay)
         {
             services.AddOutboxRelay();
+        }
+        if (roles.DeadLetters)
+        {
+            services.AddDeadLetterProcessing();
         }
         if (roles.Orders)
         {

@@ -2,7 +2,9 @@ using System.Net;
 using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Database;
+using OrderService.DeadLetters;
 using OrderService.Inbox;
+using OrderService.Notifications;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
 
@@ -19,13 +21,15 @@ internal static class SettingsCheck
         [InboxOptions.Section] = typeof(InboxOptions),
         [OrdersOptions.Section] = typeof(OrdersOptions),
         [OutboxOptions.Section] = typeof(OutboxOptions),
+        [DeadLettersOptions.Section] = typeof(DeadLettersOptions),
+        [AlertsOptions.Section] = typeof(AlertsOptions),
         [ApiOptions.Section] = typeof(ApiOptions),
     };
 
     private static readonly KnownSettings Known = new(
         Sections,
         scalars: ["Urls", "Roles", "AllowedHosts"],
-        foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
+        foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "Kafka", "$schema"]);
 
     public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration)
     {
