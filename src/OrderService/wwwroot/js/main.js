@@ -1,0 +1,147 @@
+import { html, render, useEffect, useRef, useState } from './html.js';
+import { loadSession, session, signIn, signOut } from './api.js';
+import { link, route } from './router.js';
+import { paused, streamState, usePolled } from './live.js';
+import { showHelp } from './keyboard.js';
+import { count, shown } from './format.js';
+import { DialogPlace, Empty, PageHead, Toasts, toast } from './parts/basics.js';
+import { Icon } from './parts/icons.js';
+import { ThemeSwitch } from './parts/theme-switch.js';
+import { Overview } from './pages/overview.js';
+import { Incident, Incidents } from './pages/incidents.js';
+import { Letters } from './pages/letters.js';
+import { Letter } from './pages/letter.js';
+import { Edit } from './pages/edit.js';
+import { Replay, Replays } from './pages/replays.js';
+import { Order, Orders } from './pages/orders.js';
+import { Queues } from './pages/queues.js';
+import { Alerts } from './pages/alerts.js';
+import { Audit } from './pages/audit.js';
+import { SignIn } from './pages/sign-in.js';
+
+const places = [
+  { path: '', text: 'Overview', icon: 'overview' },
+  { path: 'incidents', text: 'Incidents', icon: 'incidents', badge: stats => stats?.incidents?.open },
+  { path: 'dead-letters', text: 'Dead letters', icon: 'letters', badge: stats => stats?.deadLetters?.parked },
+  { path: 'replays', text: 'Replays', icon: 'replays' },
+  { path: 'orders', text: 'Orders', icon: 'orders' },
+  { path: 'queues', text: 'Queues', icon: 'queues' },
+  { path: 'alerts', text: 'Alerts', icon: 'alerts' },
+  { path: 'audit', text: 'Audit log', icon: 'audit' },
+];
+
+function page({ parts, query }) {
+  const [place, id, verb] = parts;
+  switch (place) {
+    case undefined: return ['Overview', html`<${Overview} />`];
+    case 'incidents': return id ? ['Incident', html`<${Incident} key=${id} fingerprint=${id} query=${query} />`] : ['Incidents', html`<${Incidents} query=${query} />`];
+    case 'dead-letters':
+      return id ? (verb === 'edit' ? [`Edit letter ${id}`, html`<${Edit} key=${id} id=${id} />`] : [`Letter ${id}`, html`<${Letter} key=${id} id=${id} query=${query} />`]) : ['Dead letters', html`<${Letters} query=${query} />`];
+    case 'replays': return id ? [`Replay ${id}`, html`<${Replay} key=${id} id=${id} />`] : ['Replays', html`<${Replays} />`];
+    case 'orders': return id ? [`Order ${id}`, html`<${Order} key=${id} id=${id} query=${query} />`] : ['Orders', html`<${Orders} query=${query} />`];
+    case 'queues': return ['Queues', html`<${Queues} />`];
+    case 'alerts': return ['Alerts', html`<${Alerts} />`];
+    case 'audit': return ['Audit log', html`<${Audit} />`];
+    default: return ['Not found', html`<${PageHead} title="Not found" /><${Empty} icon="search" title="There is no such page"><a href=${link('/')}>Go to the overview</a><//>`];
+  }
+}
+
+function App() {
+  const who = session.use();
+  const [failure, setFailure] = useState(null);
+  useEffect(() => {
+    start().catch(setFailure);
+  }, []);
+  if (who === undefined) {
+    return failure && failure.status !== 401
+      ? html`<main class="sign-in" id="main"><div class="sign-in-card"><h1>The service does not answer</h1><p>${shown(failure.message)}</p><button class="button primary" type="button" onClick=${() => location.reload()}>Try again</button></div></main>`
+      : html`<p class="boot" role="status">Signing in…</p>`;
+  }
+  return html`${who === null ? html`<${SignIn} failure=${failure} />` : html`<${Shell} who=${who} />`}<${Toasts} />`;
+
+  async function start() {
+    const given = /^#key=(.+)$/.exec(location.hash);
+    if (given) {
+      // The key leaves the address, and with it the browser's history, before anything else happens.
+      history.replaceState(null, '', '#/');
+      try {
+        await signIn(decodeURIComponent(given[1]));
+      } catch (problem) {
+        session.set(null);
+        throw problem;
+      }
+    } else {
+      await loadSession();
+    }
+  }
+}
+
+function Shell({ who }) {
+  const where = route.use();
+  const [title, content] = page(where);
+  const main = useRef();
+  const first = useRef(true);
+  const { data: stats } = usePolled('/api/stats?samples=1', 5000);
+  const address = where.parts.join('/');
+  const open = stats?.incidents?.open;
+
+  useEffect(() => {
+    document.title = `${open ? `(${open}) ` : ''}${title} – OrderService`;
+  }, [title, open]);
+
+  useEffect(() => {
+    if (first.current) {
+      first.current = false;
+      return;
+    }
+    scrollTo(0, 0);
+    const heading = main.current.querySelector('h1');
+    (heading ?? main.current).focus({ preventScroll: true });
+  }, [address]);
+
+  const items = places.map(place => ({ ...place, current: (where.parts[0] ?? '') === place.path, count: place.badge?.(stats) }));
+  const skip = event => {
+    event.preventDefault();
+    main.current.focus();
+  };
+  return html`
+    <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
+    <div class="shell">
+      <nav class="side" aria-label="Pages">
+        <a class="brand" href=${link('/')}><img src="icon.svg" alt="" width="28" height="28" /><span>OrderService</span></a>
+        <ul>${items.map(item => html`<li key=${item.path}><a class="nav-link" href=${link(`/${item.path}`)} aria-current=${item.current ? 'page' : undefined}><${Icon} name=${item.icon} /><span>${item.text}</span>${item.count > 0 && html`<span class="badge">${item.count > 9999 ? '9999+' : count(item.count)}</span>`}</a></li>`)}</ul>
+        <div class="side-foot"><span class="quiet">version ${shown(stats?.service?.version ?? '–')}</span><a class="quiet" href="/openapi/v1.json" target="_blank" rel="noreferrer">API</a></div>
+      </nav>
+      <div class="body">
+        <header class="top">
+          <a class="brand top-brand" href=${link('/')}><img src="icon.svg" alt="" width="26" height="26" /><span>OrderService</span></a>
+          <div class="top-tools">
+            <${LiveSwitch} />
+            <${ThemeSwitch} />
+            <button type="button" class="icon-button" aria-label="Keyboard help" title="Keyboard (?)" onClick=${showHelp}><${Icon} name="help" /></button>
+            <button type="button" class="who" popovertarget="account" aria-label=${`Signed in as ${who.name}`}><${Icon} name="person" /><span>${shown(who.name)}</span></button>
+            <div id="account" class="popover" popover><p><strong>${shown(who.name)}</strong></p><p class="quiet">may ${who.scopes.join(', ') || 'nothing'}</p><button type="button" class="button wide-button" onClick=${() => signOut().catch(error => toast(error.message, 'bad'))}>Sign out</button></div>
+          </div>
+        </header>
+        <main id="main" ref=${main} tabindex="-1">${content}</main>
+      </div>
+      <nav class="tabbar" aria-label="Pages (phone)">
+        ${items.filter(item => ['', 'incidents', 'dead-letters', 'orders'].includes(item.path)).map(item => html`<a key=${item.path} href=${link(`/${item.path}`)} aria-current=${item.current ? 'page' : undefined}><${Icon} name=${item.icon} /><span>${item.path === 'dead-letters' ? 'Letters' : item.text}</span>${item.count > 0 && html`<span class="badge">${item.count > 99 ? '99+' : item.count}</span>`}</a>`)}
+        <button type="button" popovertarget="more-pages"><${Icon} name="more" /><span>More</span></button>
+        <div id="more-pages" class="popover sheet" popover>${items.filter(item => ['replays', 'queues', 'alerts', 'audit'].includes(item.path)).map(item => html`<a key=${item.path} class="nav-link" href=${link(`/${item.path}`)} onClick=${event => event.currentTarget.closest('[popover]').hidePopover()}><${Icon} name=${item.icon} /><span>${item.text}</span></a>`)}</div>
+      </nav>
+    </div>
+    <${DialogPlace} />`;
+}
+
+function LiveSwitch() {
+  const stopped = paused.use();
+  const stream = streamState.use();
+  const state = stopped ? 'paused' : stream === 'connecting' ? 'connecting' : 'live';
+  const words = { paused: 'Paused', connecting: 'Connecting', live: 'Live' }[state];
+  return html`<button type="button" class=${`live ${state}`} aria-pressed=${stopped ? 'true' : 'false'} aria-label=${stopped ? 'Updates are paused. Resume' : 'Updates are live. Pause'} title="Pause or resume updates (.)" onClick=${() => paused.set(!stopped)}><i class="live-dot" aria-hidden="true"></i><span>${words}</span><${Icon} name=${stopped ? 'play' : 'pause'} /></button>`;
+}
+
+const place = document.getElementById('app');
+place.textContent = '';
+render(html`<${App} />`, place);

@@ -1,0 +1,95 @@
+import { html, useEffect, useState } from '../html.js';
+import { link, setQuery } from '../router.js';
+import { get, segment } from '../api.js';
+import { useList, useOrderEvents, usePolled } from '../live.js';
+import { amount, count, plural, shown } from '../format.js';
+import { Card, Chip, Empty, Fact, Facts, Given, Loading, MoreRows, PageHead, Tabs, Time, Trouble, Waiting } from '../parts/basics.js';
+import { Timeline } from '../parts/timeline.js';
+import { Why } from '../parts/why.js';
+import { SearchBox } from './incidents.js';
+
+const statuses = { all: 'All', placed: 'Placed', paid: 'Paid', shipped: 'Shipped', delivered: 'Delivered', cancelled: 'Cancelled' };
+
+export function Orders({ query }) {
+  const status = statuses[query.status] ? query.status : 'all';
+  const list = useList('/api/orders', { status: status === 'all' ? undefined : status, customerId: query.q || query.customerId }, item => item.orderId);
+  const exact = useExact(query.q);
+  const items = [...(exact && !(list.items ?? []).some(item => item.orderId === exact.orderId) ? [exact] : []), ...(list.items ?? [])];
+  return html`
+    <${PageHead} title="Orders" sub="Search finds an order by its id, or a customer’s orders by the customer’s id." />
+    <div class="filters">
+      <${Tabs} label="States of orders" items=${Object.entries(statuses).map(([name, text]) => ({ text, href: link('/orders', { ...query, status: name === 'all' ? undefined : name }), current: name === status }))} />
+      <${SearchBox} value=${query.q ?? query.customerId} label="Order id or customer id" />
+    </div>
+    <${Waiting} list=${list} one="order" many="orders" />
+    <${Trouble} error=${list.error} kept=${list.items !== null} />
+    ${!list.items && !list.error && html`<${Loading} what="Loading orders" />`}
+    ${list.items && items.length === 0 && html`<${Empty} icon="orders" title=${query.q ? 'No order and no customer of that id' : 'No order here'}>${query.q ? html`The message may have become a dead letter: <a href=${link('/dead-letters', { status: 'all', q: query.q })}>look among the letters</a>.` : html`Publish some: <code>orderservice publish --sample 100</code>`}<//>`}
+    ${items.length > 0 && html`<table class="rows"><caption class="hidden">Orders, newest first</caption><thead><tr><th scope="col">Order</th><th scope="col">Customer</th><th scope="col" class="number">Total</th><th scope="col" class="number">Lines</th><th scope="col" class="number">Events</th><th scope="col">Placed</th><th scope="col">Changed</th><th scope="col">State</th></tr></thead>
+      <tbody>${items.map(order => html`<tr key=${order.orderId} data-row>
+        <th scope="row" data-label="Order"><a class="mono" data-row-link href=${link(`/orders/${segment(order.orderId)}`)}>${shown(order.orderId)}</a></th>
+        <td data-label="Customer"><a class="plain-link" href=${link('/orders', { q: order.customerId })}>${shown(order.customerId)}</a></td>
+        <td class="number" data-label="Total">${amount(order.total)} ${shown(order.currency)}</td>
+        <td class="number" data-label="Lines">${count(order.lineCount ?? order.lines?.length)}</td>
+        <td class="number" data-label="Events">${count(order.version)}</td>
+        <td data-label="Placed"><${Time} at=${order.placedAt} /></td>
+        <td data-label="Changed"><${Time} at=${order.updatedAt} /></td>
+        <td data-label="State"><${Chip} state=${order.status} /></td></tr>`)}</tbody></table>`}
+    <${MoreRows} list=${list} />`;
+}
+
+/** The order whose id was searched for, if there is one. */
+function useExact(id) {
+  const [found, setFound] = useState(null);
+  useEffect(() => {
+    setFound(null);
+    if (!id || !/^[A-Za-z0-9._-]{1,64}$/.test(id)) {
+      return undefined;
+    }
+    const stop = new AbortController();
+    get(`/api/orders/${segment(id)}`, { signal: stop.signal }).then(setFound, () => {});
+    return () => stop.abort();
+  }, [id]);
+  return found;
+}
+
+export function Order({ id, query }) {
+  const order = usePolled(`/api/orders/${segment(id)}`, 10000);
+  const timeline = usePolled(`/api/orders/${segment(id)}/timeline`, 5000);
+  useOrderEvents(() => {
+    order.refresh();
+    timeline.refresh();
+  }, event => event.orderId === id || event.subject === id);
+  const { data } = order;
+  const missing = order.error?.status === 404;
+  return html`
+    <${PageHead} title=${html`Order <span class="mono">${shown(id)}</span>`} back=${{ href: link('/orders'), text: 'Orders' }} sub=${data && html`<${Chip} state=${data.status} /> <span class="quiet">version ${data.version}</span>`} />
+    ${missing ? html`<p class="note tone-warn">There is no such order yet: no message that placed it was accepted.</p>` : html`<${Trouble} error=${order.error} kept=${data !== null} />`}
+    <div class="split">
+      <div class="split-main">
+        ${data?.lines && html`<${Card} title=${plural(data.lines.length, 'line')}><table class="plain"><caption class="hidden">Lines of the order</caption><thead><tr><th scope="col">Article</th><th scope="col" class="number">Quantity</th><th scope="col" class="number">Price</th></tr></thead>
+          <tbody>${data.lines.slice(0, 100).map((line, index) => html`<tr key=${index}><td class="mono">${shown(line.sku)}</td><td class="number">${count(line.quantity)}</td><td class="number">${amount(line.unitPrice)}</td></tr>`)}</tbody>
+          <tfoot><tr><th scope="row">Total</th><td></td><td class="number"><b>${amount(data.total)} ${shown(data.currency)}</b></td></tr></tfoot></table>${data.lines.length > 100 && html`<p class="quiet">The first 100 are shown.</p>`}<//>`}
+        <${Card} title="Everything that happened">
+          <${Trouble} error=${timeline.error} kept=${timeline.data !== null} />
+          ${!timeline.data && !timeline.error && html`<${Loading} what="Loading the timeline" />`}
+          ${timeline.data?.items.length === 0 && html`<${Empty} icon="clock" title="Nothing yet" />`}
+          ${timeline.data?.items.length > 0 && html`<${Timeline} items=${timeline.data.items} view=${query.view} hrefOf=${view => link(`/orders/${segment(id)}`, { ...query, view })} />`}
+        <//>
+      </div>
+      <aside class="split-side" aria-label="About this order">
+        ${data && html`<${Card} title="Facts"><${Facts}>
+          <${Fact} name="Customer"><a href=${link('/orders', { q: data.customerId })}>${shown(data.customerId)}</a><//>
+          <${Fact} name="Total">${amount(data.total)} ${shown(data.currency)}<//>
+          <${Fact} name="State"><${Chip} state=${data.status} /><//>
+          ${data.placedAt && html`<${Fact} name="Placed"><${Time} at=${data.placedAt} /><//>`}
+          ${data.updatedAt && html`<${Fact} name="Changed"><${Time} at=${data.updatedAt} /><//>`}
+          ${data.paymentReference && html`<${Fact} name="Payment"><${Given} text=${data.paymentReference} /><//>`}
+          ${data.carrier && html`<${Fact} name="Carrier"><${Given} text=${data.carrier} /><//>`}
+          ${data.trackingNumber && html`<${Fact} name="Tracking"><${Given} text=${data.trackingNumber} /><//>`}
+          ${data.cancelReason && html`<${Fact} name="Cancelled because"><${Given} text=${data.cancelReason} /><//>`}
+        <//><p><a href=${link('/dead-letters', { orderId: id, status: 'all' })}>Dead letters of this order</a></p><//>`}
+        <${Why} id=${id} version=${`${data?.version}${timeline.data?.items.length}`} />
+      </aside>
+    </div>`;
+}

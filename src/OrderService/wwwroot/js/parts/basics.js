@@ -1,0 +1,182 @@
+import { html, useEffect, useRef, useState } from '../html.js';
+import { Shared } from '../store.js';
+import { useNow } from '../live.js';
+import { relative, absoluteTime, shown, sentence, money, amount } from '../format.js';
+import { Icon } from './icons.js';
+
+/** "3 min ago", with the exact time when it is pointed at. */
+export function Time({ at, empty = '–' }) {
+  const now = useNow();
+  return at ? html`<time datetime=${at} title=${absoluteTime(at)}>${relative(at, now)}</time>` : html`<span class="quiet">${empty}</span>`;
+}
+
+const tones = {
+  parked: 'bad', replayed: 'busy', resolved: 'good', discarded: 'calm', superseded: 'calm',
+  new: 'bad', regressed: 'bad', acknowledged: 'warn', muted: 'calm',
+  placed: 'busy', paid: 'violet', shipped: 'warn', delivered: 'good', cancelled: 'calm',
+  running: 'busy', paused: 'warn', stopped: 'bad', done: 'good',
+  pending: 'warn', sent: 'good', failed: 'bad',
+  ok: 'good', degraded: 'warn', down: 'bad', off: 'calm',
+  succeeds: 'good', already_applied: 'calm', still_fails: 'bad', conflicts: 'warn', waits: 'busy', refused: 'warn', deferred: 'busy',
+};
+
+/** A state in a word; the tone repeats what the word says and is never the only sign. */
+export const Chip = ({ state, children }) => html`<span class=${`chip tone-${tones[state] ?? 'calm'}`}><i class="dot" aria-hidden="true"></i>${children ?? sentence(state)}</span>`;
+
+/** A reason as other programs know it. */
+export const Reason = ({ value }) => html`<code class="reason">${shown(value)}</code>`;
+
+/** Text that came with a message: shown as text, with what can't be seen made visible. */
+export const Given = ({ text, empty = '–' }) => (text === null || text === undefined || text === '' ? html`<span class="quiet">${empty}</span>` : html`<span class="given">${shown(text)}</span>`);
+
+export function Money({ values }) {
+  if (!values?.length) {
+    return html`<span class="quiet">–</span>`;
+  }
+  return html`<span class="money">${values.map(value => html`<span class="amount" key=${value.currency}>${amount(value.amount)} <abbr>${shown(value.currency)}</abbr></span>`)}</span>`;
+}
+
+export const oneAmount = value => (value ? money(value) : '–');
+
+export const Facts = ({ children }) => html`<dl class="facts">${children}</dl>`;
+export const Fact = ({ name, children }) => html`<div class="fact"><dt>${name}</dt><dd>${children}</dd></div>`;
+
+/** What would be here, and how to make it appear. */
+export const Empty = ({ icon = 'check', title, children }) => html`
+  <div class="empty"><span class="empty-icon"><${Icon} name=${icon} /></span><p class="empty-title">${title}</p>${children && html`<div class="empty-text">${children}</div>`}</div>`;
+
+export const Loading = ({ what = 'Loading' }) => html`<div class="loading" aria-busy="true"><span class="skeleton w60"></span><span class="skeleton w90"></span><span class="skeleton w75"></span><span class="hidden">${what}…</span></div>`;
+
+export function Trouble({ error, kept }) {
+  if (!error) {
+    return null;
+  }
+  return html`<div class="note tone-bad" role="alert"><strong>${kept ? 'Could not be renewed.' : error.status === 403 ? 'Not allowed.' : error.status === 404 ? 'Not found.' : 'That did not work.'}</strong> ${shown(error.message)}${kept ? ' What you see is the last that was read.' : ''}</div>`;
+}
+
+export const Note = ({ tone = 'calm', children }) => html`<div class=${`note tone-${tone}`}>${children}</div>`;
+
+export function Button({ icon, tone = '', busy, keyName, children, label, ...rest }) {
+  return html`<button type="button" class=${`button ${tone}`} data-key=${keyName} aria-label=${label} aria-keyshortcuts=${keyName} ...${rest} disabled=${rest.disabled || busy}>
+    ${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
+}
+
+export function Copy({ text, label = 'Copy' }) {
+  const [done, setDone] = useState(false);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone(true);
+      setTimeout(() => setDone(false), 1500);
+    } catch {
+      toast('The browser did not allow copying.', 'bad');
+    }
+  };
+  return html`<${Button} icon=${done ? 'check' : 'copy'} tone="small ghost" onClick=${copy} label=${label}>${done ? 'Copied' : label}<//>`;
+}
+
+// Toasts
+
+const toasts = new Shared([]);
+let toastNumber = 0;
+
+/** One sentence that stays for some seconds; bad news stays until it is dismissed. */
+export function toast(text, tone = 'good') {
+  const id = ++toastNumber;
+  toasts.set([...toasts.value, { id, text, tone }].slice(-4));
+  if (tone !== 'bad') {
+    setTimeout(() => dismiss(id), 7000);
+  }
+}
+
+const dismiss = id => toasts.set(toasts.value.filter(item => item.id !== id));
+
+export function Toasts() {
+  const items = toasts.use();
+  return html`<div class="toasts" role="status" aria-live="polite">${items.map(item => html`
+    <div class=${`toast tone-${item.tone}`} key=${item.id}><${Icon} name=${item.tone === 'bad' ? 'incidents' : 'check'} /><span>${shown(item.text)}</span>
+      <button type="button" class="icon-button" aria-label="Dismiss" onClick=${() => dismiss(item.id)}><${Icon} name="cross" /></button></div>`)}</div>`;
+}
+
+// Dialogs
+
+/** A modal dialog; the browser keeps the focus in it and gives it back. */
+export function Dialog({ title, onClose, wide, children }) {
+  const ref = useRef();
+  useEffect(() => {
+    const before = document.activeElement;
+    ref.current.showModal();
+    return () => before?.isConnected && before.focus?.();
+  }, []);
+  return html`
+    <dialog ref=${ref} class=${wide ? 'wide' : ''} aria-labelledby="dialog-title" onClose=${onClose} onClick=${event => event.target === ref.current && ref.current.close()}>
+      <div class="dialog-inner">
+        <header class="dialog-head"><h2 id="dialog-title" tabindex="-1" autofocus>${title}</h2>
+          <button type="button" class="icon-button" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} name="cross" /></button></header>
+        ${children}
+      </div>
+    </dialog>`;
+}
+
+const opened = new Shared(null);
+
+/** Shows a dialog: a function of `close` that gives its content. One at a time. */
+export const openDialog = content => opened.set(content);
+const closeDialog = () => opened.set(null);
+
+export function DialogPlace() {
+  const content = opened.use();
+  return content ? content(closeDialog) : null;
+}
+
+/** What an action needs while it runs: busy, the problem, and a guard against a second click. */
+export function useAction() {
+  const [state, setState] = useState({ busy: false, error: null });
+  const running = useRef(false);
+  const run = async action => {
+    if (running.current) {
+      return undefined;
+    }
+    running.current = true;
+    setState({ busy: true, error: null });
+    try {
+      const answer = await action();
+      setState({ busy: false, error: null });
+      return answer ?? true;
+    } catch (error) {
+      setState({ busy: false, error });
+      return undefined;
+    } finally {
+      running.current = false;
+    }
+  };
+  return { ...state, run };
+}
+
+let fieldNumber = 0;
+
+export function Field({ label, hint, error, children }) {
+  const id = useRef(`field-${++fieldNumber}`).current;
+  return html`<div class="field"><label for=${id}>${label}</label>${children(id, hint || error ? `${id}-hint` : undefined)}${(error || hint) && html`<p class=${error ? 'field-error' : 'hint'} id=${`${id}-hint`}>${error || hint}</p>`}</div>`;
+}
+
+export const PageHead = ({ title, sub, back, children }) => html`
+  <header class="page-head">
+    <div class="page-title">${back && html`<a class="back" href=${back.href}><${Icon} name="back" />${back.text}</a>`}<h1 tabindex="-1">${title}</h1>${sub && html`<p class="page-sub">${sub}</p>`}</div>
+    ${children && html`<div class="page-actions">${children}</div>`}
+  </header>`;
+
+export const Card = ({ title, action, children, kind = '' }) => html`
+  <section class=${`card ${kind}`}>${title && html`<header class="card-head"><h2>${title}</h2>${action}</header>`}${children}</section>`;
+
+/** Parts of a page as links, so that each has its address. */
+export const Tabs = ({ items, label }) => html`<nav class="tabs" aria-label=${label}>${items.map(item => html`<a key=${item.text} href=${item.href} aria-current=${item.current ? 'page' : undefined}>${item.text}${item.count !== undefined && item.count !== null && html`<span class="tab-count">${item.count}</span>`}</a>`)}</nav>`;
+
+export function MoreRows({ list }) {
+  return list.hasMore ? html`<div class="more-rows"><${Button} onClick=${list.more} busy=${list.busy}>${list.busy ? 'Loading…' : 'Show more'}<//></div>` : null;
+}
+
+/** Rows that came while the list was on the screen wait here, so that nothing moves under a pointer. */
+export function Waiting({ list, one, many }) {
+  return html`<div class="waiting" role="status">${list.waiting > 0 && html`<button type="button" onClick=${list.show}>${list.waiting >= 50 ? '50 or more' : list.waiting} new ${list.waiting === 1 ? one : many} – show</button>`}</div>`;
+}

@@ -1,0 +1,88 @@
+import { html, useEffect, useRef, useState } from '../html.js';
+import { themeChanged } from './theme-switch.js';
+import uPlot from '../../vendor/uplot.js';
+import { clockTime, count, rate } from '../format.js';
+
+/** The colour a class has at this moment, in the theme in force. */
+function colour(place, name) {
+  const probe = document.createElement('i');
+  probe.className = name;
+  place.append(probe);
+  const value = getComputedStyle(probe).color;
+  probe.remove();
+  return value;
+}
+
+const dashes = [[], [6, 4], [2, 3], [10, 3, 2, 3]];
+
+/**
+ * Lines over time. Series differ by dash and name, not by colour alone; the newest values stand beside the names, and all of them in a table.
+ * @param series [{label, tone, values, fill?, format?}]
+ */
+export function Chart({ title, summary, at, series, unit }) {
+  const place = useRef();
+  const plot = useRef(null);
+  const [cursor, setCursor] = useState(null);
+  const theme = themeChanged.use();
+  const data = [at, ...series.map(one => one.values)];
+  const shape = series.map(one => one.label).join();
+  const latest = useRef(data);
+  latest.current = data;
+
+  useEffect(() => {
+    const box = place.current;
+    const quiet = colour(box, 'tone-axis');
+    const grid = colour(box, 'tone-grid');
+    const font = '11px Inter, system-ui, sans-serif';
+    const size = () => ({ width: Math.max(160, box.clientWidth), height: 190 });
+    plot.current = new uPlot({
+      ...size(),
+      legend: { show: false },
+      cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
+      scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.15] } },
+      axes: [
+        { stroke: quiet, font, grid: { show: false }, ticks: { show: false }, gap: 4, size: 26, space: 70, values: (_, splits) => splits.map(split => clockTime(split * 1000).slice(0, 5)) },
+        { stroke: quiet, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, gap: 6, size: 44, space: 36, values: (_, splits) => splits.map(split => (split >= 1000 ? `${+(split / 1000).toFixed(1)}k` : +split.toFixed(2))) },
+      ],
+      series: [{}, ...series.map((one, index) => {
+        const stroke = colour(box, `tone-${one.tone}`);
+        return {
+          label: one.label, stroke, width: 1.75, dash: dashes[index], points: { show: false }, spanGaps: false,
+          fill: one.fill ? stroke.replace(/^rgb\((.*)\)$/, 'rgba($1, 0.12)') : undefined,
+        };
+      })],
+      hooks: { setCursor: [self => setCursor(self.cursor.idx ?? null)] },
+    }, latest.current, box);
+    const watch = new ResizeObserver(() => plot.current?.setSize(size()));
+    watch.observe(box);
+    return () => {
+      watch.disconnect();
+      plot.current.destroy();
+      plot.current = null;
+    };
+  }, [shape, theme]);
+
+  useEffect(() => plot.current?.setData(data), [at, ...series.map(one => one.values)]);
+
+  const index = cursor !== null && cursor < at.length ? cursor : at.length - 1;
+  const every = Math.max(1, Math.ceil(at.length / 30));
+  const rows = at.map((_, position) => position).filter(position => (at.length - 1 - position) % every === 0).reverse();
+  return html`
+    <figure class="chart">
+      <figcaption><span class="chart-title">${title} <span class="quiet">${unit}</span></span>
+        <span class="legend">${series.map((one, position) => html`<span class="legend-item" key=${one.label}><svg class=${`legend-line tone-${one.tone}`} viewBox="0 0 20 4" aria-hidden="true"><line x1="0" y1="2" x2="20" y2="2" stroke-dasharray=${dashes[position].join(' ') || undefined} /></svg>${one.label} <b>${(one.format ?? rate)(one.values[index])}</b></span>`)}
+          ${cursor !== null && at[index] !== undefined && html`<span class="quiet">${clockTime(at[index] * 1000)}</span>`}</span></figcaption>
+      <div class="plot" ref=${place} role="img" aria-label=${`${title}. ${summary}`}></div>
+      <p class="hidden">${summary}</p>
+      <details class="as-table"><summary>Show as table</summary>
+        <div class="table-wrap" tabindex="0" role="region" aria-label=${`${title} as a table`}><table class="plain"><thead><tr><th scope="col">Time</th>${series.map(one => html`<th scope="col" class="number">${one.label}</th>`)}</tr></thead>
+          <tbody>${rows.map(position => html`<tr key=${at[position]}><th scope="row">${clockTime(at[position] * 1000)}</th>${series.map(one => html`<td class="number">${(one.format ?? count)(one.values[position])}</td>`)}</tr>`)}</tbody></table></div>
+      </details>
+    </figure>`;
+}
+
+/** Small bars without axes; the text beside them says the number. */
+export function Bars({ values, label }) {
+  const top = Math.max(1, ...values);
+  return html`<svg class="bars" viewBox=${`0 0 ${values.length * 4} 20`} role="img" aria-label=${label} preserveAspectRatio="none">${values.map((value, index) => html`<rect key=${index} x=${index * 4} width="3" y=${20 - Math.max(value ? 2 : 0.6, (value / top) * 20)} height=${Math.max(value ? 2 : 0.6, (value / top) * 20)} />`)}</svg>`;
+}

@@ -1,0 +1,38 @@
+import { html } from '../html.js';
+
+const paths = {
+  overview: 'M4 13h6V4H4zM14 20h6V11h-6zM4 20h6v-3H4zM14 4v3h6V4z',
+  incidents: 'M12 3 2.8 19h18.4zM12 10v4M12 16.8v.2',
+  letters: 'M4 6h16v12H4zM4 7l8 6 8-6',
+  replays: 'M4 12a8 8 0 0 1 13.7-5.6L20 8.7M20 4v4.7h-4.7M20 12a8 8 0 0 1-13.7 5.6L4 15.3M4 20v-4.7h4.7',
+  orders: 'M4 8l8-4.5L20 8v8l-8 4.5L4 16zM4.3 8.2 12 12.6l7.7-4.4M12 12.6v7.7',
+  queues: 'M4 6h16M4 12h16M4 18h10',
+  alerts: 'M6 16V11a6 6 0 0 1 12 0v5l1.6 2H4.4zM10 20.5h4',
+  audit: 'M6 3.5h9l3.5 3.5v13.5H6zM9.5 11h5.5M9.5 15h5.5',
+  more: 'M5 12h.01M12 12h.01M19 12h.01',
+  sun: 'M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2.5v2M12 19.5v2M4.9 4.9l1.4 1.4M17.7 17.7l1.4 1.4M2.5 12h2M19.5 12h2M4.9 19.1l1.4-1.4M17.7 6.3l1.4-1.4',
+  moon: 'M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5z',
+  system: 'M4 5h16v11H4zM9 20h6M12 16v4',
+  pause: 'M8 5v14M16 5v14',
+  play: 'M7 4.5v15l12-7.5z',
+  help: 'M9.2 9a2.9 2.9 0 1 1 4 2.7c-.8.4-1.2 1-1.2 1.9v.4M12 17v.2M12 2.8a9.2 9.2 0 1 0 0 18.4 9.2 9.2 0 0 0 0-18.4z',
+  person: 'M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM4.5 20.5c.6-3.6 3.6-5.5 7.5-5.5s6.9 1.9 7.5 5.5',
+  search: 'M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.5 15.5 20.5 20.5',
+  edit: 'M4 20h4L19 9l-4-4L4 16zM13 7l4 4',
+  discard: 'M5 7h14M10 7V4.5h4V7M7 7l.8 13h8.4L17 7M10 11v5.5M14 11v5.5',
+  restore: 'M4 5v5h5M4.6 10A8 8 0 1 1 4 13',
+  check: 'M5 12.5 10 17.5 19.5 7',
+  cross: 'M6 6l12 12M18 6 6 18',
+  clock: 'M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17zM12 7.5V12l3 2',
+  download: 'M12 4v11M7.5 11 12 15.5 16.5 11M5 20h14',
+  copy: 'M9 9h11v11H9zM5 15H4V4h11v1',
+  bell: 'M6 16V11a6 6 0 0 1 12 0v5l1.6 2H4.4z',
+  mute: 'M6 16V11a6 6 0 0 1 9.5-4.9M18 11v5l1.6 2H4.4M3.5 3.5l17 17',
+  arrow: 'M9 5l7 7-7 7',
+  back: 'M15 5l-7 7 7 7',
+  stop: 'M6 6h12v12H6z',
+  send: 'M4 12 20 4l-5 16-3.5-6.5z',
+  shield: 'M12 3l7.5 3v5.5c0 4.6-3 8-7.5 9.5-4.5-1.5-7.5-4.9-7.5-9.5V6z',
+};
+
+export const Icon = ({ name }) => html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${paths[name]} /></svg>`;
