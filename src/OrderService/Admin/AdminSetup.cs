@@ -44,7 +44,7 @@ public static class AdminSetup
         {
             if (context.Request.Path == "/signin")
             {
-                context.Request.Path = "/signin.html";
+                context.Request.Path = "/index.html";
             }
             return next(context);
         });

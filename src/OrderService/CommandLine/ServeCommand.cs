@@ -122,7 +122,7 @@ internal static partial class ServeCommand
 
             No API key is configured, so this first start made one with all scopes. It is shown this once and kept in the file api-key beside the store.
               key      {key}
-              sign in  {address}/signin#key={key}
+              sign in  {address}/#key={key}
 
             """);
     }

@@ -63,7 +63,7 @@ function App() {
     const given = /^#key=(.+)$/.exec(location.hash);
     if (given) {
       // The key leaves the address, and with it the browser's history, before anything else happens.
-      history.replaceState(null, '', '#/');
+      history.replaceState(null, '', '/#/');
       try {
         await signIn(decodeURIComponent(given[1]));
       } catch (problem) {
