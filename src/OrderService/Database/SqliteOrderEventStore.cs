@@ -18,9 +18,11 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             {
                 var prepared = Prepared();
                 var append = decide(Read(prepared, query));
+                Failpoint.Hit("store-decided");
                 if (!append.IsEmpty)
                 {
                     Write(prepared, append, transaction);
+                    Failpoint.Hit("store-written");
                 }
                 return Task.FromResult(append);
             },

@@ -1,0 +1,188 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using Dapper;
+using Microsoft.Extensions.Logging.Abstractions;
+using OrderService.Database;
+using OrderService.EventStore;
+
+namespace OrderService.Tests.Infrastructure;
+
+/// <summary>
+/// The service as a user runs it: the built binary as a process of its own, with a SQLite file in a folder of its own, that a test may stop, kill and start again.
+/// Its store is looked at from outside, on the same file.
+/// </summary>
+public sealed class RunningService : IAsyncDisposable
+{
+    private readonly Dictionary<string, string> settings;
+    private readonly ConcurrentQueue<string> output = new();
+    private readonly SqliteDatabase database;
+    private readonly EventQueries events;
+    private Process? process;
+
+    private RunningService(string broker, string folder, Dictionary<string, string>? more)
+    {
+        Folder = folder;
+        Url = $"http://127.0.0.1:{FreePort()}";
+        settings = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            ["RabbitMq__Uri"] = broker,
+            ["RabbitMq__MaxReconnectDelay"] = "00:00:00.500",
+            ["Store__Path"] = Path.Combine(folder, "orders.db"),
+            ["Urls"] = Url,
+            ["Api__Keys__0__Name"] = "tests",
+            ["Api__Keys__0__Key"] = ApiKey,
+            ["Api__Keys__0__Scopes__0"] = "publish",
+            ["Api__Keys__0__Scopes__1"] = "read",
+            ["Api__Keys__0__Scopes__2"] = "operate",
+            ["DOTNET_gcServer"] = "0",
+        };
+        foreach (var (name, value) in more ?? [])
+        {
+            settings[name] = value;
+        }
+        database = new SqliteDatabase(Path.Combine(folder, "orders.db"), TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
+        events = new EventQueries(database);
+        Http = new HttpClient { BaseAddress = new Uri(Url) };
+        Http.DefaultRequestHeaders.Add("X-Api-Key", ApiKey);
+    }
+
+    public const string ApiKey = "test-key-0123456789-0123456789-0123456789";
+
+    public string Folder { get; }
+
+    public string Url { get; }
+
+    /// <summary>A client with a key for every scope.</summary>
+    public HttpClient Http { get; }
+
+    /// <summary>Everything the process wrote so far, over all its starts.</summary>
+    public string Output => string.Join('\n', output);
+
+    public bool HasExited => process!.HasExited;
+
+    /// <summary>Starts the service and waits until it is ready.</summary>
+    public static async Task<RunningService> StartAsync(string broker, Dictionary<string, string>? settings = null, bool waitUntilReady = true)
+    {
+        var service = new RunningService(broker, Directory.CreateTempSubdirectory("orderservice-").FullName, settings);
+        await service.StartAgainAsync(waitUntilReady: waitUntilReady);
+        return service;
+    }
+
+    /// <summary>Starts it again on the same store, after <see cref="KillAsync"/> or <see cref="StopAsync"/>.</summary>
+    /// <param name="failpoint">Armed in this run only; an empty text disarms.</param>
+    public async Task StartAgainAsync(string? failpoint = null, bool waitUntilReady = true)
+    {
+        var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
+        {
+            ArgumentList = { Path.Combine(AppContext.BaseDirectory, "orderservice.dll"), "serve" },
+            WorkingDirectory = Folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        foreach (var (name, value) in settings)
+        {
+            start.Environment[name] = value;
+        }
+        if (failpoint is not null)
+        {
+            start.Environment["ORDERSERVICE_FAILPOINT"] = failpoint;
+        }
+        process = Process.Start(start)!;
+        process.OutputDataReceived += (_, line) => Keep(line.Data);
+        process.ErrorDataReceived += (_, line) => Keep(line.Data);
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+        if (waitUntilReady)
+        {
+            await WaitUntilReadyAsync();
+        }
+    }
+
+    public Task WaitUntilReadyAsync(TimeSpan? deadline = null) => Eventually.TrueAsync(
+        async () =>
+        {
+            if (process!.HasExited)
+            {
+                Assert.Fail($"The service ended with {process.ExitCode}:\n{Output}");
+            }
+            return await IsReadyAsync();
+        },
+        deadline, "the service is ready");
+
+    public async Task<bool> IsReadyAsync()
+    {
+        try
+        {
+            using var response = await Http.GetAsync(new Uri("/health/ready", UriKind.Relative));
+            return response.StatusCode == HttpStatusCode.OK;
+        }
+        catch (HttpRequestException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>SIGKILL: nothing is flushed, nothing is said goodbye to.</summary>
+    public async Task KillAsync()
+    {
+        process!.Kill();
+        await process.WaitForExitAsync();
+    }
+
+    /// <summary>SIGTERM, as a container runtime sends it.</summary>
+    /// <returns>The exit code.</returns>
+    public async Task<int> StopAsync()
+    {
+        using var kill = Process.Start("kill", ["-TERM", process!.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
+        await WaitForExitAsync();
+        return process.ExitCode;
+    }
+
+    /// <summary>Waits until the process ended by itself.</summary>
+    public async Task WaitForExitAsync()
+    {
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        await process!.WaitForExitAsync(deadline.Token);
+    }
+
+    /// <summary>An order's events, oldest first.</summary>
+    public Task<IReadOnlyList<RecordedEvent>> StreamAsync(string orderId) => events.StreamAsync(orderId, TestContext.Current.CancellationToken);
+
+    /// <summary>One value out of the store.</summary>
+    public Task<T?> ScalarAsync<T>(string sql, object? parameters = null) =>
+        database.ReadAsync(connection => connection.ExecuteScalarAsync<T>(sql, parameters));
+
+    /// <summary>One column out of the store.</summary>
+    public Task<List<T>> ColumnAsync<T>(string sql, object? parameters = null) =>
+        database.ReadAsync(async connection => (await connection.QueryAsync<T>(sql, parameters)).AsList());
+
+    public async ValueTask DisposeAsync()
+    {
+        if (process is { HasExited: false })
+        {
+            await KillAsync();
+        }
+        process?.Dispose();
+        Http.Dispose();
+        await database.DisposeAsync();
+        Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
+        Directory.Delete(Folder, recursive: true);
+    }
+
+    private void Keep(string? line)
+    {
+        if (line is not null)
+        {
+            output.Enqueue(line);
+        }
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}

@@ -1,0 +1,97 @@
+using System.Text;
+using RabbitMQ.Client;
+
+namespace OrderService.Tests.Infrastructure;
+
+/// <summary>A message that a test sends.</summary>
+public sealed record TestMessage(string? Type, string? Key, byte[] Body)
+{
+    public Action<BasicProperties>? More { get; init; }
+
+    public static TestMessage Place(string orderId, string? key = null, string customerId = "C-7") => new(
+        null, key ?? $"key-{orderId}",
+        Encoding.UTF8.GetBytes($$"""{"orderId":"{{orderId}}","customerId":"{{customerId}}","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}]}"""));
+
+    public static TestMessage Of(string type, string key, string json) => new(type, key, Encoding.UTF8.GetBytes(json));
+
+    public static TestMessage Ship(string orderId) => Of("order.ship", $"ship-{orderId}", $$"""{"orderId":"{{orderId}}"}""");
+}
+
+/// <summary>Another program's view of the broker: publishes with confirms and listens to events, with a client and a connection of its own.</summary>
+public sealed class TestProducer : IAsyncDisposable
+{
+    private readonly IConnection connection;
+    private readonly IChannel channel;
+    private readonly List<(string Id, string Type, string? Cause, string Body)> heard = [];
+
+    private TestProducer(IConnection connection, IChannel channel) => (this.connection, this.channel) = (connection, channel);
+
+    public static async Task<TestProducer> ConnectAsync(string broker)
+    {
+        var connection = await new ConnectionFactory { Uri = new Uri(broker) }.CreateConnectionAsync();
+        var channel = await connection.CreateChannelAsync(new CreateChannelOptions(
+            publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true, outstandingPublisherConfirmationsRateLimiter: new ThrottlingRateLimiter(500)));
+        return new TestProducer(connection, channel);
+    }
+
+    /// <summary>What came out of <c>order-events</c> since <see cref="ListenAsync"/>, in its order.</summary>
+    public IReadOnlyList<(string Id, string Type, string? Cause, string Body)> Heard
+    {
+        get
+        {
+            lock (heard)
+            {
+                return [.. heard];
+            }
+        }
+    }
+
+    /// <summary>Publishes into <c>orders</c> and waits for every confirm.</summary>
+    public async Task PublishAsync(params IEnumerable<TestMessage> messages)
+    {
+        var confirms = new List<Task>();
+        foreach (var message in messages)
+        {
+            var properties = new BasicProperties { MessageId = message.Key, Type = message.Type, DeliveryMode = DeliveryModes.Persistent };
+            message.More?.Invoke(properties);
+            confirms.Add(channel.BasicPublishAsync("", "orders", mandatory: true, properties, message.Body).AsTask());
+        }
+        await Task.WhenAll(confirms);
+    }
+
+    /// <summary>As plain as a producer can be: JSON and nothing else.</summary>
+    public Task PublishBareAsync(string json) =>
+        channel.BasicPublishAsync("", "orders", Encoding.UTF8.GetBytes(json)).AsTask();
+
+    /// <summary>Binds a queue of its own to every event.</summary>
+    public async Task ListenAsync()
+    {
+        var listening = await connection.CreateChannelAsync();
+        var queue = await listening.QueueDeclareAsync();
+        await listening.QueueBindAsync(queue.QueueName, "order-events", "#");
+        var consumer = new RabbitMQ.Client.Events.AsyncEventingBasicConsumer(listening);
+        consumer.ReceivedAsync += (_, delivery) =>
+        {
+            var body = Encoding.UTF8.GetString(delivery.Body.Span);
+            using var json = System.Text.Json.JsonDocument.Parse(body);
+            lock (heard)
+            {
+                heard.Add((delivery.BasicProperties.MessageId!, delivery.BasicProperties.Type!, json.RootElement.GetProperty("causationid").GetString(), body));
+            }
+            return Task.CompletedTask;
+        };
+        await listening.BasicConsumeAsync(queue.QueueName, autoAck: true, consumer);
+    }
+
+    public async Task<uint> DepthAsync(string queue)
+    {
+        await using var passive = await connection.CreateChannelAsync();
+        return await passive.MessageCountAsync(queue);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await channel.DisposeAsync();
+        await connection.DisposeAsync();
+    }
+}

@@ -1,0 +1,88 @@
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.Journeys;
+
+/// <summary>The process dies by SIGKILL at every named point of the flow; afterwards nothing is lost and nothing is there twice.</summary>
+public sealed class CrashJourneys(RabbitMqContainerFixture broker)
+{
+    public static TheoryData<string> Points => new(
+        "inbox-before-begin", "inbox-decoded", "store-decided", "store-written", "inbox-after-commit", "inbox-after-ack",
+        "relay-before-publish", "relay-after-publish", "relay-after-confirm", "relay-after-mark");
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public async Task A_kill_loses_nothing_and_doubles_nothing(string point)
+    {
+        const int Orders = 40;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address);
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        await service.KillAsync();
+        await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Ship($"A-{number}"), TestMessage.Place($"A-{number}") }));
+
+        await service.StartAgainAsync($"{point}=kill", waitUntilReady: false);
+        await service.WaitForExitAsync();
+        await service.StartAgainAsync();
+
+        await Eventually.HoldsAsync(async () =>
+        {
+            Assert.Equal(2 * Orders, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
+            Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM outbox"));
+            Assert.Equal(2 * Orders, shop.Heard.Select(heard => heard.Id).Distinct().Count());
+        });
+        Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
+        Assert.Equal(0u, await shop.DepthAsync("orders"));
+        // First occurrences in stream order, and every copy the same bytes.
+        foreach (var stream in shop.Heard.GroupBy(heard => heard.Id[..heard.Id.LastIndexOf('.')]))
+        {
+            Assert.Equal(["ORDER_PLACED", "ORDER_SHIPPED"], stream.DistinctBy(heard => heard.Id).Select(heard => heard.Type));
+        }
+        Assert.All(shop.Heard.GroupBy(heard => heard.Id), copies => Assert.Single(copies.Select(copy => copy.Body).Distinct()));
+    }
+
+    [Fact]
+    public async Task A_message_that_kills_the_process_is_found_and_its_neighbours_go_through()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address);
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await service.KillAsync();
+        await shop.PublishAsync(Enumerable.Range(0, 30).Select(number => TestMessage.Place(number == 15 ? "KILLER" : $"A-{number}")));
+
+        for (var starts = 0; starts < 10 && await service.ScalarAsync<long>("SELECT count(*) FROM rejections") == 0; starts++)
+        {
+            await service.StartAgainAsync("inbox-decoded=kill@KILLER", waitUntilReady: false);
+            await Eventually.TrueAsync(async () => service.HasExited || await service.ScalarAsync<long>("SELECT count(*) FROM rejections") > 0);
+        }
+
+        await Eventually.HoldsAsync(async () =>
+        {
+            Assert.Equal(["crash_suspect"], await service.ColumnAsync<string>("SELECT reason FROM dead_letters WHERE status = 'parked'"));
+            Assert.Equal(29, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
+        });
+        Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM events WHERE order_id = 'KILLER'"));
+        Assert.False(service.HasExited);
+    }
+
+    [Fact]
+    public async Task A_stop_under_load_ends_with_0_and_loses_nothing()
+    {
+        const int Orders = 3000;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address);
+        await using var shop = await TestProducer.ConnectAsync(address);
+
+        var publishing = shop.PublishAsync(Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") > 100);
+        var exitCode = await service.StopAsync();
+        await publishing;
+        var atStop = await service.ScalarAsync<long>("SELECT count(*) FROM events");
+        await service.StartAgainAsync();
+
+        Assert.Equal(0, exitCode);
+        Assert.InRange(atStop, 100, Orders);
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == Orders);
+        Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
+    }
+}
