@@ -21,6 +21,7 @@ public static class DeadLettersSetup
     {
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
+        services.AddHostedService<OverdueCommands>();
         services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());
         return services;
     }

@@ -100,16 +100,13 @@ public sealed class RunningService : IAsyncDisposable
         }
     }
 
-    public Task WaitUntilReadyAsync(TimeSpan? deadline = null) => Eventually.TrueAsync(
+    public Task WaitUntilReadyAsync(TimeSpan? deadline = null) => Eventually.HoldsAsync(
         async () =>
         {
-            if (process!.HasExited)
-            {
-                Assert.Fail($"The service ended with {process.ExitCode}:\n{Output}");
-            }
-            return await IsReadyAsync();
+            using var response = await Http.GetAsync(new Uri("/health/ready", UriKind.Relative));
+            Assert.True(response.StatusCode == HttpStatusCode.OK, $"{await response.Content.ReadAsStringAsync()}\n{Output}");
         },
-        deadline, "the service is ready");
+        deadline);
 
     public async Task<bool> IsReadyAsync()
     {
