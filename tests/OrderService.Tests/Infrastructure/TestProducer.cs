@@ -30,7 +30,7 @@ public sealed class TestProducer : IAsyncDisposable
     {
         var connection = await new ConnectionFactory { Uri = new Uri(broker) }.CreateConnectionAsync();
         var channel = await connection.CreateChannelAsync(new CreateChannelOptions(
-            publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true, outstandingPublisherConfirmationsRateLimiter: new ThrottlingRateLimiter(500)));
+            publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true));
         return new TestProducer(connection, channel);
     }
 
