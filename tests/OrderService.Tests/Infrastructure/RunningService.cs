@@ -66,8 +66,16 @@ public sealed class RunningService : IAsyncDisposable
     public static async Task<RunningService> StartAsync(string broker, Dictionary<string, string>? settings = null, bool waitUntilReady = true)
     {
         var service = new RunningService(broker, Directory.CreateTempSubdirectory("orderservice-").FullName, settings);
-        await service.StartAgainAsync(waitUntilReady: waitUntilReady);
-        return service;
+        try
+        {
+            await service.StartAgainAsync(waitUntilReady: waitUntilReady);
+            return service;
+        }
+        catch
+        {
+            await service.DisposeAsync();
+            throw;
+        }
     }
 
     /// <summary>Starts it again on the same store, after <see cref="KillAsync"/> or <see cref="StopAsync"/>.</summary>
