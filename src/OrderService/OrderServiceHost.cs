@@ -23,7 +23,8 @@ public static class OrderServiceHost
     /// <summary>Builds the service with everything its roles ask for; nothing runs and nothing connects yet.</summary>
     /// <param name="settings">Checked settings, see <see cref="Settings.Load"/>.</param>
     /// <param name="logging">Where log lines go.</param>
-    public static WebApplication Build(LoadedSettings settings, Action<ILoggingBuilder> logging)
+    /// <param name="more">What a program that hosts the service adds to it, such as one more listener for commits.</param>
+    public static WebApplication Build(LoadedSettings settings, Action<ILoggingBuilder> logging, Action<IServiceCollection>? more = null)
     {
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions
         {
@@ -44,6 +45,7 @@ public static class OrderServiceHost
         var (roles, _) = ServiceRoles.Read(settings.Configuration);
         AddStations(builder.Services, builder.Configuration, roles);
         Host(builder.Services, roles);
+        more?.Invoke(builder.Services);
 
         var app = builder.Build();
         app.UseAdminRules();
