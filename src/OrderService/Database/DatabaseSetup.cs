@@ -11,7 +11,16 @@ public static class DatabaseSetup
     {
         services.AddOptions<StoreOptions>().BindConfiguration(StoreOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
+        services.AddSingleton<IValidateOptions<StoreOptions>, PostgresOptionsValidator>();
         var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
+        if (store.UsesPostgres)
+        {
+            services.AddSingleton(provider => new PostgresDatabase(store.ConnectionString ?? "", provider.GetRequiredService<ILogger<PostgresDatabase>>()));
+            services.AddSingleton<IDatabase>(provider => provider.GetRequiredService<PostgresDatabase>());
+            services.AddSingleton<IOrderEventStore, PostgresOrderEventStore>();
+            services.AddSingleton<IRelayLease, PostgresRelayLease>();
+            return services;
+        }
         services.AddSingleton(provider => new SqliteDatabase(
             store.Path, provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<SqliteDatabase>>()));
         services.AddSingleton<IDatabase>(provider => provider.GetRequiredService<SqliteDatabase>());
@@ -19,6 +28,13 @@ public static class DatabaseSetup
         services.AddSingleton<IRelayLease>(_ => new SqliteRelayLease(store.Path));
         return services;
     }
+}
+
+/// <summary>What the attributes of <see cref="StoreOptions"/> can't say: PostgreSQL needs a connection string that can be read.</summary>
+internal sealed class PostgresOptionsValidator : IValidateOptions<StoreOptions>
+{
+    public ValidateOptionsResult Validate(string? name, StoreOptions options) =>
+        options.UsesPostgres && PostgresDatabase.Problem(options.ConnectionString) is { } problem ? ValidateOptionsResult.Fail(problem) : ValidateOptionsResult.Success;
 }
 
 [OptionsValidator]

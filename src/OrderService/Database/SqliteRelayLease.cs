@@ -8,7 +8,11 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
     private static readonly int[] All = [.. Enumerable.Range(0, Shard.Count)];
     private FileStream? held;
 
-    public Task<IReadOnlyCollection<int>> RenewAsync(CancellationToken cancellationToken)
+    public bool SharesStreams => false;
+
+    public bool IsCurrent => held is not null;
+
+    public Task<IReadOnlyCollection<int>> RenewAsync(IReadOnlySet<int> busy, CancellationToken cancellationToken)
     {
         try
         {

@@ -14,6 +14,8 @@ public sealed class StoreOptions
     /// <summary>The SQLite file; its folder is made when it is missing. On a local disk, never on a network share.</summary>
     public string Path { get; init; } = "data/orders.db";
 
-    /// <summary>PostgreSQL's connection string.</summary>
+    /// <summary>PostgreSQL's connection string, as Npgsql takes it; a secret. It names the server itself, not a pooler.</summary>
     public string? ConnectionString { get; init; }
+
+    internal bool UsesPostgres => string.Equals(Provider, "Postgres", StringComparison.OrdinalIgnoreCase);
 }

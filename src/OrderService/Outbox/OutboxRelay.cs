@@ -32,16 +32,18 @@ public sealed partial class OutboxRelay(
     }
 
     private readonly Lock gate = new();
-    private readonly Dictionary<string, Queue<OutboxRow>> streams = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, StreamInHand> streams = new(StringComparer.Ordinal);
     private readonly HashSet<long> known = [];
+    private readonly int[] underWay = new int[Shard.Count];
+    private readonly SentVersions sent = new();
     private readonly List<OutboxRow> buffer = [];
     private readonly Channel<OutboxRow> ready = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
-    private readonly Channel<long> confirmed = Channel.CreateUnbounded<long>(new() { SingleReader = true });
+    private readonly Channel<OutboxRow> confirmed = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
     private readonly Channel<OutboxRow> failed = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
     private readonly CancellationTokenSource stop = new();
     private readonly CancellationTokenSource abort = new();
     private Intake intake = Intake.Ignore;
-    private IReadOnlyCollection<int> shards = [];
+    private HashSet<int> shards = [];
     private Task[] loops = [];
 
     /// <summary>How many messages the relay holds in memory, unconfirmed ones included.</summary>
@@ -86,7 +88,7 @@ public sealed partial class OutboxRelay(
                     intake = Intake.Ignore;
                     break;
                 case Intake.Direct:
-                    append.Outbox.ForEach(Take);
+                    append.Outbox.ForEach(TakeFresh);
                     break;
             }
         }
@@ -126,6 +128,24 @@ public sealed partial class OutboxRelay(
         abort.Dispose();
     }
 
+    /// <summary>
+    /// Takes a row that was just committed here. Where others append to the same streams, an event is taken only when the one before it is
+    /// in hand or was sent from here; otherwise that one may still be in the table, and the next load brings both in their order.
+    /// Call with <see cref="gate"/> held.
+    /// </summary>
+    private void TakeFresh(OutboxRow row)
+    {
+        if (row.Kind == OutboxKind.Event && lease.SharesStreams && row.Version > 1)
+        {
+            var before = streams.TryGetValue(row.OrderId, out var stream) && stream.LastVersion > 0 ? stream.LastVersion : sent.Of(row.OrderId);
+            if (before != row.Version - 1)
+            {
+                return;
+            }
+        }
+        Take(row);
+    }
+
     /// <summary>Call with <see cref="gate"/> held.</summary>
     private void Take(OutboxRow row)
     {
@@ -133,13 +153,49 @@ public sealed partial class OutboxRelay(
         {
             return;
         }
-        if (streams.TryGetValue(row.OrderId, out var waiting))
+        if (streams.TryGetValue(row.OrderId, out var stream))
         {
-            waiting.Enqueue(row);
-            return;
+            (stream.Waiting ??= new Queue<OutboxRow>()).Enqueue(row);
         }
-        streams[row.OrderId] = new Queue<OutboxRow>(0);
-        ready.Writer.TryWrite(row);
+        else
+        {
+            streams[row.OrderId] = stream = new StreamInHand();
+            ready.Writer.TryWrite(row);
+        }
+        if (row.Kind == OutboxKind.Event)
+        {
+            stream.LastVersion = row.Version;
+        }
+    }
+
+    /// <summary>Whether the row may be published now. When its shard was lost meanwhile, its stream is left to whoever has the shard.</summary>
+    private bool TryBegin(OutboxRow row)
+    {
+        lock (gate)
+        {
+            var shard = Shard.Of(row.OrderId);
+            if (shards.Contains(shard) && lease.IsCurrent)
+            {
+                underWay[shard]++;
+                return true;
+            }
+            known.Remove(row.Id);
+            if (streams.Remove(row.OrderId, out var stream))
+            {
+                Forget(stream);
+            }
+            return false;
+        }
+    }
+
+    /// <summary>Leaves what waits in a stream to the table. Call with <see cref="gate"/> held.</summary>
+    private void Forget(StreamInHand stream)
+    {
+        while (stream.Waiting?.TryDequeue(out var row) == true)
+        {
+            known.Remove(row.Id);
+        }
+        stream.LastVersion = 0;
     }
 
     private async Task LoadLoopAsync()
@@ -151,10 +207,11 @@ public sealed partial class OutboxRelay(
             {
                 try
                 {
-                    await RenewAsync();
-                    while (shards.Count > 0 && await LoadAsync())
+                    do
                     {
+                        await RenewAsync();
                     }
+                    while (shards.Count > 0 && await LoadAsync());
                 }
                 catch (Exception exception) when (!stop.IsCancellationRequested)
                 {
@@ -172,15 +229,29 @@ public sealed partial class OutboxRelay(
 
     private async Task RenewAsync()
     {
-        var held = await lease.RenewAsync(stop.Token);
+        HashSet<int> busy;
         lock (gate)
         {
-            if (held.Count != shards.Count || held.Any(shard => !shards.Contains(shard)))
+            busy = [.. Enumerable.Range(0, Shard.Count).Where(shard => underWay[shard] > 0)];
+        }
+        var held = await lease.RenewAsync(busy, stop.Token);
+        lock (gate)
+        {
+            if (shards.SetEquals(held))
             {
-                shards = held;
-                intake = Intake.Ignore;
-                LogShards(held.Count);
+                return;
             }
+            shards = [.. held];
+            intake = Intake.Ignore;
+            foreach (var (orderId, stream) in streams)
+            {
+                if (!shards.Contains(Shard.Of(orderId)))
+                {
+                    // What is on its way to the broker ends here; what waits behind it is in the table for the next holder.
+                    Forget(stream);
+                }
+            }
+            LogShards(held.Count);
         }
     }
 
@@ -240,6 +311,10 @@ public sealed partial class OutboxRelay(
         {
             await foreach (var row in ready.Reader.ReadAllAsync(stop.Token))
             {
+                if (!TryBegin(row))
+                {
+                    continue;
+                }
                 try
                 {
                     Failpoint.Hit("relay-before-publish");
@@ -268,10 +343,14 @@ public sealed partial class OutboxRelay(
             return;
         }
         LastFailure = null;
-        confirmed.Writer.TryWrite(row.Id);
+        confirmed.Writer.TryWrite(row);
         lock (gate)
         {
-            if (streams[row.OrderId].TryDequeue(out var next))
+            if (row.Kind == OutboxKind.Event && lease.SharesStreams)
+            {
+                sent.Add(row.OrderId, row.Version);
+            }
+            if (streams[row.OrderId].Waiting?.TryDequeue(out var next) == true)
             {
                 ready.Writer.TryWrite(next);
             }
@@ -286,6 +365,10 @@ public sealed partial class OutboxRelay(
     {
         // The row's stream waits behind it; other streams go on.
         LastFailure = reason;
+        lock (gate)
+        {
+            underWay[Shard.Of(row.OrderId)]--;
+        }
         failed.Writer.TryWrite(row);
     }
 
@@ -312,18 +395,18 @@ public sealed partial class OutboxRelay(
 
     private async Task MarkLoopAsync()
     {
-        var ids = new List<long>();
+        var rows = new List<OutboxRow>();
         while (await confirmed.Reader.WaitToReadAsync(CancellationToken.None))
         {
-            while (confirmed.Reader.TryRead(out var id))
+            while (confirmed.Reader.TryRead(out var row))
             {
-                ids.Add(id);
+                rows.Add(row);
             }
             Failpoint.Hit("relay-after-confirm");
             try
             {
                 // The broker has them. A stop request must not turn that into a second publish after the restart.
-                await store.MarkSentAsync(ids);
+                await store.MarkSentAsync(rows.ConvertAll(row => row.Id));
             }
             catch (Exception exception)
             {
@@ -334,17 +417,21 @@ public sealed partial class OutboxRelay(
                     return;
                 }
                 await Task.Delay(options.Value.RetryDelay, clock, CancellationToken.None);
-                confirmed.Writer.TryWrite(ids[^1]);
-                ids.RemoveAt(ids.Count - 1);
+                confirmed.Writer.TryWrite(rows[^1]);
+                rows.RemoveAt(rows.Count - 1);
                 continue;
             }
             Failpoint.Hit("relay-after-mark");
-            Sent += ids.Count;
+            Sent += rows.Count;
             lock (gate)
             {
-                known.ExceptWith(ids);
+                foreach (var row in rows)
+                {
+                    known.Remove(row.Id);
+                    underWay[Shard.Of(row.OrderId)]--;
+                }
             }
-            ids.Clear();
+            rows.Clear();
         }
     }
 
@@ -395,4 +482,33 @@ public sealed partial class OutboxRelay(
 
     [LoggerMessage(LogLevel.Warning, "Confirmed messages could not be marked as sent yet: {Reason}")]
     private partial void LogMarkFailed(string reason);
+
+    /// <summary>A stream with a message in <see cref="ready"/>, under way or waiting for its next attempt, and those behind it.</summary>
+    private sealed class StreamInHand
+    {
+        public Queue<OutboxRow>? Waiting;
+
+        /// <summary>The version of the newest event in hand; 0 when there is none.</summary>
+        public long LastVersion;
+    }
+
+    /// <summary>The versions that were sent last, of the streams that had one recently.</summary>
+    private sealed class SentVersions
+    {
+        private const int Half = 10_000;
+        private Dictionary<string, long> newer = new(StringComparer.Ordinal);
+        private Dictionary<string, long> older = new(StringComparer.Ordinal);
+
+        public long Of(string orderId) => newer.TryGetValue(orderId, out var version) || older.TryGetValue(orderId, out version) ? version : 0;
+
+        public void Add(string orderId, long version)
+        {
+            if (newer.Count >= Half)
+            {
+                (newer, older) = (older, newer);
+                newer.Clear();
+            }
+            newer[orderId] = version;
+        }
+    }
 }

@@ -1,11 +1,19 @@
 namespace OrderService.Outbox;
 
 /// <summary>
-/// Which shards this instance may relay. One instance a shard keeps the first occurrences of an order's events in order;
-/// a holder that was frozen and wakes late can only add duplicates.
+/// Which shards this instance may relay. One instance a shard keeps duplicates rare; a holder that was frozen and wakes late can only add
+/// duplicates, because every holder waits for the confirm of one event before it publishes the next of its stream.
 /// </summary>
 public interface IRelayLease : IAsyncDisposable
 {
-    /// <summary>Takes or renews what this instance may hold and answers it.</summary>
-    Task<IReadOnlyCollection<int>> RenewAsync(CancellationToken cancellationToken);
+    /// <summary>Other processes append to the same streams, so what this process appended may have to wait for what it has not seen yet.</summary>
+    bool SharesStreams { get; }
+
+    /// <summary>Whether the last renewal still counts. False after a freeze or an outage of the store, before anybody else may have taken over.</summary>
+    bool IsCurrent { get; }
+
+    /// <summary>Takes or renews what this instance may hold and answers it. Cheap enough for every tick.</summary>
+    /// <param name="busy">Shards with messages under way; one that has to be given back stays until it is not busy any more.</param>
+    /// <exception cref="Database.StoreUnavailableException">The store is out of reach; <see cref="IsCurrent"/> says how long the last answer counts.</exception>
+    Task<IReadOnlyCollection<int>> RenewAsync(IReadOnlySet<int> busy, CancellationToken cancellationToken);
 }

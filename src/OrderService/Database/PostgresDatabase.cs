@@ -1,0 +1,298 @@
+using System.Data.Common;
+using System.Net.Sockets;
+using Npgsql;
+
+namespace OrderService.Database;
+
+/// <summary>
+/// The store that any number of instances share. Connections are bounded, sessions have their timeouts and settings from the start,
+/// and a COMMIT is never cancelled: what it did when its answer was lost is unknown, and is treated as that.
+/// </summary>
+public sealed partial class PostgresDatabase : IDatabase
+{
+    // Any number serves; it has to be the same in every version.
+    private const long MigrationLock = 0x4f72_6465_7253_0001;
+
+    private const int OldestServer = 140_000;
+    private const int MaxConnections = 20;
+    private const int MaxAppendConnections = 4;
+
+    private readonly NpgsqlDataSource queries;
+    private readonly ILogger<PostgresDatabase> logger;
+
+    /// <param name="connectionString">As Npgsql takes it. It is never logged and never part of a message.</param>
+    /// <exception cref="StoreSettingsException">It can't be read.</exception>
+    public PostgresDatabase(string connectionString, ILogger<PostgresDatabase> logger)
+    {
+        this.logger = logger;
+        var given = Parse(connectionString);
+        ApplicationName = $"{given.ApplicationName ?? "orderservice"}-{Guid.NewGuid().ToString("N")[..8]}";
+        queries = Build(given, MaxConnections, TimeSpan.FromSeconds(30), "");
+        // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
+        // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
+        Appends = Build(given, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off");
+    }
+
+    public string Provider => "Postgres";
+
+    /// <summary>Unique for this process: tells its sessions from those of others in <c>pg_stat_activity</c>.</summary>
+    internal string ApplicationName { get; }
+
+    /// <summary>Connections for the log's appends.</summary>
+    internal NpgsqlDataSource Appends { get; }
+
+    /// <summary>Says what is wrong with a connection string, without a word of it; null when it can be used.</summary>
+    public static string? Problem(string? connectionString)
+    {
+        if (string.IsNullOrWhiteSpace(connectionString))
+        {
+            return "Store:ConnectionString is missing; Store:Provider Postgres needs it, for example Host=db;Database=orders;Username=orders and the password from a file with Store__ConnectionStringFile.";
+        }
+        try
+        {
+            return string.IsNullOrEmpty(Parse(connectionString).Host) ? "Store:ConnectionString names no Host." : null;
+        }
+        catch (StoreSettingsException exception)
+        {
+            return exception.Message;
+        }
+    }
+
+    public async Task MigrateAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            await CheckSettingsAsync(connection, cancellationToken);
+            var migrations = Migration.All(Provider);
+            foreach (var migration in migrations)
+            {
+                if (await ApplyAsync(connection, migration, cancellationToken))
+                {
+                    LogMigrated(migration.Name);
+                }
+            }
+            var current = await CurrentVersionAsync(connection, cancellationToken);
+            if (current > migrations[^1].Number)
+            {
+                throw new StoreSettingsException($"The store was written by a newer version (schema {current}); run that version or restore a backup.");
+            }
+        }
+        catch (PostgresException exception) when (exception.SqlState[..2] is "28" or "3D" || exception.SqlState is PostgresErrorCodes.InsufficientPrivilege)
+        {
+            throw new StoreSettingsException($"PostgreSQL does not let the service in: {exception.MessageText}. Check Store:ConnectionString and the rights of its user.");
+        }
+        catch (PostgresException exception) when (exception.MessageText.Contains("startup parameter", StringComparison.Ordinal))
+        {
+            throw new StoreSettingsException(
+                "What Store:ConnectionString names is a pooler that does not pass the session's settings on; name PostgreSQL itself (the service bounds its own connections).");
+        }
+        catch (Exception exception) when (Translate(exception) is { } translated)
+        {
+            throw translated;
+        }
+    }
+
+    public async Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            return await read(connection);
+        }
+        catch (Exception exception) when (Translate(exception) is { } translated)
+        {
+            throw translated;
+        }
+    }
+
+    public async Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default)
+    {
+        var committing = false;
+        try
+        {
+            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
+            var result = await write(transaction);
+            committing = true;
+            // A COMMIT that is cancelled may stand on this server alone, and a caller that is told of a failure would do it twice.
+            await transaction.CommitAsync(CancellationToken.None);
+            return result;
+        }
+        catch (Exception exception) when (Translate(exception) is { } translated)
+        {
+            throw committing && !WasRolledBack(exception)
+                ? new StoreUnavailableException("The connection to PostgreSQL was lost during a COMMIT; whether it took effect is unknown.", exception)
+                : translated;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await queries.DisposeAsync();
+        await Appends.DisposeAsync();
+    }
+
+    /// <summary>The server itself said that the transaction is undone; after anything else that ends a connection nobody knows.</summary>
+    internal static bool WasRolledBack(Exception exception) => exception is PostgresException { InvariantSeverity: "ERROR" };
+
+    /// <summary>The exception that callers of a store know; null for errors that are none of the store's (a statement that is wrong).</summary>
+    internal Exception? Translate(Exception exception)
+    {
+        switch (exception)
+        {
+            case PostgresException { SqlState: PostgresErrorCodes.UniqueViolation } taken:
+                return new StoreConflictException(taken.MessageText, taken);
+            case PostgresException refused when IsTroubleOfTheStore(refused.SqlState):
+                if (refused.SqlState == PostgresErrorCodes.ReadOnlySqlTransaction)
+                {
+                    // This server became a replica: the next attempt has to look for the primary instead of using these connections again.
+                    queries.Clear();
+                    Appends.Clear();
+                }
+                return new StoreUnavailableException($"PostgreSQL can't do it now ({refused.SqlState}): {refused.MessageText}", refused);
+            case PostgresException:
+                return null;
+            case NpgsqlException { InnerException: TimeoutException } late:
+                return new StoreUnavailableException("PostgreSQL did not answer in time.", late);
+            case NpgsqlException or IOException or SocketException or TimeoutException:
+                return new StoreUnavailableException("PostgreSQL is out of reach.", exception);
+            default:
+                return null;
+        }
+    }
+
+    private static bool IsTroubleOfTheStore(string state) => state[..2] switch
+    {
+        // connection, authorization (a password that is being changed), catalog, resources, operator intervention, system
+        "08" or "28" or "3D" or "53" or "58" => true,
+        "57" => true,
+        _ => state is PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.LockNotAvailable
+            or PostgresErrorCodes.ReadOnlySqlTransaction or "25P03" or "25P04",
+    };
+
+    private static NpgsqlConnectionStringBuilder Parse(string connectionString)
+    {
+        try
+        {
+            return new NpgsqlConnectionStringBuilder(connectionString);
+        }
+        catch (Exception exception) when (exception is ArgumentException or FormatException or OverflowException)
+        {
+            // The parser's message may quote a part of the text.
+            throw new StoreSettingsException("Store:ConnectionString can't be read; it is a list like Host=db;Port=5432;Database=orders;Username=orders;Password=... as Npgsql takes it.");
+        }
+    }
+
+    private NpgsqlDataSource Build(NpgsqlConnectionStringBuilder given, int maxConnections, TimeSpan timeout, string options)
+    {
+        var builder = new NpgsqlDataSourceBuilder(given.ConnectionString);
+        var settings = builder.ConnectionStringBuilder;
+        settings.ApplicationName = ApplicationName;
+        settings.Timeout = given.Timeout == 15 ? 5 : given.Timeout;
+        settings.CommandTimeout = (int)timeout.TotalSeconds;
+        // On a timeout the connection is dropped. A request to cancel could reach the server while it commits.
+        settings.CancellationTimeout = -1;
+        settings.MaxPoolSize = Math.Min(given.MaxPoolSize, maxConnections);
+        settings.MinPoolSize = 0;
+        settings.TcpKeepAlive = true;
+        settings.TcpKeepAliveTime = 10;
+        settings.TcpKeepAliveInterval = 5;
+        settings.MaxAutoPrepare = 64;
+        settings.AutoPrepareMinUsages = 3;
+        settings.NoResetOnClose = true;
+        settings.IncludeErrorDetail = false;
+        settings.LogParameters = false;
+        // The server ends what a frozen or vanished client left behind. Isolation is fixed because the guards of an append look again
+        // after they got their turn. JIT compiles plans for milliseconds that run for microseconds.
+        settings.Options = $"{given.Options} -c default_transaction_isolation=read\\ committed -c statement_timeout={(int)timeout.TotalMilliseconds}"
+            + $" -c idle_in_transaction_session_timeout=30000 -c jit=off{options}";
+        return given.Host?.Contains(',', StringComparison.Ordinal) == true
+            ? builder.BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary)
+            : builder.Build();
+    }
+
+    private static async Task CheckSettingsAsync(NpgsqlConnection connection, CancellationToken cancellationToken)
+    {
+        await using var command = new NpgsqlCommand(
+            """
+            SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery(), current_setting('fsync'),
+                   current_setting('full_page_writes'), current_setting('synchronous_commit'), current_setting('server_encoding')
+            """,
+            connection);
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+        await reader.ReadAsync(cancellationToken);
+        var problems = new List<string>();
+        if (reader.GetInt32(0) < OldestServer)
+        {
+            problems.Add($"it is PostgreSQL {reader.GetString(1)}; 14 or newer is needed");
+        }
+        if (reader.GetBoolean(2))
+        {
+            problems.Add("it is a replica; Store:ConnectionString has to name the primary (several hosts may be listed, the primary is found)");
+        }
+        if (reader.GetString(3) != "on")
+        {
+            problems.Add("fsync is off, so a crash loses what was acknowledged; set fsync = on in postgresql.conf");
+        }
+        if (reader.GetString(4) != "on")
+        {
+            problems.Add("full_page_writes is off, so a crash can tear pages; set full_page_writes = on in postgresql.conf");
+        }
+        if (reader.GetString(5) is not ("on" or "remote_apply" or "remote_write"))
+        {
+            problems.Add($"synchronous_commit is {reader.GetString(5)}, so a commit may be lost after it was acknowledged; set it to on for this server, database and user (ALTER ROLE ... SET synchronous_commit = on)");
+        }
+        if (reader.GetString(6) != "UTF8")
+        {
+            problems.Add($"the database's encoding is {reader.GetString(6)}; create it with ENCODING 'UTF8'");
+        }
+        if (problems.Count > 0)
+        {
+            throw new StoreSettingsException($"PostgreSQL does not keep what the service has to promise: {string.Join("; ", problems)}.");
+        }
+    }
+
+    /// <summary>The lock lives and dies with the transaction, so no pooler and no crash can leave it behind; who starts at the same time waits and finds the work done.</summary>
+    private static async Task<bool> ApplyAsync(NpgsqlConnection connection, Migration migration, CancellationToken cancellationToken)
+    {
+        if (await CurrentVersionAsync(connection, cancellationToken) >= migration.Number)
+        {
+            return false;
+        }
+        await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
+        await ExecuteAsync(
+            $"""
+            SET LOCAL statement_timeout = 0;
+            SELECT pg_advisory_xact_lock({MigrationLock});
+            CREATE TABLE IF NOT EXISTS schema_version (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL);
+            """);
+        if (await CurrentVersionAsync(connection, cancellationToken) >= migration.Number)
+        {
+            return false;
+        }
+        await ExecuteAsync($"{migration.Sql.TrimEnd()}\nINSERT INTO schema_version (number, name) VALUES ({migration.Number}, '{migration.Name}')");
+        await transaction.CommitAsync(CancellationToken.None);
+        return true;
+
+        async Task ExecuteAsync(string sql)
+        {
+            await using var command = new NpgsqlCommand(sql, connection, transaction) { CommandTimeout = 600 };
+            await command.ExecuteNonQueryAsync(cancellationToken);
+        }
+    }
+
+    private static async Task<long> CurrentVersionAsync(NpgsqlConnection connection, CancellationToken cancellationToken)
+    {
+        await using var exists = new NpgsqlCommand("SELECT to_regclass('schema_version') IS NOT NULL", connection);
+        if (await exists.ExecuteScalarAsync(cancellationToken) is not true)
+        {
+            return 0;
+        }
+        await using var command = new NpgsqlCommand("SELECT coalesce(max(number), 0) FROM schema_version", connection);
+        return (long)(await command.ExecuteScalarAsync(cancellationToken))!;
+    }
+
+    [LoggerMessage(LogLevel.Information, "The store's schema was brought to {Migration}")]
+    private partial void LogMigrated(string migration);
+}

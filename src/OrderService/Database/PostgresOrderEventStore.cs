@@ -1,0 +1,287 @@
+using System.Runtime.InteropServices;
+using Npgsql;
+using NpgsqlTypes;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Outbox;
+
+namespace OrderService.Database;
+
+/// <summary>
+/// The log on PostgreSQL: one round trip reads what a batch has to know, one writes the answer, all of it or nothing.
+/// Between the two no transaction is open, so a client that freezes there holds nothing; what another instance did meanwhile shows
+/// as a conflict (a key or a version that is taken, a guard that raises), and the batch is read and decided again.
+/// </summary>
+/// <remarks>
+/// Rows are written in one order everywhere (commands that waited, inbox, heads, outbox, the rare ones, the log), each table's sorted by its key, so that two
+/// appends never wait for each other in a circle. The log comes last, under a lock that is held until the commit: positions are in the
+/// order of commits. See docs/decisions for what that costs.
+/// </remarks>
+public sealed partial class PostgresOrderEventStore(PostgresDatabase database, TimeProvider clock, ILogger<PostgresOrderEventStore> logger) : IOrderEventStore
+{
+    private const int MaxAttempts = 12;
+    private static readonly TimeSpan OutcomePatience = TimeSpan.FromSeconds(10);
+
+    public async Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken)
+    {
+        string[] keys = [.. query.Keys];
+        string[] orderIds = [.. query.OrderIds];
+        for (var attempt = 1; ; attempt++)
+        {
+            var conflict = await TryAppendAsync(keys, orderIds, decide, cancellationToken);
+            if (conflict.Append is { } append)
+            {
+                return append;
+            }
+            if (attempt == MaxAttempts)
+            {
+                throw new StoreUnavailableException($"Other instances came first {attempt} times in a row.", conflict.Cause);
+            }
+            LogConflict(attempt, conflict.Cause?.Message);
+            await Task.Delay(TimeSpan.FromMilliseconds(Random.Shared.NextDouble() * 4 * attempt * attempt), clock, cancellationToken);
+        }
+    }
+
+    public Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            async transaction =>
+            {
+                await using var command = new NpgsqlCommand(
+                    """
+                    INSERT INTO started (fingerprint, attempts, last_at) VALUES ($1, 1, $2)
+                    ON CONFLICT (fingerprint) DO UPDATE SET attempts = started.attempts + 1, last_at = excluded.last_at RETURNING attempts
+                    """,
+                    (NpgsqlConnection)transaction.Connection!, (NpgsqlTransaction)transaction)
+                {
+                    Parameters = { new NpgsqlParameter<byte[]> { TypedValue = bodyHash }, new NpgsqlParameter<long> { TypedValue = now } },
+                };
+                return (int)(long)(await command.ExecuteScalarAsync(cancellationToken))! - 1;
+            },
+            cancellationToken);
+
+    /// <returns>The append, or null and the reason why it has to be decided again.</returns>
+    private async Task<(Append? Append, Exception? Cause)> TryAppendAsync(
+        string[] keys, string[] orderIds, Func<BatchState, Append> decide, CancellationToken cancellationToken)
+    {
+        await using var connection = await OpenAsync(cancellationToken);
+        BatchState state;
+        try
+        {
+            state = await ReadAsync(connection, keys, orderIds, cancellationToken);
+        }
+        catch (Exception exception) when (TranslateForAppend(exception) is { } translated)
+        {
+            throw translated;
+        }
+        // Deciding changes the state; what stood there is needed to see whether it still stands when it is rewritten.
+        var rejectedKeys = state.Inbox.Where(entry => entry.Value.Outcome == InboxOutcome.Rejected).Select(entry => entry.Key).ToHashSet(StringComparer.Ordinal);
+
+        var append = decide(state);
+        Failpoint.Hit("store-decided");
+        if (append.IsEmpty)
+        {
+            return (append, null);
+        }
+
+        var processId = connection.ProcessID;
+        var written = new PostgresAppend(append, rejectedKeys);
+        try
+        {
+            await written.ExecuteAsync(connection);
+            return (append, null);
+        }
+        catch (PostgresException exception) when (PostgresDatabase.WasRolledBack(exception))
+        {
+            if (exception.SqlState is PostgresErrorCodes.UniqueViolation or PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.DeadlockDetected)
+            {
+                return (null, exception);
+            }
+            if (TranslateForAppend(exception) is { } translated)
+            {
+                throw translated;
+            }
+            throw;
+        }
+        catch (Exception exception) when (database.Translate(exception) is { } translated)
+        {
+            LogUnknown(exception.Message);
+            await connection.DisposeAsync();
+            return await WasCommittedAsync(append, processId, translated, cancellationToken) ? (append, null) : (null, exception);
+        }
+    }
+
+    private async Task<NpgsqlConnection> OpenAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await database.Appends.OpenConnectionAsync(cancellationToken);
+        }
+        catch (Exception exception) when (TranslateForAppend(exception) is { } translated)
+        {
+            throw translated;
+        }
+    }
+
+    /// <summary>Only an error about a value can be a message's own; a missing table or right is trouble of the store and must not cost messages.</summary>
+    private Exception? TranslateForAppend(Exception exception) => exception switch
+    {
+        PostgresException { SqlState: var state } when state[..2] is "22" or "23" or "54" => null,
+        PostgresException refused => database.Translate(refused) as StoreUnavailableException
+            ?? new StoreUnavailableException($"PostgreSQL refuses ({refused.SqlState}): {refused.MessageText}", refused),
+        _ => database.Translate(exception),
+    };
+
+    private static async Task<BatchState> ReadAsync(NpgsqlConnection connection, string[] keys, string[] orderIds, CancellationToken cancellationToken)
+    {
+        var state = new BatchState();
+        if (keys.Length + orderIds.Length == 0)
+        {
+            return state;
+        }
+        await using var batch = new NpgsqlBatch(connection)
+        {
+            BatchCommands =
+            {
+                new("SELECT key, fingerprint, outcome, reason FROM inbox WHERE key = ANY($1)") { Parameters = { Array(keys, NpgsqlDbType.Text) } },
+                new("SELECT order_id, version, status, currency, last_hash FROM orders WHERE order_id = ANY($1)") { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
+                new("""
+                    SELECT key, order_id, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
+                    FROM deferred WHERE EXISTS (SELECT 1 FROM deferred) AND order_id = ANY($1) ORDER BY received_at, key
+                    """) { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
+                new("""
+                    SELECT id, key, fingerprint, status FROM dead_letters
+                    WHERE EXISTS (SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed')) AND key = ANY($1) AND status IN ('parked', 'replayed')
+                    """) { Parameters = { Array(keys, NpgsqlDbType.Text) } },
+            },
+        };
+        await using var reader = await batch.ExecuteReaderAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            state.Inbox[reader.GetString(0)] = new InboxEntry(reader.GetFieldValue<byte[]>(1), (InboxOutcome)reader.GetInt64(2), TextOrNull(reader, 3));
+        }
+        await reader.NextResultAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            var orderId = reader.GetString(0);
+            state.Heads[orderId] = HeadRow.Read(orderId, reader.GetInt64(1), (OrderStatus)reader.GetInt64(2), reader.GetString(3), reader.GetFieldValue<byte[]>(4));
+        }
+        await reader.NextResultAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            var deferred = new DeferredCommand(
+                reader.GetString(0), reader.GetString(1), reader.GetString(2), reader.GetFieldValue<byte[]>(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5),
+                reader.GetString(6), TextOrNull(reader, 7), reader.GetInt64(8), reader.GetInt64(9));
+            ListOf(state.Deferred, deferred.OrderId).Add(deferred);
+        }
+        await reader.NextResultAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            ListOf(state.Letters, reader.GetString(1)).Add(new OpenLetter(reader.GetInt64(0), reader.GetFieldValue<byte[]>(2), reader.GetString(3) == "replayed"));
+        }
+        return state;
+    }
+
+    /// <summary>The connection was lost before the answer came. A new connection tells, once the old session is gone and can't commit any more.</summary>
+    /// <exception cref="StoreUnavailableException">It can't be found out now. The caller decides again later, and then finds the rows or does not.</exception>
+    private async Task<bool> WasCommittedAsync(Append append, int processId, Exception cause, CancellationToken cancellationToken)
+    {
+        if (append.Inbox.Count == 0)
+        {
+            // No event, no answer to a message: notes that may be written once more.
+            return false;
+        }
+        var since = clock.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                await using var connection = await OpenAsync(cancellationToken);
+                if (await SessionIsGoneAsync(connection, processId, cancellationToken))
+                {
+                    return await LookUpAsync(connection, append, cancellationToken);
+                }
+            }
+            catch (Exception exception) when (TranslateForAppend(exception) is not null || exception is StoreUnavailableException)
+            {
+                // Still out of reach.
+            }
+            if (clock.GetElapsedTime(since) > OutcomePatience)
+            {
+                throw new StoreUnavailableException("PostgreSQL was lost during a commit; whether it took effect is looked up when it is back.", cause);
+            }
+            await Task.Delay(TimeSpan.FromMilliseconds(50 + (Random.Shared.NextDouble() * 100)), clock, cancellationToken);
+        }
+    }
+
+    private async Task<bool> SessionIsGoneAsync(NpgsqlConnection connection, int processId, CancellationToken cancellationToken)
+    {
+        await using var command = new NpgsqlCommand("SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND application_name = $2 AND pid <> pg_backend_pid())", connection)
+        {
+            Parameters = { new NpgsqlParameter<int> { TypedValue = processId }, new NpgsqlParameter<string> { TypedValue = database.ApplicationName } },
+        };
+        return await command.ExecuteScalarAsync(cancellationToken) is true;
+    }
+
+    /// <summary>Every row of the batch's inbox stands as the batch wrote it: then all of the batch stands.</summary>
+    private static async Task<bool> LookUpAsync(NpgsqlConnection connection, Append append, CancellationToken cancellationToken)
+    {
+        await using var batch = new NpgsqlBatch(connection)
+        {
+            BatchCommands =
+            {
+                new("""
+                    SELECT count(*) FROM inbox JOIN unnest($1, $2, $3, $4) AS mine (key, fingerprint, outcome, decided_at)
+                    ON inbox.key = mine.key AND inbox.fingerprint = mine.fingerprint AND inbox.outcome = mine.outcome AND inbox.decided_at = mine.decided_at
+                    """)
+                {
+                    Parameters =
+                    {
+                        Array([.. append.Inbox.Select(row => row.Key)], NpgsqlDbType.Text), Array([.. append.Inbox.Select(row => row.Fingerprint)], NpgsqlDbType.Bytea),
+                        Array([.. append.Inbox.Select(row => (long)row.Outcome)], NpgsqlDbType.Bigint), Array([.. append.Inbox.Select(row => row.DecidedAt)], NpgsqlDbType.Bigint),
+                    },
+                },
+                new("""
+                    SELECT mine.place, events.position FROM events JOIN unnest($1, $2, $3) WITH ORDINALITY AS mine (order_id, version, hash, place)
+                    ON events.order_id = mine.order_id AND events.version = mine.version AND events.hash = mine.hash
+                    """)
+                {
+                    Parameters =
+                    {
+                        Array([.. append.Events.Select(recorded => recorded.OrderId)], NpgsqlDbType.Text), Array([.. append.Events.Select(recorded => recorded.Version)], NpgsqlDbType.Bigint),
+                        Array([.. append.Events.Select(recorded => recorded.Hash)], NpgsqlDbType.Bytea),
+                    },
+                },
+            },
+        };
+        await using var reader = await batch.ExecuteReaderAsync(cancellationToken);
+        await reader.ReadAsync(cancellationToken);
+        if (reader.GetInt64(0) != append.Inbox.Count)
+        {
+            return false;
+        }
+        await reader.NextResultAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            append.Events[(int)reader.GetInt64(0) - 1].Position = reader.GetInt64(1);
+        }
+        // Their ids are not known; the relay finds the rows in the table.
+        append.Outbox.Clear();
+        return true;
+    }
+
+    private static List<T> ListOf<T>(Dictionary<string, List<T>> lists, string key)
+    {
+        ref var list = ref CollectionsMarshal.GetValueRefOrAddDefault(lists, key, out _);
+        return list ??= [];
+    }
+
+    private static string? TextOrNull(NpgsqlDataReader reader, int column) => reader.IsDBNull(column) ? null : reader.GetString(column);
+
+    private static NpgsqlParameter<T[]> Array<T>(T[] values, NpgsqlDbType type) => new() { TypedValue = values, NpgsqlDbType = NpgsqlDbType.Array | type };
+
+    [LoggerMessage(LogLevel.Debug, "Another instance came first (attempt {Attempt}); the batch is decided again: {Reason}")]
+    private partial void LogConflict(int attempt, string? reason);
+
+    [LoggerMessage(LogLevel.Warning, "The outcome of a commit is unknown and is looked up: {Reason}")]
+    private partial void LogUnknown(string reason);
+}
