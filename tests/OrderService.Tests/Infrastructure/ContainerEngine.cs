@@ -74,7 +74,8 @@ public static class ContainerEngine
         }
     }
 
-    private static async Task<(int ExitCode, string Output)> DockerAsync(params string[] arguments)
+    /// <summary>Runs a command of the engine, within 20 seconds.</summary>
+    public static async Task<(int ExitCode, string Output)> DockerAsync(params string[] arguments)
     {
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(20));
         using Process process = Process.Start(new ProcessStartInfo("docker", arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
