@@ -7,6 +7,8 @@ namespace OrderService.Outbox;
 /// <summary>The relay's view of the outbox table.</summary>
 public sealed class OutboxStore(IDatabase database)
 {
+    private const int ShortRun = 16;
+
     private static readonly string EventColumns =
         "e.version, e.type, e.data, e.correlation_id, e.causation_id, e.traceparent, e.recorded_at, e.hash, e.position";
 
@@ -48,6 +50,8 @@ public sealed class OutboxStore(IDatabase database)
         ids.Sort();
         return database.WriteAsync(async transaction =>
         {
+            var connection = transaction.Connection!;
+            var single = new List<long>();
             for (var first = 0; first < ids.Count;)
             {
                 var last = first;
@@ -55,9 +59,20 @@ public sealed class OutboxStore(IDatabase database)
                 {
                     last++;
                 }
-                await transaction.Connection!.ExecuteAsync(
-                    "DELETE FROM outbox WHERE id BETWEEN @first AND @last", new { first = ids[first], last = ids[last] }, transaction);
+                if (last - first < ShortRun)
+                {
+                    // Other instances have rows in between.
+                    single.AddRange(ids[first..(last + 1)]);
+                }
+                else
+                {
+                    await connection.ExecuteAsync("DELETE FROM outbox WHERE id BETWEEN @first AND @last", new { first = ids[first], last = ids[last] }, transaction);
+                }
                 first = last + 1;
+            }
+            foreach (var chunk in single.Chunk(500))
+            {
+                await connection.ExecuteAsync($"DELETE FROM outbox WHERE id {connection.In("@chunk")}", new { chunk }, transaction);
             }
         });
     }
