@@ -117,9 +117,18 @@ internal static class LetterAlerts
     private static string? Link(string? pageUrl, string? incident) =>
         string.IsNullOrEmpty(pageUrl) ? null : $"{pageUrl.TrimEnd('/')}/#/incidents{(incident is null ? "" : "/" + incident)}";
 
-    private sealed record IncidentRow(string Fingerprint, string Reason, string Title, string State, long Letters, long FirstLetter, long LastLetter);
+    // Not positional records: SQLite has no type for an aggregate over no rows.
+    private sealed class IncidentRow
+    {
+        public string Fingerprint { get; init; } = "";
+        public string Reason { get; init; } = "";
+        public string Title { get; init; } = "";
+        public string State { get; init; } = "";
+        public long Letters { get; init; }
+        public long FirstLetter { get; init; }
+        public long LastLetter { get; init; }
+    }
 
-    // Not positional: SQLite has no type for an aggregate over no rows.
     private sealed class CountsRow
     {
         public long Letters { get; init; }
@@ -128,5 +137,9 @@ internal static class LetterAlerts
         public long? Oldest { get; init; }
     }
 
-    private sealed record ValueRow(string Currency, double Value);
+    private sealed class ValueRow
+    {
+        public string Currency { get; init; } = "";
+        public double Value { get; init; }
+    }
 }

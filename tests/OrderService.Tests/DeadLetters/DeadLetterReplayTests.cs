@@ -1,0 +1,201 @@
+using System.Text;
+using OrderService.DeadLetters;
+using OrderService.Inbox;
+using OrderService.Outbox;
+using static OrderService.Tests.DeadLetters.LetterWorld;
+
+namespace OrderService.Tests.DeadLetters;
+
+public sealed class DeadLetterReplayTests
+{
+    [Fact]
+    public async Task A_replay_goes_out_with_the_original_key_and_bytes_and_without_the_brokers_marks()
+    {
+        await using var world = await OpenAsync();
+        var headers = Death();
+        headers["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        headers["shop"] = "north"u8.ToArray();
+        headers["x-delivery-count"] = 3L;
+        headers["x-last-death-queue"] = "orders";
+        headers["CC"] = new List<object?> { "elsewhere" };
+        var body = Order("A-1");
+        await world.DieAsync(Arrival(body, "key-1", headers, type: "order.place"), RejectionReason.InternalError);
+
+        var answer = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "mended"), Stopping);
+
+        Assert.Equal(new LetterAnswer.Done(1, 1), answer);
+        var row = Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox WHERE kind = 3 AND order_id = 'A-1'"));
+        var message = Announcement.Parse(row.Message);
+        Assert.Equal(("", "orders", "key-1", "order.place", "application/json"), (message.Exchange, message.RoutingKey, message.MessageId, message.Type, message.ContentType));
+        Assert.Equal(["shop", "traceparent", ReplayMark.Header], message.Headers!.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal(("north", "1/1"), (message.Headers["shop"], message.Headers[ReplayMark.Header]));
+        Assert.Equal(body, row.Body);
+        Assert.Equal(LetterStatus.Replayed, (await world.OnlyLetterAsync()).Status);
+        Assert.Equal(("ann", "dead-letter.replay", "dead letter 1", "mended"), Assert.Single(await world.Store.QueryAsync<(string, string, string, string)>("SELECT who, action, subject, detail FROM audit")));
+    }
+
+    [Fact]
+    public async Task Of_two_who_replay_the_same_letter_one_does_and_the_other_is_told_who_was_first()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.InternalError);
+
+        var answers = await Task.WhenAll(
+            world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping), world.Replay.ReplayAsync(new ReplayRequest(1, "ben"), Stopping));
+
+        Assert.Single(answers.OfType<LetterAnswer.Done>());
+        var conflict = Assert.Single(answers.OfType<LetterAnswer.Conflict>());
+        Assert.Equal("replayed", conflict.Code);
+        Assert.Matches("by (ann|ben) since 2026-03-01 03:00:00Z", conflict.Detail);
+        Assert.Equal(1, await world.Store.ScalarAsync<long>("SELECT count(*) FROM outbox"));
+    }
+
+    [Fact]
+    public async Task A_replay_that_fails_parks_the_letter_again_with_the_new_reason_and_alerts_again()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.InternalError);
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+
+        var outcome = await world.DieAsync(await world.ReplayedArrivalAsync(), RejectionReason.CrashSuspect);
+
+        Assert.Equal(ParkOutcome.ReplayFailed, outcome);
+        var letter = await world.OnlyLetterAsync();
+        Assert.Equal((LetterStatus.Parked, RejectionReason.CrashSuspect, 1L, 1L), (letter.Status, letter.Reason, letter.Replays, letter.Copies));
+        Assert.Equal("failed", Assert.Single((await world.Queries.GetAsync(1, Stopping))!.Replays).Outcome);
+        Assert.Equal(2, await world.AlertsAsync("first"));
+    }
+
+    [Fact]
+    public async Task An_old_copy_that_comes_while_a_replay_is_under_way_does_not_end_it()
+    {
+        await using var world = await OpenAsync();
+        var arrival = Arrival(Order("A-1"), "key-1");
+        await world.DieAsync(arrival, RejectionReason.InternalError);
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+
+        Assert.Equal([ParkOutcome.Copy], await world.TakeInAsync(arrival));
+
+        Assert.Equal(LetterStatus.Replayed, (await world.OnlyLetterAsync()).Status);
+    }
+
+    [Fact]
+    public async Task A_forged_replay_mark_opens_no_letter()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.InternalError);
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+        var headers = Death();
+        headers[ReplayMark.Header] = "1/1";
+
+        Assert.Equal(ParkOutcome.Parked, await world.DieAsync(Arrival(Order("A-2"), "key-2", headers), RejectionReason.UnknownField));
+
+        Assert.Equal(LetterStatus.Replayed, (await world.Queries.GetAsync(1, Stopping))!.Letter.Status);
+    }
+
+    [Fact]
+    public async Task What_is_still_broken_can_be_replayed_a_bounded_number_of_times()
+    {
+        await using var world = await OpenAsync(letters: new DeadLettersOptions { MaxReplays = 3 });
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.InternalError);
+        for (var round = 1; round <= 3; round++)
+        {
+            Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping));
+            await world.DieAsync(await world.ReplayedArrivalAsync(), RejectionReason.InternalError);
+        }
+
+        var answer = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+
+        Assert.Equal(RejectionReason.ReplayExhausted, Assert.IsType<LetterAnswer.Conflict>(answer).Code);
+        Assert.Equal(3, await world.Store.ScalarAsync<long>("SELECT count(*) FROM outbox"));
+    }
+
+    [Fact]
+    public async Task An_edited_body_is_checked_sent_under_the_original_key_and_the_original_is_kept()
+    {
+        await using var world = await OpenAsync();
+        var broken = Order("A-1", price: "10.001");
+        await world.DieAsync(Arrival(broken, "key-1"), RejectionReason.AmountPrecision);
+
+        var invalid = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "typo", Order("A-1", price: "10.002")), Stopping);
+        Assert.Equal(RejectionReason.AmountPrecision, Assert.IsType<LetterAnswer.Invalid>(invalid).Rejection.Reason);
+        Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
+
+        var mended = Order("A-1", price: "10.00");
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "typo", mended), Stopping));
+        Assert.Equal(mended, (await world.ReplayedArrivalAsync()).Body.ToArray());
+        Assert.Equal(broken, await world.Queries.BodyAsync(1, Stopping));
+        Assert.Equal(mended, await world.Queries.ReplayBodyAsync(1, 1, Stopping));
+
+        // It dies again: the letter comes back although the bytes are others.
+        Assert.Equal(ParkOutcome.ReplayFailed, await world.DieAsync(await world.ReplayedArrivalAsync(), RejectionReason.InternalError));
+        Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
+    }
+
+    [Fact]
+    public async Task A_letter_whose_key_was_not_valid_goes_out_under_the_key_it_was_parked_with()
+    {
+        await using var world = await OpenAsync();
+        var headers = Death();
+        headers["idempotency-key"] = "not valid";
+        await world.DieAsync(Arrival(Order("A-1"), "also not valid", headers), RejectionReason.KeyInvalid);
+
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+
+        var replayed = await world.ReplayedArrivalAsync();
+        var decoded = Assert.IsType<Decoded.Valid>(EnvelopeDecoder.Decode(replayed.Properties, replayed.Body));
+        Assert.Equal((await world.OnlyLetterAsync()).Key, decoded.Envelope.Key);
+    }
+
+    [Fact]
+    public async Task A_strangers_letter_is_replayed_only_after_a_confirmation()
+    {
+        await using var world = await OpenAsync();
+        await world.TakeInAsync(Arrival(Order("A-1"), "key-1", []));
+
+        Assert.Equal("confirmation_needed", Assert.IsType<LetterAnswer.Conflict>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping)).Code);
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", Confirmed: true), Stopping));
+    }
+
+    [Fact]
+    public async Task A_letter_is_discarded_with_a_reason_and_can_be_restored()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.InternalError);
+
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.DiscardAsync(1, "ann", "a test order", Stopping));
+        Assert.Equal("discarded", Assert.IsType<LetterAnswer.Conflict>(await world.Replay.DiscardAsync(1, "ben", "again", Stopping)).Code);
+        Assert.Equal("discarded", Assert.IsType<LetterAnswer.Conflict>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ben"), Stopping)).Code);
+        Assert.Equal("a test order", (await world.OnlyLetterAsync()).SettleReason);
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.RestoreAsync(1, "ben", "it was real", Stopping));
+
+        Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
+        Assert.Equal(["dead-letter.discard", "dead-letter.restore"], await world.Store.QueryAsync<string>("SELECT action FROM audit ORDER BY id"));
+        Assert.IsType<LetterAnswer.NotFound>(await world.Replay.ReplayAsync(new ReplayRequest(99, "ann"), Stopping));
+        Assert.IsType<LetterAnswer.NotFound>(await world.Replay.DiscardAsync(99, "ann", "x", Stopping));
+    }
+
+    [Fact]
+    public async Task Letters_are_listed_page_by_page_and_by_filter()
+    {
+        await using var world = await OpenAsync();
+        for (var number = 1; number <= 7; number++)
+        {
+            await world.DieAsync(Arrival(Order($"A-{number}"), $"key-{number}"), number % 2 == 0 ? RejectionReason.UnknownField : RejectionReason.InternalError);
+        }
+
+        var first = await world.Queries.ListAsync(new LetterFilter(), null, 4, Stopping);
+        var second = await world.Queries.ListAsync(new LetterFilter(), first[^1].Id, 4, Stopping);
+        var odd = await world.Queries.ListAsync(new LetterFilter(Status: "parked", Reason: RejectionReason.InternalError), null, 10, Stopping);
+
+        Assert.Equal([7L, 6, 5, 4, 3, 2, 1], [.. first.Select(letter => letter.Id), .. second.Select(letter => letter.Id)]);
+        Assert.Equal([7L, 5, 3, 1], odd.Select(letter => letter.Id));
+        Assert.Equal(3, await world.Queries.CountAsync(new LetterFilter(Reason: RejectionReason.UnknownField), Stopping));
+        Assert.Equal("A-3", Assert.Single(await world.Queries.ListAsync(new LetterFilter(OrderId: "A-3"), null, 10, Stopping)).OrderId);
+        Assert.Equal(4, Assert.Single(await world.Queries.ListAsync(new LetterFilter(Incident: odd[0].Incident), 5, 1, Stopping)).Id + 1);
+        Assert.Empty(await world.Queries.ListAsync(new LetterFilter(Status: "' OR 1=1 --"), null, 10, Stopping));
+        Assert.Null(await world.Queries.GetAsync(99, Stopping));
+        Assert.Null(await world.Queries.BodyAsync(99, Stopping));
+        Assert.Equal("A-7", LetterFacts.Read(null, Encoding.UTF8.GetBytes("{\"orderId\":\"A-7\",")).OrderId);
+    }
+}

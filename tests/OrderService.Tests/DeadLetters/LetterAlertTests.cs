@@ -1,0 +1,141 @@
+using OrderService.DeadLetters;
+using OrderService.Inbox;
+using OrderService.Notifications;
+using static OrderService.Tests.DeadLetters.LetterWorld;
+
+namespace OrderService.Tests.DeadLetters;
+
+public sealed class LetterAlertTests
+{
+    [Fact]
+    public async Task A_new_kind_of_failure_alerts_at_once_in_business_terms_and_without_customers()
+    {
+        await using var world = await OpenAsync(new AlertsOptions { PageUrl = "https://orders.example.org/" });
+        await world.RejectAsync(Arrival(Order("A-1", "CUSTOMER-7", "49.90"), "key-1"), RejectionReason.AmountPrecision, "/lines/0/unitPrice");
+        await world.RejectAsync(Arrival(Order("A-2", "CUSTOMER-8", "500", "JPY"), "key-2"), RejectionReason.AmountPrecision, "/lines/1/unitPrice");
+
+        await world.TakeInAsync(Arrival(Order("A-1", "CUSTOMER-7", "49.90"), "key-1"), Arrival(Order("A-2", "CUSTOMER-8", "500", "JPY"), "key-2"));
+
+        var alert = Assert.Single(await new AlertQueries(world.Store.Database).ListAsync(null, 10, Stopping));
+        Assert.Equal((AlertKind.First, 2L), (alert.Kind, alert.Letters));
+        Assert.Equal("An amount has more decimals than its currency (lines.*.unitPrice) - 2 orders are stuck", alert.Subject);
+        Assert.Contains("99.80 EUR", alert.Text, StringComparison.Ordinal);
+        Assert.Contains("1000 JPY", alert.Text, StringComparison.Ordinal);
+        Assert.Contains("Orders: A-1, A-2", alert.Text, StringComparison.Ordinal);
+        Assert.Contains("customers  2", alert.Text, StringComparison.Ordinal);
+        Assert.Contains("https://orders.example.org/#/incidents/", alert.Text, StringComparison.Ordinal);
+        Assert.DoesNotContain("CUSTOMER", alert.Text + await world.Store.ScalarAsync<string>("SELECT data FROM alerts"), StringComparison.Ordinal);
+        Assert.Equal(0, await world.UncoveredAsync());
+    }
+
+    [Fact]
+    public async Task The_value_of_an_order_that_exists_counts_when_its_letter_does_not_say_it()
+    {
+        await using var world = await OpenAsync();
+        await world.Store.ExecuteAsync(
+            "INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash) VALUES ('A-1', 1, 1, 'C-1', 'EUR', 12345, 1, 0, 0, x'00')");
+        var ship = """{"orderId":"A-1","speed":"fast"}"""u8.ToArray();
+        await world.DieAsync(Arrival(ship, "key-1", type: "order.ship"), RejectionReason.UnknownField);
+        await world.DieAsync(Arrival([.. ship, 0x20], "key-2", type: "order.ship"), RejectionReason.UnknownField);
+
+        var incident = Assert.Single(await world.Queries.IncidentsAsync(Stopping));
+
+        Assert.Equal((2L, 1L, 1L), (incident.Parked, incident.Orders, incident.Customers));
+        Assert.Equal(new AlertAmount("EUR", 12345, "123.45"), Assert.Single(incident.Value));
+    }
+
+    [Fact]
+    public async Task Repeats_are_told_of_in_one_digest_after_an_interval()
+    {
+        await using var world = await OpenAsync();
+        for (var number = 1; number <= 5; number++)
+        {
+            await world.DieAsync(Arrival(Order($"A-{number}"), $"key-{number}"), RejectionReason.UnknownField);
+        }
+        Assert.Equal(4, await world.UncoveredAsync());
+        Assert.Null(await world.Notifier.DigestAsync(Stopping));
+        world.Clock.Advance(TimeSpan.FromMinutes(5));
+
+        var alertId = await world.Notifier.DigestAsync(Stopping);
+
+        Assert.NotNull(alertId);
+        Assert.Null(await world.Notifier.DigestAsync(Stopping));
+        Assert.Equal(0, await world.UncoveredAsync());
+        var alert = (await new AlertQueries(world.Store.Database).ListAsync(null, 1, Stopping))[0];
+        Assert.Equal((AlertKind.Digest, 4L, "4 more messages failed (1 kind) - 5 orders are stuck"), (alert.Kind, alert.Letters, alert.Subject));
+        Assert.Contains("4 letters (numbers 2 to 5)", alert.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task New_kinds_beyond_the_limit_of_an_interval_go_into_the_digest()
+    {
+        await using var world = await OpenAsync(new AlertsOptions { MaxFirstPerInterval = 3 });
+        foreach (var (reason, number) in RejectionReason.All.Take(8).Select((reason, number) => (reason, number)))
+        {
+            await world.DieAsync(Arrival(Order($"A-{number}"), $"key-{number}"), reason);
+        }
+
+        Assert.Equal(3, await world.AlertsAsync("first"));
+        world.Clock.Advance(TimeSpan.FromMinutes(5));
+        await world.Notifier.DigestAsync(Stopping);
+
+        Assert.Equal(1, await world.AlertsAsync("digest"));
+        Assert.Equal(0, await world.UncoveredAsync());
+    }
+
+    [Fact]
+    public async Task A_resolved_incident_that_comes_back_alerts_at_once_with_the_build()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.UnknownField);
+        await world.Store.ExecuteAsync("UPDATE incidents SET state = 'resolved'");
+
+        await world.DieAsync(Arrival(Order("A-2"), "key-2"), RejectionReason.UnknownField);
+
+        Assert.Equal(2, await world.AlertsAsync("first"));
+        var incident = Assert.Single(await world.Queries.IncidentsAsync(Stopping));
+        Assert.Equal(("regressed", DeadLetterParking.Build, 2L), (incident.State, incident.RegressedBuild, incident.Letters));
+    }
+
+    [Fact]
+    public async Task The_letters_of_a_muted_incident_wait_until_it_is_not_muted_any_more()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.UnknownField);
+        await world.Store.ExecuteAsync("UPDATE incidents SET muted_until = @until", new { until = world.Clock.GetUtcNow().AddHours(1).ToUnixTimeMilliseconds() });
+        await world.DieAsync(Arrival(Order("A-2"), "key-2"), RejectionReason.UnknownField);
+        world.Clock.Advance(TimeSpan.FromMinutes(30));
+        Assert.Null(await world.Notifier.DigestAsync(Stopping));
+        world.Clock.Advance(TimeSpan.FromMinutes(31));
+
+        Assert.NotNull(await world.Notifier.DigestAsync(Stopping));
+        Assert.Equal(0, await world.UncoveredAsync());
+    }
+
+    [Fact]
+    public async Task A_storm_of_thousands_of_letters_gives_a_handful_of_alerts_and_covers_every_letter()
+    {
+        await using var world = await OpenAsync();
+        string[] reasons = [RejectionReason.UnknownField, RejectionReason.AmountPrecision, RejectionReason.InternalError];
+        var number = 0;
+        for (var minute = 0; minute < 20; minute++)
+        {
+            var letters = Enumerable.Range(0, 500).Select(_ => number++).Select(id =>
+            {
+                var arrival = Arrival(Order($"A-{id}"), $"key-{id}");
+                var (key, fingerprint) = EnvelopeDecoder.Identify(arrival.Properties, arrival.Body);
+                return DeadLetter.Of(key, fingerprint, new Rejection(reasons[id % 3], "Why.", null), null, arrival.Body.ToArray(), arrival.Properties);
+            }).ToList();
+            await world.Store.Database.WriteAsync(transaction => world.Parking.ParkAsync(transaction, letters), Stopping);
+            await world.Notifier.DigestAsync(Stopping);
+            world.Clock.Advance(TimeSpan.FromMinutes(1));
+        }
+        world.Clock.Advance(TimeSpan.FromMinutes(5));
+        await world.Notifier.DigestAsync(Stopping);
+
+        Assert.Equal(3, await world.AlertsAsync("first"));
+        Assert.InRange(await world.AlertsAsync("digest"), 1, 5);
+        Assert.Equal((10_000L, 0L), (await world.Store.ScalarAsync<long>("SELECT count(*) FROM dead_letters"), await world.UncoveredAsync()));
+        Assert.Equal(10_000, await world.Store.ScalarAsync<long>("SELECT sum(letters) FROM alerts"));
+    }
+}

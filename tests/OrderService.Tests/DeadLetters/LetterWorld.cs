@@ -1,0 +1,112 @@
+using System.Security.Cryptography;
+using System.Text;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
+using Microsoft.Extensions.Time.Testing;
+using OrderService.DeadLetters;
+using OrderService.Inbox;
+using OrderService.Notifications;
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.DeadLetters;
+
+/// <summary>A store, a clock that stands still, and everything that handles dead letters, without a broker.</summary>
+internal sealed class LetterWorld : IAsyncDisposable
+{
+    private LetterWorld(TestStore store, FakeTimeProvider clock, AlertsOptions alerts, DeadLettersOptions letters)
+    {
+        Store = store;
+        Clock = clock;
+        Parking = new DeadLetterParking(Options.Create(alerts), clock);
+        Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), clock, NullLogger<DeadLetterNotifier>.Instance);
+        Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), clock, NullLogger<MissingLetters>.Instance);
+        Queries = new DeadLetterQueries(store.Database);
+        Replay = new DeadLetterReplay(store.Database, Options.Create(letters), clock);
+    }
+
+    public static CancellationToken Stopping => TestContext.Current.CancellationToken;
+
+    public TestStore Store { get; }
+    public FakeTimeProvider Clock { get; }
+    public DeadLetterParking Parking { get; }
+    public DeadLetterNotifier Notifier { get; }
+    public MissingLetters Missing { get; }
+    public DeadLetterQueries Queries { get; }
+    public DeadLetterReplay Replay { get; }
+
+    public static async Task<LetterWorld> OpenAsync(AlertsOptions? alerts = null, DeadLettersOptions? letters = null)
+    {
+        var clock = new FakeTimeProvider(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero));
+        return new LetterWorld(await TestStore.OpenAsync(), clock, alerts ?? new AlertsOptions(), letters ?? new DeadLettersOptions());
+    }
+
+    public static byte[] Order(string orderId, string customerId = "C-1", string price = "10.00", string currency = "EUR") => Encoding.UTF8.GetBytes(
+        $$"""{"orderId":"{{orderId}}","customerId":"{{customerId}}","currency":"{{currency}}","lines":[{"sku":"KB-01","quantity":2,"unitPrice":{{price}}}]}""");
+
+    /// <summary>The headers a broker adds when it moves a message from <paramref name="queue"/> to the dead-letter queue.</summary>
+    public static Dictionary<string, object?> Death(string reason = "rejected", string queue = "orders") => new()
+    {
+        ["x-death"] = new List<object?> { new Dictionary<string, object?> { ["queue"] = queue, ["reason"] = reason, ["count"] = 1L, ["exchange"] = "" } },
+        ["x-first-death-queue"] = queue,
+        ["x-first-death-reason"] = reason,
+    };
+
+    public static LetterArrival Arrival(byte[] body, string? messageId = null, Dictionary<string, object?>? headers = null, bool redelivered = false, string? type = null) =>
+        new(body, new MessageProperties { MessageId = messageId, Headers = headers ?? Death(), Type = type, ContentType = "application/json" }, redelivered);
+
+    /// <summary>What the intake does with a batch.</summary>
+    public Task<IReadOnlyList<ParkOutcome>> TakeInAsync(params LetterArrival[] arrivals) => Store.Database.WriteAsync(async transaction =>
+        await Parking.ParkAsync(transaction, await LetterArrival.ExplainAsync(transaction, arrivals)), Stopping);
+
+    /// <summary>What the order flow commits before it rejects a delivery.</summary>
+    public async Task RejectAsync(LetterArrival arrival, string reason, string? field = null, string? exception = null)
+    {
+        var (key, fingerprint) = EnvelopeDecoder.Identify(arrival.Properties, arrival.Body);
+        await Store.ExecuteAsync(
+            """
+            INSERT INTO rejections (key, fingerprint, reason, detail, field, exception, body, properties, rejected_at) VALUES (@key, @fingerprint, @reason, 'Why.', @field, @exception, @body, @properties, @now)
+            ON CONFLICT (key, fingerprint) DO UPDATE SET reason = excluded.reason, parked = 0, body = excluded.body, properties = excluded.properties
+            """,
+            new { key, fingerprint, reason, field, exception, body = arrival.Body.ToArray(), properties = MessagePropertiesJson.Write(arrival.Properties), now = Clock.GetUtcNow().ToUnixTimeMilliseconds() });
+    }
+
+    /// <summary>Rejected by the flow and taken in.</summary>
+    public async Task<ParkOutcome> DieAsync(LetterArrival arrival, string reason, string? field = null, string? exception = null)
+    {
+        await RejectAsync(arrival, reason, field, exception);
+        return (await TakeInAsync(arrival))[0];
+    }
+
+    public Task DecideAsync(LetterArrival arrival, int outcome)
+    {
+        var (key, fingerprint) = EnvelopeDecoder.Identify(arrival.Properties, arrival.Body);
+        return Store.ExecuteAsync("INSERT INTO inbox (key, fingerprint, outcome, decided_at) VALUES (@key, @fingerprint, @outcome, 0)", new { key, fingerprint, outcome });
+    }
+
+    public async Task<LetterSummary> OnlyLetterAsync() => Assert.Single(await Queries.ListAsync(new LetterFilter(), null, 100, Stopping));
+
+    public Task<long> AlertsAsync(string kind) => Store.ScalarAsync<long>("SELECT count(*) FROM alerts WHERE kind = @kind", new { kind });
+
+    public Task<long> UncoveredAsync() => Store.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE alert_id IS NULL AND status <> 'superseded'");
+
+    /// <summary>The replay's message as the broker would hand it out after the flow rejected it again.</summary>
+    public async Task<LetterArrival> ReplayedArrivalAsync()
+    {
+        var row = Assert.Single(await Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox ORDER BY id DESC LIMIT 1"));
+        var message = OrderService.Outbox.Announcement.Parse(row.Message);
+        var headers = Death();
+        foreach (var (name, value) in message.Headers!)
+        {
+            headers[name] = value;
+        }
+        return Arrival(row.Body, message.MessageId, headers);
+    }
+
+    public ValueTask DisposeAsync() => Store.DisposeAsync();
+
+    public sealed class OutboxRow
+    {
+        public string Message { get; init; } = "";
+        public byte[] Body { get; init; } = [];
+    }
+}
