@@ -43,6 +43,10 @@ public sealed class EmailChannel(IOptions<AlertsOptions> options, TimeProvider c
         {
             return new ChannelAnswer.Refused($"the mail server refused it: {AlertText.Line($"{(int)exception.StatusCode} {exception.Message}")}");
         }
+        catch (SmtpCommandException exception)
+        {
+            return new ChannelAnswer.Retry(AlertText.Line($"the mail server answered {(int)exception.StatusCode} {exception.Message}"));
+        }
         catch (Exception exception) when (IsTrouble(exception) && !cancellationToken.IsCancellationRequested)
         {
             return new ChannelAnswer.Retry(AlertText.Line($"{exception.GetType().Name}: {exception.Message}"));

@@ -151,7 +151,7 @@ public sealed class FakeSmtpServer : IAsyncDisposable
         var mail = new StringBuilder();
         while (await reader.ReadLineAsync(stop.Token) is { } line && line != ".")
         {
-            mail.AppendLine(line);
+            mail.Append(line).Append('\n');
         }
         return mail.ToString();
     }

@@ -1,0 +1,186 @@
+using OrderService.Notifications;
+using static OrderService.Tests.Notifications.NotificationWorld;
+
+namespace OrderService.Tests.Notifications;
+
+public sealed class NotificationSenderTests
+{
+    private static readonly ChannelAnswer Sent = new ChannelAnswer.Sent();
+
+    [Fact]
+    public async Task Each_channel_gets_each_alert_once()
+    {
+        var log = new ScriptedChannel("log", _ => Sent);
+        var mail = new ScriptedChannel("email", _ => Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), log, mail);
+        var (one, two) = (await world.AddAlertAsync(), await world.AddAlertAsync());
+
+        await world.TickAsync();
+        await world.TickAsync();
+
+        Assert.Equal([one, two], log.Tried);
+        Assert.Equal([one, two], mail.Tried);
+        Assert.Equal("sent", (await world.DeliveryAsync("email", two)).Status);
+    }
+
+    [Fact]
+    public async Task A_dead_channel_delays_only_itself_and_gets_everything_when_it_is_back()
+    {
+        var isDown = true;
+        var log = new ScriptedChannel("log", _ => Sent);
+        var mail = new ScriptedChannel("email", _ => isDown ? new ChannelAnswer.Retry("nobody listens") : Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), log, mail);
+        var alerts = new List<long>();
+        for (var number = 0; number < 30; number++)
+        {
+            alerts.Add(await world.AddAlertAsync());
+        }
+
+        await world.TickAsync();
+        Assert.Equal(alerts, log.Tried);
+        Assert.Single(mail.Tried);
+        var first = await world.DeliveryAsync("email", alerts[0]);
+        Assert.Equal(("pending", 1L, "nobody listens"), (first.Status, first.Attempts, first.LastError));
+        isDown = false;
+        world.Clock.Advance(TimeSpan.FromMinutes(15));
+        await world.TickAsync();
+
+        Assert.Equal(alerts, mail.Tried.Skip(1).Order());
+        Assert.Equal(alerts.Count, log.Tried.Count);
+    }
+
+    [Fact]
+    public async Task The_pauses_between_attempts_grow_up_to_a_bound_and_in_the_end_the_alert_is_set_aside()
+    {
+        var mail = new ScriptedChannel("email", _ => new ChannelAnswer.Retry("nobody listens"));
+        var options = new AlertsOptions { RetryDelay = TimeSpan.FromSeconds(4), MaxRetryDelay = TimeSpan.FromMinutes(10), GiveUpAfter = TimeSpan.FromHours(3) };
+        await using var world = await OpenAsync(options, mail);
+        await world.AddAlertAsync();
+        var pauses = new List<TimeSpan>();
+
+        for (var delivery = await Next(); delivery.NextAttemptAt is { } next; delivery = await Next())
+        {
+            pauses.Add(next - world.Clock.GetUtcNow());
+            world.Clock.Advance(pauses[^1]);
+        }
+
+        Assert.InRange(pauses[0], TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(4));
+        Assert.InRange(pauses[3], TimeSpan.FromSeconds(16), TimeSpan.FromSeconds(32));
+        Assert.All(pauses, pause => Assert.True(pause <= TimeSpan.FromMinutes(10)));
+        Assert.True(pauses.Aggregate((sum, pause) => sum + pause) >= TimeSpan.FromHours(3));
+        Assert.StartsWith("given up after", (await world.DeliveryAsync("email")).LastError, StringComparison.Ordinal);
+
+        async Task<AlertDeliveryRecord> Next()
+        {
+            await world.TickAsync();
+            return await world.DeliveryAsync("email");
+        }
+    }
+
+    [Fact]
+    public async Task The_other_side_can_ask_for_a_longer_pause()
+    {
+        var webhook = new ScriptedChannel("webhook", _ => new ChannelAnswer.Retry("429", TimeSpan.FromMinutes(2)));
+        await using var world = await OpenAsync(new AlertsOptions(), webhook);
+        await world.AddAlertAsync();
+
+        await world.TickAsync();
+
+        Assert.Equal(world.Clock.GetUtcNow().AddMinutes(2), (await world.DeliveryAsync("webhook")).NextAttemptAt);
+    }
+
+    [Fact]
+    public async Task An_alert_that_is_refused_or_makes_the_channel_throw_is_set_aside_and_the_others_go_on()
+    {
+        var mail = new ScriptedChannel("email", alert => alert.Subject switch
+        {
+            "refused" => new ChannelAnswer.Refused("550 no such user"),
+            "poison" => throw new InvalidOperationException("poison"),
+            _ => Sent,
+        });
+        await using var world = await OpenAsync(new AlertsOptions(), mail);
+        var (refused, poison, good) = (await world.AddAlertAsync("refused"), await world.AddAlertAsync("poison"), await world.AddAlertAsync("good"));
+
+        for (var round = 0; round < 10; round++)
+        {
+            await world.TickAsync();
+            world.Clock.Advance(TimeSpan.FromMinutes(15));
+        }
+
+        Assert.Equal(("failed", "550 no such user"), ((await world.DeliveryAsync("email", refused)).Status, (await world.DeliveryAsync("email", refused)).LastError));
+        Assert.Equal(("failed", 5L), ((await world.DeliveryAsync("email", poison)).Status, (await world.DeliveryAsync("email", poison)).Attempts));
+        Assert.Equal("sent", (await world.DeliveryAsync("email", good)).Status);
+        Assert.Equal(1, mail.Tried.Count(tried => tried == good));
+    }
+
+    [Fact]
+    public async Task A_row_that_cant_be_read_is_set_aside_too()
+    {
+        var mail = new ScriptedChannel("email", _ => Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), mail);
+        var broken = await world.AddAlertAsync();
+        await world.Store.ExecuteAsync("UPDATE alerts SET data = 'not json'");
+        var good = await world.AddAlertAsync();
+
+        for (var round = 0; round < 10; round++)
+        {
+            await world.TickAsync();
+            world.Clock.Advance(TimeSpan.FromMinutes(15));
+        }
+
+        Assert.Equal("failed", (await world.DeliveryAsync("email", broken)).Status);
+        Assert.Equal([good], mail.Tried);
+    }
+
+    [Fact]
+    public async Task A_channel_that_is_gone_is_not_asked_again()
+    {
+        var webhook = new ScriptedChannel("webhook", _ => new ChannelAnswer.Gone("410"));
+        await using var world = await OpenAsync(new AlertsOptions(), webhook);
+        await world.AddAlertAsync();
+        await world.AddAlertAsync();
+
+        await world.TickAsync();
+        world.Clock.Advance(TimeSpan.FromHours(1));
+        await world.TickAsync();
+
+        Assert.Single(webhook.Tried);
+        Assert.Equal(("webhook", "410"), Assert.Single(world.Sender.Channels));
+    }
+
+    [Fact]
+    public async Task Of_two_processes_only_one_sends_an_alert()
+    {
+        var mail = new ScriptedChannel("email", _ => Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), mail);
+        var second = world.AnotherSender();
+        for (var number = 0; number < 50; number++)
+        {
+            await world.AddAlertAsync();
+        }
+
+        await Task.WhenAll(world.Sender.DispatchAsync(Stopping), second.DispatchAsync(Stopping));
+        await Task.WhenAll(world.Sender.SendDueAsync(mail, Stopping), second.SendDueAsync(mail, Stopping));
+
+        Assert.Equal(50, mail.Tried.Count);
+        Assert.Equal(50, mail.Tried.Distinct().Count());
+    }
+
+    [Fact]
+    public async Task An_alert_whose_process_died_while_sending_is_sent_by_another()
+    {
+        var mail = new ScriptedChannel("email", _ => Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), mail);
+        await world.AddAlertAsync();
+        await world.Sender.DispatchAsync(Stopping);
+        // As a process leaves it that was killed between claiming and recording.
+        await world.Store.ExecuteAsync("UPDATE alert_deliveries SET attempts = 1, next_attempt_at = next_attempt_at + 180000");
+
+        await world.TickAsync();
+        Assert.Empty(mail.Tried);
+        world.Clock.Advance(TimeSpan.FromMinutes(3));
+        await world.TickAsync();
+
+        Assert.Single(mail.Tried);
+    }
+}
