@@ -6,6 +6,7 @@ using OrderService.Events;
 using OrderService.Health;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
 
@@ -48,6 +49,8 @@ public static class OrderServiceHost
         more?.Invoke(builder.Services);
 
         var app = builder.Build();
+        var requests = Tracing.PropagateRequests();
+        app.Lifetime.ApplicationStopped.Register(requests.Dispose);
         app.UseAdminRules();
         if (roles.Api)
         {

@@ -62,5 +62,6 @@ public static class AdminSetup
         api.MapOrders();
         api.MapEvents();
         api.MapOperations();
+        api.MapDeadLetters();
     }
 }

@@ -78,6 +78,7 @@ internal sealed class ApiAuthentication(
         // Not AddAuthentication: it would bring data protection along, which writes keys of its own to disk that nothing here needs.
         services.AddAuthenticationCore(authenticate => authenticate.DefaultScheme = SchemeName);
         services.AddWebEncoders();
+        services.AddSingleton<IAuthenticationConfigurationProvider>(new NoOtherConfiguration(configuration.GetSection("Authentication")));
         var authentication = new AuthenticationBuilder(services).AddScheme<AuthenticationSchemeOptions, ApiAuthentication>(SchemeName, configure =>
         {
             if (!string.IsNullOrEmpty(jwt.Authority))
@@ -134,6 +135,12 @@ internal sealed class ApiAuthentication(
         authorization.SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build());
         services.AddSingleton<IAuthorizationMiddlewareResultHandler, AuditedRefusals>();
     }
+}
+
+/// <summary>Bearer tokens ask for this; ours are configured in the section <c>Api</c> alone.</summary>
+internal sealed class NoOtherConfiguration(IConfiguration empty) : IAuthenticationConfigurationProvider
+{
+    public IConfiguration AuthenticationConfiguration => empty;
 }
 
 /// <summary>Answers 401 and 403, and writes each 403 into the audit log.</summary>

@@ -1,3 +1,4 @@
+using System.Text;
 using OrderService.RabbitMq;
 
 namespace OrderService.CommandLine;
@@ -7,24 +8,38 @@ internal static class Broker
 {
     /// <summary>Declares what is missing, so that the first message ever finds its queue.</summary>
     /// <exception cref="BrokerOutOfReachException">It does not answer, or not to these credentials.</exception>
-    public static Task RequireAsync(IServiceProvider stations, CancellationToken cancellationToken) =>
-        WithConnectionAsync(stations, async connection =>
-        {
-            await stations.GetRequiredService<Topology>().DeclareAsync(connection, cancellationToken);
-            return true;
-        }, cancellationToken);
-
-    public static async Task<T> WithConnectionAsync<T>(IServiceProvider stations, Func<RabbitMQ.Client.IConnection, Task<T>> work, CancellationToken cancellationToken)
+    public static async Task RequireAsync(IServiceProvider stations, CancellationToken cancellationToken)
     {
         var connector = stations.GetRequiredService<BrokerConnector>();
         try
         {
             await using var connection = await connector.OpenAsync("command line", cancellationToken);
-            return await work(connection);
+            await stations.GetRequiredService<Topology>().DeclareAsync(connection, cancellationToken);
         }
         catch (Exception exception) when (exception is not TopologyMismatchException && !cancellationToken.IsCancellationRequested)
         {
-            throw new BrokerOutOfReachException($"The broker {connector.Redacted} is out of reach: {exception.GetBaseException().Message}");
+            throw OutOfReach(connector, exception);
         }
     }
+
+    /// <summary>Compares and changes nothing.</summary>
+    /// <returns>The broker's version, and everything that is not as it should be.</returns>
+    /// <exception cref="BrokerOutOfReachException">It does not answer, or not to these credentials.</exception>
+    public static async Task<(string Version, IReadOnlyList<TopologyDifference> Differences)> CheckAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    {
+        var connector = stations.GetRequiredService<BrokerConnector>();
+        try
+        {
+            await using var connection = await connector.OpenAsync("command line", cancellationToken);
+            var version = connection.ServerProperties?.TryGetValue("version", out var bytes) == true && bytes is byte[] text ? Encoding.UTF8.GetString(text) : "of an unknown version";
+            return (version, await stations.GetRequiredService<Topology>().CheckAsync(connection, cancellationToken));
+        }
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw OutOfReach(connector, exception);
+        }
+    }
+
+    private static BrokerOutOfReachException OutOfReach(BrokerConnector connector, Exception exception) =>
+        new($"The broker {connector.Redacted} is out of reach: {exception.GetBaseException().Message}");
 }

@@ -17,6 +17,7 @@ public static class Commands
             ServeCommand.Create(logging),
             PublishCommand.Create(),
             StoreCommands.CreateOrder(),
+            DeadLetterCommands.Create(),
             TopologyCommand.Create(),
             StoreCommands.CreateProjection(),
             StoreCommands.CreateVerify(),

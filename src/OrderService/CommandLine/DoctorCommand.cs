@@ -110,12 +110,8 @@ internal static class DoctorCommand
         var connector = stations.GetRequiredService<BrokerConnector>();
         try
         {
-            var differences = await Broker.WithConnectionAsync(stations, async connection =>
-            {
-                var version = connection.ServerProperties?.TryGetValue("version", out var bytes) == true && bytes is byte[] text ? System.Text.Encoding.UTF8.GetString(text) : "?";
-                Print(true, "broker", $"{connector.Redacted} answers, RabbitMQ {version}");
-                return await stations.GetRequiredService<Topology>().CheckAsync(connection, cancellationToken);
-            }, cancellationToken);
+            var (version, differences) = await Broker.CheckAsync(stations, cancellationToken);
+            Print(true, "broker", $"{connector.Redacted} answers, RabbitMQ {version}");
             foreach (var difference in differences)
             {
                 Print(false, "queues", difference.Sentence);

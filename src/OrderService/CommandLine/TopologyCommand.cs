@@ -23,7 +23,7 @@ internal static class TopologyCommand
             var topology = stations.GetRequiredService<Topology>();
             if (parsed.GetValue(check))
             {
-                var differences = await Broker.WithConnectionAsync(stations, connection => topology.CheckAsync(connection, token), token);
+                var (_, differences) = await Broker.CheckAsync(stations, token);
                 foreach (var difference in differences)
                 {
                     Console.WriteLine(difference.Sentence);

@@ -86,12 +86,13 @@ internal sealed class KnownSettings(IReadOnlyDictionary<string, Type> sections, 
             CheckObject(configuration, section, type, mistakes);
             return;
         }
+        if (section.GetChildren().Any())
+        {
+            mistakes.Add(new(section.Path, $"{section.Path}: expected {Describe(type)}, found a section."));
+            return;
+        }
         if (section.Value is not { } value)
         {
-            if (section.GetChildren().Any())
-            {
-                mistakes.Add(new(section.Path, $"{section.Path}: expected {Describe(type)}, found a section."));
-            }
             return;
         }
         try

@@ -10,7 +10,8 @@ namespace OrderService.DeadLetters;
 /// <param name="Status">One of <see cref="LetterStatus"/>.</param>
 /// <param name="Reason">One of the stable reasons.</param>
 /// <param name="Incident">An incident's fingerprint.</param>
-public sealed record LetterFilter(string? Status = null, string? Reason = null, string? Incident = null, string? OrderId = null)
+/// <param name="Text">Exactly an order id, customer id, message id, key or correlation id, or part of the detail.</param>
+public sealed record LetterFilter(string? Status = null, string? Reason = null, string? Incident = null, string? OrderId = null, string? Text = null)
 {
     /// <summary>The filter as conditions on <c>dead_letters l</c>.</summary>
     internal string Where(DynamicParameters parameters)
@@ -20,6 +21,12 @@ public sealed record LetterFilter(string? Status = null, string? Reason = null, 
         Add("reason", Reason);
         Add("incident", Incident);
         Add("order_id", OrderId);
+        if (Text is not null)
+        {
+            conditions.Add("(l.order_id = @filter_text OR l.customer_id = @filter_text OR l.message_id = @filter_text OR l.key = @filter_text OR l.correlation_id = @filter_text OR l.detail LIKE @filter_like ESCAPE '\\')");
+            parameters.Add("filter_text", Text);
+            parameters.Add("filter_like", "%" + Text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("%", "\\%", StringComparison.Ordinal).Replace("_", "\\_", StringComparison.Ordinal) + "%");
+        }
         return conditions.Count == 0 ? "1 = 1" : string.Join(" AND ", conditions);
 
         void Add(string column, string? value)

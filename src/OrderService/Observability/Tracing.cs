@@ -10,6 +10,20 @@ public static class Tracing
     public static readonly ActivitySource Source = new(SourceName);
 
     /// <summary>
+    /// Makes every HTTP request have a trace id, whether or not anybody collects spans: it is what connects a request with its events and log lines.
+    /// </summary>
+    public static ActivityListener PropagateRequests()
+    {
+        var listener = new ActivityListener
+        {
+            ShouldListenTo = source => source.Name == "Microsoft.AspNetCore",
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.PropagationData,
+        };
+        ActivitySource.AddActivityListener(listener);
+        return listener;
+    }
+
+    /// <summary>
     /// Starts the span of one processed delivery as a child of the producer's <paramref name="traceparent"/>; null when nobody listens.
     /// End it before the delivery is settled: the client writes tags of its own on whatever span is current while it acks.
     /// </summary>

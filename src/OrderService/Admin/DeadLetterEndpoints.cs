@@ -1,0 +1,343 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using OrderService.DeadLetters;
+using OrderService.Inbox;
+using OrderService.Notifications;
+
+namespace OrderService.Admin;
+
+/// <summary>Dead letters and incidents: look, replay, discard.</summary>
+internal static class DeadLetterEndpoints
+{
+    private const int LongestReason = 500;
+
+    public static void MapDeadLetters(this IEndpointRouteBuilder api)
+    {
+        var letters = api.MapGroup("/dead-letters").RequireAuthorization(Scopes.Read).WithTags("Dead letters");
+        letters.MapGet("", ListAsync).WithName("dead-letters.list").WithSummary("Dead letters, newest first.").Produces<Page<LetterView>>().ProducesProblem(400);
+        letters.MapGet("/groups", GroupsAsync).WithName("dead-letters.groups").WithSummary("Dead letters by fingerprint: the incidents.").Produces<Page<IncidentView>>();
+        letters.MapGet("/{id}", ShowAsync).WithName("dead-letters.show").WithSummary("One dead letter with headers, history and replays.").Produces<LetterDetail>().ProducesProblem(404);
+        letters.MapGet("/{id}/body", BodyAsync).WithName("dead-letters.body").WithSummary("The exact bytes, as a download.").Produces(200, contentType: "application/octet-stream").ProducesProblem(404);
+
+        letters.MapPost("/{id}/check", CheckAsync).WithName("dead-letters.check").WithSummary("Whether an edited body would pass; writes nothing.").Accepts<EditedBody>("application/json");
+        letters.MapPost("/{id}/replay", ReplayAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.replay")
+            .WithSummary("Sends the letter through the queue again, with its original bytes or an edited body.").Accepts<ReplayBody>("application/json").Produces<LetterDetail>(202).ProducesProblem(404).ProducesProblem(409).ProducesProblem(422);
+        letters.MapPost("/{id}/discard", DiscardAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.discard")
+            .WithSummary("Gives the letter up; the reason is kept.").Accepts<ReasonBody>("application/json").Produces<LetterDetail>(202).ProducesProblem(400).ProducesProblem(404).ProducesProblem(409);
+        letters.MapPost("/{id}/restore", RestoreAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.restore")
+            .WithSummary("Parks a discarded letter again.").Accepts<ReasonBody>("application/json").Produces<LetterDetail>(202).ProducesProblem(404).ProducesProblem(409);
+
+        var incidents = api.MapGroup("/incidents").RequireAuthorization(Scopes.Read).WithTags("Dead letters");
+        incidents.MapGet("", IncidentsAsync).WithName("incidents.list").WithSummary("Incidents: dead letters of one cause, last seen first.").Produces<Page<IncidentView>>().ProducesProblem(400);
+        incidents.MapGet("/{fingerprint}", IncidentAsync).WithName("incidents.show").WithSummary("One incident.").Produces<IncidentView>().ProducesProblem(404);
+
+        api.MapGet("/export/dead-letters", ExportAsync).RequireAuthorization(Scopes.Read).WithTags("Dead letters").WithName("dead-letters.export")
+            .WithSummary("All letters of a filter as NDJSON, or as CSV that a spreadsheet takes for text.").ProducesProblem(400);
+        api.MapGet("/alerts", AlertsAsync).RequireAuthorization(Scopes.Read).WithTags("Operations").WithName("alerts")
+            .WithSummary("Alerts with what became of them on each channel, newest first.").Produces<Page<AlertRecord>>().ProducesProblem(400);
+    }
+
+    private static async Task<IResult> ListAsync(
+        HttpContext context, DeadLetterQueries letters, string? status, string? reason, string? fingerprint, string? orderId, string? q, string? after, string? limit)
+    {
+        if (!TryReadFilter(context, out var filter, out var name, out var problem) || Paging.Read(context, "letters|" + name, out problem) is not { } page)
+        {
+            return problem;
+        }
+        var found = await letters.ListAsync(filter, page.After, Math.Min(page.Limit + 1, DeadLetterQueries.MostRows), context.RequestAborted);
+        var items = found.Take(page.Limit).Select(LetterView.Of).ToList();
+        var more = found.Count > page.Limit || (page.Limit >= DeadLetterQueries.MostRows && found.Count == page.Limit);
+        return TypedResults.Ok(new LetterPage(
+            items, more ? Paging.Encode("letters|" + name, items[^1].Id) : null, page.After is null ? await letters.CountAsync(filter, context.RequestAborted) : null));
+    }
+
+    private static async Task<IResult> GroupsAsync(HttpContext context, DeadLetterQueries letters) =>
+        TypedResults.Ok(new Page<IncidentView>([.. (await letters.IncidentsAsync(context.RequestAborted)).Select(IncidentView.Of)], null));
+
+    private static async Task<IResult> ShowAsync(HttpContext context, string id, DeadLetterQueries letters) =>
+        TryReadId(id, out var number, out var problem) ? await DetailAsync(letters, number, StatusCodes.Status200OK, context) : problem;
+
+    private static async Task<IResult> BodyAsync(HttpContext context, string id, DeadLetterQueries letters)
+    {
+        if (!TryReadId(id, out var number, out var problem))
+        {
+            return problem;
+        }
+        // A download and never a page: what is in it came from anybody.
+        return await letters.BodyAsync(number, context.RequestAborted) is { } body
+            ? TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}.bin")
+            : NoSuchLetter();
+    }
+
+    private static async Task<IResult> CheckAsync(HttpContext context, string id, DeadLetterQueries letters)
+    {
+        if (!TryReadId(id, out var number, out var problem))
+        {
+            return problem;
+        }
+        if (await letters.GetAsync(number, context.RequestAborted) is not { } letter)
+        {
+            return NoSuchLetter();
+        }
+        var (edited, mistake) = await ReadAsync<EditedBody>(context);
+        if (edited?.Body is null)
+        {
+            return mistake ?? Problems.Result(400, "missing_field", "body is missing.", new FieldError("/body", "missing_field", "body is missing."));
+        }
+        return EnvelopeDecoder.Decode(new MessageProperties { MessageId = letter.Letter.Key, Type = letter.Letter.Type }, Encoding.UTF8.GetBytes(edited.Body)) is Decoded.Invalid invalid
+            ? TypedResults.Ok(new CheckAnswer(false, [new FieldError(invalid.Rejection.Field ?? "", invalid.Rejection.Reason, invalid.Rejection.Detail)]))
+            : TypedResults.Ok(new CheckAnswer(true, []));
+    }
+
+    private static async Task<IResult> ReplayAsync(HttpContext context, string id, DeadLetterReplay replay, DeadLetterQueries letters)
+    {
+        if (!TryReadId(id, out var number, out var problem))
+        {
+            return problem;
+        }
+        var (given, mistake) = await ReadAsync<ReplayBody>(context);
+        if (mistake is not null || !IsReason(given?.Reason, required: false, out mistake))
+        {
+            return mistake!;
+        }
+        var answer = await replay.ReplayAsync(
+            new ReplayRequest(number, Who(context), given?.Reason, given?.Body is { } body ? Encoding.UTF8.GetBytes(body) : null, given?.Type, given?.Confirmed ?? false), context.RequestAborted);
+        return await AnswerAsync(answer, letters, context);
+    }
+
+    private static async Task<IResult> DiscardAsync(HttpContext context, string id, DeadLetterReplay replay, DeadLetterQueries letters)
+    {
+        if (!TryReadId(id, out var number, out var problem))
+        {
+            return problem;
+        }
+        var (given, mistake) = await ReadAsync<ReasonBody>(context);
+        if (mistake is not null || !IsReason(given?.Reason, required: true, out mistake))
+        {
+            return mistake!;
+        }
+        return await AnswerAsync(await replay.DiscardAsync(number, Who(context), given!.Reason!, context.RequestAborted), letters, context);
+    }
+
+    private static async Task<IResult> RestoreAsync(HttpContext context, string id, DeadLetterReplay replay, DeadLetterQueries letters)
+    {
+        if (!TryReadId(id, out var number, out var problem))
+        {
+            return problem;
+        }
+        var (given, mistake) = await ReadAsync<ReasonBody>(context);
+        if (mistake is not null || !IsReason(given?.Reason, required: false, out mistake))
+        {
+            return mistake!;
+        }
+        return await AnswerAsync(await replay.RestoreAsync(number, Who(context), given?.Reason ?? "", context.RequestAborted), letters, context);
+    }
+
+    private static async Task<IResult> IncidentsAsync(HttpContext context, DeadLetterQueries letters, TimeProvider clock, string? state, string? q)
+    {
+        if (!Paging.TryReadOne(context, "state", out state, out var problem) || !Paging.TryReadOne(context, "q", out q, out problem))
+        {
+            return problem;
+        }
+        var now = clock.GetUtcNow();
+        bool IsMuted(IncidentRecord incident) => incident.MutedUntil > now;
+        Func<IncidentRecord, bool>? wanted = state switch
+        {
+            null or "open" => incident => incident.State != "resolved" && !IsMuted(incident),
+            "all" => _ => true,
+            "muted" => IsMuted,
+            "new" or "acknowledged" or "resolved" or "regressed" => incident => incident.State == state && !IsMuted(incident),
+            _ => null,
+        };
+        if (wanted is null)
+        {
+            return Paging.BadParameter("state", "state is one of open, new, acknowledged, muted, resolved, regressed, all.");
+        }
+        var found = (await letters.IncidentsAsync(context.RequestAborted))
+            .Where(wanted)
+            .Where(incident => q is null || incident.Title.Contains(q, StringComparison.OrdinalIgnoreCase) || incident.Reason.Contains(q, StringComparison.OrdinalIgnoreCase) || incident.Fingerprint == q)
+            .OrderByDescending(incident => incident.LastSeen);
+        return TypedResults.Ok(new Page<IncidentView>([.. found.Select(IncidentView.Of)], null));
+    }
+
+    private static async Task<IResult> IncidentAsync(HttpContext context, string fingerprint, DeadLetterQueries letters) =>
+        await letters.IncidentAsync(fingerprint, context.RequestAborted) is { } incident
+            ? TypedResults.Ok(IncidentView.Of(incident))
+            : Problems.Result(StatusCodes.Status404NotFound, "incident_not_found", "There is no such incident.");
+
+    private static async Task<IResult> ExportAsync(
+        HttpContext context, DeadLetterQueries letters, string? format, string? status, string? reason, string? fingerprint, string? orderId, string? q)
+    {
+        if (!TryReadFilter(context, out var filter, out _, out var problem) || !Paging.TryReadOne(context, "format", out format, out problem))
+        {
+            return problem;
+        }
+        if (format is not (null or "ndjson" or "csv"))
+        {
+            return Paging.BadParameter("format", "format is ndjson or csv.");
+        }
+        var csv = format == "csv";
+        context.Response.ContentType = csv ? "text/csv; charset=utf-8" : "application/x-ndjson";
+        context.Response.Headers.ContentDisposition = $"attachment; filename=\"dead-letters.{(csv ? "csv" : "ndjson")}\"";
+        await using var writer = new StreamWriter(context.Response.Body, new UTF8Encoding(false), leaveOpen: true);
+        await LetterExport.WriteAsync(letters, filter, csv, writer, context.RequestAborted);
+        return Results.Empty;
+    }
+
+    private static async Task<IResult> AlertsAsync(HttpContext context, AlertQueries alerts, string? after, string? limit)
+    {
+        if (Paging.Read(context, "alerts", out var problem) is not { } page)
+        {
+            return problem;
+        }
+        var size = Math.Min(page.Limit, 199);
+        var found = await alerts.ListAsync(page.After, size + 1, context.RequestAborted);
+        return TypedResults.Ok(new Page<AlertRecord>([.. found.Take(size)], found.Count > size ? Paging.Encode("alerts", found[size - 1].Id) : null));
+    }
+
+    private static async Task<IResult> AnswerAsync(LetterAnswer answer, DeadLetterQueries letters, HttpContext context) => answer switch
+    {
+        LetterAnswer.Done done => await DetailAsync(letters, done.LetterId, StatusCodes.Status202Accepted, context),
+        LetterAnswer.Conflict conflict => Problems.Result(StatusCodes.Status409Conflict, conflict.Code, conflict.Detail),
+        LetterAnswer.Invalid invalid => Problems.Result(
+            StatusCodes.Status422UnprocessableEntity, invalid.Rejection.Reason, invalid.Rejection.Detail, new FieldError(invalid.Rejection.Field ?? "", invalid.Rejection.Reason, invalid.Rejection.Detail)),
+        _ => NoSuchLetter(),
+    };
+
+    private static async Task<IResult> DetailAsync(DeadLetterQueries letters, long id, int status, HttpContext context) =>
+        await letters.GetAsync(id, context.RequestAborted) is { } letter ? TypedResults.Json(LetterDetail.Of(letter), statusCode: status) : NoSuchLetter();
+
+    private static bool TryReadFilter(HttpContext context, out LetterFilter filter, out string name, out IResult problem)
+    {
+        filter = new LetterFilter();
+        name = "";
+        if (!Paging.TryReadOne(context, "status", out var status, out problem) || !Paging.TryReadOne(context, "reason", out var reason, out problem)
+            || !Paging.TryReadOne(context, "fingerprint", out var fingerprint, out problem) || !Paging.TryReadOne(context, "orderId", out var orderId, out problem)
+            || !Paging.TryReadOne(context, "q", out var text, out problem))
+        {
+            return false;
+        }
+        status = status == "all" ? null : status;
+        if (status is not null && !LetterStatus.All.Contains(status))
+        {
+            problem = Paging.BadParameter("status", $"status is one of {string.Join(", ", LetterStatus.All)}, all.");
+            return false;
+        }
+        if (reason is not null && !RejectionReason.All.Contains(reason))
+        {
+            problem = Paging.BadParameter("reason", "reason is none of the stable reasons.");
+            return false;
+        }
+        filter = new LetterFilter(status, reason, fingerprint, orderId, text);
+        name = $"{status}|{reason}|{fingerprint}|{orderId}|{text}";
+        return true;
+    }
+
+    private static bool TryReadId(string id, out long number, out IResult problem)
+    {
+        problem = Results.Empty;
+        if (long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out number))
+        {
+            return true;
+        }
+        problem = NoSuchLetter();
+        return false;
+    }
+
+    private static bool IsReason(string? reason, bool required, out IResult? mistake)
+    {
+        mistake = (required && string.IsNullOrWhiteSpace(reason)) || reason?.Length > LongestReason
+            ? Problems.Result(StatusCodes.Status400BadRequest, "reason_missing", $"Say why, in 1 to {LongestReason} characters.", new FieldError("/reason", "reason_missing", "Say why."))
+            : null;
+        return mistake is null;
+    }
+
+    /// <summary>The JSON body; an absent one is as good as an empty object.</summary>
+    internal static async Task<(T? Value, IResult? Mistake)> ReadAsync<T>(HttpContext context) where T : class
+    {
+        if (context.Request.ContentLength is 0 || (context.Request.ContentLength is null && !context.Request.Headers.ContainsKey("Transfer-Encoding")))
+        {
+            return (null, null);
+        }
+        if (!context.Request.HasJsonContentType())
+        {
+            return (null, Problems.Result(StatusCodes.Status415UnsupportedMediaType, "unsupported_media_type", "The body must be application/json in UTF-8."));
+        }
+        try
+        {
+            return (await context.Request.ReadFromJsonAsync<T>(Strict, context.RequestAborted), null);
+        }
+        catch (JsonException exception)
+        {
+            var pointer = exception.Path is { Length: > 1 } path ? "/" + path[2..].Replace('.', '/') : "";
+            return (null, Problems.Result(StatusCodes.Status400BadRequest, "malformed_json", "The body is not the JSON object that is expected here.", new FieldError(pointer, "malformed_json", "Not what is expected here.")));
+        }
+    }
+
+    private static readonly JsonSerializerOptions Strict = new(JsonSerializerDefaults.Web)
+    {
+        UnmappedMemberHandling = System.Text.Json.Serialization.JsonUnmappedMemberHandling.Disallow,
+        AllowDuplicateProperties = false,
+        PropertyNameCaseInsensitive = false,
+        MaxDepth = 32,
+    };
+
+    private static string Who(HttpContext context) => context.User.Identity?.Name ?? "unknown";
+
+    private static IResult NoSuchLetter() => Problems.Result(StatusCodes.Status404NotFound, "dead_letter_not_found", "There is no such dead letter.");
+}
+
+internal sealed record EditedBody(string? Body);
+
+internal sealed record ReasonBody(string? Reason);
+
+/// <param name="Body">The edited text; the original bytes go out when it is absent.</param>
+/// <param name="Type">The command of the edited text; the letter's own when absent.</param>
+/// <param name="Confirmed">Needed for letters that another program put among the dead letters.</param>
+internal sealed record ReplayBody(string? Reason, string? Body, string? Type, bool? Confirmed);
+
+internal sealed record CheckAnswer(bool Valid, IReadOnlyList<FieldError> Errors);
+
+/// <param name="Total">How many match, on the first page.</param>
+internal sealed record LetterPage(IReadOnlyList<LetterView> Items, string? Next, long? Total);
+
+/// <summary>A letter in a list. <c>fingerprint</c> is its incident's.</summary>
+internal sealed record LetterView(
+    long Id, string Status, string Reason, string Detail, string? Field, string Fingerprint, string? Type, string? OrderId, string? CustomerId, Amount? Value, string Key,
+    DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, long Size, DateTimeOffset? ReplayedAt, DateTimeOffset? SettledAt, string? SettledBy, string? SettleReason)
+{
+    public static LetterView Of(LetterSummary letter) => new(
+        letter.Id, letter.Status, letter.Reason, letter.Detail, letter.Field, letter.Incident, letter.Type, letter.OrderId, letter.CustomerId,
+        letter.Value is { } value ? new Amount(value.Currency, value.Amount) : null, letter.Key, letter.ParkedAt, letter.OpenedAt, letter.Copies, letter.Replays, letter.BodyBytes,
+        letter.ReplayedAt, letter.SettledAt, letter.SettledBy, letter.SettleReason);
+}
+
+/// <summary>All about a letter but its bytes.</summary>
+internal sealed record LetterDetail(
+    long Id, string Status, string Reason, string Detail, string? Field, string Fingerprint, string? Type, string? OrderId, string? CustomerId, Amount? Value, string Key,
+    DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, long Size, DateTimeOffset? ReplayedAt, DateTimeOffset? SettledAt, string? SettledBy, string? SettleReason,
+    string? MessageId, string? CorrelationId, string? ContentType, string? Exception, string ContentHash, JsonElement Properties, JsonElement? Deaths,
+    IReadOnlyList<ReplayRecord> Attempts, IReadOnlyList<LetterHistory> History, long? AlertId)
+{
+    public static LetterDetail Of(LetterRecord record)
+    {
+        var letter = LetterView.Of(record.Letter);
+        return new LetterDetail(
+            letter.Id, letter.Status, letter.Reason, letter.Detail, letter.Field, letter.Fingerprint, letter.Type, letter.OrderId, letter.CustomerId, letter.Value, letter.Key,
+            letter.ParkedAt, letter.OpenedAt, letter.Copies, letter.Replays, letter.Size, letter.ReplayedAt, letter.SettledAt, letter.SettledBy, letter.SettleReason,
+            record.MessageId, record.CorrelationId, record.ContentType, record.Exception, record.Fingerprint, record.Properties, record.Deaths, record.Replays, record.History, record.Letter.AlertId);
+    }
+}
+
+/// <summary>An incident. <c>held</c> is the money of its parked letters' orders.</summary>
+internal sealed record IncidentView(
+    string Fingerprint, string Title, string Reason, string? Field, string? Exception, string State, DateTimeOffset? MutedUntil, long Letters, long Parked, long Replayed, long Orders, long Customers,
+    IReadOnlyList<Amount> Held, DateTimeOffset FirstSeen, DateTimeOffset LastSeen, DateTimeOffset? OldestParked, string FirstBuild, string LastBuild, string? RegressedBuild,
+    string? StateBy, DateTimeOffset? StateAt, DateTimeOffset? LastAlertAt)
+{
+    public static IncidentView Of(IncidentRecord incident) => new(
+        incident.Fingerprint, incident.Title, incident.Reason, incident.Field, incident.Exception, incident.State, incident.MutedUntil, incident.Letters, incident.Parked, incident.Replayed,
+        incident.Orders, incident.Customers, [.. incident.Value.Select(value => new Amount(value.Currency, value.Amount))], incident.FirstSeen, incident.LastSeen, incident.OldestParked,
+        incident.FirstBuild, incident.LastBuild, incident.RegressedBuild, incident.StateBy, incident.StateAt, incident.LastAlertAt);
+}

@@ -1,0 +1,335 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using OrderService.Admin;
+using OrderService.DeadLetters;
+using OrderService.Inbox;
+using Spectre.Console;
+
+namespace OrderService.CommandLine;
+
+/// <summary><c>dlq</c>: looks at dead letters and settles them, through the store.</summary>
+internal static class DeadLetterCommands
+{
+    public static Command Create() => new("dlq", "Looks at dead letters, replays and discards them.") { List(), Show(), Replay(), Discard(), Export() };
+
+    private static Command List()
+    {
+        var filter = new FilterOptions(LetterStatus.Parked);
+        var limit = new Option<int>("--limit") { Description = "How many at most.", DefaultValueFactory = _ => 50 };
+        var groups = new Option<bool>("--groups") { Description = "List incidents (letters of one cause) instead of letters." };
+        var command = new Command("list", "Lists dead letters, newest first.") { limit, groups };
+        filter.AddTo(command);
+        command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
+        {
+            var letters = stations.GetRequiredService<DeadLetterQueries>();
+            if (parsed.GetValue(groups))
+            {
+                var table = NewTable("incident", "state", "letters", "parked", "orders", "last seen", "what");
+                foreach (var incident in await letters.IncidentsAsync(token))
+                {
+                    table.AddRow(Cells(incident.Fingerprint, incident.State, incident.Letters, incident.Parked, incident.Orders, Time(incident.LastSeen), incident.Title));
+                }
+                Write(table);
+                return ExitCode.Done;
+            }
+            var wanted = filter.Read(parsed);
+            var found = await letters.ListAsync(wanted, null, Math.Clamp(parsed.GetValue(limit), 1, DeadLetterQueries.MostRows), token);
+            var list = NewTable("id", "status", "reason", "order", "value", "parked", "detail");
+            foreach (var letter in found)
+            {
+                list.AddRow(Cells(letter.Id, letter.Status, letter.Reason, letter.OrderId, letter.Value is { } value ? $"{value.Amount} {value.Currency}" : "", Time(letter.ParkedAt), letter.Detail));
+            }
+            Write(list);
+            var total = await letters.CountAsync(wanted, token);
+            Console.WriteLine(total == found.Count ? $"{total} dead letters" : $"{found.Count} of {total} dead letters");
+            return ExitCode.Done;
+        }, cancellationToken));
+        return command;
+    }
+
+    private static Command Show()
+    {
+        var id = new Argument<string>("ID") { Description = "The letter's number." };
+        var body = new Option<bool>("--body") { Description = "Print the exact bytes of the message and nothing else." };
+        var command = new Command("show", "Shows one dead letter: why, the message, its headers and history.") { id, body };
+        command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
+        {
+            var letters = stations.GetRequiredService<DeadLetterQueries>();
+            if (!TryId(parsed.GetValue(id)!, out var number) || await letters.GetAsync(number, token) is not { } letter)
+            {
+                await Console.Error.WriteLineAsync($"There is no dead letter {parsed.GetValue(id)}.");
+                return ExitCode.SomeFailed;
+            }
+            var bytes = await letters.BodyAsync(number, token) ?? [];
+            if (parsed.GetValue(body))
+            {
+                await using var output = Console.OpenStandardOutput();
+                await output.WriteAsync(bytes, token);
+                return ExitCode.Done;
+            }
+            var summary = letter.Letter;
+            Console.WriteLine($"Dead letter {summary.Id} is {summary.Status}{(summary.SettledBy is null ? "" : $" by {summary.SettledBy}: {summary.SettleReason}")}");
+            Console.WriteLine($"  reason       {summary.Reason}{(summary.Field is null ? "" : $" at {summary.Field}")}");
+            Console.WriteLine($"  detail       {summary.Detail}");
+            Console.WriteLine($"  command      {summary.Type ?? "order.place"}{(summary.OrderId is null ? "" : $", order {summary.OrderId}")}{(summary.Value is { } value ? $", {value.Amount} {value.Currency}" : "")}");
+            Console.WriteLine($"  key          {summary.Key}");
+            Console.WriteLine($"  correlation  {letter.CorrelationId}");
+            Console.WriteLine($"  parked       {Time(summary.ParkedAt)}, {summary.Copies} cop{(summary.Copies == 1 ? "y" : "ies")}, {summary.Replays} replays");
+            Console.WriteLine($"  incident     {summary.Incident}");
+            Console.WriteLine($"  properties   {Printable(letter.Properties.GetRawText())}");
+            if (letter.Exception is not null)
+            {
+                Console.WriteLine($"  exception    {Printable(letter.Exception)}");
+            }
+            foreach (var replay in letter.Replays)
+            {
+                Console.WriteLine($"  replay       {Time(replay.RequestedAt)} by {replay.RequestedBy}{(replay.Edited ? ", edited" : "")}: {replay.Outcome ?? "under way"} {replay.Detail}");
+            }
+            foreach (var line in letter.History)
+            {
+                Console.WriteLine($"  history      {Time(line.At)} {line.Kind}: {Printable(line.Detail)}");
+            }
+            Console.WriteLine($"  body         {bytes.Length} bytes{(bytes.Length > 4096 ? ", the first 4096 of them" : "")}:");
+            Console.WriteLine(Printable(Encoding.UTF8.GetString(bytes.AsSpan(0, Math.Min(bytes.Length, 4096)))));
+            return ExitCode.Done;
+        }, cancellationToken));
+        return command;
+    }
+
+    private static Command Replay()
+    {
+        var selection = new Selection();
+        var filter = new FilterOptions(null);
+        var because = new Option<string?>("--because") { Description = "Why, for the audit log." };
+        var edited = new Option<string?>("--edited-body") { Description = "With one ID: a file whose bytes go out in place of the original ones, which are kept." };
+        var confirmed = new Option<bool>("--confirmed") { Description = "Also replay letters that another program put among the dead letters." };
+        var command = new Command("replay", "Sends parked letters through the queue again, under their original key. The running service publishes them.") { because, edited, confirmed };
+        selection.AddTo(command);
+        filter.AddTo(command, withStatus: false);
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(edited) is not null && (result.GetValue(selection.All) || result.GetValue(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
+            {
+                result.AddError("--edited-body goes with exactly one ID.");
+            }
+        });
+        command.SetAction((parsed, cancellationToken) => WithSelectionAsync(parsed, selection, filter, "replay", async (stations, id, token) =>
+        {
+            byte[]? body = null;
+            if (parsed.GetValue(edited) is { } path)
+            {
+                try
+                {
+                    body = await File.ReadAllBytesAsync(path, token);
+                }
+                catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+                {
+                    return $"{path} can't be read: {exception.Message}";
+                }
+            }
+            return Describe(await stations.GetRequiredService<DeadLetterReplay>().ReplayAsync(
+                new ReplayRequest(id, Who, parsed.GetValue(because), body, Confirmed: parsed.GetValue(confirmed)), token));
+        }, cancellationToken));
+        return command;
+    }
+
+    private static Command Discard()
+    {
+        var selection = new Selection();
+        var filter = new FilterOptions(null);
+        var because = new Option<string>("--because") { Description = "Why; kept with the letter.", Required = true };
+        var command = new Command("discard", "Gives parked letters up. They are kept and can be restored in the admin page.") { because };
+        selection.AddTo(command);
+        filter.AddTo(command, withStatus: false);
+        command.Validators.Add(result =>
+        {
+            if (string.IsNullOrWhiteSpace(result.GetValue(because)))
+            {
+                result.AddError("--because needs a reason.");
+            }
+        });
+        command.SetAction((parsed, cancellationToken) => WithSelectionAsync(parsed, selection, filter, "discard",
+            async (stations, id, token) => Describe(await stations.GetRequiredService<DeadLetterReplay>().DiscardAsync(id, Who, parsed.GetValue(because)!, token)), cancellationToken));
+        return command;
+    }
+
+    private static Command Export()
+    {
+        var filter = new FilterOptions(null);
+        var format = new Option<string>("--format") { Description = "ndjson (with the messages' bytes) or csv (safe for spreadsheets).", DefaultValueFactory = _ => "ndjson" };
+        format.AcceptOnlyFromAmong("ndjson", "csv");
+        var output = new Option<string?>("--output") { Description = "A file; standard output without it." };
+        var command = new Command("export", "Writes dead letters for other programs.") { format, output };
+        filter.AddTo(command);
+        command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
+        {
+            try
+            {
+                await using var stream = parsed.GetValue(output) is { } path ? File.Create(path) : Console.OpenStandardOutput();
+                await using var writer = new StreamWriter(stream, new UTF8Encoding(false));
+                var written = await LetterExport.WriteAsync(stations.GetRequiredService<DeadLetterQueries>(), filter.Read(parsed), parsed.GetValue(format) == "csv", writer, token);
+                await Console.Error.WriteLineAsync($"{written} dead letters written");
+                return ExitCode.Done;
+            }
+            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+            {
+                await Console.Error.WriteLineAsync($"Can't write: {exception.Message}");
+                return ExitCode.SomeFailed;
+            }
+        }, cancellationToken));
+        return command;
+    }
+
+    /// <summary>Does something to each chosen letter and prints one line for each; one that fails does not stop the others.</summary>
+    private static Task<int> WithSelectionAsync(
+        ParseResult parsed, Selection selection, FilterOptions filter, string verb, Func<IServiceProvider, long, CancellationToken, Task<string?>> act, CancellationToken cancellationToken)
+    {
+        var all = parsed.GetValue(selection.All);
+        var ids = parsed.GetValue(selection.Ids) ?? [];
+        if (!all && ids.Length == 0 && parsed.GetValue(selection.IdsFile) is null)
+        {
+            Console.Error.WriteLine($"Name letters by ID or with --ids FILE, or use --all (with --reason, --fingerprint or --order to choose).");
+            return Task.FromResult(ExitCode.Usage);
+        }
+        if (all && !parsed.GetValue(selection.Yes) && (Console.IsInputRedirected || Console.IsOutputRedirected))
+        {
+            Console.Error.WriteLine($"--all without --yes asks first, and there is nobody to ask here; add --yes.");
+            return Task.FromResult(ExitCode.Usage);
+        }
+        return Commands.WithStationsAsync(async (stations, token) =>
+        {
+            var letters = stations.GetRequiredService<DeadLetterQueries>();
+            var chosen = new List<string>(ids);
+            if (parsed.GetValue(selection.IdsFile) is { } path)
+            {
+                try
+                {
+                    var lines = path == "-" ? await Console.In.ReadToEndAsync(token) : await File.ReadAllTextAsync(path, token);
+                    chosen.AddRange(lines.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries));
+                }
+                catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+                {
+                    await Console.Error.WriteLineAsync($"{path} can't be read: {exception.Message}");
+                    return ExitCode.SomeFailed;
+                }
+            }
+            if (all)
+            {
+                var wanted = filter.Read(parsed) with { Status = LetterStatus.Parked };
+                var count = await letters.CountAsync(wanted, token);
+                if (!parsed.GetValue(selection.Yes) && !await AnsiConsole.ConfirmAsync($"{verb} {count} dead letters?", defaultValue: false, token))
+                {
+                    return ExitCode.SomeFailed;
+                }
+                chosen.AddRange(await AllIdsAsync(letters, wanted, token));
+            }
+            int done = 0, failed = 0;
+            foreach (var text in chosen)
+            {
+                if (token.IsCancellationRequested)
+                {
+                    break;
+                }
+                // The letter in hand is finished even when Ctrl-C comes meanwhile.
+                var failure = TryId(text, out var id) ? await act(stations, id, CancellationToken.None) : "not a number";
+                Console.WriteLine($"{text}  {failure ?? verb + "ed"}");
+                (done, failed) = failure is null ? (done + 1, failed) : (done, failed + 1);
+            }
+            Console.WriteLine($"{(token.IsCancellationRequested ? $"Interrupted, {chosen.Count - done - failed} left: " : "")}{done} done, {failed} failed");
+            return failed > 0 || token.IsCancellationRequested ? ExitCode.SomeFailed : ExitCode.Done;
+        }, cancellationToken);
+    }
+
+    private static async Task<List<string>> AllIdsAsync(DeadLetterQueries letters, LetterFilter filter, CancellationToken cancellationToken)
+    {
+        var ids = new List<string>();
+        long? after = null;
+        while (true)
+        {
+            var page = await letters.ListAsync(filter, after, DeadLetterQueries.MostRows, cancellationToken);
+            ids.AddRange(page.Select(letter => letter.Id.ToString(CultureInfo.InvariantCulture)));
+            if (page.Count < DeadLetterQueries.MostRows)
+            {
+                // The oldest first, as the orders came.
+                ids.Reverse();
+                return ids;
+            }
+            after = page[^1].Id;
+        }
+    }
+
+    private static string? Describe(LetterAnswer answer) => answer switch
+    {
+        LetterAnswer.Done => null,
+        LetterAnswer.Conflict conflict => conflict.Detail,
+        LetterAnswer.Invalid invalid => $"the edited body would fail again: {invalid.Rejection.Reason}: {invalid.Rejection.Detail}",
+        _ => "there is no such dead letter",
+    };
+
+    private static string Who => "cli:" + Environment.UserName;
+
+    private static bool TryId(string text, out long id) => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out id);
+
+    private static string Time(DateTimeOffset at) => at.ToUniversalTime().ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+
+    // What a message contains must not steer the terminal.
+    private static string Printable(string text) => string.Concat(text.Select(character => char.IsControl(character) && character is not ('\n' or '\t') ? '\uFFFD' : character));
+
+    private static Table NewTable(params string[] columns) => new Table().Border(TableBorder.None).AddColumns([.. columns.Select(column => new TableColumn(Markup.Escape(column)) { NoWrap = column != columns[^1] })]);
+
+    private static string[] Cells(params object?[] values) => [.. values.Select(value => Markup.Escape(Printable(Convert.ToString(value, CultureInfo.InvariantCulture) ?? "")))];
+
+    private static void Write(Table table)
+    {
+        if (Console.IsOutputRedirected)
+        {
+            // A pipe has no width to fit into.
+            AnsiConsole.Profile.Width = 400;
+        }
+        AnsiConsole.Write(table);
+    }
+
+    private sealed class Selection
+    {
+        public Argument<string[]> Ids { get; } = new("ID") { Description = "Numbers of letters.", Arity = ArgumentArity.ZeroOrMore };
+        public Option<string?> IdsFile { get; } = new("--ids") { Description = "A file with one number a line; - for standard input." };
+        public Option<bool> All { get; } = new("--all") { Description = "All parked letters, or those that the other options choose." };
+        public Option<bool> Yes { get; } = new("--yes") { Description = "Do not ask." };
+
+        public void AddTo(Command command)
+        {
+            command.Add(Ids);
+            command.Add(IdsFile);
+            command.Add(All);
+            command.Add(Yes);
+        }
+    }
+
+    private sealed class FilterOptions(string? defaultStatus)
+    {
+        private readonly Option<string?> status = new("--status") { Description = $"One of {string.Join(", ", LetterStatus.All)}, all.{(defaultStatus is null ? "" : $" Default: {defaultStatus}.")}" };
+        private readonly Option<string?> reason = new("--reason") { Description = "Only letters with this reason, for instance currency_unknown." };
+        private readonly Option<string?> fingerprint = new("--fingerprint") { Description = "Only letters of this incident." };
+        private readonly Option<string?> order = new("--order") { Description = "Only letters of this order." };
+
+        public void AddTo(Command command, bool withStatus = true)
+        {
+            if (withStatus)
+            {
+                status.AcceptOnlyFromAmong([.. LetterStatus.All, "all"]);
+                command.Add(status);
+            }
+            reason.AcceptOnlyFromAmong([.. RejectionReason.All]);
+            command.Add(reason);
+            command.Add(fingerprint);
+            command.Add(order);
+        }
+
+        public LetterFilter Read(ParseResult parsed)
+        {
+            var wanted = parsed.CommandResult.Command.Options.Contains(status) ? parsed.GetValue(status) ?? defaultStatus : defaultStatus;
+            return new LetterFilter(wanted == "all" ? null : wanted, parsed.GetValue(reason), parsed.GetValue(fingerprint), parsed.GetValue(order));
+        }
+    }
+}
