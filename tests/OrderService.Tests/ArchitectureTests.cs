@@ -1,0 +1,176 @@
+using System.Text;
+using System.Text.RegularExpressions;
+using System.Xml.Linq;
+
+namespace OrderService.Tests;
+
+/// <summary>The arrows between folders. This table is the diagram: what is not in it is not allowed.</summary>
+public sealed partial class ArchitectureTests
+{
+    /// <summary>Folder -> the folders it may use. Every folder may use <c>OrderService.Domain</c>, which uses nothing.</summary>
+    private static readonly Dictionary<string, string[]> Arrows = new()
+    {
+        // What everybody may look at.
+        ["Observability"] = [],
+        // The station of each step names what it takes from the step before and hands to the step after, so neighbours know each other.
+        ["RabbitMq"] = ["Inbox", "Outbox"],
+        ["Inbox"] = ["RabbitMq", "EventStore", "Outbox", "Database", "Observability"],
+        ["EventStore"] = ["Database"],
+        ["Outbox"] = ["RabbitMq", "EventStore", "Database", "Inbox", "Observability"],
+        ["Projections"] = ["EventStore", "Database"],
+        ["Events"] = ["EventStore", "Projections", "Inbox"],
+        ["Kafka"] = ["EventStore", "Events", "Outbox", "Inbox", "Database", "Observability"],
+        ["Notifications"] = ["Database", "Events", "EventStore", "Observability"],
+        ["DeadLetters"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Notifications", "Database", "Observability"],
+        // The drivers of the store, behind the interfaces of the folders they serve.
+        ["Database"] = ["EventStore", "Outbox"],
+        // Those who look at the stations from outside. No station knows them.
+        ["Health"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Kafka", "Database", "Configuration", "Observability"],
+        ["Configuration"] = ["RabbitMq", "Inbox", "Outbox", "DeadLetters", "Notifications", "Kafka", "Database", "Events", "Admin"],
+        ["Admin"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Projections", "Events", "DeadLetters", "Notifications", "Database", "Configuration", "Health", "Kafka", "Observability"],
+        ["CommandLine"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Projections", "Events", "DeadLetters", "Notifications", "Database", "Configuration", "Health", "Admin", "Kafka", "Observability"],
+    };
+
+    /// <summary>A driver's name in code, and the one folder that may say it.</summary>
+    private static readonly Dictionary<string, string> Drivers = new()
+    {
+        ["RabbitMQ.Client"] = "RabbitMq",
+        ["Confluent.Kafka"] = "Kafka",
+        ["Npgsql"] = "Database",
+        ["Microsoft.Data.Sqlite"] = "Database",
+        ["MailKit"] = "Notifications",
+        ["MimeKit"] = "Notifications",
+        ["Serilog"] = "Program.cs",
+    };
+
+    private static readonly string Root = FindRoot();
+    private static readonly IReadOnlyList<SourceFile> Sources = ReadSources();
+
+    [Fact]
+    public void Folders_use_one_another_only_along_the_arrows()
+    {
+        var types = Sources.Where(file => file.Folder.Length > 0)
+            .SelectMany(file => DeclaredType().Matches(file.Code).Select(match => (file.Folder, Type: match.Groups[1].Value)))
+            .ToHashSet();
+        var arrows = new List<(string From, string To, string File)>();
+        foreach (var file in Sources.Where(file => file.Folder.Length > 0))
+        {
+            Assert.True(Arrows.ContainsKey(file.Folder), $"The folder {file.Folder} is not in the table of arrows.");
+            var used = UsingFolder().Matches(file.Code).Select(match => match.Groups[1].Value)
+                .Concat(QualifiedType().Matches(file.Code).Where(match => types.Contains((match.Groups[1].Value, match.Groups[2].Value))).Select(match => match.Groups[1].Value));
+            arrows.AddRange(used.Where(to => to != file.Folder && to != "Domain").Select(to => (file.Folder, to, file.Name)));
+        }
+
+        Assert.True(arrows.Count > 50, "Too few arrows were found: the search is broken.");
+        Assert.Empty(arrows.Where(arrow => !Arrows[arrow.From].Contains(arrow.To)).Select(arrow => $"{arrow.From} -> {arrow.To} in {arrow.File}").Distinct());
+    }
+
+    [Fact]
+    public void A_driver_is_known_in_one_folder_only()
+    {
+        foreach (var (driver, home) in Drivers)
+        {
+            var elsewhere = Sources.Where(file => Regex.IsMatch(file.Code, $@"(?<![\w.]){Regex.Escape(driver)}(?!\w)") && file.Folder != home && file.Name != home).Select(file => file.Name);
+            Assert.Empty(elsewhere.Select(name => $"{name} knows {driver}"));
+        }
+    }
+
+    [Fact]
+    public void The_domain_has_no_package_no_clock_and_no_outside()
+    {
+        var project = XDocument.Load(Path.Combine(Root, "src", "OrderService.Domain", "OrderService.Domain.csproj"));
+        Assert.Empty(project.Descendants("PackageReference"));
+        Assert.Empty(project.Descendants("ProjectReference"));
+
+        var domain = Directory.EnumerateFiles(Path.Combine(Root, "src", "OrderService.Domain"), "*.cs", SearchOption.AllDirectories).Where(IsSource).ToList();
+        Assert.NotEmpty(domain);
+        foreach (var file in domain)
+        {
+            Assert.DoesNotMatch(@"\b(TimeProvider|System\.IO|System\.Net|File\.|Console\.|Task\b|ILogger)", WithoutCommentsAndTexts(File.ReadAllText(file)));
+        }
+    }
+
+    [Theory]
+    [InlineData(@"DateTime(Offset)?\.(UtcNow|Now|Today)", "the clock is injected")]
+    [InlineData(@"\bThread\.Sleep\(", "nothing sleeps")]
+    [InlineData(@"\b(TODO|FIXME|HACK|NotImplementedException)\b", "nothing is left open")]
+    [InlineData(@"\basync void\b", "nobody would see its exception")]
+    [InlineData(@"GetAwaiter\(\)\.GetResult\(\)|\.Wait\(\)", "nothing blocks on a task; the store's writer thread has nothing else to do", "SqliteDatabase.cs", "SqliteOrderEventStore.cs")]
+    public void What_nobody_writes_here(string pattern, string why, params string[] except)
+    {
+        // Failpoint.cs is no part of a release build.
+        var found = Sources.Where(file => file.Name != "Failpoint.cs" && !except.Contains(file.Name) && Regex.IsMatch(file.Code, pattern)).Select(file => file.Name);
+
+        Assert.Empty(found.Select(name => $"{name}: {why}"));
+    }
+
+    [Fact]
+    public void Interfaces_have_two_production_implementations()
+    {
+        foreach (var name in Sources.SelectMany(file => DeclaredInterface().Matches(file.Code).Select(match => match.Groups[1].Value)))
+        {
+            var implementations = Sources.Sum(file => Regex.Count(file.Code, $@"class \w+[^{{;]*[:,]\s*{name}\b"));
+            Assert.True(implementations >= 2, $"{name} has {implementations} implementation(s); a delegate or the class itself would do.");
+        }
+    }
+
+    [Fact]
+    public void A_release_build_has_no_failpoints()
+    {
+        var release = Path.Combine(Root, "artifacts", "bin", "OrderService", "release", "orderservice.dll");
+        var debug = Path.Combine(AppContext.BaseDirectory, "orderservice.dll");
+        if (!File.Exists(release))
+        {
+            Assert.True(Environment.GetEnvironmentVariable("CI") is null, $"{release} is missing: build with --configuration Release first.");
+            return;
+        }
+        // Texts in an assembly are UTF-16. The debug build shows that the search finds them.
+        Assert.True(Contains(debug, "ORDERSERVICE_FAILPOINT"));
+        Assert.True(Contains(debug, "inbox-after-commit"));
+        Assert.False(Contains(release, "ORDERSERVICE_FAILPOINT"));
+        Assert.False(Contains(release, "inbox-after-commit"));
+
+        static bool Contains(string assembly, string text) => File.ReadAllBytes(assembly).AsSpan().IndexOf(Encoding.Unicode.GetBytes(text)) >= 0;
+    }
+
+    private static List<SourceFile> ReadSources()
+    {
+        var source = Path.Combine(Root, "src", "OrderService");
+        return [.. Directory.EnumerateFiles(source, "*.cs", SearchOption.AllDirectories).Where(IsSource).Select(path =>
+        {
+            var parts = Path.GetRelativePath(source, path).Split(Path.DirectorySeparatorChar);
+            return new SourceFile(parts.Length > 1 ? parts[0] : "", parts[^1], WithoutCommentsAndTexts(File.ReadAllText(path)));
+        })];
+    }
+
+    private static bool IsSource(string path) => !path.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal);
+
+    private static string WithoutCommentsAndTexts(string code) => CommentOrText().Replace(code, match => match.Value[0] is '/' ? "" : "\"\"");
+
+    private static string FindRoot()
+    {
+        var folder = new DirectoryInfo(AppContext.BaseDirectory);
+        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
+        {
+            folder = folder.Parent;
+        }
+        return folder?.FullName ?? throw new InvalidOperationException("The repository's root was not found above the test's folder.");
+    }
+
+    [GeneratedRegex("""(//[^\n]*)|(/\*[\s\S]*?\*/)|(\$*@?\$?\"{3,}[\s\S]*?\"{3,})|("(?:\\.|[^"\\\n])*")""")]
+    private static partial Regex CommentOrText();
+
+    [GeneratedRegex(@"\b(?:class|record struct|record|struct|enum|interface)\s+(\w+)")]
+    private static partial Regex DeclaredType();
+
+    [GeneratedRegex(@"\binterface\s+(\w+)")]
+    private static partial Regex DeclaredInterface();
+
+    [GeneratedRegex(@"\busing\s+(?:static\s+|\w+\s*=\s*)?OrderService\.(\w+)")]
+    private static partial Regex UsingFolder();
+
+    [GeneratedRegex(@"(?<![\w.])(?:OrderService\.)?([A-Z]\w+)\.([A-Z]\w+)")]
+    private static partial Regex QualifiedType();
+
+    private sealed record SourceFile(string Folder, string Name, string Code);
+}

@@ -1,0 +1,190 @@
+using System.Text;
+using OrderService.Admin;
+using OrderService.CommandLine;
+using OrderService.Inbox;
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.CommandLine;
+
+/// <summary>The commands as a shell sees them: exit codes, one-line reasons, no stack traces.</summary>
+public sealed class CommandLineTests(RabbitMqContainerFixture broker)
+{
+    private static readonly DateTimeOffset Today = new(2026, 5, 4, 10, 0, 0, TimeSpan.Zero);
+
+    [Theory]
+    [InlineData("nonsense")]
+    [InlineData("serve --password x")]
+    [InlineData("publish")]
+    [InlineData("publish - --sample 3")]
+    [InlineData("publish --sample 0")]
+    [InlineData("publish --sample 5 --poison lots")]
+    [InlineData("order show")]
+    [InlineData("dlq list --status lost")]
+    [InlineData("dlq discard 1")]
+    [InlineData("dlq replay")]
+    [InlineData("dlq replay --all")]
+    [InlineData("topology --declare --check")]
+    public async Task A_command_that_can_not_be_understood_ends_with_2_and_says_why(string arguments)
+    {
+        var result = await Binary.RunAsync(arguments.Split(' '));
+
+        Assert.Equal(2, result.ExitCode);
+        Assert.NotEmpty(result.ErrorLines);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("publish --sample 1")]
+    [InlineData("topology --check")]
+    [InlineData("doctor")]
+    public async Task A_broker_out_of_reach_ends_with_69_and_no_credentials(string arguments)
+    {
+        var result = await Binary.RunAsync(arguments.Split(' '), new() { ["RabbitMq__Uri"] = "amqp://shop:s3cret@127.0.0.1:1/" });
+
+        Assert.Equal(69, result.ExitCode);
+        Assert.Contains("127.0.0.1:1", result.Output + result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("s3cret", result.Output + result.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("/")]
+    [InlineData("/no/such/file")]
+    public async Task A_file_that_can_not_be_read_ends_with_1_and_one_line(string path)
+    {
+        var result = await Binary.RunAsync(["publish", path]);
+
+        Assert.Equal(1, result.ExitCode);
+        Assert.Single(result.ErrorLines);
+    }
+
+    [Fact]
+    public async Task Messages_from_standard_input_are_published_and_confirmed()
+    {
+        var environment = new Dictionary<string, string> { ["RabbitMq__Uri"] = await broker.AddVirtualHostAsync() };
+
+        var result = await Binary.RunAsync(["publish", "-"], environment, input: $$$"""
+            {{{HostedService.Order("A-1")}}}
+
+            this is not JSON
+            {"type":"order.ship","messageId":"ship-1","headers":{"x":1},"body":{"orderId":"A-1"}}
+            """);
+
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("3 confirmed, 0 failed", result.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_sample_has_as_many_of_each_sort_as_asked_for()
+    {
+        var environment = new Dictionary<string, string> { ["RabbitMq__Uri"] = await broker.AddVirtualHostAsync() };
+
+        var result = await Binary.RunAsync(["publish", "--sample", "100", "--poison", "10", "--duplicates", "20%", "--early", "0.05"], environment);
+
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("100 confirmed", result.Output, StringComparison.Ordinal);
+        Assert.Contains("65  orders", result.Output, StringComparison.Ordinal);
+        Assert.Contains("20  repeated", result.Output, StringComparison.Ordinal);
+        Assert.Contains("5  shipped before", result.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Several_letters_are_settled_one_by_one_and_each_is_told_of()
+    {
+        var result = await Binary.RunAsync(["dlq", "replay", "--ids", "-", "7"], input: "1\r\n\r\n  2  \r\nx\r\n");
+
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains("7  there is no such dead letter", result.Output, StringComparison.Ordinal);
+        Assert.Contains("2  there is no such dead letter", result.Output, StringComparison.Ordinal);
+        Assert.Contains("x  not a number", result.Output, StringComparison.Ordinal);
+        Assert.Contains("0 done, 4 failed", result.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_empty_store_verifies_and_an_unknown_order_is_1()
+    {
+        var verify = await Binary.RunAsync(["verify"]);
+        var show = await Binary.RunAsync(["order", "show", "A-1"]);
+
+        Assert.Equal(0, verify.ExitCode);
+        Assert.Equal(1, show.ExitCode);
+        Assert.Single(show.ErrorLines);
+    }
+
+    [Theory]
+    [InlineData("5", 0.05)]
+    [InlineData("5%", 0.05)]
+    [InlineData("0.05", 0.05)]
+    [InlineData("0.5%", 0.005)]
+    [InlineData("0", 0.0)]
+    [InlineData("100", 1.0)]
+    [InlineData("101", null)]
+    [InlineData("-1", null)]
+    [InlineData("x", null)]
+    public void Shares_are_percent_or_fractions(string text, double? share) => Assert.Equal(share, PublishCommand.Share(text));
+
+    [Fact]
+    public async Task Every_sort_of_broken_sample_fails_for_the_reason_it_names()
+    {
+        var sample = new SampleOrders(200, 1, 0, 0, Today, seed: 1);
+        var sorts = new HashSet<string>();
+        await foreach (var line in sample.Messages(TestContext.Current.CancellationToken))
+        {
+            var reason = line.Sort!["broken: ".Length..];
+            sorts.Add(reason);
+            var decoded = EnvelopeDecoder.Decode(Properties(line), line.Message!.Body);
+            Assert.Equal(reason, Assert.IsType<Decoded.Invalid>(decoded).Rejection.Reason);
+        }
+        Assert.True(sorts.Count >= 15, $"only {sorts.Count} sorts");
+    }
+
+    [Fact]
+    public async Task Every_good_sample_is_good_and_no_two_orders_share_an_id()
+    {
+        var sample = new SampleOrders(300, 0, 0, 0.1, Today, seed: 2);
+        var placed = new List<string>();
+        await foreach (var line in sample.Messages(TestContext.Current.CancellationToken))
+        {
+            var valid = Assert.IsType<Decoded.Valid>(EnvelopeDecoder.Decode(Properties(line), line.Message!.Body));
+            if (valid.Envelope.Command.Type == "order.place")
+            {
+                placed.Add(valid.Envelope.Command.OrderId);
+            }
+        }
+        Assert.Equal(270, placed.Count);
+        Assert.Equal(placed.Count, placed.Distinct().Count());
+    }
+
+    [Theory]
+    [InlineData("""{"type":"order.pay","messageId":"m-1","correlationId":"c-1","body":{"orderId":"A"}}""", "order.pay", "m-1", """{"orderId":"A"}""")]
+    [InlineData("""{"body":"plain text"}""", "order.place", null, "plain text")]
+    [InlineData("""{"orderId":"A","body":"not an envelope"}""", "order.place", null, """{"orderId":"A","body":"not an envelope"}""")]
+    [InlineData("{ broken", "order.place", null, "{ broken")]
+    [InlineData("[1]\r", "order.place", null, "[1]")]
+    public void A_line_is_a_body_or_an_envelope(string line, string type, string? messageId, string body)
+    {
+        var message = MessageFile.Parse(Encoding.UTF8.GetBytes(line))!;
+
+        Assert.Equal(type, message.Type);
+        Assert.Equal(body, Encoding.UTF8.GetString(message.Body.Span));
+        Assert.Equal(messageId ?? EnvelopeDecoder.DerivedKey(EnvelopeDecoder.Fingerprint(type, message.Body.Span)), message.MessageId);
+    }
+
+    [Theory]
+    [InlineData("=1+1", "\"'=1+1\"")]
+    [InlineData("+1", "\"'+1\"")]
+    [InlineData("-1", "\"'-1\"")]
+    [InlineData("@x", "\"'@x\"")]
+    [InlineData("\tx", "\"'\tx\"")]
+    [InlineData("a,\"b\"", "\"a,\"\"b\"\"\"")]
+    [InlineData("plain", "plain")]
+    [InlineData(null, "")]
+    public void A_cell_is_text_and_never_a_formula(string? value, string cell) => Assert.Equal(cell, LetterExport.Cell(value));
+
+    private static MessageProperties Properties(MessageLine line) => new()
+    {
+        MessageId = line.Message!.MessageId,
+        Type = line.Message.Type,
+        ContentType = line.Message.ContentType,
+        ContentEncoding = line.Message.ContentEncoding,
+    };
+}

@@ -1,0 +1,172 @@
+using OrderService.Configuration;
+using OrderService.Tests.CommandLine;
+
+namespace OrderService.Tests.Configuration;
+
+/// <summary>A mistake in the settings stops the start and names its key.</summary>
+public sealed class SettingsTests
+{
+    private const string LongKey = "0123456789-0123456789-0123456789";
+
+    [Fact]
+    public void The_settings_that_are_shipped_are_fine()
+    {
+        var loaded = Settings.Load(environmentVariables: false);
+
+        Assert.Empty(loaded.Mistakes);
+        Assert.Equal("http://localhost:8080", loaded.Configuration["Urls"]);
+    }
+
+    [Theory]
+    [InlineData("RabbitMq:Prefech", "10", "RabbitMq:Prefech: unknown setting, did you mean RabbitMq:Prefetch?")]
+    [InlineData("Store:Pfad", "x", "Store:Pfad: unknown setting")]
+    [InlineData("RabbitMq:Prefetch", "ten", "RabbitMq:Prefetch: 'ten' is not a whole number")]
+    [InlineData("RabbitMq:Prefetch", "0", "RabbitMq:Prefetch")]
+    [InlineData("RabbitMq:Prefetch", "65536", "RabbitMq:Prefetch")]
+    [InlineData("RabbitMq:Prefetch", "-1", "RabbitMq:Prefetch")]
+    [InlineData("RabbitMq:Heartbeat", "00:00:00", "RabbitMq:Heartbeat")]
+    [InlineData("RabbitMq:Uri", "http://localhost", "RabbitMq:Uri")]
+    [InlineData("RabbitMq:Uri", "amqp://shop:secret@broker.example.com/", "RabbitMq:Uri")]
+    [InlineData("RabbitMq:Endpoints", "a,b", "RabbitMq:Endpoints: expected a list")]
+    [InlineData("RabbitMq:Prefetch:Value", "1", "RabbitMq:Prefetch: ")]
+    [InlineData("Store:Provider", "Oracle", "Store:Provider")]
+    [InlineData("Store:Provider", "Postgres", "Store:ConnectionString: missing")]
+    [InlineData("Store:ConnectionString", "Host=x", "Store:ConnectionString: is for PostgreSQL")]
+    [InlineData("Store:Path", ":memory:", "Store:Path")]
+    [InlineData("Orders:DeferFor", "soon", "Orders:DeferFor: 'soon' is not a duration")]
+    [InlineData("Orders:DeferFor", "00:00:00", "Orders:DeferFor: ")]
+    [InlineData("Orders:RequirePaymentBeforeShipping", "maybe", "Orders:RequirePaymentBeforeShipping: 'maybe' is not true or false")]
+    [InlineData("Outbox:MaxInMemory", "1", "Outbox:MaxInMemory: ")]
+    [InlineData("Inbox:MaxBatch", "0", "Inbox:MaxBatch: ")]
+    [InlineData("Alerts:Webhook:Enabled", "true", "Alerts:Webhook:Url")]
+    [InlineData("Alerts:Email:Enabled", "true", "Alerts:Email")]
+    [InlineData("Api:Keys:0:Key", "short", "Api:Keys:0:Key: shorter than 32 bytes")]
+    [InlineData("Api:Jwt:Authority", "http://login.example.com", "Api:Jwt:Authority: must be an https address")]
+    [InlineData("Api:Jwt:Audience", "orders", "Api:Jwt:Authority: missing")]
+    [InlineData("Api:RateLimit:PerKey", "0", "Api:RateLimit:PerKey: ")]
+    [InlineData("Roles", "order", "Roles: 'order' is not a role")]
+    [InlineData("Roles", ",", "Roles: names no role")]
+    [InlineData("Urls", "localhost", "Urls: 'localhost'")]
+    [InlineData("Urls", "ftp://localhost:21", "Urls: 'ftp://localhost:21'")]
+    public void Each_mistake_is_one_sentence_that_begins_with_its_key(string key, string value, string begins)
+    {
+        var mistakes = Settings.Load([new(key, value)], environmentVariables: false).Mistakes;
+
+        Assert.Contains(mistakes, mistake => mistake.StartsWith(begins, StringComparison.Ordinal));
+        Assert.All(mistakes, mistake => Assert.DoesNotContain('\n', mistake));
+        Assert.All(mistakes, mistake => Assert.DoesNotContain("secret", mistake, StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("RabbitMq:Uri", "amqp://shop:p%40ss%2F%23%25@localhost/")]
+    [InlineData("Roles", "orders, relay")]
+    [InlineData("Roles:0", "api")]
+    [InlineData("Urls", "http://+:8080;http://127.0.0.1:0")]
+    [InlineData("Serilog:MinimumLevel:Default", "Debug")]
+    [InlineData("RabbitMq:Endpoints:0", "localhost:5673")]
+    [InlineData("Alerts:Email:To:0", "ops@example.com")]
+    [InlineData("OpenTelemetry:ServiceName", "orders-eu")]
+    public void What_is_right_is_taken(string key, string value) => Assert.Empty(Settings.Load([new(key, value)], environmentVariables: false).Mistakes);
+
+    [Fact]
+    public void Two_keys_of_one_name_and_unknown_scopes_are_mistakes()
+    {
+        var mistakes = Settings.Load(
+            [
+                new("Api:Keys:0:Name", "shop"), new("Api:Keys:0:Key", LongKey), new("Api:Keys:0:Scopes:0", "reed"),
+                new("Api:Keys:1:Name", "shop"), new("Api:Keys:1:Key", LongKey), new("Api:Keys:1:Scopes:0", "read"),
+            ],
+            environmentVariables: false).Mistakes;
+
+        Assert.Contains("Api:Keys: two keys are named 'shop'; names must differ.", mistakes);
+        Assert.Contains("Api:Keys: two entries hold the same key.", mistakes);
+        Assert.Contains(mistakes, mistake => mistake.StartsWith("Api:Keys:0:Scopes: 'reed' is not a scope", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("amqp://shop:pw@localhost/", "amqp://shop:pw@localhost/")]
+    [InlineData("amqp://shop:pw@localhost/\n", "amqp://shop:pw@localhost/")]
+    [InlineData("amqp://shop:pw@localhost/\r\n", "amqp://shop:pw@localhost/")]
+    [InlineData("\uFEFFamqp://shop:pw@localhost/\n", "amqp://shop:pw@localhost/")]
+    public void A_secret_comes_from_a_file_without_its_line_break(string text, string secret)
+    {
+        var file = SecretFile(text);
+
+        var loaded = Settings.Load([new("RabbitMq:UriFile", file)], environmentVariables: false);
+
+        Assert.Empty(loaded.Mistakes);
+        Assert.Empty(loaded.Warnings);
+        Assert.Equal(secret, loaded.Configuration["RabbitMq:Uri"]);
+        File.Delete(file);
+    }
+
+    [Fact]
+    public void A_secret_file_that_is_missing_empty_or_doubled_is_a_mistake()
+    {
+        var empty = SecretFile("\n");
+        var loaded = Settings.Load(
+            [
+                new("Store:ConnectionStringFile", "/no/such/file"), new("Alerts:Email:PasswordFile", empty),
+                new("Api:Keys:0:Name", "shop"), new("Api:Keys:0:Scopes:0", "read"), new("Api:Keys:0:Key", LongKey), new("Api:Keys:0:KeyFile", empty),
+                new("Store:PathFile", empty),
+            ],
+            environmentVariables: false);
+
+        Assert.Contains("Store:ConnectionStringFile: /no/such/file can't be read (there is no such file).", loaded.Mistakes);
+        Assert.Contains($"Alerts:Email:PasswordFile: {empty} is empty.", loaded.Mistakes);
+        Assert.Contains("Api:Keys:0:KeyFile: Api:Keys:0:Key is set as well; keep one of the two.", loaded.Mistakes);
+        // Only secrets come from files.
+        Assert.Contains(loaded.Mistakes, mistake => mistake.StartsWith("Store:PathFile: unknown setting", StringComparison.Ordinal));
+        File.Delete(empty);
+    }
+
+    [Fact]
+    public void A_secret_file_that_everybody_can_read_is_a_warning()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return;
+        }
+        var file = SecretFile("amqp://shop:pw@localhost/");
+        File.SetUnixFileMode(file, (UnixFileMode)0b110_100_100);
+
+        Assert.Contains(Settings.Load([new("RabbitMq:UriFile", file)], environmentVariables: false).Warnings, warning => warning.Contains("chmod 600", StringComparison.Ordinal));
+        File.Delete(file);
+    }
+
+    [Fact]
+    public async Task All_mistakes_end_the_start_at_once_with_78_and_a_line_each()
+    {
+        var result = await Binary.RunAsync(["serve"], new()
+        {
+            ["RabbitMq__Prefetch"] = "ten",
+            ["RabbitMq__Prefech"] = "10",
+            ["RabitMq__Uri"] = "amqp://shop:s3cret@localhost/",
+            ["Store__Provider"] = "Oracle",
+            ["Orders__DeferFor"] = "00:00:00",
+            ["Api__Keys__0__Key"] = "s3cret",
+            ["Roles"] = "everything",
+        });
+
+        Assert.Equal(78, result.ExitCode);
+        string[] keys = ["RabbitMq:Prefetch", "RabbitMq:Prefech", "RabitMq", "Store:Provider", "Orders:DeferFor", "Api:Keys:0:Key", "Roles"];
+        Assert.All(keys, key => Assert.Contains(result.ErrorLines, line => line.StartsWith(key, StringComparison.Ordinal)));
+        Assert.Contains("environment variable RabbitMq__Prefetch", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("s3cret", result.Error + result.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+        // Two seconds is the promise. What it takes to start a process at all right now is the machine's part of it.
+        var start = await Binary.RunAsync(["--version"]);
+        Assert.True(result.Elapsed - start.Elapsed < TimeSpan.FromSeconds(2), $"{result.Elapsed}, and {start.Elapsed} to start at all");
+    }
+
+    private static string SecretFile(string text)
+    {
+        var file = Path.GetTempFileName();
+        File.WriteAllText(file, text);
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        }
+        return file;
+    }
+}

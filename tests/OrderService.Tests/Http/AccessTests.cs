@@ -1,0 +1,241 @@
+using System.Net;
+using System.Net.Http.Json;
+using System.Text;
+using System.Text.Json;
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.Http;
+
+/// <summary>Who gets in, and what nobody gets past.</summary>
+public sealed class AccessTests(SharedService shared) : IClassFixture<SharedService>
+{
+    private static CancellationToken Now => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task Nothing_in_the_document_of_the_api_answers_without_a_key()
+    {
+        using var admin = shared.Service.Client();
+        using var nobody = shared.Service.Client(null);
+        var document = await admin.GetFromJsonAsync<JsonElement>("/openapi/v1.json", Now);
+        var checkedOnes = 0;
+        foreach (var path in document.GetProperty("paths").EnumerateObject())
+        {
+            foreach (var operation in path.Value.EnumerateObject())
+            {
+                if (path.Name == "/api/session" && operation.Name == "post")
+                {
+                    continue;
+                }
+                using var request = new HttpRequestMessage(new HttpMethod(operation.Name.ToUpperInvariant()), path.Name.Replace("{id}", "1", StringComparison.Ordinal));
+                using var response = await nobody.SendAsync(request, Now);
+                Assert.True(response.StatusCode == HttpStatusCode.Unauthorized, $"{operation.Name} {path.Name} answered {response.StatusCode}");
+                Assert.Contains(response.Headers.WwwAuthenticate, challenge => challenge.Scheme == "Bearer");
+                checkedOnes++;
+            }
+        }
+        Assert.True(checkedOnes >= 20, $"only {checkedOnes} operations");
+    }
+
+    [Fact]
+    public async Task Health_and_metrics_answer_without_a_key()
+    {
+        using var nobody = shared.Service.Client(null);
+
+        Assert.Equal(HttpStatusCode.OK, (await nobody.GetAsync(new Uri("/health/live", UriKind.Relative), Now)).StatusCode);
+        var metrics = await nobody.GetStringAsync(new Uri("/metrics", UriKind.Relative), Now);
+        Assert.Contains("orders_outbox_pending", metrics, StringComparison.Ordinal);
+        await Eventually.TrueAsync(async () => (await nobody.GetAsync(new Uri("/health/ready", UriKind.Relative), Now)).StatusCode == HttpStatusCode.OK);
+    }
+
+    [Theory]
+    [InlineData("Bearer wrong-key-0123456789-0123456789-0123")]
+    [InlineData("Bearer")]
+    [InlineData("Basic YTpi")]
+    [InlineData("Bearer READ-KEY-0123456789-0123456789-0123456")]
+    public async Task A_key_that_is_wrong_in_any_way_is_401(string authorization)
+    {
+        using var nobody = shared.Service.Client(null);
+        nobody.DefaultRequestHeaders.TryAddWithoutValidation("Authorization", authorization);
+
+        using var response = await nobody.GetAsync(new Uri("/api/orders", UriKind.Relative), Now);
+
+        Assert.Equal(HttpStatusCode.Unauthorized, response.StatusCode);
+    }
+
+    [Theory]
+    [InlineData("key")]
+    [InlineData("api_key")]
+    [InlineData("access_token")]
+    public async Task A_key_in_the_address_is_never_accepted(string parameter)
+    {
+        using var nobody = shared.Service.Client(null);
+
+        using var response = await nobody.GetAsync(new Uri($"/api/orders?{parameter}={HostedService.ReadKey}", UriKind.Relative), Now);
+
+        Assert.Equal(HttpStatusCode.Unauthorized, response.StatusCode);
+    }
+
+    [Theory]
+    [InlineData(HostedService.ReadKey, "POST", "/api/orders")]
+    [InlineData(HostedService.PublishKey, "GET", "/api/orders")]
+    [InlineData(HostedService.PublishKey, "GET", "/api/dead-letters")]
+    [InlineData(HostedService.ReadKey, "POST", "/api/dead-letters/1/replay")]
+    [InlineData(HostedService.ReadKey, "POST", "/api/dead-letters/1/discard")]
+    [InlineData(HostedService.OperateKey, "POST", "/api/orders/A-1/cancel")]
+    public async Task A_key_without_the_scope_is_403_and_leaves_a_line_in_the_audit_log(string key, string method, string address)
+    {
+        using var client = shared.Service.Client(key);
+        using var request = new HttpRequestMessage(new HttpMethod(method), address) { Content = method == "POST" ? HostedService.Json("{}") : null };
+        using var response = await client.SendAsync(request, Now);
+
+        Assert.Equal(HttpStatusCode.Forbidden, response.StatusCode);
+        Assert.Equal("forbidden", (await HostedService.ReadAsync(response)).GetProperty("code").GetString());
+        using var admin = shared.Service.Client();
+        var audit = await admin.GetFromJsonAsync<JsonElement>("/api/audit?action=refused", Now);
+        Assert.Contains(audit.GetProperty("items").EnumerateArray(), entry => entry.GetProperty("subject").GetString() == $"{method} {address}");
+    }
+
+    [Fact]
+    public async Task A_browser_signs_in_and_acts_only_with_its_token_and_from_this_site()
+    {
+        using var browser = shared.Service.Client(null);
+        using var signIn = await browser.PostAsJsonAsync("/api/session", new { key = HostedService.AdminKey }, Now);
+        Assert.Equal(HttpStatusCode.OK, signIn.StatusCode);
+        var cookie = signIn.Headers.GetValues("Set-Cookie").Single();
+        Assert.Contains("httponly", cookie, StringComparison.OrdinalIgnoreCase);
+        Assert.Contains("samesite=strict", cookie, StringComparison.OrdinalIgnoreCase);
+        Assert.DoesNotContain(HostedService.AdminKey, cookie, StringComparison.Ordinal);
+        var session = await HostedService.ReadAsync(signIn);
+        var token = session.GetProperty("csrfToken").GetString()!;
+        var crumb = cookie.Split(';')[0];
+
+        async Task<HttpStatusCode> SendAsync(HttpMethod method, string address, string? site, string? csrf)
+        {
+            using var request = new HttpRequestMessage(method, address);
+            request.Headers.Add("Cookie", crumb);
+            if (site is not null)
+            {
+                request.Headers.Add("Sec-Fetch-Site", site);
+            }
+            if (csrf is not null)
+            {
+                request.Headers.Add("X-CSRF-Token", csrf);
+            }
+            using var response = await browser.SendAsync(request, Now);
+            return response.StatusCode;
+        }
+
+        Assert.Equal(HttpStatusCode.OK, await SendAsync(HttpMethod.Get, "/api/session", "same-origin", null));
+        // 404 is the endpoint's own answer: the request got through.
+        Assert.Equal(HttpStatusCode.NotFound, await SendAsync(HttpMethod.Post, "/api/dead-letters/999999/replay", "same-origin", token));
+        Assert.Equal(HttpStatusCode.Forbidden, await SendAsync(HttpMethod.Post, "/api/dead-letters/999999/replay", "same-origin", null));
+        Assert.Equal(HttpStatusCode.Forbidden, await SendAsync(HttpMethod.Post, "/api/dead-letters/999999/replay", "same-origin", "forged"));
+        Assert.Equal(HttpStatusCode.Forbidden, await SendAsync(HttpMethod.Post, "/api/dead-letters/999999/replay", "cross-site", token));
+        Assert.Equal(HttpStatusCode.Forbidden, await SendAsync(HttpMethod.Post, "/api/dead-letters/999999/replay", "same-site", token));
+        crumb = crumb[..^2] + "xx";
+        Assert.Equal(HttpStatusCode.Unauthorized, await SendAsync(HttpMethod.Get, "/api/session", "same-origin", null));
+    }
+
+    [Theory]
+    [InlineData("cross-site")]
+    [InlineData("same-site")]
+    public async Task Another_site_can_not_sign_a_browser_in(string site)
+    {
+        using var browser = shared.Service.Client(null);
+        browser.DefaultRequestHeaders.Add("Sec-Fetch-Site", site);
+
+        using var response = await browser.PostAsJsonAsync("/api/session", new { key = HostedService.AdminKey }, Now);
+
+        Assert.Equal(HttpStatusCode.Forbidden, response.StatusCode);
+    }
+
+    [Theory]
+    [InlineData("text/plain")]
+    [InlineData("application/x-www-form-urlencoded")]
+    [InlineData("application/xml")]
+    public async Task Bodies_that_are_not_json_are_415(string mediaType)
+    {
+        using var admin = shared.Service.Client();
+        using var content = new StringContent(HostedService.Order("A-1"), Encoding.UTF8, mediaType);
+
+        using var order = await admin.PostAsync(new Uri("/api/orders", UriKind.Relative), content, Now);
+
+        Assert.Equal(HttpStatusCode.UnsupportedMediaType, order.StatusCode);
+    }
+
+    [Fact]
+    public async Task An_accept_header_that_allows_no_json_is_406()
+    {
+        using var admin = shared.Service.Client();
+        admin.DefaultRequestHeaders.Add("Accept", "text/xml");
+
+        using var response = await admin.GetAsync(new Uri("/api/orders", UriKind.Relative), Now);
+
+        Assert.Equal(HttpStatusCode.NotAcceptable, response.StatusCode);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_body_over_1_MiB_is_413_whether_its_length_is_told_or_not(bool chunked)
+    {
+        using var admin = shared.Service.Client();
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/api/orders") { Content = HostedService.Json(new string(' ', (1024 * 1024) + 1)) };
+        request.Headers.TransferEncodingChunked = chunked;
+        request.Headers.ExpectContinue = true;
+
+        using var response = await admin.SendAsync(request, Now);
+
+        Assert.Equal(HttpStatusCode.RequestEntityTooLarge, response.StatusCode);
+        Assert.Equal("body_too_large", (await HostedService.ReadAsync(response)).GetProperty("code").GetString());
+    }
+
+    [Theory]
+    [InlineData("PUT", "/api/orders", HttpStatusCode.MethodNotAllowed)]
+    [InlineData("TRACE", "/api/orders", HttpStatusCode.MethodNotAllowed)]
+    [InlineData("DELETE", "/api/dead-letters/1", HttpStatusCode.MethodNotAllowed)]
+    [InlineData("GET", "/api/nothing/here", HttpStatusCode.NotFound)]
+    public async Task What_is_not_there_is_a_problem_document(string method, string address, HttpStatusCode status)
+    {
+        using var admin = shared.Service.Client();
+        using var request = new HttpRequestMessage(new HttpMethod(method), address);
+        request.Headers.Add("X-HTTP-Method-Override", "GET");
+        using var response = await admin.SendAsync(request, Now);
+
+        Assert.Equal(status, response.StatusCode);
+        Assert.Equal("application/problem+json", response.Content.Headers.ContentType?.MediaType);
+    }
+
+    [Theory]
+    [InlineData("/", null)]
+    [InlineData("/health/live", null)]
+    [InlineData("/api/orders", null)]
+    [InlineData("/api/orders", HostedService.ReadKey)]
+    [InlineData("/nothing", HostedService.ReadKey)]
+    public async Task Every_answer_protects_browsers(string address, string? key)
+    {
+        using var client = shared.Service.Client(key);
+
+        using var response = await client.GetAsync(new Uri(address, UriKind.Relative), Now);
+
+        Assert.Equal("nosniff", response.Headers.GetValues("X-Content-Type-Options").Single());
+        var policy = response.Headers.GetValues("Content-Security-Policy").Single();
+        Assert.Contains("default-src 'none'", policy, StringComparison.Ordinal);
+        Assert.DoesNotContain("unsafe", policy, StringComparison.Ordinal);
+        Assert.Contains("frame-ancestors 'none'", policy, StringComparison.Ordinal);
+        Assert.False(response.Headers.Contains("Server"));
+    }
+
+    [Fact]
+    public async Task A_header_and_a_request_line_that_are_too_long_are_refused()
+    {
+        using var admin = shared.Service.Client();
+        using var line = await admin.GetAsync(new Uri("/api/orders?customerId=" + new string('a', 9 * 1024), UriKind.Relative), Now);
+        using var request = new HttpRequestMessage(HttpMethod.Get, "/api/orders");
+        request.Headers.Add("X-Padding", new string('a', 33 * 1024));
+        using var header = await admin.SendAsync(request, Now);
+
+        Assert.Equal(HttpStatusCode.RequestUriTooLong, line.StatusCode);
+        Assert.Equal(HttpStatusCode.RequestHeaderFieldsTooLarge, header.StatusCode);
+    }
+}
