@@ -9,9 +9,17 @@ namespace OrderService.RabbitMq;
 /// <summary>A generation ended, or could not be built, for a reason already put in plain words.</summary>
 internal sealed class BrokerLostException(string reason) : Exception(reason);
 
+/// <summary>A message arrived that the client library can't read. It ends the connection, and will end the next one too.</summary>
+internal sealed class UnreadableMessageException(string reason) : Exception(reason);
+
 /// <summary>What went wrong with the broker, in one line without credentials.</summary>
 internal static class BrokerErrors
 {
+    /// <summary>The library itself ended the connection because of what was in a frame, not because the network or the broker did.</summary>
+    public static bool IsUnreadable(ShutdownEventArgs shutdown) =>
+        shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Library
+        && (shutdown.ReplyCode is 501 or 502 or 505 || (shutdown is { ReplyCode: 541, Exception: not null } && shutdown.Exception is not (IOException or SocketException or OperationCanceledException)));
+
     public static string Describe(ShutdownEventArgs shutdown) =>
         shutdown.Exception is { } cause && shutdown.ReplyCode is 0 or 541
             ? Describe(cause)
@@ -19,7 +27,7 @@ internal static class BrokerErrors
 
     public static string Describe(Exception exception) => exception switch
     {
-        BrokerLostException or TopologyMismatchException => exception.Message,
+        BrokerLostException or UnreadableMessageException or TopologyMismatchException => exception.Message,
         AuthenticationFailureException => "access refused: the broker does not accept the user or the password",
         PossibleAuthenticationFailureException => "access refused: the broker closed the connection during the login",
         BrokenCircuitException => "waiting: the last attempts all failed",

@@ -33,6 +33,12 @@ public sealed class Generation
     /// <summary>Set while the broker delivers.</summary>
     internal QueueSubscription.Consumer? Consumer { get; set; }
 
+    /// <summary>How many deliveries the broker may hand out unsettled to this consumer.</summary>
+    internal ushort Prefetch { get; set; }
+
+    /// <summary>It ended because of a message that the client library can't read.</summary>
+    internal volatile bool MetUnreadable;
+
     internal long Delivered;
 
     internal long Settled;

@@ -20,7 +20,7 @@ public sealed partial class QueueMonitor : BackgroundService
     // What a policy may not set on the queues whose messages must not get lost. Overflow drop-head even deletes dead letters that wait for their target.
     private static readonly string[] LosingPolicyKeys = ["max-length", "max-length-bytes", "overflow", "message-ttl", "expires", "delivery-limit", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"];
 
-    private static readonly string[] Queues = [TopologyNames.Orders, TopologyNames.DeadLetters, TopologyNames.UnroutedEvents];
+    private static readonly string[] Queues = [TopologyNames.Orders, TopologyNames.DeadLetters, TopologyNames.Unreadable, TopologyNames.UnroutedEvents];
 
     private readonly BrokerConnector _connector;
     private readonly RabbitMqOptions _options;

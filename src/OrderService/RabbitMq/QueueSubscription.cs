@@ -83,6 +83,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private DateTimeOffset? _watchedProgressAt;
     private long _watchedProgress;
     private volatile bool _stalled;
+    private volatile bool _oneByOne;
 
     /// <param name="declare">Run on every new connection before anything is consumed: a queue that was deleted is there again.</param>
     public QueueSubscription(
@@ -133,7 +134,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                     _lastError,
                     _lastErrorAt,
                     Volatile.Read(ref _generations),
-                    Prefetch,
+                    _oneByOne ? 1 : Prefetch,
                     _current?.Ledger.InHand ?? 0,
                     Interlocked.Read(ref _delivered),
                     Interlocked.Read(ref _acknowledged),
@@ -273,6 +274,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         string reason = await generation.Dead;
         await DisposeAsync(generation);
         DropDead();
+        if (generation.MetUnreadable)
+        {
+            MeetOneByOne(reason);
+        }
+
         bool worked = Volatile.Read(ref generation.Settled) > 0 || _clock.GetElapsedTime(opened) > TimeSpan.FromSeconds(10);
         if (!worked)
         {
@@ -287,7 +293,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private async Task OpenAsync(Generation generation, CancellationToken stopping)
     {
         generation.Connection = await _reconnection.ConnectAsync(async token => await _connector.OpenAsync($"consumes {_queue}", token), stopping);
-        generation.Connection.ConnectionShutdownAsync += (_, shutdown) => Lost(generation, $"connection {BrokerErrors.Describe(shutdown)}");
+        generation.Connection.ConnectionShutdownAsync += (_, shutdown) =>
+        {
+            generation.MetUnreadable |= generation.IsAlive && BrokerErrors.IsUnreadable(shutdown);
+            return Lost(generation, $"connection {BrokerErrors.Describe(shutdown)}");
+        };
         generation.Connection.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
         if (_declare is not null)
         {
@@ -297,6 +307,21 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         generation.Channel = await generation.Connection.CreateChannelAsync(new CreateChannelOptions(false, false, null, 1), stopping);
         generation.Channel.ChannelShutdownAsync += (_, shutdown) => Lost(generation, $"channel {BrokerErrors.Describe(shutdown)}");
         generation.Channel.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
+    }
+
+    /// <summary>
+    /// The client library reads headers before we see them, and some that the broker lets pass it can't read: the connection ends, everything in hand goes back, and all of
+    /// it gains a return. Delivered alone, the message uses up its own delivery limit and nobody else's, and the broker moves it on to where dead letters go.
+    /// </summary>
+    private void MeetOneByOne(string reason)
+    {
+        if (!_oneByOne)
+        {
+            _oneByOne = true;
+            LogUnreadable(_queue, reason);
+        }
+
+        throw new UnreadableMessageException(reason);
     }
 
     private static Task Lost(Generation generation, string reason)
@@ -309,6 +334,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private async Task SuperviseAsync(Generation generation, CancellationToken stopping)
     {
         Task<bool> change = _changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
+        long began = _clock.GetTimestamp();
         using var watch = new PeriodicTimer(WatchInterval, _clock);
         Task<bool> tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
         Task stop = StopSignal(stopping, out CancellationTokenRegistration registration);
@@ -327,6 +353,13 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                 if (tick.IsCompleted)
                 {
                     await WatchAsync(generation, stopping);
+                    if (_oneByOne && _clock.GetElapsedTime(began) >= WatchInterval)
+                    {
+                        // The unreadable message would have come first. Cancelling makes way for a consumer with the full prefetch.
+                        _oneByOne = false;
+                        await CancelConsumerAsync(generation);
+                    }
+
                     tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
                 }
             }
@@ -360,13 +393,17 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
         else if (generation.Consumer is null)
         {
-            await generation.Channel!.BasicQosAsync(0, Prefetch, global: false, stopping);
+            generation.Prefetch = _oneByOne ? (ushort)1 : Prefetch;
+            await generation.Channel!.BasicQosAsync(0, generation.Prefetch, global: false, stopping);
             MarkProgress();
             var consumer = new Consumer(this, generation);
             consumer.Tag = await generation.Channel.BasicConsumeAsync(_queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
             generation.Consumer = consumer;
             Enter(SubscriptionPhase.Consuming);
-            LogConsuming(_queue, _connector.Redacted, generation.Number, Prefetch);
+            if (!_oneByOne)
+            {
+                LogConsuming(_queue, _connector.Redacted, generation.Number, generation.Prefetch);
+            }
         }
     }
 
@@ -398,7 +435,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private async Task WatchAsync(Generation generation, CancellationToken stopping)
     {
         bool idle = generation.Consumer is not null && _clock.GetElapsedTime(Volatile.Read(ref _progressTimestamp)) >= _connector.Options.StallAfter;
-        bool full = generation.Ledger.InHand >= Prefetch;
+        bool full = generation.Ledger.InHand >= generation.Prefetch;
 
         // With its hands full a subscription can't progress, and to throw the generation away would only use up the delivery limit of innocent messages.
         _stalled = idle && full;
@@ -556,6 +593,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     [LoggerMessage(LogLevel.Warning, "Not consuming {Queue} from {Broker}: {Reason}; trying again in {Pause} and on")]
     private partial void LogNotConsuming(string queue, string broker, string reason, TimeSpan pause);
+
+    [LoggerMessage(LogLevel.Error, "{Queue} holds a message that the client library can't read ({Reason}); messages are taken one by one until the broker has moved it on")]
+    private partial void LogUnreadable(string queue, string reason);
 
     [LoggerMessage(LogLevel.Warning, "Holding {Queue}: {Reason}")]
     private partial void LogHeld(string queue, string reason);

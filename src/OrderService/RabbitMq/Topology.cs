@@ -35,7 +35,17 @@ public sealed partial class Topology
             {
                 ["x-queue-type"] = "quorum",
                 ["x-overflow"] = "reject-publish",
-                // Without an argument RabbitMQ 4 drops a message after 20 returns, and -1 has been passed over before in favour of that. A number nobody reaches means the same to every version.
+                // Without a limit of its own RabbitMQ 4 deletes a message after 20 returns. Here the limit moves it: only a letter that ends every connection it is delivered on gets that far.
+                ["x-dead-letter-exchange"] = "",
+                ["x-dead-letter-routing-key"] = TopologyNames.Unreadable,
+                ["x-dead-letter-strategy"] = "at-least-once",
+                ["x-delivery-limit"] = 100,
+            }),
+            new(TopologyNames.Unreadable, new Dictionary<string, object?>
+            {
+                ["x-queue-type"] = "quorum",
+                ["x-overflow"] = "reject-publish",
+                // The last stop: nothing may be deleted here. -1 has been passed over before in favour of the default of 20; a number nobody reaches means the same to every version.
                 ["x-delivery-limit"] = NeverReached,
             }),
             new(TopologyNames.UnroutedEvents, new Dictionary<string, object?>

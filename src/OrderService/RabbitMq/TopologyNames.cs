@@ -12,6 +12,9 @@ public static class TopologyNames
     /// <summary>Quorum queue: dead letters.</summary>
     public const string DeadLetters = "orders.dlq";
 
+    /// <summary>Quorum queue without a consumer: dead letters whose headers the client library can't read, kept for an operator.</summary>
+    public const string Unreadable = "orders.unreadable";
+
     /// <summary>Topic exchange: events out.</summary>
     public const string OrderEvents = "order-events";
 
