@@ -29,6 +29,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
     {
         await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
+        await RejectEverythingAsync(broker);
         await using var store = await TestStore.OpenAsync();
         await using var mail = new FakeSmtpServer();
         mail.GoDown();
@@ -41,7 +42,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         var sender = intake.Sender(channel);
 
         await intake.StartAsync();
-        var dying = DieAsync(broker, 5000);
+        var publishing = PublishAsync(broker, 5000);
         for (var minute = 1; minute <= 20; minute++)
         {
             // 250 letters a minute.
@@ -53,7 +54,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
             }
             await Tick();
         }
-        await dying;
+        await publishing;
         await Eventually.TrueAsync(async () => await store.ScalarAsync<long>("SELECT count(*) FROM dead_letters") == 5000, Long);
         await Eventually.TrueAsync(async () => await broker.ReadyAsync("orders.dlq") == 0, Long);
         for (var more = 0; more < 3; more++)
@@ -83,18 +84,19 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
     {
         await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
+        await RejectEverythingAsync(broker);
         await using var store = await TestStore.OpenAsync();
         var database = new UnreliableDatabase(store.Database) { IsDown = true };
         await using var intake = new RunningIntake(broker, database, TimeProvider.System);
 
         await intake.StartAsync();
-        await DieAsync(broker, 20);
+        await PublishAsync(broker, 20);
         await Eventually.TrueAsync(() => database.Failures >= 3);
         await Eventually.TrueAsync(() => intake.Subscription.State.Phase == SubscriptionPhase.Held, Long);
         database.IsDown = false;
 
         await Eventually.TrueAsync(async () => await store.ScalarAsync<long>("SELECT count(*) FROM dead_letters") == 20, Long);
-        await DieAsync(broker, 5, first: 100);
+        await PublishAsync(broker, 5, first: 100);
         await Eventually.TrueAsync(async () => await store.ScalarAsync<long>("SELECT count(*) FROM dead_letters") == 25, Long);
         Assert.Equal(25, await store.ScalarAsync<long>("SELECT sum(copies) FROM dead_letters"));
     }
@@ -104,11 +106,12 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
     {
         await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
+        await RejectEverythingAsync(broker);
         await using var store = await TestStore.OpenAsync();
         // Stands for a mistake of ours that one letter brings to light.
         await store.ExecuteAsync("CREATE TRIGGER poison BEFORE INSERT ON dead_letters WHEN NEW.message_id = 'key-7' BEGIN SELECT RAISE(ABORT, 'poison'); END");
         await using var intake = new RunningIntake(broker, store.Database, TimeProvider.System);
-        await DieAsync(broker, 20);
+        await PublishAsync(broker, 20);
 
         await intake.StartAsync();
 
@@ -117,8 +120,8 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         Assert.Equal(Body(7), Assert.Single(await store.QueryAsync<byte[]>("SELECT body FROM dead_letters WHERE reason = 'internal_error'")));
     }
 
-    /// <summary>Messages of three kinds that die in the queue <c>orders</c> as the order flow would let them die.</summary>
-    private static async Task DieAsync(TestBroker broker, int count, int first = 1)
+    /// <summary>Broken messages of three kinds.</summary>
+    private static async Task PublishAsync(TestBroker broker, int count, int first = 1)
     {
         await using var channel = await (await broker.ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
         var confirms = new List<Task>(count);
@@ -127,21 +130,16 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
             confirms.Add(channel.BasicPublishAsync("", "orders", mandatory: true, new BasicProperties { Persistent = true, MessageId = $"key-{number}" }, Body(number), Stopping).AsTask());
         }
         await Task.WhenAll(confirms);
-        var rejected = 0;
-        var done = new TaskCompletionSource();
-        await using var consumption = await (await broker.ConnectionAsync()).CreateChannelAsync(null, Stopping);
-        await consumption.BasicQosAsync(0, 500, global: false, Stopping);
-        var consumer = new AsyncEventingBasicConsumer(consumption);
-        consumer.ReceivedAsync += async (_, delivery) =>
-        {
-            await consumption.BasicRejectAsync(delivery.DeliveryTag, requeue: false, Stopping);
-            if (++rejected == count)
-            {
-                done.SetResult();
-            }
-        };
-        await consumption.BasicConsumeAsync("orders", autoAck: false, consumer, Stopping);
-        await done.Task.WaitAsync(Long, Stopping);
+    }
+
+    /// <summary>Rejects whatever comes into <c>orders</c>, until the connection closes: to close the channel at once would return what the broker has not processed yet.</summary>
+    private static async Task RejectEverythingAsync(TestBroker broker)
+    {
+        var channel = await broker.ChannelAsync();
+        await channel.BasicQosAsync(0, 500, global: false, Stopping);
+        var consumer = new AsyncEventingBasicConsumer(channel);
+        consumer.ReceivedAsync += async (_, delivery) => await channel.BasicRejectAsync(delivery.DeliveryTag, requeue: false, Stopping);
+        await channel.BasicConsumeAsync("orders", autoAck: false, consumer, Stopping);
     }
 
     private static byte[] Body(int number) => (number % 3) switch
