@@ -45,7 +45,7 @@ public static class OrderServiceHost
 
         var (roles, _) = ServiceRoles.Read(settings.Configuration);
         AddStations(builder.Services, builder.Configuration, roles);
-        Host(builder.Services, roles);
+        Host(builder.Services, builder.Configuration, roles);
         more?.Invoke(builder.Services);
 
         var app = builder.Build();
@@ -79,7 +79,7 @@ public static class OrderServiceHost
     }
 
     /// <summary>What runs by itself. What is registered last stops first: the intake ends before what it feeds.</summary>
-    private static void Host(IServiceCollection services, ServiceRoles roles)
+    private static void Host(IServiceCollection services, IConfiguration configuration, ServiceRoles roles)
     {
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
@@ -90,6 +90,12 @@ public static class OrderServiceHost
         if (roles.Relay)
         {
             services.AddOutboxRelay();
+            services.AddOrderConfirmation(configuration, provider =>
+            {
+                // Whoever relays the first share of the streams also writes to customers: one instance of several.
+                var relay = provider.GetRequiredService<OutboxRelay>();
+                return () => relay.Shards.Contains(0);
+            });
         }
         if (roles.DeadLetters)
         {

@@ -23,6 +23,7 @@ internal static class SettingsCheck
         [OutboxOptions.Section] = typeof(OutboxOptions),
         [DeadLettersOptions.Section] = typeof(DeadLettersOptions),
         [AlertsOptions.Section] = typeof(AlertsOptions),
+        [OrderConfirmationOptions.Section] = typeof(OrderConfirmationOptions),
         [ApiOptions.Section] = typeof(ApiOptions),
     };
 

@@ -11,6 +11,8 @@ public static class NotificationsSetup
         services.AddOptions<AlertsOptions>().BindConfiguration(AlertsOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<AlertsOptions>, AlertsOptionsValidator>();
         services.AddSingleton<AlertQueries>();
+        services.AddOptions<OrderConfirmationOptions>().BindConfiguration(OrderConfirmationOptions.Section).ValidateOnStart();
+        services.AddSingleton<IValidateOptions<OrderConfirmationOptions>, OrderConfirmationOptionsValidator>();
         if (!send)
         {
             return services;
@@ -52,5 +54,16 @@ public static class NotificationsSetup
 
         static WebhookChannel Channel(IServiceProvider provider, string name, WebhookFormat format, string url, IList<string> allowedHosts, IReadOnlyList<string> secrets) =>
             new(name, format, new Uri(url), secrets, WebhookTarget.Handler([.. allowedHosts]), provider.GetRequiredService<TimeProvider>());
+    }
+
+    /// <summary>Writes to customers in this process, when that is switched on.</summary>
+    /// <param name="isMine">Whether this instance does it; one of several.</param>
+    public static IServiceCollection AddOrderConfirmation(this IServiceCollection services, IConfiguration configuration, Func<IServiceProvider, Func<bool>> isMine)
+    {
+        if (configuration[$"{OrderConfirmationOptions.Section}:Enabled"] is { } text && bool.TryParse(text, out var on) && on)
+        {
+            services.AddHostedService(provider => ActivatorUtilities.CreateInstance<OrderConfirmation>(provider, isMine(provider)));
+        }
+        return services;
     }
 }
