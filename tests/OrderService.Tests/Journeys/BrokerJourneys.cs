@@ -1,0 +1,171 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json;
+using OrderService.Tests.Infrastructure;
+using RabbitMQ.Client;
+using RabbitMQ.Client.Exceptions;
+using Testcontainers.RabbitMq;
+
+namespace OrderService.Tests.Journeys;
+
+/// <summary>The broker fails while orders flow. It has a container of its own, because these tests disturb all of it.</summary>
+public sealed class BrokerJourneys : IAsyncLifetime
+{
+    private readonly int port = FreePort();
+    private RabbitMqContainer broker = null!;
+
+    private string Address => $"amqp://tests:tests-password@127.0.0.1:{port}/";
+
+    public async ValueTask InitializeAsync()
+    {
+        await ContainerEngine.RequireAsync();
+        var image = await ContainerEngine.ImageAsync("ORDERSERVICE_TEST_RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
+        broker = new RabbitMqBuilder(image)
+            .WithUsername("tests")
+            .WithPassword("tests-password")
+            // A port of the test's choice, since the broker comes back on the same one.
+            .WithPortBinding(port, 5672)
+            .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run)
+            .Build();
+        await broker.StartAsync(TestContext.Current.CancellationToken);
+    }
+
+    public ValueTask DisposeAsync() => broker?.DisposeAsync() ?? ValueTask.CompletedTask;
+
+    [Fact]
+    public async Task A_broker_killed_in_mid_flow_and_started_again_loses_no_confirmed_order()
+    {
+        const int Orders = 3000;
+        await using var service = await RunningService.StartAsync(Address);
+        await BindSinkAsync();
+        var publishing = PublishUntilConfirmedAsync(Orders);
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") > 200);
+
+        await DockerAsync("kill", "--signal", "KILL", broker.Id);
+        await DockerAsync("start", broker.Id);
+
+        await publishing;
+        await Eventually.TrueAsync(
+            async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == Orders && await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0,
+            TimeSpan.FromSeconds(60));
+        Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
+        Assert.Equal(Orders, (await DrainSinkAsync()).Distinct().Count());
+        await service.WaitUntilReadyAsync();
+    }
+
+    [Fact]
+    public async Task A_queue_deleted_under_the_consumer_is_declared_again_and_orders_go_on()
+    {
+        await using var service = await RunningService.StartAsync(Address);
+        await using var shop = await TestProducer.ConnectAsync(Address);
+        await shop.PublishAsync(TestMessage.Place("A-1"));
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == 1);
+
+        await ExecAsync("rabbitmqctl", "delete_queue", "orders");
+
+        await Eventually.HoldsAsync(() => shop.PublishAsync(TestMessage.Place("A-2")));
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == 2);
+        await service.WaitUntilReadyAsync();
+    }
+
+    [Fact]
+    public async Task A_memory_alarm_stops_the_relay_and_not_the_intake_and_both_go_on_afterwards()
+    {
+        const int Orders = 200;
+        await using var service = await RunningService.StartAsync(Address);
+        await service.KillAsync();
+        await using (var shop = await TestProducer.ConnectAsync(Address))
+        {
+            await shop.PublishAsync(Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
+        }
+
+        await ExecAsync("rabbitmqctl", "set_vm_memory_high_watermark", "0.0000001");
+        await service.StartAgainAsync(waitUntilReady: false);
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == Orders);
+        // Acknowledged as well: the alarm blocks the publishing connection, not this one.
+        await Eventually.TrueAsync(async () => (await ExecAsync("rabbitmqctl", "-q", "list_queues", "name", "messages")).Split('\n').Any(line => line.Split('\t') is ["orders", "0"]));
+        Assert.Equal(Orders, await service.ScalarAsync<long>("SELECT count(*) FROM outbox"));
+        Assert.False(await service.IsReadyAsync());
+
+        await ExecAsync("rabbitmqctl", "set_vm_memory_high_watermark", "0.6");
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0);
+        await service.WaitUntilReadyAsync();
+    }
+
+    /// <summary>A producer as it should be: what was not confirmed is sent again, with the same key.</summary>
+    private async Task PublishUntilConfirmedAsync(int orders)
+    {
+        var waiting = Enumerable.Range(0, orders).Select(number => TestMessage.Place($"A-{number}")).ToList();
+        while (waiting.Count > 0)
+        {
+            try
+            {
+                await using var shop = await TestProducer.ConnectAsync(Address);
+                foreach (var chunk in waiting.Chunk(50).ToList())
+                {
+                    await shop.PublishAsync(chunk);
+                    waiting.RemoveRange(0, chunk.Length);
+                }
+            }
+            catch (Exception exception) when (exception is OperationInterruptedException or BrokerUnreachableException or PublishException or IOException or SocketException)
+            {
+                await Eventually.TrueAsync(CanConnectAsync, TimeSpan.FromSeconds(60));
+            }
+        }
+    }
+
+    private async Task<bool> CanConnectAsync()
+    {
+        try
+        {
+            await using var connection = await new ConnectionFactory { Uri = new Uri(Address) }.CreateConnectionAsync();
+            return true;
+        }
+        catch (BrokerUnreachableException)
+        {
+            return false;
+        }
+    }
+
+    private async Task BindSinkAsync()
+    {
+        await using var connection = await new ConnectionFactory { Uri = new Uri(Address) }.CreateConnectionAsync();
+        await using var channel = await connection.CreateChannelAsync();
+        await channel.QueueDeclareAsync("sink", durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" });
+        await channel.QueueBindAsync("sink", "order-events", "#");
+    }
+
+    private async Task<List<string>> DrainSinkAsync()
+    {
+        await using var connection = await new ConnectionFactory { Uri = new Uri(Address) }.CreateConnectionAsync();
+        await using var channel = await connection.CreateChannelAsync();
+        var ids = new List<string>();
+        while (await channel.BasicGetAsync("sink", autoAck: true) is { } message)
+        {
+            using var json = JsonDocument.Parse(message.Body);
+            ids.Add(json.RootElement.GetProperty("id").GetString()!);
+        }
+        return ids;
+    }
+
+    private async Task<string> ExecAsync(params string[] command)
+    {
+        var result = await broker.ExecAsync(command);
+        return result.ExitCode == 0 ? result.Stdout : throw new InvalidOperationException($"{string.Join(' ', command)}: {result.Stderr}");
+    }
+
+    private static async Task DockerAsync(params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo("docker", arguments) { RedirectStandardOutput = true })!;
+        await process.WaitForExitAsync();
+        Assert.Equal(0, process.ExitCode);
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}
