@@ -23,7 +23,12 @@ internal sealed class Reconnection
                 DelayGenerator = arguments => ValueTask.FromResult<TimeSpan?>(Pause(arguments.Outcome.Exception is UnreadableMessageException ? 0 : arguments.AttemptNumber, options.MaxReconnectDelay)),
                 OnRetry = arguments =>
                 {
-                    onFailure(arguments.Outcome.Exception!, arguments.RetryDelay);
+                    if (arguments.Outcome.Exception is not BrokenCircuitException)
+                    {
+                        // An attempt that was not made has nothing to tell; the last real reason stays.
+                        onFailure(arguments.Outcome.Exception!, arguments.RetryDelay);
+                    }
+
                     return default;
                 },
             })

@@ -214,6 +214,18 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
         Assert.DoesNotContain("guesswork", subscription.State.ToString(), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_broker_that_stays_away_opens_the_circuit_and_the_reason_stays_visible()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Uri = "amqp://guest:guest@localhost:1/");
+        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        _ = subscription.RunAsync(TestBroker.Stopping);
+
+        await Eventually.TrueAsync(() => subscription.State.CircuitOpen);
+
+        Assert.Equal("not reachable: ConnectionRefused", subscription.State.LastError);
+    }
+
     private static async Task<List<Delivery>> ReadAsync(QueueSubscription subscription, int count)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(TestBroker.Stopping);
