@@ -16,12 +16,12 @@ internal sealed record BenchOptions
           --contestants A,B      who takes part (all)
           --sink classic|quorum  type of the queue that collects the events, the same for all (classic)
           --output FILE          results as JSON (artifacts/bench/results.json)
-          --quick                3,000 orders, one round, latency for 3 s: shows that everything works, measures nothing
+          --quick                3,000 orders, one round, latency for 3 s at 100/s: shows that everything works, measures nothing
 
         Instead of throughput and latency:
           --scale-store N,N      how cost grows with the store: drains into stores filled with N events (1000000,5000000), for both stores
           --instances K,K        how throughput changes with K processes on one queue and one PostgreSQL
-          --profile NAME         one drain of that contestant under perf; the top of the profile is printed and written beside the results
+          --profile NAME         one drain of twice the orders under perf; the top of the profile is printed and written beside the results
         """;
 
     public int Orders { get; init; } = 60_000;
@@ -41,7 +41,7 @@ internal sealed record BenchOptions
         var options = new BenchOptions();
         if (arguments.Contains("--quick"))
         {
-            options = options with { Orders = 3000, Rounds = 1, LatencySeconds = 3, LatencyRounds = 1 };
+            options = options with { Orders = 3000, Rounds = 1, LatencySeconds = 3, LatencyRounds = 1, Rates = [100] };
         }
         for (var index = 0; index < arguments.Count; index++)
         {

@@ -141,14 +141,24 @@ static async Task ProfileAsync(Contestant contestant, BenchOptions options, Thro
     }
     var samples = Path.Combine(folder, $"profile-{contestant.Name}.data");
     Progress($"profile: {contestant.Name}");
-    var drain = await throughput.RunAsync(contestant, 1, Workload.WithCopies((int)(options.Orders * contestant.Share)), stopping, profile: samples);
+    var drain = await throughput.RunAsync(contestant, 1, Workload.WithCopies((int)(options.Orders * 2 * contestant.Share)), stopping, profile: samples);
     Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $" {drain.Rate:N0} orders/s while profiled"));
+    string[] Top(string heading, int count, Func<string, bool> wanted, params IEnumerable<string> how)
+    {
+        var report = Shell.Output("perf", ["report", "--stdio", "-g", "none", .. how, "-i", samples]) ?? throw new BenchException("perf report failed.");
+        return ["", heading, .. report.Split('\n').Where(line => line.Length > 0 && !line.StartsWith('#') && wanted(line)).Take(count).Select(line => line.TrimEnd(' ', '-'))];
+    }
+
+    string[] lines =
+    [
+        .. Top("By library", 12, _ => true, "--no-children", "--sort", "dso"),
+        .. Top("By function, itself", 25, _ => true, "--no-children", "--sort", "symbol"),
+        .. Top("The service's own methods, with what they call", 25, line => line.Contains("[orderservice]", StringComparison.Ordinal), "--children", "--sort", "symbol"),
+    ];
     var text = Path.ChangeExtension(samples, ".txt");
-    var report = Shell.Output("perf", "report", "--stdio", "--no-children", "-g", "none", "--sort", "symbol", "-i", samples) ?? throw new BenchException("perf report failed.");
-    var lines = report.Split('\n').Where(line => line.Length > 0 && !line.StartsWith('#')).ToArray();
     await File.WriteAllLinesAsync(text, lines, stopping);
-    Console.WriteLine(string.Join('\n', lines.Take(25)));
-    Console.WriteLine($"The whole list is in {text}; perf report -i {samples} shows callers.");
+    Console.WriteLine(string.Join('\n', lines));
+    Console.WriteLine($"\nThe same is in {text}; perf report -i {samples} shows callers.");
 }
 
 static void Progress(string what) => Console.Write(string.Create(CultureInfo.InvariantCulture, $"{TimeProvider.System.GetLocalNow():HH:mm:ss} {what}"));

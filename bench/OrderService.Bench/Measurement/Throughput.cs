@@ -27,7 +27,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
 
     /// <param name="instances">How many processes drain together.</param>
     /// <param name="prepared">A store that is not empty; null makes a new one.</param>
-    /// <param name="profile">Where samples of the contestant's stacks go; null takes none.</param>
+    /// <param name="profile">Where samples of the contestant's stacks go, from the fourth second on, when the code is compiled; null takes none.</param>
     public async Task<Drain> RunAsync(
         Contestant contestant, int round, Workload workload, CancellationToken cancellationToken, int instances = 1, StoreRun? prepared = null, string? profile = null)
     {
@@ -49,7 +49,10 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
                     var start = contestant.Start(run.Address, store, commitFile: null);
                     if (profile is not null)
                     {
+                        // Code that was compiled ahead of time, or lies in memory that is mapped twice, has no names for perf.
                         start.Environment["DOTNET_PerfMapEnabled"] = "1";
+                        start.Environment["DOTNET_ReadyToRun"] = "0";
+                        start.Environment["DOTNET_EnableWriteXorExecute"] = "0";
                     }
                     children.Add(ChildProcess.Start(start, Path.Combine(folder, "logs", $"{name}-{instance}.log")));
                 }
@@ -58,7 +61,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
                 var startSeconds = Stopwatch.GetElapsedTime(started, began).TotalSeconds;
                 var cpu = Cpu(children);
                 var (brokerCpu, databaseCpu) = (brokerClock.Used(), databaseClock.Used());
-                using var sampling = profile is null ? null : Process.Start(new ProcessStartInfo("perf", ["record", "-q", "-F", "499", "-g", "-o", profile, "-p", children[0].Id.ToString(CultureInfo.InvariantCulture)]));
+                using var sampling = profile is null ? null : Process.Start(new ProcessStartInfo("perf", ["record", "-q", "-D", "4000", "-F", "499", "-g", "-o", profile, "-p", children[0].Id.ToString(CultureInfo.InvariantCulture)]));
 
                 var (ended, fifth) = await EverythingRelayedAsync(contestant, run, store, children, expected, began, cancellationToken);
 
@@ -71,7 +74,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
                     children.Max(child => child.PeakMemory()), contestant.Store == StoreKind.None ? 0 : await store.SizeAsync());
                 if (sampling is not null)
                 {
-                    // perf ends with the process it watches; its map of compiled methods must still be there when the report is made.
+                    // perf ends with the process it watches.
                     await Task.WhenAll(children.Select(child => child.StopAsync()));
                     await sampling.WaitForExitAsync(cancellationToken);
                 }
