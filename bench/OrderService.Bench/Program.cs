@@ -119,8 +119,8 @@ static async Task MeasureAsync(BenchOptions options)
                     var run = await new Latency(addresses, broker, folder).RunAsync(
                         contestant, round, rate, TimeSpan.FromSeconds(options.LatencySeconds), TimeSpan.FromSeconds(Math.Min(10, Math.Max(2, options.LatencySeconds / 3))), stopping.Token);
                     latency.Add(run);
-                    Console.WriteLine(string.Create(
-                        CultureInfo.InvariantCulture, $" committed p50 {run.Committed?.P50:F1} p99 {run.Committed?.P99:F1}, relayed p50 {run.Relayed?.P50:F1} p99 {run.Relayed?.P99:F1} ms{(run.Held ? "" : "; could not hold the rate")}"));
+                    var committed = run.Committed is null ? "" : string.Create(CultureInfo.InvariantCulture, $" committed p50 {run.Committed.P50:F1} p99 {run.Committed.P99:F1},");
+                    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{committed} relayed p50 {run.Relayed?.P50:F1} p99 {run.Relayed?.P99:F1} ms{(run.Held ? "" : "; could not hold the rate")}"));
                     Collected().Save(options.Output);
                 }
             }
