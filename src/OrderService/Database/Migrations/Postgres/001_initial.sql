@@ -31,7 +31,7 @@ CREATE TABLE orders (
     order_id      TEXT COLLATE "C"    NOT NULL UNIQUE,
     version       BIGINT  NOT NULL,
     status        BIGINT  NOT NULL,
-    customer_id   TEXT    NOT NULL,
+    customer_id   TEXT COLLATE "C" NOT NULL,
     currency      TEXT    NOT NULL,
     total_minor   BIGINT  NOT NULL,
     line_count    BIGINT  NOT NULL,
