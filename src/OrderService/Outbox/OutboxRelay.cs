@@ -283,7 +283,7 @@ public sealed partial class OutboxRelay(
                 if (all && known.Count + buffer.Count <= options.Value.MaxInMemory)
                 {
                     // Whatever was committed after the query began has been handed over meanwhile.
-                    buffer.ForEach(Take);
+                    buffer.ForEach(TakeFresh);
                     intake = Intake.Direct;
                 }
                 else

@@ -25,10 +25,7 @@ public sealed class SeveralRelaysTests(PostgresContainerFixture postgres, Rabbit
     public async Task First_occurrences_stay_in_order_while_instances_come_go_and_freeze()
     {
         await using var broker = await TestBroker.StartAsync(rabbit);
-        await broker.DeclareAsync();
-        await using var channel = await broker.ChannelAsync();
-        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false, cancellationToken: Token);
-        await channel.QueueBindAsync(Queue, TopologyNames.OrderEvents, "#", cancellationToken: Token);
+        await using var channel = await BindAsync(broker);
         var connectionString = await postgres.AddDatabaseAsync();
         await using var first = new Instance(connectionString, broker);
         await first.Store.Database.MigrateAsync(Token);
@@ -64,6 +61,53 @@ public sealed class SeveralRelaysTests(PostgresContainerFixture postgres, Rabbit
         await third.Relay.StopAsync(Token);
         await second.Relay.StopAsync(Token);
 
+        var seen = await FirstOccurrencesAsync(channel);
+        Assert.Equal(Orders, seen.Count);
+        Assert.All(seen, order => Assert.Equal([1L, 2, 3, 4], order.Value));
+    }
+
+    [Fact]
+    public async Task An_event_waits_for_the_one_before_it_that_another_instance_appended()
+    {
+        await using var broker = await TestBroker.StartAsync(rabbit);
+        await using var channel = await BindAsync(broker);
+        var connectionString = await postgres.AddDatabaseAsync();
+        await using var relaying = new Instance(connectionString, broker, pollInterval: TimeSpan.FromSeconds(1));
+        await relaying.Store.Database.MigrateAsync(Token);
+        await using var other = new Instance(connectionString, broker);
+        await relaying.Relay.StartAsync(Token);
+        var outbox = new OutboxStore(relaying.Store.Database);
+        async Task SentAsync() => await Eventually.TrueAsync(async () => (await outbox.BacklogAsync(Token)).Pending == 0);
+
+        // Once the relay takes what is appended here straight from memory...
+        for (var number = 0; number < 3; number++)
+        {
+            relaying.Relay.Offer(await relaying.Store.AppendAsync(Place($"w-{number}", $"W-{number}")));
+            await SentAsync();
+        }
+        // ...it is offered events whose predecessors it has never seen.
+        await other.Store.AppendAsync([.. Enumerable.Range(0, 20).Select(number => Place($"p-{number}", $"A-{number}"))]);
+        relaying.Relay.Offer(await relaying.Store.AppendAsync([.. Enumerable.Range(0, 20).Select(number => Pay($"y-{number}", $"A-{number}"))]));
+        await SentAsync();
+        await relaying.Relay.StopAsync(Token);
+
+        var seen = await FirstOccurrencesAsync(channel);
+        Assert.Equal(23, seen.Count);
+        Assert.All(seen.Where(order => order.Key.StartsWith('A')), order => Assert.Equal([1L, 2], order.Value));
+    }
+
+    private static async Task<IChannel> BindAsync(TestBroker broker)
+    {
+        await broker.DeclareAsync();
+        var channel = await broker.ChannelAsync();
+        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false, cancellationToken: Token);
+        await channel.QueueBindAsync(Queue, TopologyNames.OrderEvents, "#", cancellationToken: Token);
+        return channel;
+    }
+
+    /// <summary>The versions of each order in the order in which they were seen first.</summary>
+    private static async Task<Dictionary<string, List<long>>> FirstOccurrencesAsync(IChannel channel)
+    {
         var seen = new Dictionary<string, List<long>>();
         while (await channel.BasicGetAsync(Queue, autoAck: true, Token) is { } message)
         {
@@ -79,8 +123,7 @@ public sealed class SeveralRelaysTests(PostgresContainerFixture postgres, Rabbit
                 versions.Add(version);
             }
         }
-        Assert.Equal(Orders, seen.Count);
-        Assert.All(seen, order => Assert.Equal([1L, 2, 3, 4], order.Value));
+        return seen;
     }
 
     private sealed class Instance : IAsyncDisposable
@@ -88,11 +131,11 @@ public sealed class SeveralRelaysTests(PostgresContainerFixture postgres, Rabbit
         private readonly ConfirmedPublisher publisher;
         private readonly PostgresRelayLease lease;
 
-        public Instance(string connectionString, TestBroker broker)
+        public Instance(string connectionString, TestBroker broker, TimeSpan? pollInterval = null)
         {
             Store = PostgresInstance.Open(connectionString);
             publisher = broker.Publisher();
-            var options = Options.Create(new OutboxOptions { PollInterval = TimeSpan.FromMilliseconds(50), LeaseDuration = TimeSpan.FromSeconds(2), RetryDelay = TimeSpan.FromMilliseconds(100) });
+            var options = Options.Create(new OutboxOptions { PollInterval = pollInterval ?? TimeSpan.FromMilliseconds(50), LeaseDuration = TimeSpan.FromSeconds(2), RetryDelay = TimeSpan.FromMilliseconds(100) });
             lease = new PostgresRelayLease((PostgresDatabase)Store.Database, options, Clock);
             Relay = new OutboxRelay(new OutboxStore(Store.Database), lease, publisher, options, TimeProvider.System, NullLogger<OutboxRelay>.Instance);
         }
