@@ -11,6 +11,7 @@ public static class InboxSetup
         services.AddOptions<OrdersOptions>().BindConfiguration(OrdersOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<InboxOptions>, InboxOptionsValidator>();
         services.AddSingleton<IValidateOptions<OrdersOptions>, OrdersOptionsValidator>();
+        services.AddSingleton<InboxCommit>();
         services.AddSingleton<InboxProcessor>();
         return services;
     }

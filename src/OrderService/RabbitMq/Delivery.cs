@@ -14,7 +14,7 @@ public sealed record Delivery(
     int DeliveryCount,
     string Exchange,
     string RoutingKey,
-    Generation Generation);
+    Generation Generation) : IInboxMessage;
 
 /// <summary>A delivery and what the broker is to be told about it.</summary>
 public readonly record struct SettledDelivery(Delivery Delivery, Settlement Settlement);

@@ -1,0 +1,273 @@
+using System.Security.Cryptography;
+using OrderService.Database;
+using OrderService.EventStore;
+using Polly;
+using Polly.CircuitBreaker;
+using Polly.Retry;
+
+namespace OrderService.Inbox;
+
+/// <summary>A message that an intake has in hand.</summary>
+public interface IInboxMessage
+{
+    /// <summary>The exact bytes.</summary>
+    ReadOnlyMemory<byte> Body { get; }
+
+    MessageProperties Properties { get; }
+}
+
+/// <summary>
+/// What every intake does with the messages it has in hand: they are decided in batches and settled after the commit that holds their outcome.
+/// While the store is out of reach they are held; one that fails by itself, or that kills the process, is found, and it alone becomes a dead letter.
+/// </summary>
+/// <typeparam name="TMessage">What the intake has in hand.</typeparam>
+public sealed partial class BatchProcessor<TMessage>
+    where TMessage : IInboxMessage
+{
+    private readonly InboxCommit commit;
+    private readonly InboxOptions options;
+    private readonly BatchSettled<TMessage> settle;
+    private readonly Action<string> hold;
+    private readonly Action release;
+    private readonly TimeProvider clock;
+    private readonly ILogger logger;
+    private readonly ResiliencePipeline pipeline;
+    private readonly CircuitBreakerStateProvider breaker = new();
+    private readonly long[] fates = new long[Enum.GetValues<Fate>().Length];
+    private long troubleSince;
+    private volatile string? trouble;
+
+    /// <param name="settle">Tells the messages' sender of their fates, after the commit.</param>
+    /// <param name="hold">Stops taking more, with the reason; called, perhaps repeatedly, once the store has been out of reach for a while.</param>
+    /// <param name="release">Takes more again.</param>
+    public BatchProcessor(InboxCommit commit, InboxOptions options, BatchSettled<TMessage> settle, Action<string> hold, Action release, TimeProvider clock, ILogger logger)
+    {
+        this.commit = commit;
+        this.options = options;
+        this.settle = settle;
+        this.hold = hold;
+        this.release = release;
+        this.clock = clock;
+        this.logger = logger;
+        pipeline = Pipeline();
+    }
+
+    /// <summary>What the store's circuit breaker thinks; open means that nothing is taken in.</summary>
+    public CircuitState StoreCircuit => breaker.CircuitState;
+
+    /// <summary>Why nothing is being committed at the moment; null when all is well.</summary>
+    public string? Trouble => trouble;
+
+    /// <summary>Counts since the start: accepted, duplicate, refused, deferred, rejected, in the order of <see cref="Fate"/>.</summary>
+    public IReadOnlyList<long> Fates => fates;
+
+    /// <summary>Decides and settles; when the batch fails for a reason of one message, halves find it, so that it alone is held back.</summary>
+    /// <param name="abort">Gives up waiting for the store; what is not committed then is not settled.</param>
+    public async Task ProcessAsync(IReadOnlyList<TMessage> messages, CancellationToken abort)
+    {
+        try
+        {
+            await CommitAsync(messages, [.. messages.Select(Decode)], abort);
+        }
+        catch (Exception exception) when (!abort.IsCancellationRequested)
+        {
+            if (messages.Count > 1)
+            {
+                var half = messages.Count / 2;
+                await ProcessAsync([.. messages.Take(half)], abort);
+                await ProcessAsync([.. messages.Skip(half)], abort);
+                return;
+            }
+            await ProcessCulpritAsync(messages[0], exception, null, abort);
+        }
+    }
+
+    /// <summary>
+    /// A message that came back again and again is begun alone, after a note of that. A note without an end is the trace of a crash;
+    /// after some of those the message is a dead letter, and its neighbours are not.
+    /// </summary>
+    public async Task ProcessSuspectAsync(TMessage message, CancellationToken abort)
+    {
+        var hash = SHA256.HashData(message.Body.Span);
+        var crashes = await MarkStartedAsync(hash, abort);
+        if (crashes >= options.MaxCrashes)
+        {
+            LogCrashSuspect(message.Properties.MessageId, crashes);
+            await RejectAsync(message, new Rejection(
+                RejectionReason.CrashSuspect,
+                $"The process ended {crashes} times while it worked on this message alone.", null), null, hash, abort);
+            return;
+        }
+        try
+        {
+            await CommitAsync([message], [Decode(message) with { StartedHash = hash }], abort);
+        }
+        catch (Exception exception) when (!abort.IsCancellationRequested)
+        {
+            await ProcessCulpritAsync(message, exception, hash, abort);
+        }
+    }
+
+    /// <summary>Notes that something is begun; answers how often that was noted before without an end.</summary>
+    public async Task<int> MarkStartedAsync(byte[] hash, CancellationToken abort) =>
+        await pipeline.ExecuteAsync(async token => await commit.MarkStartedAsync(hash, token), abort);
+
+    /// <summary>A message that fails by itself: a few more attempts, alone, then its end as a dead letter.</summary>
+    private async Task ProcessCulpritAsync(TMessage message, Exception exception, byte[]? startedHash, CancellationToken abort)
+    {
+        for (var attempt = 2; attempt <= options.MaxAttempts; attempt++)
+        {
+            try
+            {
+                await CommitAsync([message], [Decode(message) with { StartedHash = startedHash }], abort);
+                return;
+            }
+            catch (Exception again) when (!abort.IsCancellationRequested)
+            {
+                exception = again;
+            }
+        }
+        LogCulprit(exception, message.Properties.MessageId, options.MaxAttempts);
+        await RejectAsync(message, new Rejection(
+            RejectionReason.InternalError,
+            $"Processing failed {options.MaxAttempts} times with {exception.GetType().Name}; replay it after the cause is mended.", null), exception, startedHash, abort);
+    }
+
+    private Task RejectAsync(TMessage message, Rejection rejection, Exception? exception, byte[]? startedHash, CancellationToken abort)
+    {
+        // The body is not read again: it may be what killed the process.
+        var (key, fingerprint) = EnvelopeDecoder.Identify(message.Properties, message.Body);
+        return CommitAsync([message], [new Incoming(new Decoded.Invalid(key, fingerprint, rejection, null, message.Properties.CorrelationId), message.Body, message.Properties)
+        {
+            Claims = true,
+            Exception = exception is null ? null : ExceptionText.Of(exception),
+            StartedHash = startedHash,
+        }], abort);
+    }
+
+    private async Task CommitAsync(IReadOnlyList<TMessage> messages, IReadOnlyList<Incoming> batch, CancellationToken abort)
+    {
+        var append = await pipeline.ExecuteAsync(async token => await commit.CommitAsync(batch, token), abort);
+        if (trouble is not null)
+        {
+            trouble = null;
+            release();
+            LogStoreBack();
+        }
+        foreach (var incoming in batch)
+        {
+            fates[(int)incoming.Fate]++;
+            if (incoming.Fate != Fate.Accepted || logger.IsEnabled(LogLevel.Debug))
+            {
+                LogFate(incoming);
+            }
+        }
+        await settle(messages, batch, append);
+        Failpoint.Hit("inbox-after-ack");
+    }
+
+    private static Incoming Decode(TMessage message)
+    {
+        var decoded = EnvelopeDecoder.Decode(message.Properties, message.Body);
+        Failpoint.Hit("inbox-decoded", decoded is Decoded.Valid valid ? valid.Envelope.Command.OrderId : null);
+        return new Incoming(decoded, message.Body, message.Properties);
+    }
+
+    private ResiliencePipeline Pipeline()
+    {
+        var unavailable = new PredicateBuilder().Handle<StoreUnavailableException>();
+        return new ResiliencePipelineBuilder { TimeProvider = clock }
+            .AddRetry(new RetryStrategyOptions
+            {
+                // Trouble of the store is never a failure of a message: it is held, however long that takes.
+                ShouldHandle = new PredicateBuilder().Handle<StoreUnavailableException>().Handle<BrokenCircuitException>(),
+                MaxRetryAttempts = int.MaxValue,
+                BackoffType = DelayBackoffType.Exponential,
+                UseJitter = true,
+                Delay = TimeSpan.FromMilliseconds(50),
+                MaxDelay = TimeSpan.FromSeconds(2),
+                OnRetry = arguments => { StoreTrouble(arguments.Outcome.Exception!); return ValueTask.CompletedTask; },
+            })
+            .AddCircuitBreaker(new CircuitBreakerStrategyOptions
+            {
+                ShouldHandle = unavailable,
+                FailureRatio = 1,
+                MinimumThroughput = 5,
+                SamplingDuration = TimeSpan.FromSeconds(30),
+                BreakDuration = TimeSpan.FromSeconds(1),
+                StateProvider = breaker,
+            })
+            .Build();
+    }
+
+    private void StoreTrouble(Exception exception)
+    {
+        if (trouble is null)
+        {
+            troubleSince = clock.GetTimestamp();
+            LogStoreTrouble(exception.Message);
+        }
+        if (exception is StoreUnavailableException)
+        {
+            trouble = exception.Message;
+        }
+        if (clock.GetElapsedTime(troubleSince) > options.HoldAfter)
+        {
+            hold("the store is out of reach");
+        }
+    }
+
+    private void LogFate(Incoming incoming)
+    {
+        var (orderId, key, correlationId) = incoming.Decoded switch
+        {
+            Decoded.Valid { Envelope: var envelope } => (envelope.Command.OrderId, envelope.Key, envelope.CorrelationId),
+            Decoded.Invalid invalid => (invalid.OrderId, invalid.Key, invalid.CorrelationId),
+            _ => (null, "", null),
+        };
+        switch (incoming.Fate)
+        {
+            case Fate.Accepted: LogAccepted(orderId, correlationId, key); break;
+            case Fate.Duplicate: LogDuplicate(orderId, correlationId, key); break;
+            case Fate.Refused: LogRefused(orderId, incoming.Reason, correlationId, key); break;
+            case Fate.Deferred: LogDeferred(orderId, correlationId, key); break;
+            case Fate.Rejected: LogRejected(incoming.Reason, orderId, correlationId, key); break;
+        }
+    }
+
+    [LoggerMessage(LogLevel.Debug, "A command for order {OrderId} was accepted (correlation {CorrelationId}, cause {Key})")]
+    private partial void LogAccepted(string? orderId, string? correlationId, string key);
+
+    [LoggerMessage(LogLevel.Debug, "Another copy of a message for order {OrderId} was acknowledged (correlation {CorrelationId}, cause {Key})")]
+    private partial void LogDuplicate(string? orderId, string? correlationId, string key);
+
+    [LoggerMessage(LogLevel.Information, "A command for order {OrderId} was refused: {Reason} (correlation {CorrelationId}, cause {Key})")]
+    private partial void LogRefused(string? orderId, string? reason, string? correlationId, string key);
+
+    [LoggerMessage(LogLevel.Information, "A command came before order {OrderId} and waits for it (correlation {CorrelationId}, cause {Key})")]
+    private partial void LogDeferred(string? orderId, string? correlationId, string key);
+
+    [LoggerMessage(LogLevel.Warning, "A message was dead-lettered: {Reason} (order {OrderId}, correlation {CorrelationId}, key {Key})")]
+    private partial void LogRejected(string? reason, string? orderId, string? correlationId, string key);
+
+    [LoggerMessage(LogLevel.Error, "Message {MessageId} failed {Attempts} times by itself and becomes a dead letter")]
+    private partial void LogCulprit(Exception exception, string? messageId, int attempts);
+
+    [LoggerMessage(LogLevel.Error, "The process ended {Crashes} times on message {MessageId}; it becomes a dead letter")]
+    private partial void LogCrashSuspect(string? messageId, int crashes);
+
+    [LoggerMessage(LogLevel.Warning, "The store is out of reach; deliveries are held until it is back: {Reason}")]
+    private partial void LogStoreTrouble(string reason);
+
+    [LoggerMessage(LogLevel.Information, "The store is back; deliveries are taken again")]
+    private partial void LogStoreBack();
+}
+
+/// <summary>Told of the fates of <paramref name="messages"/>, which are those of <paramref name="decided"/> in the same order, after the commit.</summary>
+public delegate ValueTask BatchSettled<in TMessage>(IReadOnlyList<TMessage> messages, IReadOnlyList<Incoming> decided, Append append);
+
+/// <summary>An exception as it may be stored: types and frames. Messages are left out, they can quote the input.</summary>
+public static class ExceptionText
+{
+    public static string Of(Exception exception) => $"{exception.GetType().FullName}\n{exception.StackTrace}";
+}

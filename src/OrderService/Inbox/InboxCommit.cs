@@ -1,0 +1,79 @@
+using Microsoft.Extensions.Options;
+using OrderService.Domain;
+using OrderService.EventStore;
+
+namespace OrderService.Inbox;
+
+/// <summary>
+/// Decides a batch and commits what was decided: the one place where messages become events, whichever way they came in.
+/// One batch at a time within a process, so that the listeners hear of the appends in the order of their commits; the relay relies on that.
+/// </summary>
+public sealed class InboxCommit : IDisposable
+{
+    private readonly IOrderEventStore store;
+    private readonly IReadOnlyList<Committed> committed;
+    private readonly BatchDecider decider;
+    private readonly TimeProvider clock;
+    private readonly SemaphoreSlim turn = new(1, 1);
+
+    public InboxCommit(IOrderEventStore store, IEnumerable<Committed> committed, IOptions<OrdersOptions> orders, TimeProvider clock)
+    {
+        this.store = store;
+        this.committed = [.. committed];
+        this.clock = clock;
+        decider = new BatchDecider(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
+    }
+
+    /// <summary>Writes the fate of every message of the batch, and what follows from it, in one transaction.</summary>
+    /// <exception cref="Database.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
+    public async Task<Append> CommitAsync(IReadOnlyList<Incoming> batch, CancellationToken cancellationToken)
+    {
+        var query = Query(batch);
+        await turn.WaitAsync(cancellationToken);
+        try
+        {
+            Failpoint.Hit("inbox-before-begin");
+            var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now()), cancellationToken);
+            Failpoint.Hit("inbox-after-commit");
+            foreach (var listener in committed)
+            {
+                listener(append);
+            }
+            return append;
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    /// <summary>Notes that a message is begun alone; answers how often that was noted before without an end.</summary>
+    public Task<int> MarkStartedAsync(byte[] hash, CancellationToken cancellationToken) => store.MarkStartedAsync(hash, Now(), cancellationToken);
+
+    public void Dispose() => turn.Dispose();
+
+    private static BatchQuery Query(IReadOnlyList<Incoming> batch)
+    {
+        var keys = new HashSet<string>(batch.Count, StringComparer.Ordinal);
+        var orderIds = new HashSet<string>(batch.Count, StringComparer.Ordinal);
+        foreach (var incoming in batch)
+        {
+            switch (incoming.Decoded)
+            {
+                case Decoded.Valid { Envelope: var envelope }:
+                    keys.Add(envelope.Key);
+                    orderIds.Add(envelope.Command.OrderId);
+                    break;
+                case Decoded.Invalid invalid when incoming.Claims:
+                    keys.Add(invalid.Key);
+                    break;
+            }
+        }
+        return new BatchQuery(keys, orderIds);
+    }
+
+    private long Now() => clock.GetUtcNow().ToUnixTimeMilliseconds();
+}
+
+/// <summary>Is told of each append after its commit, in the order of the commits; must be quick and must not throw.</summary>
+public delegate void Committed(Append append);
