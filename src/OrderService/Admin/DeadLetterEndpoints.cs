@@ -3,7 +3,6 @@ using System.Text;
 using System.Text.Json;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
-using OrderService.Notifications;
 
 namespace OrderService.Admin;
 
@@ -34,8 +33,6 @@ internal static class DeadLetterEndpoints
 
         api.MapGet("/export/dead-letters", ExportAsync).RequireAuthorization(Scopes.Read).WithTags("Dead letters").WithName("dead-letters.export")
             .WithSummary("All letters of a filter as NDJSON, or as CSV that a spreadsheet takes for text.").ProducesProblem(400);
-        api.MapGet("/alerts", AlertsAsync).RequireAuthorization(Scopes.Read).WithTags("Operations").WithName("alerts")
-            .WithSummary("Alerts with what became of them on each channel, newest first.").Produces<Page<AlertRecord>>().ProducesProblem(400);
     }
 
     private static async Task<IResult> ListAsync(
@@ -183,17 +180,6 @@ internal static class DeadLetterEndpoints
         await using var writer = new StreamWriter(context.Response.Body, new UTF8Encoding(false), leaveOpen: true);
         await LetterExport.WriteAsync(letters, filter, csv, writer, context.RequestAborted);
         return Results.Empty;
-    }
-
-    private static async Task<IResult> AlertsAsync(HttpContext context, AlertQueries alerts, string? after, string? limit)
-    {
-        if (Paging.Read(context, "alerts", out var problem) is not { } page)
-        {
-            return problem;
-        }
-        var size = Math.Min(page.Limit, 199);
-        var found = await alerts.ListAsync(page.After, size + 1, context.RequestAborted);
-        return TypedResults.Ok(new Page<AlertRecord>([.. found.Take(size)], found.Count > size ? Paging.Encode("alerts", found[size - 1].Id) : null));
     }
 
     private static async Task<IResult> AnswerAsync(LetterAnswer answer, DeadLetterQueries letters, HttpContext context) => answer switch

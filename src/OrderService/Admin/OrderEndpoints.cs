@@ -15,6 +15,10 @@ internal static class OrderEndpoints
         orders.MapGet("", ListAsync).WithName("orders.list").WithSummary("Orders from the read model, newest first.").Produces<Page<OrderRow>>().ProducesProblem(400);
         orders.MapGet("/{id}", ShowAsync).WithName("orders.show").WithSummary("One order, folded from its events.").Produces<OrderView>().ProducesProblem(400).ProducesProblem(404);
         orders.MapGet("/{id}/events", EventsAsync).WithName("orders.events").WithSummary("One order's events as they are published, oldest first.").ProducesProblem(400).ProducesProblem(404);
+        orders.MapGet("/{id}/timeline", TimelineAsync).WithName("orders.timeline")
+            .WithSummary("Everything that happened to an order, oldest first: events, copies, refusals, waits, dead letters, replays, alerts.").Produces<Page<TimelineEntry>>().ProducesProblem(400).ProducesProblem(404);
+        api.MapGet("/why/{id}", WhyAsync).RequireAuthorization(Scopes.Read).WithTags("Orders").WithName("why")
+            .WithSummary("What happened to an order, a message or a dead letter, what happens next, and what an operator may do, in words.").Produces<Explanation>().ProducesProblem(404);
     }
 
     private static async Task<IResult> ListAsync(HttpContext context, OrderQueries orders, string? status, string? customerId, string? after, string? limit)
@@ -65,6 +69,21 @@ internal static class OrderEndpoints
         }
         return new RenderedList([.. stream.Select(recorded => (ReadOnlyMemory<byte>)PublishedEvent.Render(recorded))], null);
     }
+
+    private static async Task<IResult> TimelineAsync(HttpContext context, string id, OrderStory story)
+    {
+        if (!TextRules.IsId(id))
+        {
+            return BadId();
+        }
+        var entries = await story.OfOrderAsync(id, context.RequestAborted);
+        return entries.Count == 0 ? NoSuchOrder() : TypedResults.Ok(new Page<TimelineEntry>([.. entries.Select(TimelineEntry.Of)], null));
+    }
+
+    private static async Task<IResult> WhyAsync(HttpContext context, string id, OrderStory story) =>
+        await story.WhyAsync(id, context.RequestAborted) is { } explanation
+            ? TypedResults.Ok(explanation)
+            : Problems.Result(StatusCodes.Status404NotFound, "nothing_known", "No order, message or dead letter is known by that name.");
 
     private static IResult BadId() => Problems.Result(StatusCodes.Status400BadRequest, RejectionReason.IdInvalid, $"An order id is {TextRules.IdRule}.");
 
@@ -137,6 +156,21 @@ internal sealed record OrderView(
             [.. order.Lines.Select(line => new OrderLineView(line.Sku, line.Quantity, Amount(line.UnitPriceMinor)))],
             order.PlacedAt, order.PaymentReference, order.PaidAmount, order.Carrier, order.TrackingNumber, order.CancelReason,
             DateTimeOffset.FromUnixTimeMilliseconds(stream[0].RecordedAt), DateTimeOffset.FromUnixTimeMilliseconds(stream[^1].RecordedAt));
+    }
+}
+
+/// <summary>A moment of an order.</summary>
+internal sealed record TimelineEntry(
+    DateTimeOffset At, string Kind, string Title, string Detail, long? Version, System.Text.Json.JsonElement? Data, string? Key, string? CorrelationId, long? LetterId, long? AlertId)
+{
+    public static TimelineEntry Of(StoryEntry entry) => new(
+        entry.At, entry.Kind, entry.Title, entry.Detail, entry.Version, entry.Event is { } recorded ? Published(recorded) : null, entry.Key, entry.CorrelationId, entry.LetterId, entry.AlertId);
+
+    // As it is published: without the customer's e-mail address.
+    private static System.Text.Json.JsonElement Published(RecordedEvent recorded)
+    {
+        using var document = System.Text.Json.JsonDocument.Parse(PublishedEvent.Render(recorded));
+        return document.RootElement.GetProperty("data").Clone();
     }
 }
 

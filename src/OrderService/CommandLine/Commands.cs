@@ -18,6 +18,7 @@ public static class Commands
             PublishCommand.Create(),
             StoreCommands.CreateOrder(),
             DeadLetterCommands.Create(),
+            StoreCommands.CreateWhy(),
             TopologyCommand.Create(),
             StoreCommands.CreateProjection(),
             StoreCommands.CreateVerify(),

@@ -22,6 +22,39 @@ internal static class StoreCommands
         return new Command("order", "Looks at orders.") { show };
     }
 
+    public static Command CreateWhy()
+    {
+        var id = new Argument<string>("ID") { Description = "An order's id, a message's key or id, or a dead letter's number." };
+        var command = new Command("why", "Says in plain words what happened to an order, a message or a dead letter, what happens next, and what you may do.") { id };
+        command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
+        {
+            if (await stations.GetRequiredService<OrderStory>().WhyAsync(parsed.GetValue(id)!, token) is not { } explanation)
+            {
+                await Console.Error.WriteLineAsync($"Nothing is known by the name {parsed.GetValue(id)}: no order, no message, no dead letter. It may still be in the queue: orderservice doctor");
+                return ExitCode.SomeFailed;
+            }
+            Console.WriteLine($"{explanation.Subject}: {explanation.State}");
+            Print("What happened", explanation.Happened);
+            Print("What happens next", explanation.Next);
+            Print("What you may do", explanation.Actions);
+            return ExitCode.Done;
+        }, cancellationToken));
+        return command;
+
+        static void Print(string title, IReadOnlyList<string> lines)
+        {
+            if (lines.Count > 0)
+            {
+                Console.WriteLine();
+                Console.WriteLine(title);
+            }
+            foreach (var line in lines)
+            {
+                Console.WriteLine("  " + string.Concat(line.Select(character => char.IsControl(character) ? '\uFFFD' : character)));
+            }
+        }
+    }
+
     public static Command CreateVerify()
     {
         var command = new Command("verify", "Recomputes the hash chain of every order and compares the read model with the events; changes nothing. Exit code 1 when something differs.");

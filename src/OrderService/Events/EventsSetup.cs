@@ -13,6 +13,7 @@ public static class EventsSetup
         services.AddSingleton<EventQueries>();
         services.AddSingleton<OrderQueries>();
         services.AddSingleton<StoreVerification>();
+        services.AddSingleton<OrderStory>();
         services.AddSingleton<Committed>(provider =>
         {
             var bus = provider.GetRequiredService<EventBus>();

@@ -37,6 +37,26 @@ public sealed class AccessTests(SharedService shared) : IClassFixture<SharedServ
     }
 
     [Fact]
+    public async Task The_document_of_the_api_describes_every_operation_its_errors_and_its_keys()
+    {
+        using var admin = shared.Service.Client();
+        var document = await admin.GetFromJsonAsync<JsonElement>("/openapi/v1.json", Now);
+
+        Assert.StartsWith("3.1", document.GetProperty("openapi").GetString(), StringComparison.Ordinal);
+        Assert.True(document.GetProperty("components").GetProperty("securitySchemes").TryGetProperty("bearer", out _));
+        foreach (var (path, operation) in document.GetProperty("paths").EnumerateObject().SelectMany(path => path.Value.EnumerateObject().Select(operation => (path.Name, operation.Value))))
+        {
+            Assert.False(string.IsNullOrEmpty(operation.GetProperty("summary").GetString()), path);
+            Assert.NotEmpty(operation.GetProperty("responses").EnumerateObject());
+        }
+        foreach (var command in new[] { "/api/orders", "/api/orders/{id}/pay", "/api/orders/{id}/ship", "/api/orders/{id}/deliver", "/api/orders/{id}/cancel" })
+        {
+            var responses = document.GetProperty("paths").GetProperty(command).GetProperty("post").GetProperty("responses").EnumerateObject().Select(response => response.Name).ToList();
+            Assert.All(["202", "400", "409", "413", "415", "422", "429", "503"], status => Assert.Contains(status, responses));
+        }
+    }
+
+    [Fact]
     public async Task Health_and_metrics_answer_without_a_key()
     {
         using var nobody = shared.Service.Client(null);

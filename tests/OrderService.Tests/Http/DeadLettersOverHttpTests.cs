@@ -48,6 +48,41 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
     }
 
     [Fact]
+    public async Task The_timeline_and_the_explanation_tell_a_broken_orders_whole_story()
+    {
+        var id = NewId();
+        var number = (await ParkedAsync(id, HostedService.Order(id).Replace("EUR", "EURO", StringComparison.Ordinal))).GetProperty("id").GetInt64();
+        var before = await GetAsync($"/api/why/{id}");
+        Assert.Contains("parked dead letter", before.GetProperty("state").GetString(), StringComparison.Ordinal);
+        Assert.Contains(before.GetProperty("actions").EnumerateArray(), action => action.GetString()!.StartsWith($"orderservice dlq replay {number}", StringComparison.Ordinal));
+
+        using var replayed = await PostAsync($"/api/dead-letters/{number}/replay", new { body = HostedService.Order(id) });
+        await Eventually.TrueAsync(async () => (await GetAsync($"/api/dead-letters/{number}")).GetProperty("status").GetString() == "resolved");
+
+        var kinds = (await GetAsync($"/api/orders/{id}/timeline")).GetProperty("items").EnumerateArray().Select(entry => entry.GetProperty("kind").GetString()!).ToList();
+        Assert.True(kinds.IndexOf("dead_letter") < kinds.IndexOf("replay") && kinds.IndexOf("replay") < kinds.IndexOf("event"), string.Join(' ', kinds));
+        Assert.Contains("placed", (await GetAsync($"/api/why/{id}")).GetProperty("state").GetString(), StringComparison.Ordinal);
+        Assert.StartsWith("dead letter", (await GetAsync($"/api/why/{number}")).GetProperty("subject").GetString(), StringComparison.Ordinal);
+        using var nothing = await http.GetAsync(new Uri("/api/why/nobody-knows-this", UriKind.Relative), Now);
+        Assert.Equal(HttpStatusCode.NotFound, nothing.StatusCode);
+    }
+
+    [Fact]
+    public async Task A_channel_is_tried_and_its_answer_shown()
+    {
+        var channels = await GetAsync("/api/alerts/channels");
+        Assert.Equal(["log", "email", "webhook", "slack", "teams"], channels.GetProperty("items").EnumerateArray().Select(channel => channel.GetProperty("name").GetString()!));
+
+        using var log = await PostAsync("/api/alerts/test", new { channel = "log" });
+        using var email = await PostAsync("/api/alerts/test", new { channel = "email" });
+        using var pigeon = await PostAsync("/api/alerts/test", new { channel = "pigeon" });
+
+        Assert.True((await HostedService.ReadAsync(log)).GetProperty("ok").GetBoolean());
+        Assert.Equal(HttpStatusCode.Conflict, email.StatusCode);
+        Assert.Equal(HttpStatusCode.NotFound, pigeon.StatusCode);
+    }
+
+    [Fact]
     public async Task A_letter_is_discarded_with_a_reason_and_restored()
     {
         var id = NewId();

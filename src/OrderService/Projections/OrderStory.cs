@@ -1,0 +1,224 @@
+using System.Globalization;
+using Dapper;
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.EventStore;
+
+namespace OrderService.Projections;
+
+/// <summary>One thing that happened to an order.</summary>
+/// <param name="Kind"><c>event</c>, <c>duplicate</c>, <c>refused</c>, <c>deferred</c>, <c>rejected</c>, <c>dead_letter</c>, <c>replay</c>, <c>discard</c>, <c>restore</c> or <c>alert</c>.</param>
+/// <param name="Version">The version in the stream, for events.</param>
+/// <param name="Event">The event itself, for events.</param>
+public sealed record StoryEntry(
+    DateTimeOffset At, string Kind, string Title, string Detail, long? Version, string? Key, string? CorrelationId, long? LetterId, long? AlertId, RecordedEvent? Event);
+
+/// <summary>What is known about an order, a message or a dead letter, in sentences for a person who was woken by it.</summary>
+/// <param name="Next">What the service will do by itself.</param>
+/// <param name="Actions">What an operator may do.</param>
+public sealed record Explanation(string Subject, string State, IReadOnlyList<string> Happened, IReadOnlyList<string> Next, IReadOnlyList<string> Actions);
+
+/// <summary>Everything that happened to an order in one ordered view: events, copies, refusals, waits, dead letters, replays and alerts.</summary>
+public sealed class OrderStory(IDatabase database, EventQueries events)
+{
+    private const int MostEntries = 1000;
+
+    /// <summary>Oldest first; empty when nothing is known of such an order. It may exist in dead letters or waiting commands alone.</summary>
+    public async Task<IReadOnlyList<StoryEntry>> OfOrderAsync(string orderId, CancellationToken cancellationToken)
+    {
+        var stream = await events.StreamAsync(orderId, cancellationToken);
+        var entries = stream.Select(Entry).ToList();
+        entries.AddRange(await database.ReadAsync(connection => RestAsync(connection, "order_id = @id", orderId), cancellationToken));
+        return [.. entries.OrderBy(entry => entry.At).ThenBy(entry => entry.Kind == "event" ? 0 : 1).ThenBy(entry => entry.Version ?? 0).Take(MostEntries)];
+    }
+
+    /// <summary>Explains an order id, a message's key or id, or a letter's number; null when nothing is known by that name.</summary>
+    public async Task<Explanation?> WhyAsync(string id, CancellationToken cancellationToken)
+    {
+        var story = await OfOrderAsync(id, cancellationToken);
+        if (story.Count > 0)
+        {
+            return await ExplainOrderAsync(id, story, cancellationToken);
+        }
+        return await ExplainMessageAsync(id, cancellationToken);
+    }
+
+    private async Task<Explanation> ExplainOrderAsync(string orderId, IReadOnlyList<StoryEntry> story, CancellationToken cancellationToken)
+    {
+        var stream = story.Where(entry => entry.Event is not null).Select(entry => entry.Event!).OrderBy(recorded => recorded.Version).ToList();
+        var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
+        var (waiting, letters) = await database.ReadAsync(async connection => (
+            (await connection.QueryAsync<WaitingRow>("SELECT type AS Type, expires_at AS ExpiresAt FROM deferred WHERE order_id = @orderId", new { orderId })).AsList(),
+            (await connection.QueryAsync<LetterRow>("SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId FROM dead_letters WHERE order_id = @orderId ORDER BY id", new { orderId })).AsList()),
+            cancellationToken);
+
+        var state = order.Status == OrderStatus.None
+            ? letters.Exists(letter => letter.Status == "parked") ? "The order does not exist: the message that places it is a parked dead letter." : "The order does not exist yet."
+            : $"The order is {order.Status.ToWire()} (version {order.Version}).";
+        var next = new List<string>();
+        foreach (var command in waiting)
+        {
+            next.Add($"{command.Type} waits for the order and is decided when it is placed, or becomes a dead letter at {Time(command.ExpiresAt)}.");
+        }
+        next.AddRange(letters.Where(letter => letter.Status == "replayed").Select(letter => $"Dead letter {letter.Id} is on its way through the queue again."));
+        if (next.Count == 0)
+        {
+            next.Add(order.Status is OrderStatus.None ? "Nothing, until somebody acts or another message comes." : "Nothing; the order waits for its next command.");
+        }
+        return new Explanation($"order {orderId}", state, [.. story.Select(Sentence)], next, Actions(letters, orderId));
+    }
+
+    private async Task<Explanation?> ExplainMessageAsync(string id, CancellationToken cancellationToken)
+    {
+        var isNumber = long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number);
+        var (entry, letters, history) = await database.ReadAsync(async connection => (
+            await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome AS Outcome, reason AS Reason, order_id AS OrderId, decided_at AS DecidedAt FROM inbox WHERE key = @id", new { id }),
+            (await connection.QueryAsync<LetterRow>(
+                "SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId FROM dead_letters WHERE key = @id OR message_id = @id OR id = @number ORDER BY id",
+                new { id, number = isNumber ? number : -1 })).AsList(),
+            await RestAsync(connection, isNumber ? "(key = @id OR letter_id = @number)" : "key = @id", id, isNumber ? number : -1)), cancellationToken);
+        if (entry is null && letters.Count == 0 && history.Count == 0)
+        {
+            return null;
+        }
+        var orderId = entry?.OrderId ?? letters.Select(letter => letter.OrderId).FirstOrDefault(order => order is not null);
+        var state = letters.Count > 0
+            ? string.Join(' ', letters.Select(letter => $"Dead letter {letter.Id} is {letter.Status}: {letter.Reason}. {letter.Detail}"))
+            : entry?.Outcome switch
+            {
+                (long)InboxOutcome.Accepted => "The message was accepted and took effect once.",
+                (long)InboxOutcome.Refused => $"The message was refused: {entry.Reason}. That is an answer, not a failure.",
+                (long)InboxOutcome.Deferred => "The message came before its order and waits for it.",
+                (long)InboxOutcome.Rejected => $"The message was rejected ({entry.Reason}) and is on its way to the dead letters.",
+                _ => "The message is known.",
+            };
+        var happened = new List<string>();
+        if (entry is not null)
+        {
+            happened.Add($"{Time(entry.DecidedAt)} It was decided{(orderId is null ? "" : $", for order {orderId}")}.");
+        }
+        happened.AddRange(history.Select(Sentence));
+        var next = letters.Exists(letter => letter.Status == "replayed") ? "It is on its way through the queue again."
+            : letters.Exists(letter => letter.Status == "parked") ? "Nothing, until somebody acts."
+            : "Nothing; further copies of it are acknowledged and have no effect.";
+        return new Explanation(letters.Count > 0 && isNumber ? $"dead letter {id}" : $"message {id}", state, happened, [next], Actions(letters, orderId));
+    }
+
+    private static List<string> Actions(IReadOnlyList<LetterRow> letters, string? orderId)
+    {
+        var actions = new List<string>();
+        foreach (var letter in letters.Where(letter => letter.Status == "parked"))
+        {
+            actions.Add($"orderservice dlq show {letter.Id}");
+            actions.Add($"orderservice dlq replay {letter.Id}   (after the cause is mended, or with --edited-body FILE)");
+            actions.Add($"orderservice dlq discard {letter.Id} --because REASON");
+        }
+        if (orderId is not null)
+        {
+            actions.Add($"orderservice order show {orderId}");
+        }
+        return actions;
+    }
+
+    private static async Task<List<StoryEntry>> RestAsync(System.Data.Common.DbConnection connection, string where, string id, long number = -1)
+    {
+        var rows = (await connection.QueryAsync<HistoryRow>(
+            $"SELECT at AS At, kind AS Kind, detail AS Detail, key AS Key, letter_id AS LetterId FROM history WHERE {where} ORDER BY id LIMIT @limit",
+            new { id, number, limit = MostEntries })).AsList();
+        var entries = rows.Select(row => new StoryEntry(
+            At(row.At), Kind(row.Kind), Title(row.Kind), row.Detail, null, row.Key, null, row.LetterId, null, null)).ToList();
+        var letterIds = rows.Where(row => row.LetterId is not null).Select(row => row.LetterId!.Value).Distinct().Take(100).ToList();
+        foreach (var letterId in letterIds)
+        {
+            var alert = await connection.QuerySingleOrDefaultAsync<AlertRow>(
+                "SELECT a.id AS Id, a.kind AS Kind, a.subject AS Subject, a.created_at AS CreatedAt FROM dead_letters l JOIN alerts a ON a.id = l.alert_id WHERE l.id = @letterId", new { letterId });
+            if (alert is not null && !entries.Exists(entry => entry.AlertId == alert.Id))
+            {
+                entries.Add(new StoryEntry(At(alert.CreatedAt), "alert", $"Alert ({alert.Kind})", alert.Subject, null, null, null, letterId, alert.Id, null));
+            }
+        }
+        return entries;
+    }
+
+    private static StoryEntry Entry(RecordedEvent recorded) => new(
+        At(recorded.RecordedAt), "event", recorded.Type, Describe(recorded), recorded.Version, recorded.CausationId, recorded.CorrelationId, null, null, recorded);
+
+    private static string Describe(RecordedEvent recorded) => EventSerializer.Read(recorded.Type, recorded.Data.Span) switch
+    {
+        OrderEvent.Placed placed => $"{placed.Lines.Count} line{(placed.Lines.Count == 1 ? "" : "s")}, {Money.Format(placed.TotalMinor, placed.Currency)} {placed.Currency}",
+        OrderEvent.Paid paid => $"payment {paid.PaymentReference}{(paid.Amount is { } amount ? $", {amount.ToString(CultureInfo.InvariantCulture)}" : "")}",
+        OrderEvent.Shipped shipped => string.Join(' ', new[] { shipped.Carrier, shipped.TrackingNumber }.Where(text => text is not null)),
+        OrderEvent.Cancelled cancelled => cancelled.Reason,
+        _ => "",
+    };
+
+    private static string Kind(string history) => history switch
+    {
+        "parked" or "superseded" or "replay_failed" => "dead_letter",
+        "replayed" => "replay",
+        "discarded" => "discard",
+        "restored" => "restore",
+        _ => history,
+    };
+
+    private static string Title(string history) => history switch
+    {
+        "duplicate" => "Another copy",
+        "refused" => "Refused",
+        "deferred" => "Waits for its order",
+        "parked" => "Dead letter",
+        "superseded" => "Dead letter without effect",
+        "replay_failed" => "Replay failed",
+        "replayed" => "Replayed",
+        "discarded" => "Discarded",
+        "restored" => "Restored",
+        _ => history,
+    };
+
+    private static string Sentence(StoryEntry entry) =>
+        $"{entry.At.ToUniversalTime().ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture)} {entry.Title}{(entry.Detail.Length == 0 ? "" : ": " + entry.Detail)}";
+
+    private static string Time(long milliseconds) => At(milliseconds).ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+
+    private static DateTimeOffset At(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
+
+    private sealed class HistoryRow
+    {
+        public long At { get; init; }
+        public string Kind { get; init; } = "";
+        public string Detail { get; init; } = "";
+        public string? Key { get; init; }
+        public long? LetterId { get; init; }
+    }
+
+    private sealed class AlertRow
+    {
+        public long Id { get; init; }
+        public string Kind { get; init; } = "";
+        public string Subject { get; init; } = "";
+        public long CreatedAt { get; init; }
+    }
+
+    private sealed class LetterRow
+    {
+        public long Id { get; init; }
+        public string Status { get; init; } = "";
+        public string Reason { get; init; } = "";
+        public string Detail { get; init; } = "";
+        public string? OrderId { get; init; }
+    }
+
+    private sealed class WaitingRow
+    {
+        public string Type { get; init; } = "";
+        public long ExpiresAt { get; init; }
+    }
+
+    private sealed class InboxRow
+    {
+        public long Outcome { get; init; }
+        public string? Reason { get; init; }
+        public string? OrderId { get; init; }
+        public long DecidedAt { get; init; }
+    }
+}
