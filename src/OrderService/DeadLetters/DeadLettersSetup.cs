@@ -16,11 +16,12 @@ public static class DeadLettersSetup
         return services;
     }
 
-    /// <summary>Consumes the dead-letter queue in this process, looks for letters that never came and tells of all of them.</summary>
+    /// <summary>Consumes the dead-letter queue in this process, looks for letters that never came, gives up commands whose order never came, and tells of all of them.</summary>
     public static IServiceCollection AddDeadLetterProcessing(this IServiceCollection services)
     {
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
+        services.AddHostedService<ExpiredCommands>();
         services.AddHostedService<OverdueCommands>();
         services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());
         return services;

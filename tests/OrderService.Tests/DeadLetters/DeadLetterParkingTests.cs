@@ -1,11 +1,12 @@
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 
 namespace OrderService.Tests.DeadLetters;
 
-public sealed class DeadLetterParkingTests
+public abstract class DeadLetterParkingTests : LetterContract
 {
     [Fact]
     public async Task A_letter_is_parked_with_its_exact_bytes_the_recorded_reason_and_its_business_facts()
@@ -162,6 +163,31 @@ public sealed class DeadLetterParkingTests
     }
 
     [Fact]
+    public async Task A_command_that_waited_too_long_for_its_order_becomes_a_letter_once()
+    {
+        await using var world = await OpenAsync();
+        var properties = new MessageProperties { MessageId = "key-1", Type = "order.ship" };
+        var body = """{"orderId":"A-9"}"""u8.ToArray();
+        var (key, fingerprint) = EnvelopeDecoder.Identify(properties, body);
+        await world.Store.ExecuteAsync(
+            """
+            INSERT INTO deferred (key, order_id, type, body, properties, fingerprint, correlation_id, received_at, expires_at)
+            VALUES (@key, 'A-9', 'order.ship', @body, @properties, @fingerprint, 'c', 0, @expires)
+            """,
+            new { key, body, fingerprint, properties = MessagePropertiesJson.Write(properties), expires = world.Clock.GetUtcNow().AddMinutes(15).ToUnixTimeMilliseconds() });
+        await world.Store.ExecuteAsync("INSERT INTO inbox (key, fingerprint, outcome, order_id, decided_at) VALUES (@key, @fingerprint, 3, 'A-9', 0)", new { key, fingerprint });
+        Assert.Equal(0, await world.Expired.ParkExpiredAsync(Stopping));
+        world.Clock.Advance(TimeSpan.FromMinutes(15));
+
+        await Task.WhenAll(world.Expired.ParkExpiredAsync(Stopping), world.Expired.ParkExpiredAsync(Stopping));
+
+        var letter = await world.OnlyLetterAsync();
+        Assert.Equal((RejectionReason.OrderUnknown, "A-9", 1L), (letter.Reason, letter.OrderId, letter.Copies));
+        Assert.Equal(body, await world.Queries.BodyAsync(letter.Id, Stopping));
+        Assert.Equal((0L, 4L), (await world.Store.ScalarAsync<long>("SELECT count(*) FROM deferred"), await world.Store.ScalarAsync<long>("SELECT outcome FROM inbox")));
+    }
+
+    [Fact]
     public async Task A_rejected_message_whose_letter_never_came_is_parked_from_the_kept_bytes()
     {
         await using var world = await OpenAsync();
@@ -231,4 +257,14 @@ public sealed class DeadLetterParkingTests
         Assert.Equal("Processing failed with InvalidOperationException", At("internal_error", null, Stack).Title);
         Assert.Matches("^[0-9a-f]{16}$", At("wrong_type", null).Fingerprint);
     }
+}
+
+public sealed class DeadLetterParkingOnSqliteTests : DeadLetterParkingTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync();
+}
+
+public sealed class DeadLetterParkingOnPostgresTests(PostgresContainerFixture postgres) : DeadLetterParkingTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync(postgres);
 }

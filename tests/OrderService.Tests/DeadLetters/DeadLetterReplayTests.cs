@@ -2,11 +2,12 @@ using System.Text;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Outbox;
+using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 
 namespace OrderService.Tests.DeadLetters;
 
-public sealed class DeadLetterReplayTests
+public abstract class DeadLetterReplayTests : LetterContract
 {
     [Fact]
     public async Task A_replay_goes_out_with_the_original_key_and_bytes_and_without_the_brokers_marks()
@@ -198,4 +199,14 @@ public sealed class DeadLetterReplayTests
         Assert.Null(await world.Queries.BodyAsync(99, Stopping));
         Assert.Equal("A-7", LetterFacts.Read(null, Encoding.UTF8.GetBytes("{\"orderId\":\"A-7\",")).OrderId);
     }
+}
+
+public sealed class DeadLetterReplayOnSqliteTests : DeadLetterReplayTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync();
+}
+
+public sealed class DeadLetterReplayOnPostgresTests(PostgresContainerFixture postgres) : DeadLetterReplayTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync(postgres);
 }

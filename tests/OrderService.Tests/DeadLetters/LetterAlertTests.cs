@@ -1,11 +1,12 @@
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 
 namespace OrderService.Tests.DeadLetters;
 
-public sealed class LetterAlertTests
+public abstract class LetterAlertTests : LetterContract
 {
     [Fact]
     public async Task A_new_kind_of_failure_alerts_at_once_in_business_terms_and_without_customers()
@@ -33,7 +34,7 @@ public sealed class LetterAlertTests
     {
         await using var world = await OpenAsync();
         await world.Store.ExecuteAsync(
-            "INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash) VALUES ('A-1', 1, 1, 'C-1', 'EUR', 12345, 1, 0, 0, x'00')");
+            "INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash) VALUES ('A-1', 1, 1, 'C-1', 'EUR', 12345, 1, 0, 0, @hash)", new { hash = new byte[] { 0 } });
         var ship = """{"orderId":"A-1","speed":"fast"}"""u8.ToArray();
         await world.DieAsync(Arrival(ship, "key-1", type: "order.ship"), RejectionReason.UnknownField);
         await world.DieAsync(Arrival([.. ship, 0x20], "key-2", type: "order.ship"), RejectionReason.UnknownField);
@@ -138,4 +139,14 @@ public sealed class LetterAlertTests
         Assert.Equal((10_000L, 0L), (await world.Store.ScalarAsync<long>("SELECT count(*) FROM dead_letters"), await world.UncoveredAsync()));
         Assert.Equal(10_000, await world.Store.ScalarAsync<long>("SELECT sum(letters) FROM alerts"));
     }
+}
+
+public sealed class LetterAlertOnSqliteTests : LetterAlertTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync();
+}
+
+public sealed class LetterAlertOnPostgresTests(PostgresContainerFixture postgres) : LetterAlertTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync(postgres);
 }

@@ -1,11 +1,13 @@
 using System.Security.Cryptography;
 using System.Text;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Observability;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.DeadLetters;
@@ -13,13 +15,17 @@ namespace OrderService.Tests.DeadLetters;
 /// <summary>A store, a clock that stands still, and everything that handles dead letters, without a broker.</summary>
 internal sealed class LetterWorld : IAsyncDisposable
 {
+    private readonly ServiceProvider services = new ServiceCollection().AddMetrics().BuildServiceProvider();
+
     private LetterWorld(TestStore store, FakeTimeProvider clock, AlertsOptions alerts, DeadLettersOptions letters)
     {
         Store = store;
         Clock = clock;
+        Metrics = new OrderMetrics(services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>());
         Parking = new DeadLetterParking(Options.Create(alerts), clock);
         Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), clock, NullLogger<DeadLetterNotifier>.Instance);
         Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), clock, NullLogger<MissingLetters>.Instance);
+        Expired = new ExpiredCommands(store.Database, Parking, Metrics, clock, NullLogger<ExpiredCommands>.Instance);
         Queries = new DeadLetterQueries(store.Database);
         Replay = new DeadLetterReplay(store.Database, Options.Create(letters), clock);
     }
@@ -27,18 +33,17 @@ internal sealed class LetterWorld : IAsyncDisposable
     public static CancellationToken Stopping => TestContext.Current.CancellationToken;
 
     public TestStore Store { get; }
+    public OrderMetrics Metrics { get; }
     public FakeTimeProvider Clock { get; }
     public DeadLetterParking Parking { get; }
     public DeadLetterNotifier Notifier { get; }
     public MissingLetters Missing { get; }
+    public ExpiredCommands Expired { get; }
     public DeadLetterQueries Queries { get; }
     public DeadLetterReplay Replay { get; }
 
-    public static async Task<LetterWorld> OpenAsync(AlertsOptions? alerts = null, DeadLettersOptions? letters = null)
-    {
-        var clock = new FakeTimeProvider(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero));
-        return new LetterWorld(await TestStore.OpenAsync(), clock, alerts ?? new AlertsOptions(), letters ?? new DeadLettersOptions());
-    }
+    public static LetterWorld Over(TestStore store, AlertsOptions? alerts = null, DeadLettersOptions? letters = null) => new(
+        store, new FakeTimeProvider(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero)), alerts ?? new AlertsOptions(), letters ?? new DeadLettersOptions());
 
     public static byte[] Order(string orderId, string customerId = "C-1", string price = "10.00", string currency = "EUR") => Encoding.UTF8.GetBytes(
         $$"""{"orderId":"{{orderId}}","customerId":"{{customerId}}","currency":"{{currency}}","lines":[{"sku":"KB-01","quantity":2,"unitPrice":{{price}}}]}""");
@@ -102,11 +107,25 @@ internal sealed class LetterWorld : IAsyncDisposable
         return Arrival(row.Body, message.MessageId, headers);
     }
 
-    public ValueTask DisposeAsync() => Store.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await Store.DisposeAsync();
+        Metrics.Dispose();
+        await services.DisposeAsync();
+    }
 
     public sealed class OutboxRow
     {
         public string Message { get; init; } = "";
         public byte[] Body { get; init; } = [];
     }
+}
+
+/// <summary>What holds on every store.</summary>
+public abstract class LetterContract
+{
+    protected abstract Task<TestStore> OpenStoreAsync();
+
+    private protected async Task<LetterWorld> OpenAsync(AlertsOptions? alerts = null, DeadLettersOptions? letters = null) =>
+        LetterWorld.Over(await OpenStoreAsync(), alerts, letters);
 }

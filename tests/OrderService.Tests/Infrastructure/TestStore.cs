@@ -4,22 +4,25 @@ using OrderService.Database;
 
 namespace OrderService.Tests.Infrastructure;
 
-/// <summary>An empty SQLite store in a file of its own, with the schema in place.</summary>
+/// <summary>An empty store of a test's own, with the schema in place.</summary>
 public sealed class TestStore : IAsyncDisposable
 {
-    private readonly string folder;
+    private readonly string? folder;
 
-    private TestStore(string folder, SqliteDatabase database) => (this.folder, Database) = (folder, database);
+    private TestStore(IDatabase database, string? folder = null) => (Database, this.folder) = (database, folder);
 
-    public SqliteDatabase Database { get; }
+    public IDatabase Database { get; }
 
-    public static async Task<TestStore> OpenAsync(TimeProvider? clock = null)
+    /// <summary>SQLite in a file of its own.</summary>
+    public static async Task<TestStore> OpenAsync()
     {
         var folder = Directory.CreateTempSubdirectory("orderservice-test-").FullName;
-        var database = new SqliteDatabase(Path.Combine(folder, "orders.db"), clock ?? TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
-        await database.MigrateAsync(TestContext.Current.CancellationToken);
-        return new TestStore(folder, database);
+        return await MigrateAsync(new TestStore(new SqliteDatabase(Path.Combine(folder, "orders.db"), TimeProvider.System, NullLogger<SqliteDatabase>.Instance), folder));
     }
+
+    /// <summary>A database of its own on the tests' PostgreSQL.</summary>
+    public static async Task<TestStore> OpenAsync(PostgresContainerFixture postgres) =>
+        await MigrateAsync(new TestStore(new PostgresDatabase(await postgres.AddDatabaseAsync(), NullLogger<PostgresDatabase>.Instance)));
 
     public Task ExecuteAsync(string sql, object? parameters = null) => Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(sql, parameters, transaction));
 
@@ -30,7 +33,16 @@ public sealed class TestStore : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Database.DisposeAsync();
-        Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
-        Directory.Delete(folder, recursive: true);
+        if (folder is not null)
+        {
+            Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static async Task<TestStore> MigrateAsync(TestStore store)
+    {
+        await store.Database.MigrateAsync(TestContext.Current.CancellationToken);
+        return store;
     }
 }
