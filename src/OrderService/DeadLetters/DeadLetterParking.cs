@@ -1,4 +1,6 @@
+using System.Data;
 using System.Data.Common;
+using System.Globalization;
 using System.Reflection;
 using Dapper;
 using Microsoft.Extensions.Options;
@@ -27,6 +29,12 @@ public enum ParkOutcome
 /// <summary>Parks dead letters: the letter with its exact bytes, its incident, its line in the history and, for a new incident, the alert, in one transaction.</summary>
 public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvider clock)
 {
+    // More would save PostgreSQL few round trips more; SQLite looks each parameter up among all others.
+    private const int RowsPerStatement = 10;
+    private const int LongestException = 16 * 1024;
+    private const string OrderFlow = "order flow";
+    private const string DecidedAfterAll = "The message was decided after all.";
+
     /// <summary>The version of this service, for "first seen in" and "came back in".</summary>
     internal static string Build { get; } =
         typeof(DeadLetterParking).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
@@ -38,33 +46,32 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     /// <returns>What became of each, in the same order.</returns>
     public async Task<IReadOnlyList<ParkOutcome>> ParkAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters)
     {
+        if (letters.Count == 0)
+        {
+            return [];
+        }
         var now = clock.GetUtcNow();
         await ClaimAsync(transaction, letters, now);
         var inbox = await ReadInboxAsync(transaction, letters);
-        var outcomes = new ParkOutcome[letters.Count];
-        var opened = new Dictionary<string, OpenedLetters>(StringComparer.Ordinal);
-        for (var index = 0; index < letters.Count; index++)
+        var failures = letters.Select(letter => new Failure(letter, Incident.Of(letter.Rejection, letter.Exception), inbox.GetValueOrDefault(letter.Key))).ToList();
+        foreach (var failure in failures)
         {
-            var letter = letters[index];
-            var incident = Incident.Of(letter.Rejection, letter.Exception);
-            var (outcome, id) = await ParkOneAsync(transaction, letter, incident, inbox.GetValueOrDefault(letter.Key), now);
-            outcomes[index] = outcome;
-            if (outcome is ParkOutcome.Parked or ParkOutcome.ReplayFailed)
-            {
-                if (!opened.TryGetValue(incident.Fingerprint, out var group))
-                {
-                    opened[incident.Fingerprint] = group = new OpenedLetters(incident);
-                }
-                group.Ids.Add(id);
-            }
-            await MarkRejectionParkedAsync(transaction, letter);
+            await ReopenReplayedAsync(transaction, failure, now);
         }
+        await InsertAsync(transaction, failures, now);
+        foreach (var failure in failures.Where(failure => failure.Outcome is null))
+        {
+            await ParkCopyAsync(transaction, failure, now);
+        }
+        await WriteHistoryAsync(transaction, failures, now);
+        await MarkRejectionsParkedAsync(transaction, letters);
         // In one order everywhere, so that two processes never wait for each other's incidents.
-        foreach (var group in opened.Values.OrderBy(group => group.Incident.Fingerprint, StringComparer.Ordinal))
+        foreach (var group in failures.Where(failure => failure.Outcome is ParkOutcome.Parked or ParkOutcome.ReplayFailed)
+            .GroupBy(failure => failure.Incident.Fingerprint, StringComparer.Ordinal).OrderBy(group => group.Key, StringComparer.Ordinal))
         {
-            await OpenIncidentAsync(transaction, group, now);
+            await OpenIncidentAsync(transaction, group.First().Incident, [.. group.Select(failure => failure.Id)], now);
         }
-        return outcomes;
+        return [.. failures.Select(failure => failure.Outcome!.Value)];
     }
 
     /// <summary>Takes the keys of messages that may be sound, before the inbox is read: whoever comes second sees the other's row.</summary>
@@ -95,113 +102,131 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             .ToDictionary(row => row.Key, StringComparer.Ordinal);
     }
 
-    private static async Task<(ParkOutcome Outcome, long Id)> ParkOneAsync(DbTransaction transaction, DeadLetter letter, Incident incident, InboxRow? decided, DateTimeOffset now)
+    /// <summary>A letter that says which replay it is goes back to where it came from.</summary>
+    private static async Task ReopenReplayedAsync(DbTransaction transaction, Failure failure, DateTimeOffset now)
     {
-        var superseded = decided is { Outcome: 1 or 2 or 3 } && decided.Fingerprint.AsSpan().SequenceEqual(letter.Fingerprint);
-        var mark = ReplayMark.Parse(HeaderText(letter.Properties, ReplayMark.Header));
-        if (mark is not null && !superseded && await ReopenReplayedAsync(transaction, letter, incident, mark, now))
+        var letter = failure.Letter;
+        if (failure.IsSuperseded || ReplayMark.Parse(HeaderText(letter.Properties, ReplayMark.Header)) is not { } mark)
         {
-            await WriteHistoryAsync(transaction, letter, mark.LetterId, "replay_failed", $"Replay {mark.Replays} failed: {letter.Rejection.Reason}. {letter.Rejection.Detail}", now);
-            return (ParkOutcome.ReplayFailed, mark.LetterId);
+            return;
         }
-
-        var properties = letter.PropertiesJson();
-        var inserted = await transaction.Connection!.ExecuteScalarAsync<long?>(
-            """
-            INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, field, exception, body, content_type, type, message_id, correlation_id,
-                                      properties, deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason)
-            VALUES (@Key, @Fingerprint, @Incident, @Status, @Reason, @Detail, @Field, @Exception, @Body, @ContentType, @Type, @MessageId, @CorrelationId,
-                    @Properties, @Deaths, @OrderId, @CustomerId, @Currency, @ValueMinor, @Now, @Now, @SettledAt, @SettledBy, @SettleReason)
-            ON CONFLICT (key, fingerprint) DO NOTHING RETURNING id
-            """,
-            new
-            {
-                letter.Key,
-                letter.Fingerprint,
-                Incident = incident.Fingerprint,
-                Status = superseded ? LetterStatus.Superseded : LetterStatus.Parked,
-                letter.Rejection.Reason,
-                Detail = Clean(letter.Rejection.Detail),
-                letter.Rejection.Field,
-                Exception = Clean(letter.Exception, 16 * 1024),
-                letter.Body,
-                ContentType = Clean(letter.Properties.ContentType),
-                Type = Clean(letter.Properties.Type),
-                MessageId = Clean(letter.Properties.MessageId),
-                CorrelationId = Clean(letter.Properties.CorrelationId),
-                Properties = properties,
-                Deaths = DeadLetter.DeathsJson(properties),
-                letter.Facts.OrderId,
-                letter.Facts.CustomerId,
-                letter.Facts.Currency,
-                letter.Facts.ValueMinor,
-                Now = now.ToUnixTimeMilliseconds(),
-                SettledAt = superseded ? now.ToUnixTimeMilliseconds() : (long?)null,
-                SettledBy = superseded ? "order flow" : null,
-                SettleReason = superseded ? "The message was decided after all." : null,
-            },
-            transaction);
-        if (inserted is { } id)
-        {
-            await WriteHistoryAsync(transaction, letter, id, superseded ? "superseded" : "parked",
-                superseded ? "A dead letter came for a message that had been decided; nothing is lost." : $"Became a dead letter: {letter.Rejection.Reason}. {letter.Rejection.Detail}", now);
-            return (superseded ? ParkOutcome.Superseded : ParkOutcome.Parked, id);
-        }
-        return await ParkCopyAsync(transaction, letter, incident, decided, superseded, now);
-    }
-
-    /// <summary>The letter is known; whether a copy opens it again depends on where it stands.</summary>
-    private static async Task<(ParkOutcome Outcome, long Id)> ParkCopyAsync(
-        DbTransaction transaction, DeadLetter letter, Incident incident, InboxRow? decided, bool superseded, DateTimeOffset now)
-    {
-        var known = await transaction.Connection!.QuerySingleAsync<KnownLetter>(
-            "SELECT id AS Id, status AS Status FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint }, transaction);
-        await transaction.Connection!.ExecuteAsync(
-            "UPDATE dead_letters SET copies = copies + @more WHERE id = @Id", new { more = letter.Redelivered ? 0 : 1, known.Id }, transaction);
-        if (superseded)
-        {
-            await transaction.Connection!.ExecuteAsync(
-                """
-                UPDATE dead_letters SET status = 'superseded', settled_at = @now, settled_by = 'order flow', settle_reason = 'The message was decided after all.'
-                WHERE id = @Id AND status = 'parked'
-                """,
-                new { now = now.ToUnixTimeMilliseconds(), known.Id }, transaction);
-            return (ParkOutcome.Superseded, known.Id);
-        }
-        var opensAgain = known.Status switch
-        {
-            // A replay under way has its own end; this is an older copy.
-            LetterStatus.Parked or LetterStatus.Replayed => false,
-            // Settled by an edited body under the same key: the old bytes are done with.
-            LetterStatus.Resolved when decided is { Outcome: 1 or 2 or 3 } => false,
-            // The broker handed out once more what was discarded meanwhile; a copy that somebody sent is another matter.
-            LetterStatus.Discarded when letter.Redelivered => false,
-            _ => true,
-        };
-        if (!opensAgain)
-        {
-            return (ParkOutcome.Copy, known.Id);
-        }
-        await ReopenAsync(transaction, letter, incident, known.Id, now);
-        await WriteHistoryAsync(transaction, letter, known.Id, "parked", $"A {known.Status} dead letter came again: {letter.Rejection.Reason}. {letter.Rejection.Detail}", now);
-        return (ParkOutcome.Parked, known.Id);
-    }
-
-    private static async Task<bool> ReopenReplayedAsync(DbTransaction transaction, DeadLetter letter, Incident incident, ReplayMark mark, DateTimeOffset now)
-    {
         // The mark could be forged: key, state and count must fit. With an older count it is a copy of an earlier attempt.
         var fits = await transaction.Connection!.ExecuteAsync(
             "UPDATE dead_letters SET status = 'parked' WHERE id = @LetterId AND key = @Key AND status = 'replayed' AND replays = @Replays",
             new { mark.LetterId, letter.Key, mark.Replays }, transaction);
         if (fits == 0)
         {
-            return false;
+            return;
         }
-        await ReopenAsync(transaction, letter, incident, mark.LetterId, now);
+        await ReopenAsync(transaction, letter, failure.Incident, mark.LetterId, now);
         await transaction.Connection!.ExecuteAsync(
             "UPDATE replays SET outcome = 'failed', detail = @Detail, finished_at = @now WHERE letter_id = @LetterId AND outcome IS NULL",
             new { Detail = $"{letter.Rejection.Reason}: {letter.Rejection.Detail}", now = now.ToUnixTimeMilliseconds(), mark.LetterId }, transaction);
-        return true;
+        failure.Settle(ParkOutcome.ReplayFailed, mark.LetterId, "replay_failed", $"Replay {mark.Replays} failed: {letter.Rejection.Reason}. {letter.Rejection.Detail}");
+    }
+
+    /// <summary>Inserts what is not there yet, many letters in one statement: a storm must not become as many round trips.</summary>
+    private static async Task InsertAsync(DbTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now)
+    {
+        var candidates = failures.Where(failure => failure.Outcome is null).DistinctBy(failure => failure.Identity, StringComparer.Ordinal).ToList();
+        foreach (var chunk in candidates.Chunk(RowsPerStatement))
+        {
+            var parameters = new DynamicParameters(new { now = now.ToUnixTimeMilliseconds() });
+            var rows = new List<string>(chunk.Length);
+            for (var index = 0; index < chunk.Length; index++)
+            {
+                var (letter, incident, isSuperseded) = (chunk[index].Letter, chunk[index].Incident, chunk[index].IsSuperseded);
+                var properties = letter.PropertiesJson();
+                rows.Add("(" + string.Join(", ",
+                    Add("key", letter.Key),
+                    Add("fingerprint", letter.Fingerprint),
+                    Add("incident", incident.Fingerprint),
+                    Add("status", isSuperseded ? LetterStatus.Superseded : LetterStatus.Parked),
+                    Add("reason", letter.Rejection.Reason),
+                    Add("detail", Clean(letter.Rejection.Detail)),
+                    Add("field", letter.Rejection.Field),
+                    Add("exception", Clean(letter.Exception, LongestException)),
+                    Add("body", letter.Body),
+                    Add("content_type", Clean(letter.Properties.ContentType)),
+                    Add("type", Clean(letter.Properties.Type)),
+                    Add("message_id", Clean(letter.Properties.MessageId)),
+                    Add("correlation_id", Clean(letter.Properties.CorrelationId)),
+                    Add("properties", properties),
+                    Add("deaths", DeadLetter.DeathsJson(properties)),
+                    Add("order_id", letter.Facts.OrderId),
+                    Add("customer_id", letter.Facts.CustomerId),
+                    Add("currency", letter.Facts.Currency),
+                    Add("value_minor", letter.Facts.ValueMinor),
+                    "@now, @now",
+                    Add("settled_at", isSuperseded ? now.ToUnixTimeMilliseconds() : (long?)null),
+                    Add("settled_by", isSuperseded ? OrderFlow : null),
+                    Add("settle_reason", isSuperseded ? DecidedAfterAll : null)) + ")");
+
+                string Add<T>(string name, T value)
+                {
+                    var parameter = name + index.ToString(CultureInfo.InvariantCulture);
+                    // The type is said for nulls as well: a row of a VALUES list must not be of an unknown one.
+                    parameters.Add(parameter, value, typeof(T) == typeof(byte[]) ? DbType.Binary : typeof(T) == typeof(long?) ? DbType.Int64 : DbType.String);
+                    return "@" + parameter;
+                }
+            }
+            var inserted = await transaction.Connection!.QueryAsync<InsertedRow>(
+                $"""
+                INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, field, exception, body, content_type, type, message_id, correlation_id,
+                                          properties, deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason)
+                VALUES {string.Join(", ", rows)}
+                ON CONFLICT (key, fingerprint) DO NOTHING RETURNING id AS Id, key AS Key, fingerprint AS Fingerprint
+                """,
+                parameters, transaction);
+            var byIdentity = chunk.ToDictionary(failure => failure.Identity, StringComparer.Ordinal);
+            foreach (var row in inserted)
+            {
+                var failure = byIdentity[Failure.IdentityOf(row.Key, row.Fingerprint)];
+                if (failure.IsSuperseded)
+                {
+                    failure.Settle(ParkOutcome.Superseded, row.Id, "superseded", "A dead letter came for a message that had been decided; nothing is lost.");
+                }
+                else
+                {
+                    failure.Settle(ParkOutcome.Parked, row.Id, "parked", $"Became a dead letter: {failure.Letter.Rejection.Reason}. {failure.Letter.Rejection.Detail}");
+                }
+            }
+        }
+    }
+
+    /// <summary>The letter is known; whether a copy opens it again depends on where it stands.</summary>
+    private static async Task ParkCopyAsync(DbTransaction transaction, Failure failure, DateTimeOffset now)
+    {
+        var letter = failure.Letter;
+        var known = await transaction.Connection!.QuerySingleAsync<KnownLetter>(
+            "SELECT id AS Id, status AS Status FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint }, transaction);
+        await transaction.Connection!.ExecuteAsync(
+            "UPDATE dead_letters SET copies = copies + @more WHERE id = @Id", new { more = letter.Redelivered ? 0 : 1, known.Id }, transaction);
+        if (failure.IsSuperseded)
+        {
+            await transaction.Connection!.ExecuteAsync(
+                "UPDATE dead_letters SET status = 'superseded', settled_at = @now, settled_by = @OrderFlow, settle_reason = @DecidedAfterAll WHERE id = @Id AND status = 'parked'",
+                new { now = now.ToUnixTimeMilliseconds(), OrderFlow, DecidedAfterAll, known.Id }, transaction);
+            failure.Settle(ParkOutcome.Superseded, known.Id);
+            return;
+        }
+        var opensAgain = known.Status switch
+        {
+            // A replay under way has its own end; this is an older copy.
+            LetterStatus.Parked or LetterStatus.Replayed => false,
+            // Settled by an edited body under the same key: the old bytes are done with.
+            LetterStatus.Resolved when failure.Decided is { Outcome: 1 or 2 or 3 } => false,
+            // The broker handed out once more what was discarded meanwhile; a copy that somebody sent is another matter.
+            LetterStatus.Discarded when letter.Redelivered => false,
+            _ => true,
+        };
+        if (!opensAgain)
+        {
+            failure.Settle(ParkOutcome.Copy, known.Id);
+            return;
+        }
+        await ReopenAsync(transaction, letter, failure.Incident, known.Id, now);
+        failure.Settle(ParkOutcome.Parked, known.Id, "parked", $"A {known.Status} dead letter came again: {letter.Rejection.Reason}. {letter.Rejection.Detail}");
     }
 
     private static Task ReopenAsync(DbTransaction transaction, DeadLetter letter, Incident incident, long id, DateTimeOffset now) => transaction.Connection!.ExecuteAsync(
@@ -216,21 +241,32 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             letter.Rejection.Reason,
             Detail = Clean(letter.Rejection.Detail),
             letter.Rejection.Field,
-            Exception = Clean(letter.Exception, 16 * 1024),
+            Exception = Clean(letter.Exception, LongestException),
             now = now.ToUnixTimeMilliseconds(),
             id,
         },
         transaction);
 
-    /// <summary>The letter has the bytes now; the copy beside the rejection is not needed any more.</summary>
-    private static Task MarkRejectionParkedAsync(DbTransaction transaction, DeadLetter letter) => transaction.Connection!.ExecuteAsync(
-        "UPDATE rejections SET parked = 1, body = NULL, properties = NULL WHERE key = @Key AND fingerprint = @Fingerprint AND parked = 0",
-        new { letter.Key, letter.Fingerprint }, transaction);
-
-    private async Task OpenIncidentAsync(DbTransaction transaction, OpenedLetters group, DateTimeOffset now)
+    /// <summary>The letters have the bytes now; the copies beside the rejections are not needed any more.</summary>
+    private static async Task MarkRejectionsParkedAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters)
     {
-        var incident = group.Incident;
-        var values = new { incident.Fingerprint, incident.Reason, incident.Title, incident.Field, incident.Exception, Letters = group.Ids.Count, now = now.ToUnixTimeMilliseconds(), Build };
+        foreach (var chunk in letters.Chunk(RowsPerStatement))
+        {
+            var parameters = new DynamicParameters();
+            var pairs = chunk.Select((letter, index) =>
+            {
+                parameters.Add($"key{index}", letter.Key);
+                parameters.Add($"fingerprint{index}", letter.Fingerprint);
+                return $"(@key{index}, @fingerprint{index})";
+            });
+            await transaction.Connection!.ExecuteAsync(
+                $"UPDATE rejections SET parked = 1, body = NULL, properties = NULL WHERE parked = 0 AND (key, fingerprint) IN (VALUES {string.Join(", ", pairs)})", parameters, transaction);
+        }
+    }
+
+    private async Task OpenIncidentAsync(DbTransaction transaction, Incident incident, IReadOnlyList<long> letters, DateTimeOffset now)
+    {
+        var values = new { incident.Fingerprint, incident.Reason, incident.Title, incident.Field, incident.Exception, Letters = letters.Count, now = now.ToUnixTimeMilliseconds(), Build };
         var isNew = await transaction.Connection!.ExecuteAsync(
             """
             INSERT INTO incidents (fingerprint, reason, title, field, exception, state, letters, first_seen, last_seen, first_build, last_build, state_at)
@@ -257,17 +293,32 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             // The digest tells of it.
             return;
         }
-        var content = await LetterAlerts.FirstAsync(transaction, incident, regressed, group.Ids, alerts.Value.PageUrl);
+        var content = await LetterAlerts.FirstAsync(transaction, incident, regressed, letters, alerts.Value.PageUrl);
         var alertId = await AlertOutbox.AddAsync(transaction, content, incident.Fingerprint, now);
         var parameters = new DynamicParameters(new { alertId, incident.Fingerprint, now = now.ToUnixTimeMilliseconds() });
-        var ids = SqlList.Add(parameters, "id", group.Ids);
+        var ids = SqlList.Add(parameters, "id", letters);
         await transaction.Connection!.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE id IN {ids}", parameters, transaction);
         await transaction.Connection!.ExecuteAsync("UPDATE incidents SET last_alert_at = @now WHERE fingerprint = @Fingerprint", parameters, transaction);
     }
 
-    private static Task WriteHistoryAsync(DbTransaction transaction, DeadLetter letter, long id, string kind, string detail, DateTimeOffset now) => transaction.Connection!.ExecuteAsync(
-        "INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES (@OrderId, @Key, @now, @kind, @detail, @id)",
-        new { letter.Facts.OrderId, letter.Key, now = now.ToUnixTimeMilliseconds(), kind, detail = Clean(detail), id }, transaction);
+    private static async Task WriteHistoryAsync(DbTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now)
+    {
+        foreach (var chunk in failures.Where(failure => failure.HistoryKind is not null).Chunk(RowsPerStatement))
+        {
+            var parameters = new DynamicParameters(new { now = now.ToUnixTimeMilliseconds() });
+            var rows = chunk.Select((failure, index) =>
+            {
+                parameters.Add($"order{index}", failure.Letter.Facts.OrderId, DbType.String);
+                parameters.Add($"key{index}", failure.Letter.Key);
+                parameters.Add($"kind{index}", failure.HistoryKind);
+                parameters.Add($"detail{index}", Clean(failure.HistoryDetail));
+                parameters.Add($"id{index}", failure.Id);
+                return $"(@order{index}, @key{index}, @now, @kind{index}, @detail{index}, @id{index})";
+            });
+            await transaction.Connection!.ExecuteAsync(
+                $"INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES {string.Join(", ", rows)}", parameters, transaction);
+        }
+    }
 
     private static string? HeaderText(MessageProperties properties, string name) => properties.Headers is { } headers && headers.TryGetValue(name, out var value)
         ? value switch { string text => text, byte[] bytes => System.Text.Encoding.ASCII.GetString(bytes), _ => null }
@@ -288,9 +339,28 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
 
     private sealed record KnownLetter(long Id, string Status);
 
-    private sealed class OpenedLetters(Incident incident)
+    private sealed record InsertedRow(long Id, string Key, byte[] Fingerprint);
+
+    /// <summary>A letter on its way into the store.</summary>
+    private sealed class Failure(DeadLetter letter, Incident incident, InboxRow? decided)
     {
+        public DeadLetter Letter { get; } = letter;
         public Incident Incident { get; } = incident;
-        public List<long> Ids { get; } = [];
+
+        /// <summary>What became of the key, of this or other bytes.</summary>
+        public InboxRow? Decided { get; } = decided;
+
+        public string Identity { get; } = IdentityOf(letter.Key, letter.Fingerprint);
+        public bool IsSuperseded => Decided is { Outcome: 1 or 2 or 3 } && Decided.Fingerprint.AsSpan().SequenceEqual(Letter.Fingerprint);
+
+        public ParkOutcome? Outcome { get; private set; }
+        public long Id { get; private set; }
+        public string? HistoryKind { get; private set; }
+        public string? HistoryDetail { get; private set; }
+
+        public static string IdentityOf(string key, byte[] fingerprint) => $"{Convert.ToHexStringLower(fingerprint)} {key}";
+
+        public void Settle(ParkOutcome outcome, long id, string? historyKind = null, string? historyDetail = null) =>
+            (Outcome, Id, HistoryKind, HistoryDetail) = (outcome, id, historyKind, historyDetail);
     }
 }
