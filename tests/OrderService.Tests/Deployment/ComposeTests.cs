@@ -1,0 +1,164 @@
+using System.Diagnostics;
+using System.Text.Json;
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.Deployment;
+
+/// <summary>The Compose file as an operator runs it. Only ports, passwords and the image's name differ, so that it can run beside another.</summary>
+public sealed class ComposeTests : IAsyncLifetime
+{
+    private static readonly string Run = Environment.GetEnvironmentVariable("ORDERSERVICE_TEST_RUN") ?? Guid.NewGuid().ToString("N");
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);
+
+    // eng/test removes what carries this project's name.
+    private readonly string project = $"orderservice-test-{Run}";
+    private readonly Dictionary<string, string> environment = new()
+    {
+        ["ORDERS_PORT"] = "0",
+        ["RABBITMQ_PORT"] = "0",
+        ["RABBITMQ_MANAGEMENT_PORT"] = "0",
+        ["RABBITMQ_PASSWORD"] = Guid.NewGuid().ToString("N"),
+        ["COMPOSE_PROFILES"] = "single",
+    };
+
+    public async ValueTask InitializeAsync()
+    {
+        await ContainerEngine.RequireAsync();
+        environment["ORDERS_IMAGE"] = $"orderservice-test/service:{Run}";
+        environment["RABBITMQ_IMAGE"] = await ContainerEngine.ImageAsync("RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
+        environment["SDK_IMAGE"] = await ContainerEngine.ImageAsync("SDK_IMAGE", "orderservice-test/dotnet-sdk:10.0", "mcr.microsoft.com/dotnet/sdk:10.0");
+        environment["RUNTIME_IMAGE"] = await ContainerEngine.ImageAsync("RUNTIME_IMAGE", "orderservice-test/dotnet-aspnet:10.0", "mcr.microsoft.com/dotnet/aspnet:10.0");
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (environment.TryGetValue("ORDERS_IMAGE", out string? image))
+        {
+            await ComposeAsync(null, "down", "--volumes", "--timeout", "40");
+            await DockerAsync(null, "image", "rm", "--force", image);
+        }
+    }
+
+    [Fact]
+    public async Task Compose_builds_and_starts_everything_and_an_order_goes_through_and_survives_a_new_container()
+    {
+        await SucceedAsync(null, "up", "--build", "--detach", "--wait", "--wait-timeout", "300");
+
+        string container = (await SucceedAsync(null, "ps", "--quiet", "orders")).Trim();
+        (_, string inspected) = await DockerAsync(null, "inspect", container);
+        using (JsonDocument settings = JsonDocument.Parse(inspected))
+        {
+            JsonElement host = settings.RootElement[0].GetProperty("HostConfig");
+            Assert.True(host.GetProperty("ReadonlyRootfs").GetBoolean());
+            Assert.Equal("ALL", Assert.Single(host.GetProperty("CapDrop").EnumerateArray()).GetString());
+            Assert.Equal("1654:1654", settings.RootElement[0].GetProperty("Config").GetProperty("User").GetString());
+            Assert.All(
+                host.GetProperty("PortBindings").EnumerateObject().SelectMany(port => port.Value.EnumerateArray()),
+                binding => Assert.Equal("127.0.0.1", binding.GetProperty("HostIp").GetString()));
+        }
+
+        string published = await SucceedAsync(
+            """
+            {"orderId":"COMPOSE-1","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}]}
+            this is not JSON
+
+            """,
+            "run", "--rm", "--no-TTY", "orders", "publish", "-");
+        Assert.Contains("2 confirmed, 0 failed", published, StringComparison.Ordinal);
+        await Eventually.TrueAsync(() => ShowsAsync("order", "show", "COMPOSE-1", "placed"), TimeSpan.FromMinutes(2));
+        await Eventually.TrueAsync(() => ShowsAsync("dlq", "list", "malformed_json"), TimeSpan.FromMinutes(2));
+
+        string port = (await SucceedAsync(null, "port", "orders", "8080")).Trim().Split(':')[^1];
+        using (var http = new HttpClient { BaseAddress = new Uri($"http://localhost:{port}/") })
+        {
+            Assert.Equal(System.Net.HttpStatusCode.OK, (await http.GetAsync("health/ready", TestContext.Current.CancellationToken)).StatusCode);
+            Assert.Equal(System.Net.HttpStatusCode.Unauthorized, (await http.GetAsync("api/orders/COMPOSE-1", TestContext.Current.CancellationToken)).StatusCode);
+        }
+
+        await SucceedAsync(null, "stop", "orders");
+        (_, string exitCode) = await DockerAsync(null, "inspect", "--format", "{{.State.ExitCode}}", container);
+        Assert.Equal("0", exitCode.Trim());
+
+        await SucceedAsync(null, "up", "--detach", "--wait", "--wait-timeout", "300", "--force-recreate", "orders");
+        Assert.True(await ShowsAsync("order", "show", "COMPOSE-1", "placed"));
+    }
+
+    /// <summary>Runs a command of the service's in a container beside it; the last argument is what its output must hold.</summary>
+    private async Task<bool> ShowsAsync(params string[] commandAndText)
+    {
+        (int exitCode, string output) = await ComposeAsync(null, ["exec", "--no-TTY", "orders", "/app/orderservice", .. commandAndText[..^1]]);
+        return exitCode == 0 && output.Contains(commandAndText[^1], StringComparison.Ordinal);
+    }
+
+    private async Task<string> SucceedAsync(string? input, params string[] arguments)
+    {
+        (int exitCode, string output) = await ComposeAsync(input, arguments);
+        if (exitCode != 0)
+        {
+            (_, string log) = await ComposeAsync(null, "logs", "--no-color", "--tail", "50");
+            Assert.Fail($"docker compose {string.Join(' ', arguments)} ended with {exitCode}:\n{output}\n{log}");
+        }
+
+        return output;
+    }
+
+    private Task<(int ExitCode, string Output)> ComposeAsync(string? input, params string[] arguments) =>
+        DockerAsync(input, ["compose", "--project-name", project, "--progress", "plain", .. arguments]);
+
+    private async Task<(int ExitCode, string Output)> DockerAsync(string? input, params string[] arguments)
+    {
+        var start = new ProcessStartInfo("docker", arguments)
+        {
+            WorkingDirectory = Root(),
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        foreach ((string name, string value) in environment)
+        {
+            start.Environment[name] = value;
+        }
+
+        // A mirror of packages that this machine restores from is good for the image's build as well.
+        string mirror = Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "NuGet", "NuGet.Config");
+        if (File.Exists(mirror))
+        {
+            start.Environment.TryAdd("NUGET_CONFIG", mirror);
+        }
+
+        using var deadline = new CancellationTokenSource(Patience);
+        using Process process = Process.Start(start)!;
+        Task<string> output = process.StandardOutput.ReadToEndAsync(deadline.Token);
+        Task<string> errors = process.StandardError.ReadToEndAsync(deadline.Token);
+        if (input is not null)
+        {
+            await process.StandardInput.WriteAsync(input);
+        }
+
+        process.StandardInput.Close();
+        try
+        {
+            await process.WaitForExitAsync(deadline.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            process.Kill(entireProcessTree: true);
+            throw;
+        }
+
+        return (process.ExitCode, process.ExitCode == 0 ? await output : await output + await errors);
+    }
+
+    private static string Root()
+    {
+        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        {
+            if (File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
+            {
+                return folder.FullName;
+            }
+        }
+
+        throw new InvalidOperationException("The tests run outside of the repository.");
+    }
+}
