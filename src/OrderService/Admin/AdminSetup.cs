@@ -85,6 +85,7 @@ public static class AdminSetup
         api.MapEvents();
         api.MapOperations();
         api.MapDeadLetters();
+        api.MapReplays();
         api.MapAlerts();
     }
 }

@@ -67,24 +67,24 @@ internal static class DeadLetterEndpoints
             : NoSuchLetter();
     }
 
-    private static async Task<IResult> CheckAsync(HttpContext context, string id, DeadLetterQueries letters)
+    private static async Task<IResult> CheckAsync(HttpContext context, string id, ReplayForecast forecast)
     {
         if (!TryReadId(id, out var number, out var problem))
         {
             return problem;
-        }
-        if (await letters.GetAsync(number, context.RequestAborted) is not { } letter)
-        {
-            return NoSuchLetter();
         }
         var (edited, mistake) = await ReadAsync<EditedBody>(context);
         if (edited?.Body is null)
         {
             return mistake ?? Problems.Result(400, "missing_field", "body is missing.", new FieldError("/body", "missing_field", "body is missing."));
         }
-        return EnvelopeDecoder.Decode(new MessageProperties { MessageId = letter.Letter.Key, Type = letter.Letter.Type }, Encoding.UTF8.GetBytes(edited.Body)) is Decoded.Invalid invalid
-            ? TypedResults.Ok(new CheckAnswer(false, [new FieldError(invalid.Rejection.Field ?? "", invalid.Rejection.Reason, invalid.Rejection.Detail)]))
-            : TypedResults.Ok(new CheckAnswer(true, []));
+        if (await forecast.OfEditedAsync(number, Encoding.UTF8.GetBytes(edited.Body), context.RequestAborted) is not { } item)
+        {
+            return NoSuchLetter();
+        }
+        return TypedResults.Ok(item.Outcome == ForecastOutcome.StillFails
+            ? new CheckAnswer(false, [new FieldError(item.Field ?? "", item.Reason ?? "", item.Detail)], item.Outcome, item.Detail)
+            : new CheckAnswer(true, [], item.Outcome, item.Detail));
     }
 
     private static async Task<IResult> ReplayAsync(HttpContext context, string id, DeadLetterReplay replay, DeadLetterQueries letters)
@@ -283,7 +283,8 @@ internal sealed record ReasonBody(string? Reason);
 /// <param name="Confirmed">Needed for letters that another program put among the dead letters.</param>
 internal sealed record ReplayBody(string? Reason, string? Body, string? Type, bool? Confirmed);
 
-internal sealed record CheckAnswer(bool Valid, IReadOnlyList<FieldError> Errors);
+/// <param name="Outcome">What a replay of it would do.</param>
+internal sealed record CheckAnswer(bool Valid, IReadOnlyList<FieldError> Errors, string Outcome, string Detail);
 
 /// <param name="Total">How many match, on the first page.</param>
 internal sealed record LetterPage(IReadOnlyList<LetterView> Items, string? Next, long? Total);

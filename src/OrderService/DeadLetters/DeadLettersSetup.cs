@@ -12,6 +12,9 @@ public static class DeadLettersSetup
         services.AddSingleton<DeadLetterParking>();
         services.AddSingleton<DeadLetterQueries>();
         services.AddSingleton<DeadLetterReplay>();
+        services.AddSingleton<ReplayForecast>();
+        services.AddSingleton<ReplayJobs>();
+        services.AddSingleton<IncidentStates>();
         services.AddSingleton<DeadLetterIntake>();
         return services;
     }
@@ -21,6 +24,7 @@ public static class DeadLettersSetup
     {
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
+        services.AddHostedService<ReplayJobRunner>();
         services.AddHostedService<ExpiredCommands>();
         services.AddHostedService<OverdueCommands>();
         services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());

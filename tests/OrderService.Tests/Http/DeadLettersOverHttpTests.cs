@@ -68,6 +68,118 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
     }
 
     [Fact]
+    public async Task A_forecast_tells_what_a_replay_would_do_and_a_canary_stops_by_itself()
+    {
+        var letters = new List<JsonElement>();
+        var customer = "C-" + NewId();
+        for (var count = 0; count < 4; count++)
+        {
+            var id = NewId();
+            letters.Add(await ParkedAsync(id, HostedService.Order(id, customer).Replace("\"sku\":\"KB-01\"", "\"sku\":\"KB 01\"", StringComparison.Ordinal)));
+        }
+        var ids = letters.Select(letter => letter.GetProperty("id").GetInt64()).Order().ToList();
+
+        using var whatIf = await PostAsync("/api/dead-letters/what-if", new { ids });
+        var forecast = await HostedService.ReadAsync(whatIf);
+        Assert.Equal(4, forecast.GetProperty("count").GetInt64());
+        Assert.Equal(4, forecast.GetProperty("outcomes").GetProperty("still_fails").GetInt64());
+        Assert.Equal(ids[^1], forecast.GetProperty("upTo").GetInt64());
+
+        using var started = await PostAsync("/api/dead-letters/replays", new { ids, mode = "canary", ratePerSecond = 100, reason = "a try" });
+        Assert.Equal(HttpStatusCode.Accepted, started.StatusCode);
+        var job = started.Headers.Location!.OriginalString;
+        await Eventually.TrueAsync(async () => (await GetAsync(job)).GetProperty("state").GetString() == "stopped");
+        var stopped = await GetAsync(job);
+        Assert.Equal(1, stopped.GetProperty("sent").GetInt64());
+        Assert.Equal(1, stopped.GetProperty("failed").GetInt64());
+        Assert.Equal(3, stopped.GetProperty("untouched").GetInt64());
+        Assert.Equal(ids[0], stopped.GetProperty("failures")[0].GetProperty("letterId").GetInt64());
+
+        using var cancelled = await PostAsync($"{job}/cancel", new { });
+        using var again = await PostAsync($"{job}/cancel", new { });
+        Assert.Equal(HttpStatusCode.OK, cancelled.StatusCode);
+        Assert.Equal(HttpStatusCode.Conflict, again.StatusCode);
+        Assert.All(await Task.WhenAll(ids.Select(async id => (await GetAsync($"/api/dead-letters/{id}")).GetProperty("status").GetString())), status => Assert.Equal("parked", status));
+    }
+
+    [Fact]
+    public async Task A_job_replays_what_was_mended_each_letter_once_through_a_pause()
+    {
+        // Commands whose order does not exist become letters at once here; then the orders come.
+        await using var service = await shared.AnotherAsync(new() { ["Orders:DeferFor"] = "00:00:01" });
+        using var client = service.Client();
+        var orders = Enumerable.Range(0, 12).Select(_ => NewId()).ToList();
+        foreach (var id in orders)
+        {
+            using var early = await client.PostAsJsonAsync($"/api/orders/{id}/ship", new { carrier = "DHL" }, Now);
+            Assert.Equal(HttpStatusCode.Accepted, early.StatusCode);
+        }
+        async Task<JsonElement> ReadAsync(string address) => await client.GetFromJsonAsync<JsonElement>(address, Now);
+        await Eventually.TrueAsync(async () => (await ReadAsync("/api/dead-letters?reason=order_unknown&status=parked")).GetProperty("total").GetInt64() == orders.Count, TimeSpan.FromSeconds(60));
+        foreach (var id in orders)
+        {
+            using var placed = await client.PostAsync(new Uri("/api/orders", UriKind.Relative), HostedService.Json(HostedService.Order(id)), Now);
+        }
+        await Eventually.TrueAsync(async () => (await ReadAsync("/api/orders?limit=100")).GetProperty("items").GetArrayLength() == orders.Count);
+
+        var body = new { filter = new { reason = "order_unknown" }, mode = "canary", ratePerSecond = 50, reason = "the orders are there now" };
+        using var whatIf = await client.PostAsJsonAsync("/api/dead-letters/what-if", new { body.filter }, Now);
+        Assert.Equal(12, (await HostedService.ReadAsync(whatIf)).GetProperty("outcomes").GetProperty("succeeds").GetInt64());
+        using var started = await client.PostAsJsonAsync("/api/dead-letters/replays", body, Now);
+        var job = started.Headers.Location!.OriginalString;
+        using var paused = await client.PostAsJsonAsync($"{job}/pause", new { }, Now);
+        using var resumed = await client.PostAsJsonAsync($"{job}/resume", new { }, Now);
+
+        await Eventually.TrueAsync(async () => (await ReadAsync(job)).GetProperty("state").GetString() == "done", TimeSpan.FromSeconds(60));
+        var done = await ReadAsync(job);
+        Assert.Equal(12, done.GetProperty("succeeded").GetInt64());
+        Assert.Equal(0, done.GetProperty("failed").GetInt64());
+        foreach (var id in orders)
+        {
+            var order = await ReadAsync($"/api/orders/{id}");
+            Assert.Equal(("shipped", 2L), (order.GetProperty("status").GetString(), order.GetProperty("version").GetInt64()));
+        }
+        using var nothing = await client.PostAsJsonAsync("/api/dead-letters/replays", body, Now);
+        Assert.Equal(HttpStatusCode.Conflict, nothing.StatusCode);
+    }
+
+    [Theory]
+    [InlineData("{}")]
+    [InlineData("""{"ids":[1],"filter":{}}""")]
+    [InlineData("""{"ids":[]}""")]
+    [InlineData("""{"filter":{"status":"discarded"}}""")]
+    [InlineData("""{"filter":{"reason":"nonsense"}}""")]
+    [InlineData("""{"filter":{},"mode":"fast"}""")]
+    [InlineData("""{"filter":{},"ratePerSecond":0}""")]
+    [InlineData("""{"filter":{},"limit":0}""")]
+    [InlineData("""{"filter":{},"unknown":1}""")]
+    [InlineData("[]")]
+    public async Task A_job_that_can_not_be_understood_is_400(string body)
+    {
+        using var response = await http.PostAsync(new Uri("/api/dead-letters/replays", UriKind.Relative), HostedService.Json(body), Now);
+
+        Assert.Equal(HttpStatusCode.BadRequest, response.StatusCode);
+    }
+
+    [Fact]
+    public async Task An_incident_is_acknowledged_muted_and_resolved()
+    {
+        var id = NewId();
+        var fingerprint = (await ParkedAsync(id, HostedService.Order(id).Replace("\"quantity\":2", "\"quantity\":2.5", StringComparison.Ordinal))).GetProperty("fingerprint").GetString();
+
+        using var acknowledged = await PostAsync($"/api/incidents/{fingerprint}/acknowledge", new { reason = "on it" });
+        using var muted = await PostAsync($"/api/incidents/{fingerprint}/mute", new { until = TimeProvider.System.GetUtcNow().AddHours(1) });
+        Assert.Equal("acknowledged", (await HostedService.ReadAsync(acknowledged)).GetProperty("state").GetString());
+        Assert.Equal("anna", (await HostedService.ReadAsync(acknowledged)).GetProperty("stateBy").GetString());
+        Assert.NotNull((await HostedService.ReadAsync(muted)).GetProperty("mutedUntil").GetString());
+        Assert.Contains((await GetAsync("/api/incidents?state=muted")).GetProperty("items").EnumerateArray(), incident => incident.GetProperty("fingerprint").GetString() == fingerprint);
+        using var resolved = await PostAsync($"/api/incidents/{fingerprint}/resolve", new { });
+        Assert.Equal("resolved", (await HostedService.ReadAsync(resolved)).GetProperty("state").GetString());
+        using var nobody = await PostAsync("/api/incidents/nothing/resolve", new { });
+        Assert.Equal(HttpStatusCode.NotFound, nobody.StatusCode);
+    }
+
+    [Fact]
     public async Task A_channel_is_tried_and_its_answer_shown()
     {
         var channels = await GetAsync("/api/alerts/channels");

@@ -125,4 +125,7 @@ public sealed class SharedService(RabbitMqContainerFixture broker) : IAsyncLifet
     });
 
     public ValueTask DisposeAsync() => Service.DisposeAsync();
+
+    /// <summary>One with settings, a store and a virtual host of its own.</summary>
+    public async Task<HostedService> AnotherAsync(Dictionary<string, string?> settings) => await HostedService.StartAsync(await broker.AddVirtualHostAsync(), settings);
 }

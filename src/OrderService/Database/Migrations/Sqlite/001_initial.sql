@@ -247,3 +247,32 @@ CREATE TABLE http_requests (
     PRIMARY KEY (principal, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX http_requests_by_age ON http_requests (created_at);
+
+-- Bulk replays: which letters, how fast, how far. What became of each letter is in replays.
+CREATE TABLE replay_jobs (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    state          TEXT    NOT NULL,             -- running, paused, stopped, cancelled, done
+    mode           TEXT    NOT NULL,             -- canary, all
+    rate           INTEGER NOT NULL,
+    letter_limit   INTEGER,
+    reason         TEXT    NOT NULL,
+    requested_by   TEXT    NOT NULL,
+    requested_at   INTEGER NOT NULL,
+    started_at     INTEGER,
+    last_sent_at   INTEGER,
+    finished_at    INTEGER,
+    total          INTEGER NOT NULL,
+    waiting        TEXT,
+    stop_reason    TEXT,
+    runner         TEXT,
+    runner_until   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE replay_job_letters (
+    job_id     INTEGER NOT NULL,
+    letter_id  INTEGER NOT NULL,
+    state      INTEGER NOT NULL,                 -- 0 untouched, 1 sent, 2 skipped
+    PRIMARY KEY (job_id, letter_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replay_job_letters_open ON replay_job_letters (job_id, letter_id) WHERE state = 0;
+CREATE INDEX replays_by_job ON replays (job_id) WHERE job_id IS NOT NULL;

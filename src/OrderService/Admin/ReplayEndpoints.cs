@@ -1,0 +1,185 @@
+using System.Globalization;
+using OrderService.DeadLetters;
+using OrderService.Inbox;
+
+namespace OrderService.Admin;
+
+/// <summary>Bulk replays, what they would do, and what operators say about incidents.</summary>
+internal static class ReplayEndpoints
+{
+    private const int LongestReason = 500;
+
+    public static void MapReplays(this IEndpointRouteBuilder api)
+    {
+        var letters = api.MapGroup("/dead-letters").WithTags("Replays");
+        letters.MapPost("/what-if", WhatIfAsync).RequireAuthorization(Scopes.Read).WithName("replays.what-if")
+            .WithSummary("What a replay would do, decided against the orders as they are; writes nothing.").Accepts<ReplaysBody>("application/json").Produces<ForecastView>().ProducesProblem(400);
+        letters.MapPost("/replays", StartAsync).RequireAuthorization(Scopes.Operate).WithName("replays.start")
+            .WithSummary("Replays many letters: a job with progress that can be paused and cancelled. A canary sends 1, then 5, then 5 percent, and stops by itself when letters fail again.")
+            .Accepts<ReplaysBody>("application/json").Produces<ReplayJob>(202).ProducesProblem(400).ProducesProblem(409);
+
+        var jobs = api.MapGroup("/replays").RequireAuthorization(Scopes.Read).WithTags("Replays");
+        jobs.MapGet("", ListAsync).WithName("replays.list").WithSummary("Replay jobs, newest first.").Produces<Page<ReplayJob>>().ProducesProblem(400);
+        jobs.MapGet("/{id}", ShowAsync).WithName("replays.show").WithSummary("A replay job with its progress and failures.").Produces<ReplayJob>().ProducesProblem(404);
+        MapMove(jobs, "pause", [ReplayJobState.Running], ReplayJobState.Paused);
+        MapMove(jobs, "resume", [ReplayJobState.Paused, ReplayJobState.Stopped], ReplayJobState.Running);
+        MapMove(jobs, "cancel", [ReplayJobState.Running, ReplayJobState.Paused, ReplayJobState.Stopped], ReplayJobState.Cancelled);
+
+        var incidents = api.MapGroup("/incidents/{fingerprint}").RequireAuthorization(Scopes.Operate).WithTags("Dead letters");
+        incidents.MapPost("/acknowledge", (HttpContext context, string fingerprint, IncidentStates states, DeadLetterQueries letters) =>
+                ChangeAsync(context, fingerprint, letters, (body, who) => states.AcknowledgeAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
+            .WithName("incidents.acknowledge").WithSummary("Somebody looks after it: no reminders.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
+        incidents.MapPost("/resolve", (HttpContext context, string fingerprint, IncidentStates states, DeadLetterQueries letters) =>
+                ChangeAsync(context, fingerprint, letters, (body, who) => states.ResolveAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
+            .WithName("incidents.resolve").WithSummary("Its cause is mended; a new letter of it counts as a regression.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
+        incidents.MapPost("/mute", (HttpContext context, string fingerprint, IncidentStates states, DeadLetterQueries letters) =>
+                ChangeAsync(context, fingerprint, letters, (body, who) => states.MuteAsync(fingerprint, body?.Until, who, body?.Reason ?? "", context.RequestAborted)))
+            .WithName("incidents.mute").WithSummary("No alerts about it until then; null ends it.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
+    }
+
+    private static void MapMove(RouteGroupBuilder jobs, string verb, string[] from, string to) =>
+        jobs.MapPost($"/{{id}}/{verb}", async (HttpContext context, string id, ReplayJobs all) =>
+            {
+                if (!long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || await all.GetAsync(number, context.RequestAborted) is null)
+                {
+                    return NoSuchJob();
+                }
+                var moved = await all.MoveAsync(number, from, to, Who(context), context.RequestAborted);
+                var job = (await all.GetAsync(number, context.RequestAborted))!;
+                return moved ? TypedResults.Ok(job) : Problems.Result(StatusCodes.Status409Conflict, job.State, $"Replay job {id} is {job.State}; only a job that is {string.Join(" or ", from)} can {verb}.");
+            })
+            .RequireAuthorization(Scopes.Operate).WithName($"replays.{verb}").WithSummary($"{char.ToUpperInvariant(verb[0])}{verb[1..]}s a job.").Produces<ReplayJob>().ProducesProblem(404).ProducesProblem(409);
+
+    private static async Task<IResult> WhatIfAsync(HttpContext context, ReplayForecast forecast)
+    {
+        var (body, mistake) = await DeadLetterEndpoints.ReadAsync<ReplaysBody>(context);
+        if (mistake is not null || !TrySelect(body, out var selection, out mistake))
+        {
+            return mistake!;
+        }
+        return TypedResults.Ok(ForecastView.Of(await forecast.OfAsync(selection, context.RequestAborted)));
+    }
+
+    private static async Task<IResult> StartAsync(HttpContext context, ReplayJobs jobs)
+    {
+        var (body, mistake) = await DeadLetterEndpoints.ReadAsync<ReplaysBody>(context);
+        if (mistake is not null || !TrySelect(body, out var selection, out mistake))
+        {
+            return mistake!;
+        }
+        if (body!.Mode is not (null or "canary" or "all"))
+        {
+            return Bad("/mode", "mode is canary or all.");
+        }
+        if (body.RatePerSecond is < 1 or > 1_000)
+        {
+            return Bad("/ratePerSecond", "ratePerSecond is a number from 1 to 1000.");
+        }
+        if (body.Reason?.Length > LongestReason)
+        {
+            return Bad("/reason", $"reason has at most {LongestReason} characters.");
+        }
+        var id = await jobs.CreateAsync(new ReplayJobRequest(selection, body.Mode ?? "canary", body.RatePerSecond ?? 10, body.Reason ?? "", Who(context)), context.RequestAborted);
+        return id is { } number
+            ? TypedResults.Accepted($"/api/replays/{number}", await jobs.GetAsync(number, context.RequestAborted))
+            : Problems.Result(StatusCodes.Status409Conflict, "nothing_to_replay", "No parked letter is chosen.");
+    }
+
+    private static async Task<IResult> ListAsync(HttpContext context, ReplayJobs jobs, string? after, string? limit)
+    {
+        if (Paging.Read(context, "replays", out var problem) is not { } page)
+        {
+            return problem;
+        }
+        var found = await jobs.ListAsync(page.After, page.Limit + 1, context.RequestAborted);
+        return TypedResults.Ok(new Page<ReplayJob>([.. found.Take(page.Limit)], found.Count > page.Limit ? Paging.Encode("replays", found[page.Limit - 1].Id) : null));
+    }
+
+    private static async Task<IResult> ShowAsync(HttpContext context, string id, ReplayJobs jobs) =>
+        long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && await jobs.GetAsync(number, context.RequestAborted) is { } job ? TypedResults.Ok(job) : NoSuchJob();
+
+    private static async Task<IResult> ChangeAsync(HttpContext context, string fingerprint, DeadLetterQueries letters, Func<IncidentBody?, string, Task<bool>> change)
+    {
+        var (body, mistake) = await DeadLetterEndpoints.ReadAsync<IncidentBody>(context);
+        if (mistake is not null)
+        {
+            return mistake;
+        }
+        if (body?.Reason?.Length > LongestReason)
+        {
+            return Bad("/reason", $"reason has at most {LongestReason} characters.");
+        }
+        return await change(body, Who(context)) && await letters.IncidentAsync(fingerprint, context.RequestAborted) is { } incident
+            ? TypedResults.Ok(IncidentView.Of(incident))
+            : Problems.Result(StatusCodes.Status404NotFound, "incident_not_found", "There is no such incident.");
+    }
+
+    private static bool TrySelect(ReplaysBody? body, out ReplaySelection selection, out IResult? mistake)
+    {
+        selection = new ReplaySelection(null, new LetterFilter());
+        mistake = null;
+        if (body is null || (body.Ids is null) == (body.Filter is null))
+        {
+            mistake = Bad("", "Send either ids or filter.");
+        }
+        else if (body.Ids?.Count is 0 or > ReplaySelection.MostIds)
+        {
+            mistake = Bad("/ids", $"ids has 1 to {ReplaySelection.MostIds} numbers.");
+        }
+        else if (body.Limit is < 1)
+        {
+            mistake = Bad("/limit", "limit is at least 1.");
+        }
+        else if (body.Filter?.Status is not (null or "all" or LetterStatus.Parked))
+        {
+            mistake = Bad("/filter/status", "Only parked letters can be replayed.");
+        }
+        else if (body.Filter?.Reason is { } reason && !RejectionReason.All.Contains(reason))
+        {
+            mistake = Bad("/filter/reason", "reason is none of the stable reasons.");
+        }
+        else
+        {
+            selection = new ReplaySelection(
+                body.Ids, new LetterFilter(LetterStatus.Parked, body.Filter?.Reason, body.Filter?.Fingerprint, body.Filter?.OrderId, string.IsNullOrEmpty(body.Filter?.Q) ? null : body.Filter.Q), body.UpTo, body.Limit);
+        }
+        return mistake is null;
+    }
+
+    private static IResult Bad(string pointer, string detail) => Problems.Result(StatusCodes.Status400BadRequest, "bad_request", detail, new FieldError(pointer, "bad_request", detail));
+
+    private static IResult NoSuchJob() => Problems.Result(StatusCodes.Status404NotFound, "replay_not_found", "There is no such replay job.");
+
+    private static string Who(HttpContext context) => context.User.Identity?.Name ?? "unknown";
+}
+
+/// <summary>Which parked letters (by number or by filter), and how to send them.</summary>
+/// <param name="Mode"><c>canary</c> (the default) or <c>all</c>.</param>
+/// <param name="UpTo">Only letters up to this number: what a forecast answered.</param>
+internal sealed record ReplaysBody(IReadOnlyList<long>? Ids, ReplaysFilter? Filter, string? Mode, int? RatePerSecond, long? Limit, string? Reason, long? UpTo);
+
+internal sealed record ReplaysFilter(string? Status, string? Reason, string? Fingerprint, string? OrderId, string? Q);
+
+/// <param name="Until">For mute.</param>
+internal sealed record IncidentBody(string? Reason, DateTimeOffset? Until);
+
+internal sealed record ForecastView(long Count, long Checked, long UpTo, ForecastCounts Outcomes, IReadOnlyList<ForecastRow> Items)
+{
+    public static ForecastView Of(Forecast forecast)
+    {
+        long Count(string outcome) => forecast.Outcomes.GetValueOrDefault(outcome);
+        return new ForecastView(
+            forecast.Count, forecast.Checked, forecast.UpTo,
+            new(Count(ForecastOutcome.Succeeds), Count(ForecastOutcome.AlreadyApplied), Count(ForecastOutcome.StillFails), Count(ForecastOutcome.Conflicts), Count(ForecastOutcome.Waits)),
+            [.. forecast.Items.Select(item => new ForecastRow(item.LetterId, item.OrderId, item.Outcome, item.Reason, item.Detail))]);
+    }
+}
+
+internal sealed record ForecastCounts(
+    long Succeeds,
+    [property: System.Text.Json.Serialization.JsonPropertyName("already_applied")] long AlreadyApplied,
+    [property: System.Text.Json.Serialization.JsonPropertyName("still_fails")] long StillFails,
+    long Conflicts,
+    long Waits);
+
+internal sealed record ForecastRow(long Id, string? OrderId, string Outcome, string? Reason, string Detail);
