@@ -14,7 +14,7 @@ internal static class SecretFiles
     public static readonly IReadOnlyList<string> Keys =
     [
         "RabbitMq:Uri", "RabbitMq:Password", "RabbitMq:ManagementUri", "Store:ConnectionString",
-        "Alerts:Email:Username", "Alerts:Email:Password", "Alerts:Webhook:Secret", "Alerts:Webhook:Url", "Alerts:Slack:Url", "Alerts:Teams:Url",
+        "Alerts:Email:Username", "Alerts:Email:Password", "Alerts:Webhook:Secret", "Alerts:Webhook:PreviousSecret", "Alerts:Webhook:Url", "Alerts:Slack:Url", "Alerts:Teams:Url",
         "Kafka:SaslPassword", "Api:Keys:*:Key",
     ];
 
