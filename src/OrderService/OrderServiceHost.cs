@@ -5,6 +5,7 @@ using OrderService.DeadLetters;
 using OrderService.Events;
 using OrderService.Health;
 using OrderService.Inbox;
+using OrderService.Kafka;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Outbox;
@@ -72,6 +73,7 @@ public static class OrderServiceHost
         services.AddInbox();
         services.AddOutbox();
         services.AddEvents();
+        services.AddKafka(configuration);
         services.AddDeadLetters();
         services.AddNotifications(configuration, send: roles.DeadLetters);
         services.AddHealth(configuration);
@@ -96,6 +98,11 @@ public static class OrderServiceHost
                 var relay = provider.GetRequiredService<OutboxRelay>();
                 return () => relay.Shards.Contains(0);
             });
+            services.AddKafkaEventStream(configuration, provider =>
+            {
+                var (relay, lease) = (provider.GetRequiredService<OutboxRelay>(), provider.GetRequiredService<IRelayLease>());
+                return () => relay.Shards.Contains(0) && lease.IsCurrent;
+            });
         }
         if (roles.DeadLetters)
         {
@@ -103,6 +110,7 @@ public static class OrderServiceHost
         }
         if (roles.Orders)
         {
+            services.AddKafkaIntake(configuration);
             services.AddInboxProcessing();
         }
     }

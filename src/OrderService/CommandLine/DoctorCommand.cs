@@ -5,6 +5,7 @@ using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.Kafka;
 using OrderService.RabbitMq;
 
 namespace OrderService.CommandLine;
@@ -53,6 +54,7 @@ internal static class DoctorCommand
         wrong += CheckKeyFile(stations);
         var (brokerReached, differences) = await CheckBrokerAsync(stations, cancellationToken);
         wrong += differences + (brokerReached ? 0 : 1);
+        wrong += CheckKafka(stations);
         Console.WriteLine();
         Console.WriteLine(wrong == 0 ? "All is well." : $"{wrong} thing{(wrong == 1 ? "" : "s")} to mend.");
         return !storeReached || !brokerReached ? ExitCode.Unavailable : wrong == 0 ? ExitCode.Done : ExitCode.SomeFailed;
@@ -127,6 +129,20 @@ internal static class DoctorCommand
             Print(false, "broker", $"{exception.Message} Check RabbitMq:Uri, that the broker runs, and the user's rights on the virtual host.");
             return (false, 0);
         }
+    }
+
+    private static int CheckKafka(IServiceProvider stations)
+    {
+        if (stations.GetService<KafkaProbe>() is not { } probe)
+        {
+            return 0;
+        }
+        var findings = probe.Look();
+        if (findings.Answer is { } answer)
+        {
+            Print(true, "kafka", answer);
+        }
+        return findings.Wrong.Sum(sentence => Print(false, "kafka", sentence));
     }
 
     private static int Print(bool fine, string subject, string text)

@@ -4,6 +4,7 @@ using OrderService.Admin;
 using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
+using OrderService.Kafka;
 using OrderService.Notifications;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
@@ -24,13 +25,14 @@ internal static class SettingsCheck
         [DeadLettersOptions.Section] = typeof(DeadLettersOptions),
         [AlertsOptions.Section] = typeof(AlertsOptions),
         [OrderConfirmationOptions.Section] = typeof(OrderConfirmationOptions),
+        [KafkaOptions.Section] = typeof(KafkaOptions),
         [ApiOptions.Section] = typeof(ApiOptions),
     };
 
     private static readonly KnownSettings Known = new(
         Sections,
         scalars: ["Urls", "Roles", "AllowedHosts"],
-        foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "Kafka", "$schema"]);
+        foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
 
     public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration)
     {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.Kafka;
 using OrderService.Observability;
 using OrderService.RabbitMq;
 
@@ -33,6 +34,14 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         if (roles.Relay)
         {
             checks["relay"] = CheckRelay();
+        }
+        if (stations.GetService<KafkaEventStream>() is { } stream)
+        {
+            checks["kafka"] = CheckKafka(stream.State);
+        }
+        if (stations.GetService<KafkaIntake>() is { } intake)
+        {
+            checks["kafka-intake"] = CheckKafka(intake.State);
         }
         string[] causes = [.. checks.Where(check => !check.Value.Ready).Select(check => $"{check.Key}: {check.Value.Detail}")];
         return new ReadinessReport(causes.Length == 0 ? "ready" : "not ready", causes, checks);
@@ -93,6 +102,26 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
             : ReadinessCheck.Fine(string.Create(CultureInfo.InvariantCulture, $"{outbox.Pending} events pending"));
     }
 
+    // Nothing else waits for Kafka, so its troubles are told here and turn no traffic away.
+    private static ReadinessCheck CheckKafka(KafkaStreamState state)
+    {
+        var waiting = string.Create(CultureInfo.InvariantCulture, $"{state.Behind} events wait for Kafka, the oldest for {state.OldestAge.TotalSeconds:0} s");
+        return state switch
+        {
+            { Behind: > 0, LastError: { } error } => ReadinessCheck.Worse($"{waiting}: {error}"),
+            { Behind: > 0 } when state.OldestAge > RelayPatience => ReadinessCheck.Worse(waiting),
+            _ => ReadinessCheck.Fine(waiting),
+        };
+    }
+
+    private static ReadinessCheck CheckKafka(KafkaIntakeState state) => state switch
+    {
+        { Left: { } reason } => ReadinessCheck.Worse($"The consumer group is left: {reason}."),
+        { LastError: { } error } => ReadinessCheck.Worse($"No orders come from Kafka: {error}"),
+        // A member more than there are partitions has none, and that is as it should be.
+        _ => ReadinessCheck.Fine(string.Create(CultureInfo.InvariantCulture, $"{state.Partitions} partitions")),
+    };
+
     private static string At(DateTimeOffset? time) => time is { } known ? known.ToUniversalTime().ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture) : "the start";
 }
 
@@ -104,8 +133,11 @@ public sealed record ReadinessReport(string Status, IReadOnlyList<string> Causes
     public bool IsReady => Causes.Count == 0;
 }
 
-public sealed record ReadinessCheck(bool Ready, string Detail)
+/// <param name="Degraded">Something is wrong that does not keep the process from its work.</param>
+public sealed record ReadinessCheck(bool Ready, string Detail, bool Degraded = false)
 {
+    internal static ReadinessCheck Worse(string detail) => new(true, detail, Degraded: true);
+
     internal static ReadinessCheck Fine(string detail) => new(true, detail);
 
     internal static ReadinessCheck Failed(string detail) => new(false, detail);

@@ -3,6 +3,7 @@ using OrderService.Configuration;
 using OrderService.Database;
 using OrderService.EventStore;
 using OrderService.Inbox;
+using OrderService.Kafka;
 using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
@@ -84,7 +85,7 @@ public sealed partial class StationReadings(
         var before = metrics.Totals;
         if (roles.Orders)
         {
-            ReadInbox(stations.GetRequiredService<InboxProcessor>());
+            ReadInbox(stations.GetRequiredService<InboxProcessor>(), stations.GetService<KafkaIntake>());
         }
         if (roles.Relay)
         {
@@ -119,7 +120,7 @@ public sealed partial class StationReadings(
         }
     }
 
-    private void ReadInbox(InboxProcessor inbox)
+    private void ReadInbox(InboxProcessor inbox, KafkaIntake? kafka)
     {
         metrics.SetCircuit(inbox.StoreCircuit switch
         {
@@ -130,7 +131,7 @@ public sealed partial class StationReadings(
         var all = 0;
         foreach (var fate in Enum.GetValues<Fate>())
         {
-            var now = inbox.Fates[(int)fate];
+            var now = inbox.Fates[(int)fate] + (kafka?.Fates[(int)fate] ?? 0);
             var more = (int)(now - counted[(int)fate]);
             counted[(int)fate] = now;
             all += more;

@@ -30,6 +30,7 @@ public sealed class OrderMetrics : IDisposable
     private volatile IReadOnlyList<QueueReading> queues = [];
     private volatile IReadOnlyDictionary<string, long> openLetters = new Dictionary<string, long>();
     private volatile int circuitState;
+    private volatile OutboxReading? kafka;
 
     public OrderMetrics(IMeterFactory meters)
     {
@@ -53,6 +54,8 @@ public sealed class OrderMetrics : IDisposable
         meter.CreateObservableGauge("orders.queue.depth", MeasureQueues, "{message}", "Messages in each queue, by state: ready or unacknowledged.");
         meter.CreateObservableGauge("orders.queue.consumers", () => queues.Select(queue => new Measurement<long>(queue.Consumers, new KeyValuePair<string, object?>("queue", queue.Queue))), "{consumer}", "Consumers of each queue.");
         meter.CreateObservableGauge("orders.dlq.open", () => openLetters.Select(pair => new Measurement<long>(pair.Value, new KeyValuePair<string, object?>("reason", pair.Key))), "{message}", "Dead letters that wait for an operator, by reason.");
+        meter.CreateObservableGauge("orders.kafka.lag", () => kafka is { } reading ? [new Measurement<long>(reading.Pending)] : (Measurement<long>[])[], "{message}", "Events of the log that Kafka does not have yet; only where the stream is on.");
+        meter.CreateObservableGauge("orders.kafka.oldest_age", () => kafka is { } reading ? [new Measurement<double>(reading.OldestAge.TotalSeconds)] : (Measurement<double>[])[], "s", "Age of the oldest event that Kafka does not have yet.");
         meter.CreateObservableGauge("orders.circuit.state", () => (long)circuitState, "{state}", "The store's circuit breaker: 0 closed, 1 half open, 2 open.");
     }
 
@@ -137,6 +140,8 @@ public sealed class OrderMetrics : IDisposable
         new TagList { { "messaging.system", "rabbitmq" }, { "messaging.operation.name", "process" }, { "messaging.destination.name", queue } });
 
     public void SetOutbox(long pending, TimeSpan oldestAge) => outbox = new(pending, oldestAge);
+
+    public void SetKafka(long behind, TimeSpan oldestAge) => kafka = new(behind, oldestAge);
 
     public void SetQueues(IReadOnlyList<QueueReading> readings) => queues = readings;
 
