@@ -8,7 +8,7 @@ namespace OrderService.DeadLetters;
 
 /// <summary>
 /// Tells of the letters that no alert covers yet: all of them in one digest, once per interval. However many letters there are, the number of alerts
-/// depends on the number of kinds and on time alone, and every letter is covered.
+/// depends on the number of kinds and on time alone, and every letter is covered. Reminds of incidents that nobody acknowledged, escalates them, and says when one is over.
 /// </summary>
 public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<AlertsOptions> options, TimeProvider clock, ILogger<DeadLetterNotifier> logger) : BackgroundService
 {
@@ -22,6 +22,7 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
                 try
                 {
                     await DigestAsync(stoppingToken);
+                    await FollowUpAsync(stoppingToken);
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
@@ -56,6 +57,47 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         }, cancellationToken);
     }
 
+    /// <summary>Writes an escalation, a reminder and a recovery notice, each for all incidents that need one.</summary>
+    /// <returns>How many alerts were written.</returns>
+    internal async Task<int> FollowUpAsync(CancellationToken cancellationToken)
+    {
+        var now = clock.GetUtcNow();
+        var parameters = new
+        {
+            now = now.ToUnixTimeMilliseconds(),
+            escalate = (now - options.Value.EscalateAfter).ToUnixTimeMilliseconds(),
+            remind = (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
+            quiet = (now - QuietBeforeRecovery).ToUnixTimeMilliseconds(),
+        };
+        if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(
+            $"SELECT EXISTS (SELECT 1 FROM incidents i WHERE ({ToEscalate}) OR ({ToRemind}) OR ({Over}))", parameters), cancellationToken))
+        {
+            return 0;
+        }
+        return await database.WriteAsync(async transaction =>
+        {
+            await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'reminders'", parameters, transaction);
+            var written = 0;
+            written += await TellAsync(transaction, AlertKind.Escalation, $"UPDATE incidents AS i SET escalated_at = @now, last_alert_at = @now WHERE {ToEscalate} RETURNING fingerprint", parameters, now);
+            written += await TellAsync(transaction, AlertKind.Reminder, $"UPDATE incidents AS i SET last_alert_at = @now WHERE {ToRemind} RETURNING fingerprint", parameters, now);
+            written += await TellAsync(transaction, AlertKind.Recovery,
+                $"UPDATE incidents AS i SET state = 'resolved', state_by = 'order flow', state_at = @now, escalated_at = NULL WHERE {Over} RETURNING fingerprint", parameters, now);
+            return written;
+        }, cancellationToken);
+    }
+
+    private async Task<int> TellAsync(DbTransaction transaction, string kind, string update, object parameters, DateTimeOffset now)
+    {
+        var fingerprints = (await transaction.Connection!.QueryAsync<string>(update, parameters, transaction)).AsList();
+        if (fingerprints.Count == 0)
+        {
+            return 0;
+        }
+        var content = await LetterAlerts.FollowUpAsync(transaction, kind, fingerprints, options.Value.PageUrl);
+        await AlertOutbox.AddAsync(transaction, content, fingerprints.Count == 1 ? fingerprints[0] : null, now);
+        return 1;
+    }
+
     private async Task<long> WriteDigestAsync(DbTransaction transaction, DateTimeOffset now)
     {
         var placeholder = new AlertContent { Kind = AlertKind.Digest, Subject = "", Summary = "" };
@@ -70,6 +112,19 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
             "UPDATE incidents SET last_alert_at = @now WHERE fingerprint IN (SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId)", parameters, transaction);
         return alertId;
     }
+
+    /// <summary>Letters come in bursts: an incident is over when none came for this long and none is left.</summary>
+    private static readonly TimeSpan QuietBeforeRecovery = TimeSpan.FromMinutes(1);
+
+    private const string Unattended =
+        "i.state IN ('new', 'regressed') AND coalesce(i.muted_until, 0) <= @now AND EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked')";
+
+    private const string ToEscalate = $"i.escalated_at IS NULL AND i.state_at <= @escalate AND {Unattended}";
+
+    private const string ToRemind = $"i.last_alert_at <= @remind AND {Unattended}";
+
+    private const string Over =
+        "i.state <> 'resolved' AND i.last_seen <= @quiet AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status IN ('parked', 'replayed'))";
 
     private const string Muted = "SELECT fingerprint FROM incidents WHERE muted_until > @now";
 

@@ -286,6 +286,11 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         {
             return;
         }
+        if (regressed && await transaction.Connection!.ExecuteScalarAsync<bool>(
+            "SELECT EXISTS (SELECT 1 FROM incidents WHERE fingerprint = @Fingerprint AND muted_until > @now)", values, transaction))
+        {
+            return;
+        }
         var firsts = await transaction.Connection!.ExecuteScalarAsync<long>(
             "SELECT count(*) FROM alerts WHERE kind = 'first' AND created_at > @since", new { since = (now - alerts.Value.DigestInterval).ToUnixTimeMilliseconds() }, transaction);
         if (firsts >= alerts.Value.MaxFirstPerInterval)

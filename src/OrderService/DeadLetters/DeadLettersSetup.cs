@@ -25,7 +25,6 @@ public static class DeadLettersSetup
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
         services.AddHostedService<ReplayJobRunner>();
-        services.AddHostedService<ExpiredCommands>();
         services.AddHostedService<OverdueCommands>();
         services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());
         return services;

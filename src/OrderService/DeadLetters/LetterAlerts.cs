@@ -63,6 +63,38 @@ internal static class LetterAlerts
         };
     }
 
+    /// <summary>A reminder, an escalation or a recovery notice for some incidents.</summary>
+    public static async Task<AlertContent> FollowUpAsync(DbTransaction transaction, string kind, IReadOnlyList<string> fingerprints, string? pageUrl)
+    {
+        var parameters = new DynamicParameters();
+        var list = SqlList.Add(parameters, "fingerprint", fingerprints);
+        var incidents = (await transaction.Connection!.QueryAsync<IncidentRow>(
+            $"""
+            SELECT i.fingerprint AS Fingerprint, i.reason AS Reason, i.title AS Title, i.state AS State, 0 AS Letters, 0 AS FirstLetter, 0 AS LastLetter
+            FROM incidents i WHERE i.fingerprint IN {list} ORDER BY i.letters DESC, i.fingerprint
+            """,
+            parameters, transaction)).AsList();
+        var held = await HeldAsync(transaction, fingerprints.Count == 1 ? fingerprints[0] : null);
+        var what = incidents.Count == 1 ? incidents[0].Title : $"{incidents.Count} kinds of failure";
+        var (subject, summary, advice) = kind switch
+        {
+            AlertKind.Escalation => ($"Nobody has acknowledged it: {what} - {Stuck(held)}", $"{what}: letters have been waiting and nobody has acknowledged the incident.", "Acknowledge it, replay the letters or discard them."),
+            AlertKind.Reminder => ($"Still waiting: {what} - {Stuck(held)}", $"{what}: letters still wait for an operator.", "Acknowledge the incident, replay the letters or discard them."),
+            _ => ($"Over: {what}", $"{what}: no letter is left. The incident is resolved and alerts at once if it comes back.", (string?)null),
+        };
+        return new AlertContent
+        {
+            Kind = kind,
+            Subject = subject,
+            Summary = summary,
+            Advice = advice,
+            Incidents = [.. incidents.Take(MostIncidents).Select(row => new AlertIncident(row.Fingerprint, row.Reason, row.Title, row.State, 0, 0, 0))],
+            MoreIncidents = Math.Max(0, incidents.Count - MostIncidents),
+            Held = kind == AlertKind.Recovery ? null : held,
+            Link = Link(pageUrl, fingerprints.Count == 1 ? fingerprints[0] : null),
+        };
+    }
+
     /// <summary>What waits for an operator: of one incident, or of all.</summary>
     public static async Task<AlertHeld> HeldAsync(DbTransaction transaction, string? incident)
     {

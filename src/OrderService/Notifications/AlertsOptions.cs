@@ -35,6 +35,17 @@ public sealed class AlertsOptions
     /// <summary>An alert that a channel could not send for this long is set aside on that channel.</summary>
     public TimeSpan GiveUpAfter { get; init; } = TimeSpan.FromDays(3);
 
+    /// <summary>An incident with parked letters that nobody acknowledged is told of again after this long; 1 minute to 30 days.</summary>
+    public TimeSpan RemindAfter { get; init; } = TimeSpan.FromHours(4);
+
+    /// <summary>An incident that nobody acknowledged for this long is told of once as an escalation, also to <see cref="EmailOptions.EscalationTo"/>; 1 minute to 30 days.</summary>
+    public TimeSpan EscalateAfter { get; init; } = TimeSpan.FromHours(1);
+
+    /// <summary>A channel (<c>email</c>, <c>webhook</c>, <c>slack</c>, <c>teams</c>) that gets only what another channel could not send within <see cref="FallbackAfter"/>.</summary>
+    public string? Fallback { get; init; }
+
+    public TimeSpan FallbackAfter { get; init; } = TimeSpan.FromMinutes(15);
+
     /// <summary>Where people open the admin page, for links in alerts; no link when it is not set.</summary>
     public string? PageUrl { get; init; }
 }
@@ -62,6 +73,9 @@ public sealed class EmailOptions
 
     /// <summary>1 to 50 addresses.</summary>
     public IList<string> To { get; init; } = [];
+
+    /// <summary>Who is told as well when nobody acknowledged an incident in time; at most 50 addresses.</summary>
+    public IList<string> EscalationTo { get; init; } = [];
 
     /// <summary>For one attempt as a whole; 1 to 120 s.</summary>
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(30);
@@ -132,11 +146,28 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
         {
             yield return $"Alerts:Teams:Url {teams}";
         }
+        if (options.Fallback is { Length: > 0 } fallback && !IsOn(options, fallback))
+        {
+            yield return "Alerts:Fallback is email, webhook, slack or teams, and that channel has to be switched on.";
+        }
+        else if (options.Fallback is { Length: > 0 } && !new[] { "email", "webhook", "slack", "teams" }.Any(channel => channel != options.Fallback && IsOn(options, channel)))
+        {
+            yield return "Alerts:Fallback names the only channel that reaches people; switch another one on or leave it out.";
+        }
         if (options.PageUrl is { Length: > 0 } page && !(Uri.TryCreate(page, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https"))
         {
             yield return "Alerts:PageUrl is not an http or https URL.";
         }
     }
+
+    private static bool IsOn(AlertsOptions options, string channel) => channel switch
+    {
+        "email" => options.Email.Enabled,
+        "webhook" => options.Webhook.Enabled,
+        "slack" => options.Slack.Enabled,
+        "teams" => options.Teams.Enabled,
+        _ => false,
+    };
 
     private static IEnumerable<string> Ranges(AlertsOptions options)
     {
@@ -159,6 +190,18 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
         if (options.MaxRetryDelay > TimeSpan.FromDays(1))
         {
             yield return "Alerts:MaxRetryDelay is at most 1.00:00:00.";
+        }
+        if (options.RemindAfter < TimeSpan.FromMinutes(1) || options.RemindAfter > TimeSpan.FromDays(30))
+        {
+            yield return "Alerts:RemindAfter is from 00:01:00 to 30.00:00:00.";
+        }
+        if (options.EscalateAfter < TimeSpan.FromMinutes(1) || options.EscalateAfter > TimeSpan.FromDays(30))
+        {
+            yield return "Alerts:EscalateAfter is from 00:01:00 to 30.00:00:00.";
+        }
+        if (options.FallbackAfter < TimeSpan.FromSeconds(1) || options.FallbackAfter > TimeSpan.FromDays(1))
+        {
+            yield return "Alerts:FallbackAfter is from 00:00:01 to 1.00:00:00.";
         }
         if (options.GiveUpAfter < options.MaxRetryDelay || options.GiveUpAfter > TimeSpan.FromDays(30))
         {
@@ -205,6 +248,17 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
             if (EmailChannel.ParseAddress(email.To[index]) is null)
             {
                 yield return $"Alerts:Email:To:{index} is not one plain e-mail address.";
+            }
+        }
+        if (email.EscalationTo.Count > MostRecipients)
+        {
+            yield return $"Alerts:Email:EscalationTo names at most {MostRecipients} addresses.";
+        }
+        for (var index = 0; index < email.EscalationTo.Count; index++)
+        {
+            if (EmailChannel.ParseAddress(email.EscalationTo[index]) is null)
+            {
+                yield return $"Alerts:Email:EscalationTo:{index} is not one plain e-mail address.";
             }
         }
         if (email.Timeout < TimeSpan.FromSeconds(1) || email.Timeout > TimeSpan.FromSeconds(120))

@@ -40,7 +40,7 @@ public sealed class EmailChannel(IOptions<AlertsOptions> options, TimeProvider c
             Body = new BodyBuilder { TextBody = alert.Text, HtmlBody = AlertText.Html(alert.Content) }.ToMessageBody(),
         };
         message.From.Add(ParseAddress(settings.From)!);
-        foreach (var recipient in settings.To)
+        foreach (var recipient in alert.Kind == AlertKind.Escalation ? settings.To.Union(settings.EscalationTo, StringComparer.OrdinalIgnoreCase) : settings.To)
         {
             message.To.Add(ParseAddress(recipient)!);
         }

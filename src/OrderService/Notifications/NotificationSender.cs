@@ -69,7 +69,7 @@ public sealed partial class NotificationSender : BackgroundService
         var list = SqlList.Add(parameters, "id", waiting);
         await database.WriteAsync(async transaction =>
         {
-            foreach (var channel in channels)
+            foreach (var channel in channels.Where(channel => channel.Name != options.Fallback))
             {
                 parameters.Add("channel", channel.Name);
                 await transaction.Connection!.ExecuteAsync(
@@ -181,18 +181,34 @@ public sealed partial class NotificationSender : BackgroundService
             _ => throw new InvalidOperationException($"An answer nobody knows: {answer}"),
         };
         // The alert left, or did not; stopping must not turn that into a second one.
-        await StoreRetry.Pipeline.ExecuteAsync(async token => await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            "UPDATE alert_deliveries SET status = @status, last_error = @error, next_attempt_at = @next, sent_at = @sentAt WHERE alert_id = @Id AND channel = @channel AND status = 'pending'",
-            new
+        var parameters = new
+        {
+            status,
+            error,
+            now = now.ToUnixTimeMilliseconds(),
+            next = next.ToUnixTimeMilliseconds(),
+            sentAt = status == "sent" ? now.ToUnixTimeMilliseconds() : (long?)null,
+            delivery.Id,
+            channel = channel.Name,
+            options.Fallback,
+        };
+        var needsFallback = !string.IsNullOrEmpty(options.Fallback) && channel.Name != options.Fallback
+            && (status == "failed" || (status == "pending" && now - delivery.CreatedAtTime >= options.FallbackAfter));
+        await StoreRetry.Pipeline.ExecuteAsync(async token => await database.WriteAsync(async transaction =>
+        {
+            await transaction.Connection!.ExecuteAsync(
+                "UPDATE alert_deliveries SET status = @status, last_error = @error, next_attempt_at = @next, sent_at = @sentAt WHERE alert_id = @Id AND channel = @channel AND status = 'pending'",
+                parameters, transaction);
+            if (needsFallback)
             {
-                status,
-                error,
-                next = next.ToUnixTimeMilliseconds(),
-                sentAt = status == "sent" ? now.ToUnixTimeMilliseconds() : (long?)null,
-                delivery.Id,
-                channel = channel.Name,
-            },
-            transaction), CancellationToken.None), cancellationToken);
+                await transaction.Connection!.ExecuteAsync(
+                    """
+                    INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at) VALUES (@Id, @Fallback, 'pending', 0, @now)
+                    ON CONFLICT (alert_id, channel) DO NOTHING
+                    """,
+                    parameters, transaction);
+            }
+        }, CancellationToken.None), cancellationToken);
 
         metrics.AlertSent(channel.Name, status == "pending" ? "retried" : status);
         switch (status)

@@ -176,10 +176,10 @@ public abstract class DeadLetterParkingTests : LetterContract
             """,
             new { key, body, fingerprint, properties = MessagePropertiesJson.Write(properties), expires = world.Clock.GetUtcNow().AddMinutes(15).ToUnixTimeMilliseconds() });
         await world.Store.ExecuteAsync("INSERT INTO inbox (key, fingerprint, outcome, order_id, decided_at) VALUES (@key, @fingerprint, 3, 'A-9', 0)", new { key, fingerprint });
-        Assert.Equal(0, await world.Expired.ParkExpiredAsync(Stopping));
+        Assert.Equal(0, await world.Overdue.ParkOverdueAsync(Stopping));
         world.Clock.Advance(TimeSpan.FromMinutes(15));
 
-        await Task.WhenAll(world.Expired.ParkExpiredAsync(Stopping), world.Expired.ParkExpiredAsync(Stopping));
+        await Task.WhenAll(world.Overdue.ParkOverdueAsync(Stopping), world.Overdue.ParkOverdueAsync(Stopping));
 
         var letter = await world.OnlyLetterAsync();
         Assert.Equal((RejectionReason.OrderUnknown, "A-9", 1L), (letter.Reason, letter.OrderId, letter.Copies));

@@ -114,6 +114,73 @@ public abstract class LetterAlertTests : LetterContract
     }
 
     [Fact]
+    public async Task An_incident_nobody_acknowledges_is_escalated_once_and_reminded_of_until_somebody_does()
+    {
+        await using var world = await OpenAsync();
+        var states = new IncidentStates(world.Store.Database, world.Clock);
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.UnknownField);
+        var fingerprint = (await world.OnlyLetterAsync()).Incident;
+        Assert.Equal(0, await world.Notifier.FollowUpAsync(Stopping));
+
+        world.Clock.Advance(TimeSpan.FromHours(1));
+        Assert.Equal(1, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.Equal(0, await world.Notifier.FollowUpAsync(Stopping));
+        world.Clock.Advance(TimeSpan.FromHours(4));
+        Assert.Equal(1, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.True(await states.AcknowledgeAsync(fingerprint, "ann", "on it", Stopping));
+        world.Clock.Advance(TimeSpan.FromDays(3));
+
+        Assert.Equal(0, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.Equal((1L, 1L), (await world.AlertsAsync("escalation"), await world.AlertsAsync("reminder")));
+        var subjects = (await new AlertQueries(world.Store.Database).ListAsync(null, 10, Stopping)).Select(alert => alert.Subject).ToList();
+        Assert.Contains("Nobody has acknowledged it: A message has a field that is not known - 1 order is stuck", subjects);
+        Assert.Contains("Still waiting: A message has a field that is not known - 1 order is stuck", subjects);
+        Assert.Equal("ann", (await world.Queries.IncidentAsync(fingerprint, Stopping))!.StateBy);
+    }
+
+    [Fact]
+    public async Task When_no_letter_is_left_the_incident_is_over_and_a_notice_says_so()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.UnknownField);
+        await world.DieAsync(Arrival(Order("A-2"), "key-2"), RejectionReason.UnknownField);
+        await world.Replay.DiscardAsync(1, "ann", "a test", Stopping);
+        await world.Replay.ReplayAsync(new ReplayRequest(2, "ann"), Stopping);
+        world.Clock.Advance(TimeSpan.FromMinutes(2));
+        // The replay may still fail.
+        Assert.Equal(0, await world.Notifier.FollowUpAsync(Stopping));
+        await world.Store.ExecuteAsync("UPDATE dead_letters SET status = 'resolved' WHERE id = 2");
+
+        Assert.Equal(1, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.Equal(0, await world.Notifier.FollowUpAsync(Stopping));
+
+        Assert.Equal("Over: A message has a field that is not known", (await new AlertQueries(world.Store.Database).ListAsync(null, 1, Stopping))[0].Subject);
+        Assert.Equal("resolved", Assert.Single(await world.Queries.IncidentsAsync(Stopping)).State);
+        await world.DieAsync(Arrival(Order("A-3"), "key-3"), RejectionReason.UnknownField);
+        Assert.Equal("regressed", Assert.Single(await world.Queries.IncidentsAsync(Stopping)).State);
+        Assert.Equal(2, await world.AlertsAsync("first"));
+    }
+
+    [Fact]
+    public async Task A_muted_incident_is_neither_reminded_of_nor_escalated_and_every_action_is_in_the_audit_log()
+    {
+        await using var world = await OpenAsync();
+        var states = new IncidentStates(world.Store.Database, world.Clock);
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.UnknownField);
+        var fingerprint = (await world.OnlyLetterAsync()).Incident;
+
+        Assert.True(await states.MuteAsync(fingerprint, world.Clock.GetUtcNow().AddDays(1), "ann", "known", Stopping));
+        world.Clock.Advance(TimeSpan.FromHours(12));
+        Assert.Equal(0, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.True(await states.MuteAsync(fingerprint, null, "ann", "", Stopping));
+        Assert.Equal(1, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.True(await states.ResolveAsync(fingerprint, "ann", "mended", Stopping));
+        Assert.False(await states.AcknowledgeAsync("0000000000000000", "ann", "", Stopping));
+
+        Assert.Equal(["incident.mute", "incident.unmute", "incident.resolve"], await world.Store.QueryAsync<string>("SELECT action FROM audit ORDER BY id"));
+    }
+
+    [Fact]
     public async Task A_storm_of_thousands_of_letters_gives_a_handful_of_alerts_and_covers_every_letter()
     {
         await using var world = await OpenAsync();

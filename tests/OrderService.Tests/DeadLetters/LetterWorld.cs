@@ -1,13 +1,11 @@
 using System.Security.Cryptography;
 using System.Text;
-using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
-using OrderService.Observability;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.DeadLetters;
@@ -15,17 +13,14 @@ namespace OrderService.Tests.DeadLetters;
 /// <summary>A store, a clock that stands still, and everything that handles dead letters, without a broker.</summary>
 internal sealed class LetterWorld : IAsyncDisposable
 {
-    private readonly ServiceProvider services = new ServiceCollection().AddMetrics().BuildServiceProvider();
-
     private LetterWorld(TestStore store, FakeTimeProvider clock, AlertsOptions alerts, DeadLettersOptions letters)
     {
         Store = store;
         Clock = clock;
-        Metrics = new OrderMetrics(services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>());
         Parking = new DeadLetterParking(Options.Create(alerts), clock);
         Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), clock, NullLogger<DeadLetterNotifier>.Instance);
         Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), clock, NullLogger<MissingLetters>.Instance);
-        Expired = new ExpiredCommands(store.Database, Parking, Metrics, clock, NullLogger<ExpiredCommands>.Instance);
+        Overdue = new OverdueCommands(store.Database, Parking, clock, NullLogger<OverdueCommands>.Instance);
         Queries = new DeadLetterQueries(store.Database);
         Replay = new DeadLetterReplay(store.Database, Options.Create(letters), clock);
     }
@@ -33,12 +28,11 @@ internal sealed class LetterWorld : IAsyncDisposable
     public static CancellationToken Stopping => TestContext.Current.CancellationToken;
 
     public TestStore Store { get; }
-    public OrderMetrics Metrics { get; }
     public FakeTimeProvider Clock { get; }
     public DeadLetterParking Parking { get; }
     public DeadLetterNotifier Notifier { get; }
     public MissingLetters Missing { get; }
-    public ExpiredCommands Expired { get; }
+    public OverdueCommands Overdue { get; }
     public DeadLetterQueries Queries { get; }
     public DeadLetterReplay Replay { get; }
 
@@ -107,12 +101,7 @@ internal sealed class LetterWorld : IAsyncDisposable
         return Arrival(row.Body, message.MessageId, headers);
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        await Store.DisposeAsync();
-        Metrics.Dispose();
-        await services.DisposeAsync();
-    }
+    public ValueTask DisposeAsync() => Store.DisposeAsync();
 
     public sealed class OutboxRow
     {

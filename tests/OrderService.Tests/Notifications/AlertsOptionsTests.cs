@@ -83,4 +83,14 @@ public sealed class AlertsOptionsTests
     public void Five_hundred_recipients_are_too_many() => Assert.StartsWith("Alerts:Email:To", Assert.Single(Problems([
         ("Alerts:Email:Enabled", "true"), ("Alerts:Email:Host", "mail.example.org"), ("Alerts:Email:From", "o@example.org"),
         .. Enumerable.Range(0, 500).Select(number => ($"Alerts:Email:To:{number}", $"a{number}@example.org"))])), StringComparison.Ordinal);
+
+    [Fact]
+    public void A_fallback_is_a_channel_that_is_on_beside_another_one()
+    {
+        (string, string)[] webhook = [("Alerts:Webhook:Enabled", "true"), ("Alerts:Webhook:Url", "https://example.org/"), ("Alerts:Webhook:Secret", NotificationWorld.Secret)];
+
+        Assert.StartsWith("Alerts:Fallback", Assert.Single(Problems(("Alerts:Fallback", "email"))), StringComparison.Ordinal);
+        Assert.StartsWith("Alerts:Fallback", Assert.Single(Problems([.. webhook, ("Alerts:Fallback", "webhook")])), StringComparison.Ordinal);
+        Assert.Empty(Problems([.. webhook, ("Alerts:Fallback", "webhook"), ("Alerts:Slack:Enabled", "true"), ("Alerts:Slack:Url", "https://hooks.slack.com/x")]));
+    }
 }

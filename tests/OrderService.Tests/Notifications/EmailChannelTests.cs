@@ -56,6 +56,25 @@ public sealed class EmailChannelTests
     }
 
     [Fact]
+    public async Task An_escalation_goes_to_more_people()
+    {
+        await using var server = new FakeSmtpServer();
+        var channel = new EmailChannel(
+            Options.Create(new AlertsOptions
+            {
+                Email = new EmailOptions
+                {
+                    Enabled = true, Host = "127.0.0.1", Port = server.Port, Security = "None", From = "orders@example.org", To = ["admin@example.org"], EscalationTo = ["boss@example.org", "ADMIN@example.org"],
+                },
+            }),
+            TimeProvider.System);
+
+        await channel.SendAsync(AnAlert() with { Kind = AlertKind.Escalation }, Stopping);
+
+        Assert.Equal(["admin@example.org", "boss@example.org"], server.Recipients);
+    }
+
+    [Fact]
     public async Task What_a_server_says_decides_whether_it_is_tried_again()
     {
         await using var server = new FakeSmtpServer { Mood = SmtpMood.TryLater };

@@ -183,4 +183,32 @@ public sealed class NotificationSenderTests
 
         Assert.Single(mail.Tried);
     }
+
+    [Fact]
+    public async Task The_fallback_gets_what_another_channel_could_not_send_in_time_and_nothing_else()
+    {
+        var isDown = true;
+        var mail = new ScriptedChannel("email", alert => alert.Subject == "refused" ? new ChannelAnswer.Refused("550") : isDown ? new ChannelAnswer.Retry("nobody listens") : Sent);
+        var webhook = new ScriptedChannel("webhook", _ => Sent);
+        await using var world = await OpenAsync(new AlertsOptions { Fallback = "webhook", FallbackAfter = TimeSpan.FromMinutes(10) }, mail, webhook);
+        var late = await world.AddAlertAsync();
+
+        await world.TickAsync();
+        Assert.Empty(webhook.Tried);
+        for (var minute = 0; minute < 15; minute++)
+        {
+            world.Clock.Advance(TimeSpan.FromMinutes(1));
+            await world.TickAsync();
+        }
+        Assert.Equal([late], webhook.Tried);
+        isDown = false;
+        var prompt = await world.AddAlertAsync();
+        var refused = await world.AddAlertAsync("refused");
+        world.Clock.Advance(TimeSpan.FromMinutes(15));
+        await world.TickAsync();
+        await world.TickAsync();
+
+        Assert.Equal([late, refused], webhook.Tried);
+        Assert.Equal("sent", (await world.DeliveryAsync("email", prompt)).Status);
+    }
 }
