@@ -40,6 +40,20 @@ public static class ContainerEngine
         return exitCode == 0 ? built : published;
     }
 
+    /// <summary>SIGKILL to a container's process; the container stays and can be started again.</summary>
+    public static async Task KillAsync(string containerId)
+    {
+        (int exitCode, string output) = await DockerAsync("kill", "--signal", "KILL", containerId);
+        Assert.True(exitCode == 0, output);
+    }
+
+    /// <summary>Starts a container again that was killed or stopped.</summary>
+    public static async Task StartAgainAsync(string containerId)
+    {
+        (int exitCode, string output) = await DockerAsync("start", containerId);
+        Assert.True(exitCode == 0, output);
+    }
+
     private static async Task<string?> PrepareAsync()
     {
         try

@@ -5,7 +5,7 @@ namespace OrderService.Tests.Infrastructure;
 /// <summary>Waits for what another process or thread is about to do. Never a fixed pause: as short as it can be, as long as the deadline.</summary>
 public static class Eventually
 {
-    public static readonly TimeSpan Deadline = TimeSpan.FromSeconds(30);
+    public static readonly TimeSpan Deadline = TimeSpan.FromSeconds(90);
 
     public static Task TrueAsync(Func<bool> condition, TimeSpan? deadline = null, [CallerArgumentExpression(nameof(condition))] string? what = null) =>
         TrueAsync(() => Task.FromResult(condition()), deadline, what);

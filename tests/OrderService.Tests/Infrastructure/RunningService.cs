@@ -62,6 +62,16 @@ public sealed class RunningService : IAsyncDisposable
 
     public bool HasExited => process!.HasExited;
 
+    /// <summary>The memory that the process has in use.</summary>
+    public long ResidentBytes
+    {
+        get
+        {
+            process!.Refresh();
+            return process.WorkingSet64;
+        }
+    }
+
     /// <summary>Starts the service and waits until it is ready.</summary>
     public static async Task<RunningService> StartAsync(string broker, Dictionary<string, string>? settings = null, bool waitUntilReady = true)
     {

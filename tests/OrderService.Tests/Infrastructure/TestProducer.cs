@@ -1,5 +1,6 @@
 using System.Text;
 using RabbitMQ.Client;
+using RabbitMQ.Client.Exceptions;
 
 namespace OrderService.Tests.Infrastructure;
 
@@ -32,6 +33,54 @@ public sealed class TestProducer : IAsyncDisposable
         var channel = await connection.CreateChannelAsync(new CreateChannelOptions(
             publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: true));
         return new TestProducer(connection, channel);
+    }
+
+    /// <summary>
+    /// A producer as it should be: what was not confirmed is sent again with the same key, over whichever address answers, until all of it is confirmed.
+    /// </summary>
+    public static async Task PublishUntilConfirmedAsync(IReadOnlyList<string> addresses, IEnumerable<TestMessage> messages)
+    {
+        var waiting = messages.ToList();
+        while (waiting.Count > 0)
+        {
+            try
+            {
+                await using var shop = await ConnectAnywhereAsync(addresses);
+                foreach (var chunk in waiting.Chunk(100).ToList())
+                {
+                    await shop.PublishAsync(chunk).WaitAsync(TimeSpan.FromSeconds(30));
+                    waiting.RemoveRange(0, chunk.Length);
+                }
+            }
+            catch (Exception exception) when (exception is OperationInterruptedException or BrokerUnreachableException or PublishException or IOException or TimeoutException)
+            {
+                // Not confirmed: it may or may not be there, so it goes out again.
+            }
+        }
+    }
+
+    private static async Task<TestProducer> ConnectAnywhereAsync(IReadOnlyList<string> addresses)
+    {
+        TestProducer? connected = null;
+        await Eventually.HoldsAsync(
+            async () =>
+            {
+                foreach (var address in addresses)
+                {
+                    try
+                    {
+                        connected = await ConnectAsync(address);
+                        return;
+                    }
+                    catch (BrokerUnreachableException)
+                    {
+                        // The next one.
+                    }
+                }
+                Assert.Fail("No broker answers.");
+            },
+            TimeSpan.FromSeconds(60));
+        return connected!;
     }
 
     /// <summary>What came out of <c>order-events</c> since <see cref="ListenAsync"/>, in its order.</summary>

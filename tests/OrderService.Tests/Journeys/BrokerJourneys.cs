@@ -1,10 +1,6 @@
-using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using System.Text.Json;
 using OrderService.Tests.Infrastructure;
-using RabbitMQ.Client;
-using RabbitMQ.Client.Exceptions;
 using Testcontainers.RabbitMq;
 
 namespace OrderService.Tests.Journeys;
@@ -38,19 +34,19 @@ public sealed class BrokerJourneys : IAsyncLifetime
     {
         const int Orders = 3000;
         await using var service = await RunningService.StartAsync(Address);
-        await BindSinkAsync();
-        var publishing = PublishUntilConfirmedAsync(Orders);
+        await EventSink.BindAsync(Address);
+        var publishing = TestProducer.PublishUntilConfirmedAsync([Address], Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") > 200);
 
-        await DockerAsync("kill", "--signal", "KILL", broker.Id);
-        await DockerAsync("start", broker.Id);
+        await ContainerEngine.KillAsync(broker.Id);
+        await ContainerEngine.StartAgainAsync(broker.Id);
 
         await publishing;
         await Eventually.TrueAsync(
             async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == Orders && await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0,
             TimeSpan.FromSeconds(60));
         Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
-        Assert.Equal(Orders, (await DrainSinkAsync()).Distinct().Count());
+        Assert.Equal(Orders, (await EventSink.DrainAsync(Address)).Distinct().Count());
         await service.WaitUntilReadyAsync();
     }
 
@@ -93,73 +89,10 @@ public sealed class BrokerJourneys : IAsyncLifetime
         await service.WaitUntilReadyAsync();
     }
 
-    /// <summary>A producer as it should be: what was not confirmed is sent again, with the same key.</summary>
-    private async Task PublishUntilConfirmedAsync(int orders)
-    {
-        var waiting = Enumerable.Range(0, orders).Select(number => TestMessage.Place($"A-{number}")).ToList();
-        while (waiting.Count > 0)
-        {
-            try
-            {
-                await using var shop = await TestProducer.ConnectAsync(Address);
-                foreach (var chunk in waiting.Chunk(50).ToList())
-                {
-                    await shop.PublishAsync(chunk);
-                    waiting.RemoveRange(0, chunk.Length);
-                }
-            }
-            catch (Exception exception) when (exception is OperationInterruptedException or BrokerUnreachableException or PublishException or IOException or SocketException)
-            {
-                await Eventually.TrueAsync(CanConnectAsync, TimeSpan.FromSeconds(60));
-            }
-        }
-    }
-
-    private async Task<bool> CanConnectAsync()
-    {
-        try
-        {
-            await using var connection = await new ConnectionFactory { Uri = new Uri(Address) }.CreateConnectionAsync();
-            return true;
-        }
-        catch (BrokerUnreachableException)
-        {
-            return false;
-        }
-    }
-
-    private async Task BindSinkAsync()
-    {
-        await using var connection = await new ConnectionFactory { Uri = new Uri(Address) }.CreateConnectionAsync();
-        await using var channel = await connection.CreateChannelAsync();
-        await channel.QueueDeclareAsync("sink", durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" });
-        await channel.QueueBindAsync("sink", "order-events", "#");
-    }
-
-    private async Task<List<string>> DrainSinkAsync()
-    {
-        await using var connection = await new ConnectionFactory { Uri = new Uri(Address) }.CreateConnectionAsync();
-        await using var channel = await connection.CreateChannelAsync();
-        var ids = new List<string>();
-        while (await channel.BasicGetAsync("sink", autoAck: true) is { } message)
-        {
-            using var json = JsonDocument.Parse(message.Body);
-            ids.Add(json.RootElement.GetProperty("id").GetString()!);
-        }
-        return ids;
-    }
-
     private async Task<string> ExecAsync(params string[] command)
     {
         var result = await broker.ExecAsync(command);
         return result.ExitCode == 0 ? result.Stdout : throw new InvalidOperationException($"{string.Join(' ', command)}: {result.Stderr}");
-    }
-
-    private static async Task DockerAsync(params string[] arguments)
-    {
-        using var process = Process.Start(new ProcessStartInfo("docker", arguments) { RedirectStandardOutput = true })!;
-        await process.WaitForExitAsync();
-        Assert.Equal(0, process.ExitCode);
     }
 
     private static int FreePort()

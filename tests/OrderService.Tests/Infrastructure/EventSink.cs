@@ -1,0 +1,32 @@
+using System.Text.Json;
+using RabbitMQ.Client;
+
+namespace OrderService.Tests.Infrastructure;
+
+/// <summary>A durable queue that collects every event, so that what was published while the broker failed can be counted afterwards.</summary>
+public static class EventSink
+{
+    private const string Queue = "sink";
+
+    public static async Task BindAsync(string address)
+    {
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync();
+        await using var channel = await connection.CreateChannelAsync();
+        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" });
+        await channel.QueueBindAsync(Queue, "order-events", "#");
+    }
+
+    /// <summary>The ids of all events in it, copies included.</summary>
+    public static async Task<List<string>> DrainAsync(string address)
+    {
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync();
+        await using var channel = await connection.CreateChannelAsync();
+        var ids = new List<string>();
+        while (await channel.BasicGetAsync(Queue, autoAck: true) is { } message)
+        {
+            using var json = JsonDocument.Parse(message.Body);
+            ids.Add(json.RootElement.GetProperty("id").GetString()!);
+        }
+        return ids;
+    }
+}

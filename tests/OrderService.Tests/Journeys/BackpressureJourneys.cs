@@ -1,0 +1,44 @@
+using System.Globalization;
+using Microsoft.Data.Sqlite;
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.Journeys;
+
+/// <summary>More comes in than the store can take.</summary>
+public sealed class BackpressureJourneys(RabbitMqContainerFixture broker)
+{
+    private const int Messages = 200_000;
+
+    [Fact]
+    public async Task A_store_that_stands_still_leaves_200_000_messages_in_the_queue_and_memory_flat()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address);
+        await using var shop = await TestProducer.ConnectAsync(address);
+        var atStart = service.ResidentBytes;
+
+        // Another program holds the store's write lock: every commit has to wait.
+        await using (var blocker = new SqliteConnection($"Data Source={Path.Combine(service.Folder, "orders.db")};Pooling=False"))
+        {
+            await blocker.OpenAsync(TestContext.Current.CancellationToken);
+            await using var held = blocker.BeginTransaction(deferred: false);
+            // One message sent many times: the backlog is what counts, and its end is quickly checked.
+            var copies = Enumerable.Repeat(TestMessage.Place("A-1"), 5000).ToList();
+            var most = atStart;
+            for (var published = 0; published < Messages; published += copies.Count)
+            {
+                await shop.PublishAsync(copies);
+                most = Math.Max(most, service.ResidentBytes);
+            }
+            Assert.True(most - atStart < 150L << 20, string.Create(CultureInfo.InvariantCulture, $"Memory grew from {atStart >> 20} to {most >> 20} MiB."));
+            Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
+            await Eventually.TrueAsync(async () => !await service.IsReadyAsync());
+        }
+
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM history WHERE kind = 'duplicate'") == Messages - 1, TimeSpan.FromMinutes(4));
+        Assert.Equal(1, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
+        Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
+        Assert.True(service.ResidentBytes - atStart < 150L << 20);
+        await service.WaitUntilReadyAsync();
+    }
+}
