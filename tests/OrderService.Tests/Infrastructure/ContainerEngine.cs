@@ -91,7 +91,7 @@ public static class ContainerEngine
     /// <summary>Runs a command of the engine, within 20 seconds.</summary>
     public static async Task<(int ExitCode, string Output)> DockerAsync(params string[] arguments)
     {
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         using Process process = Process.Start(new ProcessStartInfo("docker", arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         Task<string> output = process.StandardOutput.ReadToEndAsync(deadline.Token);
         Task<string> errors = process.StandardError.ReadToEndAsync(deadline.Token);

@@ -175,7 +175,7 @@ internal sealed record RunningIntake(KafkaIntake Intake) : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        using var grace = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var grace = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         await Intake.StopAsync(grace.Token);
         Intake.Dispose();
     }

@@ -229,7 +229,7 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     private static async Task<List<Delivery>> ReadAsync(QueueSubscription subscription, int count)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(TestBroker.Stopping);
-        deadline.CancelAfter(TimeSpan.FromSeconds(30));
+        deadline.CancelAfter(TimeSpan.FromSeconds(90));
         var deliveries = new List<Delivery>();
         while (deliveries.Count < count)
         {
