@@ -29,7 +29,7 @@ internal sealed class KafkaWorld : IAsyncDisposable
         Store = store;
         Cluster = cluster;
         metrics = new OrderMetrics(meters.GetRequiredService<IMeterFactory>());
-        Log = new SwitchableStore(new SqliteOrderEventStore(store.Database));
+        Log = new SwitchableStore(new SqliteOrderEventStore((SqliteDatabase)store.Database));
         Commit = new InboxCommit(Log, [append => bus.Publish(append.Events)], Options.Create(new OrdersOptions()), TimeProvider.System);
     }
 
