@@ -15,5 +15,7 @@ public sealed record TopologyDifference(string Kind, string Name, string Argumen
 {
     public string Sentence => Argument == "existence"
         ? $"The {Kind} '{Name}' does not exist; run: {Command}"
-        : $"The {Kind} '{Name}' exists with {Argument} {Actual}, but {Wanted} is wanted; run: {Command}";
+        : $"The {Kind} '{Name}' exists with {Argument} {Shown(Actual)}, but {Shown(Wanted)} is wanted; run: {Command}";
+
+    private static string Shown(string value) => value.Length == 0 ? "''" : value;
 }
