@@ -17,7 +17,11 @@ public sealed partial class PostgresDatabase : IDatabase
     private const int MaxConnections = 20;
     private const int MaxAppendConnections = 4;
 
+    // A wait for a lock that takes this long is a reason to look who holds it.
+    private const int LockTimeoutSeconds = 5;
+
     private readonly NpgsqlDataSource queries;
+    private readonly string applicationFamily;
     private readonly ILogger<PostgresDatabase> logger;
 
     /// <param name="connectionString">As Npgsql takes it. It is never logged and never part of a message.</param>
@@ -26,7 +30,8 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         this.logger = logger;
         var given = Parse(connectionString);
-        ApplicationName = $"{given.ApplicationName ?? "orderservice"}-{Guid.NewGuid().ToString("N")[..8]}";
+        applicationFamily = given.ApplicationName ?? "orderservice";
+        ApplicationName = $"{applicationFamily}-{Guid.NewGuid().ToString("N")[..8]}";
         queries = Build(given, MaxConnections, TimeSpan.FromSeconds(30), "");
         // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
         // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
@@ -119,6 +124,11 @@ public sealed partial class PostgresDatabase : IDatabase
             await transaction.CommitAsync(CancellationToken.None);
             return result;
         }
+        catch (PostgresException exception) when (exception.SqlState == PostgresErrorCodes.LockNotAvailable)
+        {
+            await EndFrozenSessionsAsync(cancellationToken);
+            throw Translate(exception)!;
+        }
         catch (Exception exception) when (Translate(exception) is { } translated)
         {
             throw committing && !WasRolledBack(exception)
@@ -131,6 +141,36 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         await queries.DisposeAsync();
         await Appends.DisposeAsync();
+    }
+
+    /// <summary>
+    /// Ends sessions of this service that hold a transaction open and send nothing: their process is frozen, or gone without a word.
+    /// The server has limits of its own for a session that is idle in a transaction, but none for one that stops in the middle of a batch.
+    /// </summary>
+    internal async Task EndFrozenSessionsAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            await using var command = new NpgsqlCommand(
+                $"""
+                SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+                WHERE datname = current_database() AND usename = current_user AND starts_with(application_name, $1) AND pid <> pg_backend_pid()
+                  AND state <> 'idle' AND wait_event_type = 'Client' AND xact_start < clock_timestamp() - interval '{LockTimeoutSeconds} seconds'
+                """,
+                connection)
+            {
+                Parameters = { new NpgsqlParameter<string> { TypedValue = applicationFamily } },
+            };
+            if (await command.ExecuteScalarAsync(cancellationToken) is > 0L and var ended)
+            {
+                LogFrozenSessionsEnded((long)ended);
+            }
+        }
+        catch (Exception exception) when (Translate(exception) is not null)
+        {
+            // Whoever waits next tries again.
+        }
     }
 
     /// <summary>The server itself said that the transaction is undone; after anything else that ends a connection nobody knows.</summary>
@@ -201,12 +241,14 @@ public sealed partial class PostgresDatabase : IDatabase
         settings.MaxAutoPrepare = 64;
         settings.AutoPrepareMinUsages = 3;
         settings.NoResetOnClose = true;
+        // A batch leaves in as few pieces as can be: a process that stops between two of them holds what the first ones locked.
+        settings.WriteBufferSize = 256 * 1024;
         settings.IncludeErrorDetail = false;
         settings.LogParameters = false;
         // The server ends what a frozen or vanished client left behind. Isolation is fixed because the guards of an append look again
         // after they got their turn. JIT compiles plans for milliseconds that run for microseconds.
         settings.Options = $"{given.Options} -c default_transaction_isolation=read\\ committed -c statement_timeout={(int)timeout.TotalMilliseconds}"
-            + $" -c idle_in_transaction_session_timeout=30000 -c jit=off{options}";
+            + $" -c lock_timeout={LockTimeoutSeconds * 1000} -c idle_in_transaction_session_timeout=10000 -c jit=off{options}";
         return given.Host?.Contains(',', StringComparison.Ordinal) == true
             ? builder.BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary)
             : builder.Build();
@@ -263,7 +305,7 @@ public sealed partial class PostgresDatabase : IDatabase
         await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
         await ExecuteAsync(
             $"""
-            SET LOCAL statement_timeout = 0;
+            SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
             SELECT pg_advisory_xact_lock({MigrationLock});
             CREATE TABLE IF NOT EXISTS schema_version (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL);
             """);
@@ -295,4 +337,7 @@ public sealed partial class PostgresDatabase : IDatabase
 
     [LoggerMessage(LogLevel.Information, "The store's schema was brought to {Migration}")]
     private partial void LogMigrated(string migration);
+
+    [LoggerMessage(LogLevel.Warning, "{Sessions} sessions of this service held locks in PostgreSQL and sent nothing; they were ended")]
+    private partial void LogFrozenSessionsEnded(long sessions);
 }

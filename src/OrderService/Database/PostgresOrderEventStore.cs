@@ -96,6 +96,11 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             {
                 return (null, exception);
             }
+            if (exception.SqlState == PostgresErrorCodes.LockNotAvailable)
+            {
+                await database.EndFrozenSessionsAsync(cancellationToken);
+                return (null, exception);
+            }
             if (TranslateForAppend(exception) is { } translated)
             {
                 throw translated;

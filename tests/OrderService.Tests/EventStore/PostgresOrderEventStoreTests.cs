@@ -124,6 +124,22 @@ public sealed class PostgresOrderEventStoreTests(PostgresContainerFixture postgr
     }
 
     [Fact]
+    public async Task An_instance_that_freezes_in_the_middle_of_an_append_does_not_hold_up_the_others()
+    {
+        await using var frozen = new NpgsqlConnection(new NpgsqlConnectionStringBuilder(connectionString) { ApplicationName = "orderservice-frozen", Pooling = false }.ToString());
+        await frozen.OpenAsync(Token);
+        await using var half = await frozen.BeginTransactionAsync(Token);
+        await frozen.ExecuteAsync("INSERT INTO inbox (key, fingerprint, outcome, decided_at) VALUES ('k-1', '', 1, 1)", null, half);
+        var copy = Place("k-1", "A-1");
+
+        await Store.AppendAsync(copy);
+
+        Assert.Equal(Fate.Accepted, copy.Fate);
+        await Assert.ThrowsAnyAsync<NpgsqlException>(() => half.CommitAsync(Token));
+        Assert.Equal(copy.Fingerprint(), (await InboxAsync("k-1")).Fingerprint);
+    }
+
+    [Fact]
     public async Task A_message_is_to_blame_only_for_what_PostgreSQL_says_about_its_values()
     {
         var letter = Place("k-1", "A-1");

@@ -10,7 +10,7 @@ using OrderService.Database;
 
 namespace OrderService.Tests.Infrastructure;
 
-/// <summary>The whole service inside the test process: a random loopback port, a SQLite file of its own, a real broker, and one key for each scope.</summary>
+/// <summary>The whole service inside the test process: a random loopback port, a store of its own (see <see cref="TestStore"/>), a real broker, and one key for each scope.</summary>
 public sealed class HostedService : IAsyncDisposable
 {
     public const string PublishKey = "publish-key-0123456789-0123456789-01";
@@ -59,6 +59,12 @@ public sealed class HostedService : IAsyncDisposable
     {
         var folder = Directory.CreateTempSubdirectory("orderservice-http-").FullName;
         var settings = Settings(broker, folder);
+        if (TestStore.OnPostgres && more?.ContainsKey("Store:Provider") != true)
+        {
+            settings.Remove("Store:Path");
+            settings["Store:Provider"] = "Postgres";
+            settings["Store:ConnectionString"] = await TestStore.AddPostgresDatabaseAsync();
+        }
         foreach (var (key, value) in more ?? [])
         {
             settings[key] = value;

@@ -10,14 +10,14 @@ using OrderService.EventStore;
 namespace OrderService.Tests.Infrastructure;
 
 /// <summary>
-/// The service as a user runs it: the built binary as a process of its own, with a SQLite file in a folder of its own, that a test may stop, kill and start again.
-/// Its store is looked at from outside, on the same file.
+/// The service as a user runs it: the built binary as a process of its own, with a store of its own (see <see cref="TestStore"/>), that a test may stop, kill and start again.
+/// Its store is looked at from outside.
 /// </summary>
 public sealed class RunningService : IAsyncDisposable
 {
     private readonly Dictionary<string, string> settings;
     private readonly ConcurrentQueue<string> output = new();
-    private readonly SqliteDatabase database;
+    private readonly IDatabase database;
     private readonly EventQueries events;
     private Process? process;
 
@@ -42,7 +42,16 @@ public sealed class RunningService : IAsyncDisposable
         {
             settings[name] = value;
         }
-        database = new SqliteDatabase(Path.Combine(folder, "orders.db"), TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
+        if (settings.GetValueOrDefault("Store__ConnectionString") is { } connectionString)
+        {
+            settings["Store__Provider"] = "Postgres";
+            settings.Remove("Store__Path");
+            database = new PostgresDatabase(connectionString, NullLogger<PostgresDatabase>.Instance);
+        }
+        else
+        {
+            database = new SqliteDatabase(Path.Combine(folder, "orders.db"), TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
+        }
         events = new EventQueries(database);
         Http = new HttpClient { BaseAddress = new Uri(Url) };
         Http.DefaultRequestHeaders.Add("X-Api-Key", ApiKey);
@@ -75,6 +84,10 @@ public sealed class RunningService : IAsyncDisposable
     /// <summary>Starts the service and waits until it is ready.</summary>
     public static async Task<RunningService> StartAsync(string broker, Dictionary<string, string>? settings = null, bool waitUntilReady = true)
     {
+        if (TestStore.OnPostgres && settings?.ContainsKey("Store__ConnectionString") != true)
+        {
+            settings = new Dictionary<string, string>(settings ?? [], StringComparer.Ordinal) { ["Store__ConnectionString"] = await TestStore.AddPostgresDatabaseAsync() };
+        }
         var service = new RunningService(broker, Directory.CreateTempSubdirectory("orderservice-").FullName, settings);
         try
         {
@@ -153,6 +166,18 @@ public sealed class RunningService : IAsyncDisposable
         using var kill = Process.Start("kill", ["-TERM", process!.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
         await WaitForExitAsync();
         return process.ExitCode;
+    }
+
+    /// <summary>SIGSTOP: the process does nothing at all and holds what it holds, until <see cref="ThawAsync"/>.</summary>
+    public Task FreezeAsync() => SignalAsync("-STOP");
+
+    /// <summary>SIGCONT.</summary>
+    public Task ThawAsync() => SignalAsync("-CONT");
+
+    private async Task SignalAsync(string signal)
+    {
+        using var kill = Process.Start("kill", [signal, process!.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
+        await kill.WaitForExitAsync();
     }
 
     /// <summary>Waits until the process ended by itself.</summary>

@@ -13,6 +13,14 @@ public sealed class TestStore : IAsyncDisposable
 
     public IDatabase Database { get; }
 
+    /// <summary>ORDERSERVICE_TEST_STORE=Postgres: the journeys and the tests over HTTP run their services on PostgreSQL instead of SQLite.</summary>
+    public static bool OnPostgres => Environment.GetEnvironmentVariable("ORDERSERVICE_TEST_STORE") == "Postgres";
+
+    /// <summary>An empty database on the PostgreSQL that all tests share.</summary>
+    /// <returns>Its connection string.</returns>
+    public static async Task<string> AddPostgresDatabaseAsync() =>
+        await (await TestContext.Current.GetFixture<PostgresContainerFixture>() ?? throw new InvalidOperationException("There is no PostgreSQL for tests.")).AddDatabaseAsync();
+
     /// <summary>SQLite in a file of its own.</summary>
     public static async Task<TestStore> OpenAsync()
     {
