@@ -21,9 +21,9 @@ internal static class ReplayEndpoints
         var jobs = api.MapGroup("/replays").RequireAuthorization(Scopes.Read).WithTags("Replays");
         jobs.MapGet("", ListAsync).WithName("replays.list").WithSummary("Replay jobs, newest first.").Produces<Page<ReplayJob>>().ProducesProblem(400);
         jobs.MapGet("/{id}", ShowAsync).WithName("replays.show").WithSummary("A replay job with its progress and failures.").Produces<ReplayJob>().ProducesProblem(404);
-        MapMove(jobs, "pause", [ReplayJobState.Running], ReplayJobState.Paused);
-        MapMove(jobs, "resume", [ReplayJobState.Paused, ReplayJobState.Stopped], ReplayJobState.Running);
-        MapMove(jobs, "cancel", [ReplayJobState.Running, ReplayJobState.Paused, ReplayJobState.Stopped], ReplayJobState.Cancelled);
+        MapMove(jobs, "pause", "Sends nothing more until it is resumed.", (all, id, who, token) => all.PauseAsync(id, who, token));
+        MapMove(jobs, "resume", "Goes on with a paused job.", (all, id, who, token) => all.ResumeAsync(id, who, token));
+        MapMove(jobs, "cancel", "Ends a job; letters that were not sent stay parked.", (all, id, who, token) => all.CancelAsync(id, who, token));
 
         var incidents = api.MapGroup("/incidents/{fingerprint}").RequireAuthorization(Scopes.Operate).WithTags("Dead letters");
         incidents.MapPost("/acknowledge", (HttpContext context, string fingerprint, IncidentStates states, DeadLetterQueries letters) =>
@@ -37,18 +37,17 @@ internal static class ReplayEndpoints
             .WithName("incidents.mute").WithSummary("No alerts about it until then; null ends it.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
     }
 
-    private static void MapMove(RouteGroupBuilder jobs, string verb, string[] from, string to) =>
+    private static void MapMove(RouteGroupBuilder jobs, string verb, string summary, Func<ReplayJobs, long, string, CancellationToken, Task<ReplayJobAnswer>> move) =>
         jobs.MapPost($"/{{id}}/{verb}", async (HttpContext context, string id, ReplayJobs all) =>
-            {
-                if (!long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || await all.GetAsync(number, context.RequestAborted) is null)
+            !long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+                ? NoSuchJob()
+                : await move(all, number, Who(context), context.RequestAborted) switch
                 {
-                    return NoSuchJob();
-                }
-                var moved = await all.MoveAsync(number, from, to, Who(context), context.RequestAborted);
-                var job = (await all.GetAsync(number, context.RequestAborted))!;
-                return moved ? TypedResults.Ok(job) : Problems.Result(StatusCodes.Status409Conflict, job.State, $"Replay job {id} is {job.State}; only a job that is {string.Join(" or ", from)} can {verb}.");
-            })
-            .RequireAuthorization(Scopes.Operate).WithName($"replays.{verb}").WithSummary($"{char.ToUpperInvariant(verb[0])}{verb[1..]}s a job.").Produces<ReplayJob>().ProducesProblem(404).ProducesProblem(409);
+                    ReplayJobAnswer.Done => TypedResults.Ok(await all.GetAsync(number, context.RequestAborted)),
+                    ReplayJobAnswer.Conflict conflict => Problems.Result(StatusCodes.Status409Conflict, conflict.Code, conflict.Detail),
+                    _ => NoSuchJob(),
+                })
+            .RequireAuthorization(Scopes.Operate).WithName($"replays.{verb}").WithSummary(summary).Produces<ReplayJob>().ProducesProblem(404).ProducesProblem(409);
 
     private static async Task<IResult> WhatIfAsync(HttpContext context, ReplayForecast forecast)
     {
@@ -71,18 +70,19 @@ internal static class ReplayEndpoints
         {
             return Bad("/mode", "mode is canary or all.");
         }
-        if (body.RatePerSecond is < 1 or > 1_000)
+        if (body.RatePerSecond is { } rate && !(rate is >= 0.1 and <= ReplayJobRequest.MostPerSecond))
         {
-            return Bad("/ratePerSecond", "ratePerSecond is a number from 1 to 1000.");
+            return Bad("/ratePerSecond", $"ratePerSecond is a number from 0.1 to {ReplayJobRequest.MostPerSecond}.");
         }
         if (body.Reason?.Length > LongestReason)
         {
             return Bad("/reason", $"reason has at most {LongestReason} characters.");
         }
-        var id = await jobs.CreateAsync(new ReplayJobRequest(selection, body.Mode ?? "canary", body.RatePerSecond ?? 10, body.Reason ?? "", Who(context)), context.RequestAborted);
-        return id is { } number
-            ? TypedResults.Accepted($"/api/replays/{number}", await jobs.GetAsync(number, context.RequestAborted))
-            : Problems.Result(StatusCodes.Status409Conflict, "nothing_to_replay", "No parked letter is chosen.");
+        var job = await jobs.CreateAsync(
+            new ReplayJobRequest(selection, Who(context), body.Reason ?? "", body.Mode ?? ReplayMode.Canary, body.RatePerSecond ?? 10), context.RequestAborted);
+        return job is null
+            ? Problems.Result(StatusCodes.Status409Conflict, "nothing_to_replay", "No parked letter is chosen; somebody may have been faster.")
+            : TypedResults.Accepted($"/api/replays/{job.Id}", job);
     }
 
     private static async Task<IResult> ListAsync(HttpContext context, ReplayJobs jobs, string? after, string? limit)
@@ -141,7 +141,8 @@ internal static class ReplayEndpoints
         else
         {
             selection = new ReplaySelection(
-                body.Ids, new LetterFilter(LetterStatus.Parked, body.Filter?.Reason, body.Filter?.Fingerprint, body.Filter?.OrderId, string.IsNullOrEmpty(body.Filter?.Q) ? null : body.Filter.Q), body.UpTo, body.Limit);
+                body.Ids, new LetterFilter(LetterStatus.Parked, body.Filter?.Reason, body.Filter?.Fingerprint, body.Filter?.OrderId, string.IsNullOrEmpty(body.Filter?.Q) ? null : body.Filter.Q), body.UpTo, body.Limit,
+                body.Confirmed ?? false);
         }
         return mistake is null;
     }
@@ -156,7 +157,8 @@ internal static class ReplayEndpoints
 /// <summary>Which parked letters (by number or by filter), and how to send them.</summary>
 /// <param name="Mode"><c>canary</c> (the default) or <c>all</c>.</param>
 /// <param name="UpTo">Only letters up to this number: what a forecast answered.</param>
-internal sealed record ReplaysBody(IReadOnlyList<long>? Ids, ReplaysFilter? Filter, string? Mode, int? RatePerSecond, long? Limit, string? Reason, long? UpTo);
+/// <param name="Confirmed">Letters that another program put among the dead letters are meant too.</param>
+internal sealed record ReplaysBody(IReadOnlyList<long>? Ids, ReplaysFilter? Filter, string? Mode, double? RatePerSecond, long? Limit, string? Reason, long? UpTo, bool? Confirmed);
 
 internal sealed record ReplaysFilter(string? Status, string? Reason, string? Fingerprint, string? OrderId, string? Q);
 
@@ -170,7 +172,7 @@ internal sealed record ForecastView(long Count, long Checked, long UpTo, Forecas
         long Count(string outcome) => forecast.Outcomes.GetValueOrDefault(outcome);
         return new ForecastView(
             forecast.Count, forecast.Checked, forecast.UpTo,
-            new(Count(ForecastOutcome.Succeeds), Count(ForecastOutcome.AlreadyApplied), Count(ForecastOutcome.StillFails), Count(ForecastOutcome.Conflicts), Count(ForecastOutcome.Waits)),
+            new(Count(ForecastOutcome.Succeeds), Count(ForecastOutcome.AlreadyApplied), Count(ForecastOutcome.StillFails), Count(ForecastOutcome.Conflicts), Count(ForecastOutcome.Waits), Count(ForecastOutcome.Refused)),
             [.. forecast.Items.Select(item => new ForecastRow(item.LetterId, item.OrderId, item.Outcome, item.Reason, item.Detail))]);
     }
 }
@@ -180,6 +182,7 @@ internal sealed record ForecastCounts(
     [property: System.Text.Json.Serialization.JsonPropertyName("already_applied")] long AlreadyApplied,
     [property: System.Text.Json.Serialization.JsonPropertyName("still_fails")] long StillFails,
     long Conflicts,
-    long Waits);
+    long Waits,
+    long Refused);
 
 internal sealed record ForecastRow(long Id, string? OrderId, string Outcome, string? Reason, string Detail);

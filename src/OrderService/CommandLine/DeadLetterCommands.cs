@@ -11,7 +11,7 @@ namespace OrderService.CommandLine;
 /// <summary><c>dlq</c>: looks at dead letters and settles them, through the store.</summary>
 internal static class DeadLetterCommands
 {
-    public static Command Create() => new("dlq", "Looks at dead letters, replays and discards them.") { List(), Show(), Replay(), Discard(), Export() };
+    public static Command Create() => new("dlq", "Looks at dead letters, replays and discards them.") { List(), Show(), Replay(), ReplayCommands.Jobs(), ReplayCommands.Job(), Discard(), Export() };
 
     private static Command List()
     {
@@ -104,7 +104,11 @@ internal static class DeadLetterCommands
         var because = new Option<string?>("--because") { Description = "Why, for the audit log." };
         var edited = new Option<string?>("--edited-body") { Description = "With one ID: a file whose bytes go out in place of the original ones, which are kept." };
         var confirmed = new Option<bool>("--confirmed") { Description = "Also replay letters that another program put among the dead letters." };
-        var command = new Command("replay", "Sends parked letters through the queue again, under their original key. The running service publishes them.") { because, edited, confirmed };
+        var whatIf = new Option<bool>("--what-if") { Description = "Only tell what would happen; nothing is changed." };
+        var canary = new Option<bool>("--canary") { Description = "Of several letters send 1, then 5, then 5 % at a time, and stop when letters fail again. This is the default; --canary false sends one after the other.", DefaultValueFactory = _ => true };
+        var rate = new Option<double>("--rate") { Description = "Of several letters at most so many a second.", DefaultValueFactory = _ => 10 };
+        var limit = new Option<long?>("--limit") { Description = "At most so many letters, the oldest." };
+        var command = new Command("replay", "Sends parked letters through the queue again, under their original key. Several letters are a job that the running service works on.") { because, edited, confirmed, whatIf, canary, rate, limit };
         selection.AddTo(command);
         filter.AddTo(command, withStatus: false);
         command.Validators.Add(result =>
@@ -113,8 +117,17 @@ internal static class DeadLetterCommands
             {
                 result.AddError("--edited-body goes with exactly one ID.");
             }
+            if (result.GetValue(rate) is not (>= 0.1 and <= ReplayJobRequest.MostPerSecond))
+            {
+                result.AddError($"--rate is a number from 0.1 to {ReplayJobRequest.MostPerSecond}.");
+            }
+            if (result.GetValue(limit) is < 1)
+            {
+                result.AddError("--limit is at least 1.");
+            }
         });
-        command.SetAction((parsed, cancellationToken) => WithSelectionAsync(parsed, selection, filter, "replay", async (stations, id, token) =>
+        command.SetAction((parsed, cancellationToken) => (parsed.GetValue(whatIf) || !IsOne(parsed, selection))
+            && UsageProblem(parsed, selection, asks: !parsed.GetValue(whatIf)) is null ? ReplaySeveralAsync(parsed, cancellationToken) : WithSelectionAsync(parsed, selection, filter, "replay", async (stations, id, token) =>
         {
             byte[]? body = null;
             if (parsed.GetValue(edited) is { } path)
@@ -132,6 +145,63 @@ internal static class DeadLetterCommands
                 new ReplayRequest(id, Who, parsed.GetValue(because), body, Confirmed: parsed.GetValue(confirmed)), token));
         }, cancellationToken));
         return command;
+
+        Task<int> ReplaySeveralAsync(ParseResult parsed, CancellationToken cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
+        {
+            IReadOnlyList<long>? ids = null;
+            if (!parsed.GetValue(selection.All))
+            {
+                if (await ReadIdsAsync(parsed, selection, token) is not { } texts)
+                {
+                    return ExitCode.SomeFailed;
+                }
+                ids = await ParkedAsync(stations.GetRequiredService<DeadLetterQueries>(), texts, token);
+                if (ids.Count == 0)
+                {
+                    Console.WriteLine($"0 done, {texts.Count} failed");
+                    return ExitCode.SomeFailed;
+                }
+                if (ids.Count > ReplaySelection.MostIds)
+                {
+                    await Console.Error.WriteLineAsync($"At most {ReplaySelection.MostIds} letters can be named by number; choose them with --all and --reason, --incident or --order.");
+                    return ExitCode.Usage;
+                }
+            }
+            var chosen = new ReplaySelection(ids, filter.Read(parsed) with { Status = LetterStatus.Parked }, Limit: parsed.GetValue(limit), Confirmed: parsed.GetValue(confirmed));
+            if (parsed.GetValue(whatIf))
+            {
+                return await ReplayCommands.ForecastAsync(stations, chosen, token);
+            }
+            if (ids is null && !parsed.GetValue(selection.Yes))
+            {
+                await ReplayCommands.ForecastAsync(stations, chosen, token);
+                if (!await AnsiConsole.ConfirmAsync("replay them?", defaultValue: false, token))
+                {
+                    return ExitCode.SomeFailed;
+                }
+            }
+            return await ReplayCommands.StartAsync(
+                stations, new ReplayJobRequest(chosen, Who, parsed.GetValue(because) ?? "", parsed.GetValue(canary) ? ReplayMode.Canary : ReplayMode.All, parsed.GetValue(rate)), token);
+        }, cancellationToken);
+    }
+
+    /// <summary>Prints a line for each letter that can't be replayed, and answers the others.</summary>
+    private static async Task<IReadOnlyList<long>> ParkedAsync(DeadLetterQueries letters, IReadOnlyList<string> texts, CancellationToken cancellationToken)
+    {
+        var parked = new List<long>();
+        foreach (var text in texts)
+        {
+            var letter = TryId(text, out var id) ? (await letters.GetAsync(id, cancellationToken))?.Letter : null;
+            if (letter?.Status == LetterStatus.Parked)
+            {
+                parked.Add(id);
+            }
+            else
+            {
+                Console.WriteLine($"{text}  {(letter is not null ? $"is {letter.Status}" : TryId(text, out _) ? "there is no such dead letter" : "not a number")}");
+            }
+        }
+        return parked;
     }
 
     private static Command Discard()
@@ -185,36 +255,19 @@ internal static class DeadLetterCommands
     private static Task<int> WithSelectionAsync(
         ParseResult parsed, Selection selection, FilterOptions filter, string verb, Func<IServiceProvider, long, CancellationToken, Task<string?>> act, CancellationToken cancellationToken)
     {
-        var all = parsed.GetValue(selection.All);
-        var ids = parsed.GetValue(selection.Ids) ?? [];
-        if (!all && ids.Length == 0 && parsed.GetValue(selection.IdsFile) is null)
+        if (UsageProblem(parsed, selection, asks: true) is { } problem)
         {
-            Console.Error.WriteLine($"Name letters by ID or with --ids FILE, or use --all (with --reason, --fingerprint or --order to choose).");
-            return Task.FromResult(ExitCode.Usage);
-        }
-        if (all && !parsed.GetValue(selection.Yes) && (Console.IsInputRedirected || Console.IsOutputRedirected))
-        {
-            Console.Error.WriteLine($"--all without --yes asks first, and there is nobody to ask here; add --yes.");
+            Console.Error.WriteLine(problem);
             return Task.FromResult(ExitCode.Usage);
         }
         return Commands.WithStationsAsync(async (stations, token) =>
         {
             var letters = stations.GetRequiredService<DeadLetterQueries>();
-            var chosen = new List<string>(ids);
-            if (parsed.GetValue(selection.IdsFile) is { } path)
+            if (await ReadIdsAsync(parsed, selection, token) is not { } chosen)
             {
-                try
-                {
-                    var lines = path == "-" ? await Console.In.ReadToEndAsync(token) : await File.ReadAllTextAsync(path, token);
-                    chosen.AddRange(lines.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries));
-                }
-                catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-                {
-                    await Console.Error.WriteLineAsync($"{path} can't be read: {exception.Message}");
-                    return ExitCode.SomeFailed;
-                }
+                return ExitCode.SomeFailed;
             }
-            if (all)
+            if (parsed.GetValue(selection.All))
             {
                 var wanted = filter.Read(parsed) with { Status = LetterStatus.Parked };
                 var count = await letters.CountAsync(wanted, token);
@@ -239,6 +292,40 @@ internal static class DeadLetterCommands
             Console.WriteLine($"{(token.IsCancellationRequested ? $"Interrupted, {chosen.Count - done - failed} left: " : "")}{done} done, {failed} failed");
             return failed > 0 || token.IsCancellationRequested ? ExitCode.SomeFailed : ExitCode.Done;
         }, cancellationToken);
+    }
+
+    private static bool IsOne(ParseResult parsed, Selection selection) =>
+        !parsed.GetValue(selection.All) && parsed.GetValue(selection.IdsFile) is null && parsed.GetValue(selection.Ids) is { Length: 1 };
+
+    /// <summary>What is wrong with the choice of letters; null when nothing is.</summary>
+    private static string? UsageProblem(ParseResult parsed, Selection selection, bool asks)
+    {
+        var all = parsed.GetValue(selection.All);
+        return !all && (parsed.GetValue(selection.Ids) ?? []).Length == 0 && parsed.GetValue(selection.IdsFile) is null
+            ? "Name letters by ID or with --ids FILE, or use --all (with --reason, --fingerprint or --order to choose)."
+            : all && asks && !parsed.GetValue(selection.Yes) && (Console.IsInputRedirected || Console.IsOutputRedirected)
+                ? "--all without --yes asks first, and there is nobody to ask here; add --yes."
+                : null;
+    }
+
+    /// <summary>The numbers that were given, as texts; null when the file can't be read, which is said.</summary>
+    private static async Task<List<string>?> ReadIdsAsync(ParseResult parsed, Selection selection, CancellationToken cancellationToken)
+    {
+        var chosen = new List<string>(parsed.GetValue(selection.Ids) ?? []);
+        if (parsed.GetValue(selection.IdsFile) is { } path)
+        {
+            try
+            {
+                var lines = path == "-" ? await Console.In.ReadToEndAsync(cancellationToken) : await File.ReadAllTextAsync(path, cancellationToken);
+                chosen.AddRange(lines.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries));
+            }
+            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+            {
+                await Console.Error.WriteLineAsync($"{path} can't be read: {exception.Message}");
+                return null;
+            }
+        }
+        return chosen;
     }
 
     private static async Task<List<string>> AllIdsAsync(DeadLetterQueries letters, LetterFilter filter, CancellationToken cancellationToken)
@@ -267,20 +354,20 @@ internal static class DeadLetterCommands
         _ => "there is no such dead letter",
     };
 
-    private static string Who => "cli:" + Environment.UserName;
+    internal static string Who => "cli:" + Environment.UserName;
 
     private static bool TryId(string text, out long id) => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out id);
 
-    private static string Time(DateTimeOffset at) => at.ToUniversalTime().ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+    internal static string Time(DateTimeOffset at) => at.ToUniversalTime().ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 
     // What a message contains must not steer the terminal.
-    private static string Printable(string text) => string.Concat(text.Select(character => char.IsControl(character) && character is not ('\n' or '\t') ? '\uFFFD' : character));
+    internal static string Printable(string text) => string.Concat(text.Select(character => char.IsControl(character) && character is not ('\n' or '\t') ? '\uFFFD' : character));
 
-    private static Table NewTable(params string[] columns) => new Table().Border(TableBorder.None).AddColumns([.. columns.Select(column => new TableColumn(Markup.Escape(column)) { NoWrap = column != columns[^1] })]);
+    internal static Table NewTable(params string[] columns) => new Table().Border(TableBorder.None).AddColumns([.. columns.Select(column => new TableColumn(Markup.Escape(column)) { NoWrap = column != columns[^1] })]);
 
-    private static string[] Cells(params object?[] values) => [.. values.Select(value => Markup.Escape(Printable(Convert.ToString(value, CultureInfo.InvariantCulture) ?? "")))];
+    internal static string[] Cells(params object?[] values) => [.. values.Select(value => Markup.Escape(Printable(Convert.ToString(value, CultureInfo.InvariantCulture) ?? "")))];
 
-    private static void Write(Table table)
+    internal static void Write(Table table)
     {
         if (Console.IsOutputRedirected)
         {
@@ -310,7 +397,7 @@ internal static class DeadLetterCommands
     {
         private readonly Option<string?> status = new("--status") { Description = $"One of {string.Join(", ", LetterStatus.All)}, all.{(defaultStatus is null ? "" : $" Default: {defaultStatus}.")}" };
         private readonly Option<string?> reason = new("--reason") { Description = "Only letters with this reason, for instance currency_unknown." };
-        private readonly Option<string?> fingerprint = new("--fingerprint") { Description = "Only letters of this incident." };
+        private readonly Option<string?> fingerprint = new("--fingerprint", "--incident") { Description = "Only letters of this incident." };
         private readonly Option<string?> order = new("--order") { Description = "Only letters of this order." };
 
         public void AddTo(Command command, bool withStatus = true)

@@ -90,9 +90,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         await transaction.Connection!.ExecuteAsync(
             "INSERT INTO replays (letter_id, job_id, body, requested_by, reason, requested_at) VALUES (@Id, @JobId, @body, @Who, @Reason, @now)",
             new { letter.Id, request.JobId, body = isEdited ? body : null, request.Who, request.Reason, now }, transaction);
-        var message = new Announcement(
-            "", TopologyNames.Orders, letter.Key, isEdited ? "application/json" : original.ContentType, isEdited ? null : original.ContentEncoding, original.CorrelationId, type,
-            Headers(original, new ReplayMark(letter.Id, (int)replays)));
+        var message = Message(letter.Key, original, isEdited, type, new ReplayMark(letter.Id, (int)replays));
         var stream = letter.OrderId ?? letter.Key;
         await transaction.Connection!.ExecuteAsync(
             "INSERT INTO outbox (shard, kind, order_id, message, body, created_at) VALUES (@Shard, @Kind, @stream, @Message, @body, @now)",
@@ -165,6 +163,11 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         var when = at is { } time ? DateTimeOffset.FromUnixTimeMilliseconds(time).ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture) : null;
         return new LetterAnswer.Conflict(letter.Status, $"Dead letter {letter.Id} is {letter.Status}{(by is null ? "" : $" by {by}")}{(when is null ? "" : $" since {when}")}.");
     }
+
+    /// <summary>The message as it goes out again.</summary>
+    internal static Announcement Message(string key, MessageProperties original, bool isEdited, string? type, ReplayMark mark) => new(
+        "", TopologyNames.Orders, key, isEdited ? "application/json" : original.ContentType, isEdited ? null : original.ContentEncoding, original.CorrelationId, type,
+        Headers(original, mark));
 
     /// <summary>The sender's own headers, as texts. The key travels as the message id, so that a letter whose key was not valid gets through as well.</summary>
     private static Dictionary<string, string> Headers(MessageProperties original, ReplayMark mark)

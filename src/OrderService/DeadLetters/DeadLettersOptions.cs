@@ -20,6 +20,18 @@ public sealed class DeadLettersOptions
     [Range(1, 1000)]
     public int MaxReplays { get; init; } = 10;
 
+    /// <summary>Replay jobs pause while more messages than this are ready in the queue <c>orders</c>, or while so many of their own letters are on their way.</summary>
+    [Range(1, 1_000_000)]
+    public int PauseReplaysAbove { get; init; } = 1000;
+
+    /// <summary>The share of letters that may fail again before a canary replay stops by itself.</summary>
+    [Range(0.0, 1.0)]
+    public double CanaryFailures { get; init; } = 0.1;
+
+    /// <summary>How often replay jobs are looked after.</summary>
+    [Range(typeof(TimeSpan), "00:00:00.010", "00:01:00")]
+    public TimeSpan ReplayPollInterval { get; init; } = TimeSpan.FromMilliseconds(250);
+
     /// <summary>When the store is out of reach for this long, no more letters are taken until it is back.</summary>
     [Range(typeof(TimeSpan), "00:00:00.100", "00:10:00")]
     public TimeSpan HoldAfter { get; init; } = TimeSpan.FromSeconds(3);

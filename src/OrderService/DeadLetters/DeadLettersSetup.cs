@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Options;
+using OrderService.RabbitMq;
 
 namespace OrderService.DeadLetters;
 
@@ -14,6 +15,11 @@ public static class DeadLettersSetup
         services.AddSingleton<DeadLetterReplay>();
         services.AddSingleton<ReplayForecast>();
         services.AddSingleton<ReplayJobs>();
+        services.AddSingleton<QueueDepthReading>(provider =>
+        {
+            var monitor = provider.GetRequiredService<QueueMonitor>();
+            return () => monitor.Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders)?.Ready;
+        });
         services.AddSingleton<IncidentStates>();
         services.AddSingleton<DeadLetterIntake>();
         return services;

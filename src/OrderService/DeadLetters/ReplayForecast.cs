@@ -1,3 +1,4 @@
+using System.Data.Common;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
@@ -7,161 +8,28 @@ using OrderService.Inbox;
 
 namespace OrderService.DeadLetters;
 
-/// <summary>What a replay would do, found out by asking the decoder and the decider against the streams as they are now. Writes nothing.</summary>
-public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> orders)
-{
-    /// <summary>How many letters one forecast looks at.</summary>
-    public const int MostChecked = 2_000;
-
-    private const int MostItems = 100;
-
-    /// <summary>Looks at parked letters in the order in which a job would send them.</summary>
-    public Task<Forecast> OfAsync(ReplaySelection selection, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
-    {
-        var parameters = new DynamicParameters();
-        var where = selection.Where(parameters);
-        var (count, upTo) = await connection.QuerySingleAsync<(long, long?)>($"SELECT count(*), max(l.id) FROM dead_letters l WHERE {where}", parameters);
-        count = Math.Min(count, selection.Limit ?? long.MaxValue);
-        parameters.Add("limit", Math.Min(MostChecked, count));
-        var letters = (await connection.QueryAsync<LetterRow>(
-            $"SELECT l.id AS Id, l.key AS Key, l.order_id AS OrderId, l.reason AS Reason, l.body AS Body, l.properties AS Properties FROM dead_letters l WHERE {where} ORDER BY l.id LIMIT @limit", parameters)).AsList();
-        var items = await JudgeAsync(connection, letters);
-        return new Forecast(
-            count, letters.Count, upTo ?? 0,
-            items.GroupBy(item => item.Outcome).ToDictionary(group => group.Key, group => (long)group.Count()),
-            [.. items.OrderBy(item => item.Outcome is ForecastOutcome.Succeeds or ForecastOutcome.AlreadyApplied ? 1 : 0).ThenBy(item => item.LetterId).Take(MostItems)]);
-    }, cancellationToken);
-
-    /// <summary>The same for one letter with an edited body; null when there is no such letter.</summary>
-    public Task<ForecastItem?> OfEditedAsync(long letterId, byte[] body, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
-    {
-        var letter = await connection.QuerySingleOrDefaultAsync<LetterRow>(
-            "SELECT id AS Id, key AS Key, order_id AS OrderId, reason AS Reason, body AS Body, properties AS Properties FROM dead_letters WHERE id = @letterId", new { letterId });
-        return letter is null ? null : (await JudgeAsync(connection, [letter.With(body)])).Single();
-    }, cancellationToken);
-
-    private async Task<List<ForecastItem>> JudgeAsync(System.Data.Common.DbConnection connection, IReadOnlyList<LetterRow> letters)
-    {
-        var rules = new OrderRules(orders.Value.RequirePaymentBeforeShipping);
-        var decoded = letters.Select(letter => (letter, Decoded: Decode(letter))).ToList();
-        var inbox = await InboxAsync(connection, [.. letters.Select(letter => letter.Key).Distinct()]);
-        var heads = await HeadsAsync(connection, [.. decoded.Select(pair => pair.Decoded).OfType<Decoded.Valid>().Select(valid => valid.Envelope.Command.OrderId).Distinct()]);
-        var items = new List<ForecastItem>(letters.Count);
-        foreach (var (letter, what) in decoded)
-        {
-            if (what is Decoded.Invalid invalid)
-            {
-                items.Add(new(letter.Id, letter.OrderId, ForecastOutcome.StillFails, invalid.Rejection.Reason, invalid.Rejection.Detail, invalid.Rejection.Field));
-                continue;
-            }
-            var envelope = ((Decoded.Valid)what).Envelope;
-            var command = envelope.Command;
-            if (inbox.GetValueOrDefault(letter.Key) is { Outcome: not (long)InboxOutcome.Rejected } known)
-            {
-                var same = known.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint);
-                items.Add(new(letter.Id, command.OrderId, same ? ForecastOutcome.AlreadyApplied : ForecastOutcome.Conflicts, same ? null : RejectionReason.KeyConflict,
-                    same ? "The same message was decided before; a replay changes nothing." : "Another message with the same key was decided before.", null));
-                continue;
-            }
-            // Letters of one order build on one another, as they will when they are sent.
-            var order = heads.GetValueOrDefault(command.OrderId) ?? Order.None(command.OrderId);
-            switch (OrderDecider.Decide(order, command, rules))
-            {
-                case Decision.Accepted accepted:
-                    heads[command.OrderId] = order.Apply(accepted.Event);
-                    items.Add(new(letter.Id, command.OrderId, ForecastOutcome.Succeeds, null, $"{accepted.Event.Type} would be appended.", null));
-                    break;
-                case Decision.Refused refused:
-                    items.Add(new(letter.Id, command.OrderId, ForecastOutcome.Conflicts, refused.Code, refused.Reason, null));
-                    break;
-                default:
-                    items.Add(new(letter.Id, command.OrderId, ForecastOutcome.Waits, RejectionReason.OrderUnknown, "Its order does not exist yet: it would wait for it.", null));
-                    break;
-            }
-        }
-        return items;
-    }
-
-    private static Decoded Decode(LetterRow letter)
-    {
-        var original = MessagePropertiesJson.Read(letter.Properties);
-        return EnvelopeDecoder.Decode(
-            letter.IsEdited
-                ? new MessageProperties { MessageId = letter.Key, Type = original.Type }
-                : new MessageProperties { MessageId = letter.Key, Type = original.Type, ContentType = original.ContentType, ContentEncoding = original.ContentEncoding },
-            letter.Body);
-    }
-
-    private static async Task<Dictionary<string, InboxRow>> InboxAsync(System.Data.Common.DbConnection connection, IReadOnlyList<string> keys)
-    {
-        var found = new Dictionary<string, InboxRow>(StringComparer.Ordinal);
-        foreach (var chunk in keys.Chunk(500))
-        {
-            var parameters = new DynamicParameters();
-            var list = SqlList.Add(parameters, "key", chunk);
-            foreach (var row in await connection.QueryAsync<InboxRow>($"SELECT key AS Key, fingerprint AS Fingerprint, outcome AS Outcome FROM inbox WHERE key IN {list}", parameters))
-            {
-                found[row.Key] = row;
-            }
-        }
-        return found;
-    }
-
-    private static async Task<Dictionary<string, Order>> HeadsAsync(System.Data.Common.DbConnection connection, IReadOnlyList<string> orderIds)
-    {
-        var found = new Dictionary<string, Order>(StringComparer.Ordinal);
-        foreach (var chunk in orderIds.Chunk(500))
-        {
-            var parameters = new DynamicParameters();
-            var list = SqlList.Add(parameters, "id", chunk);
-            foreach (var row in await connection.QueryAsync<HeadRow>($"SELECT order_id AS OrderId, status AS Status, version AS Version, currency AS Currency FROM orders WHERE order_id IN {list}", parameters))
-            {
-                Currency.TryGet(row.Currency, out var currency);
-                found[row.OrderId] = Order.AtHead(row.OrderId, (OrderStatus)row.Status, row.Version, currency);
-            }
-        }
-        return found;
-    }
-
-    private sealed class LetterRow
-    {
-        public long Id { get; init; }
-        public string Key { get; init; } = "";
-        public string? OrderId { get; init; }
-        public string Reason { get; init; } = "";
-        public byte[] Body { get; init; } = [];
-        public string Properties { get; init; } = "{}";
-        public bool IsEdited { get; private init; }
-
-        public LetterRow With(byte[] body) => new() { Id = Id, Key = Key, OrderId = OrderId, Reason = Reason, Properties = Properties, Body = body, IsEdited = true };
-    }
-
-    private sealed class InboxRow
-    {
-        public string Key { get; init; } = "";
-        public byte[] Fingerprint { get; init; } = [];
-        public long Outcome { get; init; }
-    }
-
-    private sealed class HeadRow
-    {
-        public string OrderId { get; init; } = "";
-        public long Status { get; init; }
-        public long Version { get; init; }
-        public string? Currency { get; init; }
-    }
-}
-
-/// <summary>How a replay would end.</summary>
+/// <summary>What would become of a replayed letter; stable strings.</summary>
 public static class ForecastOutcome
 {
+    /// <summary>The command would be accepted.</summary>
     public const string Succeeds = "succeeds";
+
+    /// <summary>The message has been decided before; it would be acknowledged without an effect.</summary>
     public const string AlreadyApplied = "already_applied";
-    public const string StillFails = "still_fails";
-    public const string Conflicts = "conflicts";
+
+    /// <summary>Its order does not exist; it would wait for it.</summary>
     public const string Waits = "waits";
 
-    public static IReadOnlyList<string> All { get; } = [Succeeds, AlreadyApplied, StillFails, Conflicts, Waits];
+    /// <summary>The order's state does not allow it; the refusal would be announced and the letter settled.</summary>
+    public const string Refused = "refused";
+
+    /// <summary>It would be a dead letter again.</summary>
+    public const string StillFails = "still_fails";
+
+    /// <summary>It would not be sent, or its key belongs to another message.</summary>
+    public const string Conflicts = "conflicts";
+
+    public static IReadOnlyList<string> All { get; } = [Succeeds, AlreadyApplied, Waits, Refused, StillFails, Conflicts];
 }
 
 /// <param name="Count">How many letters a job would send.</param>
@@ -171,11 +39,15 @@ public static class ForecastOutcome
 public sealed record Forecast(long Count, long Checked, long UpTo, IReadOnlyDictionary<string, long> Outcomes, IReadOnlyList<ForecastItem> Items);
 
 /// <param name="Outcome">One of <see cref="ForecastOutcome"/>.</param>
-public sealed record ForecastItem(long LetterId, string? OrderId, string Outcome, string? Reason, string Detail, string? Field);
+/// <param name="Reason">The stable reason or refusal code behind it; null when it succeeds.</param>
+/// <param name="Detail">One sentence.</param>
+/// <param name="Field">The field that it fails for.</param>
+public sealed record ForecastItem(long LetterId, string? OrderId, string Outcome, string? Reason, string Detail, string? Field = null);
 
 /// <summary>Which parked letters: by number, or by filter.</summary>
 /// <param name="UpTo">Only letters up to this number.</param>
-public sealed record ReplaySelection(IReadOnlyList<long>? Ids, LetterFilter Filter, long? UpTo = null, long? Limit = null)
+/// <param name="Confirmed">Letters that another program put among the dead letters are meant too.</param>
+public sealed record ReplaySelection(IReadOnlyList<long>? Ids, LetterFilter Filter, long? UpTo = null, long? Limit = null, bool Confirmed = false)
 {
     /// <summary>The most letters that may be named by number.</summary>
     public const int MostIds = 5_000;
@@ -193,5 +65,283 @@ public sealed record ReplaySelection(IReadOnlyList<long>? Ids, LetterFilter Filt
             where += " AND l.id <= @up_to";
         }
         return where;
+    }
+}
+
+/// <summary>
+/// Tells what a replay would lead to: each letter's bytes go through the decoder and the decision as they will, against the store as it is now and as the letters
+/// before it would leave it. Writes nothing.
+/// </summary>
+public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> orders, IOptions<DeadLettersOptions> options, TimeProvider clock)
+{
+    /// <summary>How many letters one forecast looks at.</summary>
+    public const int MostChecked = 2_000;
+
+    private const int MostItems = 100;
+
+    // Bodies may be large; few are in memory at a time.
+    private const int ChunkSize = 50;
+
+    private readonly BatchDecider decider = new(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
+
+    /// <summary>Looks at parked letters in the order in which a job would send them.</summary>
+    public async Task<Forecast> OfAsync(ReplaySelection selection, CancellationToken cancellationToken)
+    {
+        var (parked, upTo) = await database.ReadAsync(async connection =>
+        {
+            var parameters = new DynamicParameters();
+            var where = selection.Where(parameters);
+            return (
+                await connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters l WHERE {where}", parameters),
+                await connection.ExecuteScalarAsync<long?>($"SELECT max(l.id) FROM dead_letters l WHERE {where}", parameters) ?? 0);
+        }, cancellationToken);
+        var items = await EachAsync(selection, cancellationToken);
+        return new Forecast(
+            Math.Min(parked, selection.Limit ?? parked), items.Count, upTo,
+            items.GroupBy(item => item.Outcome).ToDictionary(group => group.Key, group => (long)group.Count()),
+            [.. items.OrderBy(item => item.Outcome is ForecastOutcome.Succeeds or ForecastOutcome.AlreadyApplied ? 1 : 0).ThenBy(item => item.LetterId).Take(MostItems)]);
+    }
+
+    /// <summary>Every letter that is looked at, in the order in which a job would send them.</summary>
+    internal async Task<IReadOnlyList<ForecastItem>> EachAsync(ReplaySelection selection, CancellationToken cancellationToken)
+    {
+        var most = (int)Math.Min(selection.Limit ?? MostChecked, MostChecked);
+        var run = new Run(decider, options.Value.MaxReplays, clock.GetUtcNow().ToUnixTimeMilliseconds());
+        var items = new List<ForecastItem>();
+        long after = 0;
+        while (items.Count < most)
+        {
+            var chunk = await database.ReadAsync(async connection =>
+            {
+                var parameters = new DynamicParameters(new { after, take = Math.Min(ChunkSize, most - items.Count) });
+                var rows = (await connection.QueryAsync<Row>($"{Row.Select} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @take", parameters)).AsList();
+                await run.LoadAsync(connection, rows);
+                return rows;
+            }, cancellationToken);
+            if (chunk.Count == 0)
+            {
+                break;
+            }
+            items.AddRange(chunk.Select(row => run.Try(row, selection.Confirmed)));
+            after = chunk[^1].Id;
+        }
+        return items;
+    }
+
+    /// <summary>The same for one letter with another body in place of its own; null when there is no such letter.</summary>
+    public Task<ForecastItem?> OfEditedAsync(long letterId, byte[] body, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
+    {
+        var row = await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE l.id = @letterId", new { letterId });
+        if (row is null)
+        {
+            return null;
+        }
+        row.Edit(body);
+        var run = new Run(decider, options.Value.MaxReplays, clock.GetUtcNow().ToUnixTimeMilliseconds());
+        await run.LoadAsync(connection, [row]);
+        return run.Try(row, confirmed: true);
+    }, cancellationToken);
+
+    /// <summary>Letters that are tried one after the other, each upon what those before it would have done.</summary>
+    private sealed class Run(BatchDecider decider, int maxReplays, long now)
+    {
+        private readonly BatchState state = new();
+        private readonly HashSet<string> keys = new(StringComparer.Ordinal);
+        private readonly HashSet<string> orderIds = new(StringComparer.Ordinal);
+
+        /// <summary>Reads what the store knows about the letters, as the inbox would; what an earlier letter changed stays as it left it.</summary>
+        public async Task LoadAsync(DbConnection connection, IReadOnlyList<Row> rows)
+        {
+            var newKeys = rows.Select(row => row.Key).Where(keys.Add).ToList();
+            if (newKeys.Count > 0)
+            {
+                var parameters = new DynamicParameters();
+                var list = SqlList.Add(parameters, "key", newKeys);
+                foreach (var entry in await connection.QueryAsync<InboxRow>($"SELECT key AS Key, fingerprint AS Fingerprint, outcome AS Outcome, reason AS Reason FROM inbox WHERE key IN {list}", parameters))
+                {
+                    state.Inbox[entry.Key] = new InboxEntry(entry.Fingerprint, (InboxOutcome)entry.Outcome, entry.Reason);
+                }
+                foreach (var open in await connection.QueryAsync<OpenRow>(
+                    $"SELECT id AS Id, key AS Key, fingerprint AS Fingerprint, status AS Status FROM dead_letters WHERE key IN {list} AND status IN ('parked', 'replayed') ORDER BY id", parameters))
+                {
+                    if (!state.Letters.TryGetValue(open.Key, out var letters))
+                    {
+                        state.Letters[open.Key] = letters = [];
+                    }
+                    letters.Add(new OpenLetter(open.Id, open.Fingerprint, open.Status == LetterStatus.Replayed));
+                }
+            }
+
+            var newOrders = rows.Select(row => row.Decoded).OfType<Decoded.Valid>().Select(valid => valid.Envelope.Command.OrderId).Where(orderIds.Add).ToList();
+            if (newOrders.Count > 0)
+            {
+                var parameters = new DynamicParameters();
+                var list = SqlList.Add(parameters, "order", newOrders);
+                foreach (var head in await connection.QueryAsync<Head>(
+                    $"SELECT order_id AS OrderId, version AS Version, status AS Status, currency AS Currency, last_hash AS LastHash FROM orders WHERE order_id IN {list}", parameters))
+                {
+                    state.Heads[head.OrderId] = HeadRow.Read(head.OrderId, head.Version, (OrderStatus)head.Status, head.Currency, head.LastHash);
+                }
+                foreach (var waiting in await connection.QueryAsync<DeferredRow>(
+                    $"""
+                    SELECT key AS Key, order_id AS OrderId, type AS Type, body AS Body, properties AS Properties, fingerprint AS Fingerprint, correlation_id AS CorrelationId,
+                           traceparent AS TraceParent, received_at AS ReceivedAt, expires_at AS ExpiresAt
+                    FROM deferred WHERE order_id IN {list} ORDER BY received_at, key
+                    """,
+                    parameters))
+                {
+                    if (!state.Heads.ContainsKey(waiting.OrderId))
+                    {
+                        if (!state.Deferred.TryGetValue(waiting.OrderId, out var commands))
+                        {
+                            state.Deferred[waiting.OrderId] = commands = [];
+                        }
+                        commands.Add(waiting.ToCommand());
+                    }
+                }
+            }
+        }
+
+        public ForecastItem Try(Row row, bool confirmed)
+        {
+            ForecastItem Answer(string outcome, string? reason, string detail, string? field = null) => new(row.Id, row.OrderId, outcome, reason, detail, field);
+
+            switch (row.Status)
+            {
+                case LetterStatus.Resolved or LetterStatus.Superseded:
+                    return Answer(ForecastOutcome.AlreadyApplied, row.Status, $"It is {row.Status} already and would not be sent.");
+                case not LetterStatus.Parked:
+                    return Answer(ForecastOutcome.Conflicts, row.Status, row.Status == LetterStatus.Replayed ? "A replay is under way; it would not be sent." : "It was discarded; restore it first.");
+            }
+            if (row.Replays >= maxReplays)
+            {
+                return Answer(ForecastOutcome.Conflicts, RejectionReason.ReplayExhausted, $"It has been replayed {row.Replays} times and would not be sent again (DeadLetters:MaxReplays).");
+            }
+            if (row.Reason == RejectionReason.ForeignDeadLetter && !confirmed)
+            {
+                return Answer(ForecastOutcome.Conflicts, "confirmation_needed", "Another program put it among the dead letters; it is sent only when that is confirmed.");
+            }
+            if (row.Decoded is null)
+            {
+                // What may have killed a process is not tried in this one.
+                return Answer(ForecastOutcome.StillFails, row.Reason, "The process ended while it worked on this message; that can't be tried without doing it.");
+            }
+            if (row.Decoded is Decoded.Invalid invalid)
+            {
+                return Answer(ForecastOutcome.StillFails, invalid.Rejection.Reason, invalid.Rejection.Detail, invalid.Rejection.Field);
+            }
+
+            MarkReplayed(row);
+            var incoming = new Incoming(row.Decoded, row.Body, row.Message);
+            Append append;
+            try
+            {
+                append = decider.Decide([incoming], state, now);
+            }
+            catch (Exception exception)
+            {
+                return Answer(ForecastOutcome.StillFails, RejectionReason.InternalError, $"Processing would fail with {exception.GetType().Name}.");
+            }
+            return incoming.Fate switch
+            {
+                Fate.Accepted => Answer(ForecastOutcome.Succeeds, null, $"It would be accepted as {append.Events[0].Type}."),
+                Fate.Duplicate => Answer(ForecastOutcome.AlreadyApplied, null, "This message was decided before; it would be acknowledged without an effect."),
+                Fate.Deferred => Answer(ForecastOutcome.Waits, null, "Its order does not exist yet; it would wait for it and be a dead letter again if it does not come."),
+                Fate.Refused => Answer(ForecastOutcome.Refused, incoming.Reason, append.History.FirstOrDefault(line => line.Kind == "refused").Detail ?? "It would be refused."),
+                _ => Answer(
+                    incoming.Reason == RejectionReason.KeyConflict ? ForecastOutcome.Conflicts : ForecastOutcome.StillFails, incoming.Reason,
+                    append.Rejections.FirstOrDefault()?.Detail ?? "It would be a dead letter again."),
+            };
+        }
+
+        private void MarkReplayed(Row row)
+        {
+            if (state.Letters.TryGetValue(row.Key, out var letters) && letters.FindIndex(letter => letter.Id == row.Id) is >= 0 and var index)
+            {
+                letters[index] = letters[index] with { Replayed = true };
+            }
+        }
+    }
+
+    private sealed class Row
+    {
+        public const string Select =
+            "SELECT l.id AS Id, l.key AS Key, l.status AS Status, l.reason AS Reason, l.body AS Body, l.properties AS Properties, l.order_id AS OrderId, l.replays AS Replays FROM dead_letters l";
+
+        private bool isEdited;
+        private (MessageProperties Message, Decoded? Decoded)? read;
+
+        public long Id { get; init; }
+        public string Key { get; init; } = "";
+        public string Status { get; init; } = "";
+        public string Reason { get; init; } = "";
+        public byte[] Body { get; set; } = [];
+        public string Properties { get; init; } = "{}";
+        public string? OrderId { get; init; }
+        public long Replays { get; init; }
+
+        public MessageProperties Message => (read ??= Read()).Message;
+
+        /// <summary>What the inbox would see; null where it must not be looked at.</summary>
+        public Decoded? Decoded => (read ??= Read()).Decoded;
+
+        public void Edit(byte[] body) => (Body, isEdited) = (body, true);
+
+        private (MessageProperties, Decoded?) Read()
+        {
+            var original = MessagePropertiesJson.Read(Properties);
+            var sent = DeadLetterReplay.Message(Key, original, isEdited, original.Type, new ReplayMark(Id, (int)Replays + 1));
+            var message = new MessageProperties
+            {
+                MessageId = sent.MessageId,
+                ContentType = sent.ContentType,
+                ContentEncoding = sent.ContentEncoding,
+                CorrelationId = sent.CorrelationId,
+                Type = sent.Type,
+                Headers = sent.Headers!.ToDictionary(header => header.Key, header => (object?)header.Value, StringComparer.Ordinal),
+            };
+            return (message, Reason == RejectionReason.CrashSuspect && !isEdited ? null : EnvelopeDecoder.Decode(message, Body));
+        }
+    }
+
+    private sealed class InboxRow
+    {
+        public string Key { get; init; } = "";
+        public byte[] Fingerprint { get; init; } = [];
+        public long Outcome { get; init; }
+        public string? Reason { get; init; }
+    }
+
+    private sealed class OpenRow
+    {
+        public long Id { get; init; }
+        public string Key { get; init; } = "";
+        public byte[] Fingerprint { get; init; } = [];
+        public string Status { get; init; } = "";
+    }
+
+    private sealed class Head
+    {
+        public string OrderId { get; init; } = "";
+        public long Version { get; init; }
+        public long Status { get; init; }
+        public string Currency { get; init; } = "";
+        public byte[] LastHash { get; init; } = [];
+    }
+
+    private sealed class DeferredRow
+    {
+        public string Key { get; init; } = "";
+        public string OrderId { get; init; } = "";
+        public string Type { get; init; } = "";
+        public byte[] Body { get; init; } = [];
+        public string Properties { get; init; } = "";
+        public byte[] Fingerprint { get; init; } = [];
+        public string CorrelationId { get; init; } = "";
+        public string? TraceParent { get; init; }
+        public long ReceivedAt { get; init; }
+        public long ExpiresAt { get; init; }
+
+        public DeferredCommand ToCommand() => new(Key, OrderId, Type, Body, Properties, Fingerprint, CorrelationId, TraceParent, ReceivedAt, ExpiresAt);
     }
 }

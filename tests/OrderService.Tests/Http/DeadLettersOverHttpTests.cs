@@ -99,6 +99,7 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
         using var again = await PostAsync($"{job}/cancel", new { });
         Assert.Equal(HttpStatusCode.OK, cancelled.StatusCode);
         Assert.Equal(HttpStatusCode.Conflict, again.StatusCode);
+        Assert.Contains("is cancelled by anna since", (await HostedService.ReadAsync(again)).GetProperty("detail").GetString(), StringComparison.Ordinal);
         Assert.All(await Task.WhenAll(ids.Select(async id => (await GetAsync($"/api/dead-letters/{id}")).GetProperty("status").GetString())), status => Assert.Equal("parked", status));
     }
 

@@ -248,31 +248,41 @@ CREATE TABLE http_requests (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX http_requests_by_age ON http_requests (created_at);
 
--- Bulk replays: which letters, how fast, how far. What became of each letter is in replays.
+-- Bulk replays: how fast, how far. The counts are written with the letters they count.
 CREATE TABLE replay_jobs (
     id             INTEGER PRIMARY KEY AUTOINCREMENT,
     state          TEXT    NOT NULL,             -- running, paused, stopped, cancelled, done
     mode           TEXT    NOT NULL,             -- canary, all
-    rate           INTEGER NOT NULL,
+    rate           REAL NOT NULL,
     letter_limit   INTEGER,
+    confirmed      INTEGER NOT NULL DEFAULT 0,   -- 1: letters that another program put there are meant too
     reason         TEXT    NOT NULL,
     requested_by   TEXT    NOT NULL,
     requested_at   INTEGER NOT NULL,
     started_at     INTEGER,
-    last_sent_at   INTEGER,
     finished_at    INTEGER,
-    total          INTEGER NOT NULL,
+    state_by       TEXT    NOT NULL,
+    state_at       INTEGER NOT NULL,
     waiting        TEXT,
     stop_reason    TEXT,
-    runner         TEXT,
+    total          INTEGER NOT NULL,
+    sent           INTEGER NOT NULL DEFAULT 0,
+    succeeded      INTEGER NOT NULL DEFAULT 0,
+    failed         INTEGER NOT NULL DEFAULT 0,
+    skipped        INTEGER NOT NULL DEFAULT 0,
+    runner         TEXT,                         -- the instance that works on it, until runner_until
     runner_until   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX replay_jobs_open ON replay_jobs (id) WHERE state = 'running' OR sent > succeeded + failed;
 
+-- The letters of a job are fixed when it is made: later ones are not swept in.
 CREATE TABLE replay_job_letters (
     job_id     INTEGER NOT NULL,
     letter_id  INTEGER NOT NULL,
-    state      INTEGER NOT NULL,                 -- 0 untouched, 1 sent, 2 skipped
+    state      TEXT    NOT NULL DEFAULT 'untouched', -- untouched, sent, succeeded, failed, skipped
+    reason     TEXT,
+    detail     TEXT,
     PRIMARY KEY (job_id, letter_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX replay_job_letters_open ON replay_job_letters (job_id, letter_id) WHERE state = 0;
-CREATE INDEX replays_by_job ON replays (job_id) WHERE job_id IS NOT NULL;
+CREATE INDEX replay_job_letters_by_state ON replay_job_letters (job_id, state, letter_id);
+CREATE INDEX replays_by_job ON replays (job_id, letter_id) WHERE job_id IS NOT NULL;

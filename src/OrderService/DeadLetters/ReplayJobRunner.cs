@@ -1,0 +1,246 @@
+using System.Data.Common;
+using Dapper;
+using Microsoft.Extensions.Options;
+using OrderService.Database;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>How many messages are ready in the queue <c>orders</c>; null when that is not known.</summary>
+public delegate long? QueueDepthReading();
+
+/// <summary>
+/// Works on replay jobs: sends the letters at the job's rate, learns their outcomes, stops a canary whose letters fail again. Everything it knows is in the store,
+/// and a letter and its place in the job change in one transaction, so that it may die anywhere; of several instances one works on a job at a time.
+/// </summary>
+public sealed partial class ReplayJobRunner(
+    IDatabase database, DeadLetterReplay replay, QueueDepthReading queueDepth, IOptions<DeadLettersOptions> options, TimeProvider clock, ILogger<ReplayJobRunner> logger) : BackgroundService
+{
+    private const int LettersPerTransaction = 50;
+    private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
+
+    private readonly string name = $"{Environment.MachineName}:{Guid.NewGuid():N}";
+    private readonly Dictionary<long, Allowance> allowances = [];
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var tick = new PeriodicTimer(options.Value.ReplayPollInterval, clock);
+        try
+        {
+            do
+            {
+                try
+                {
+                    await WorkAsync(stoppingToken);
+                }
+                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
+                {
+                    // Nothing is lost and nothing is sent twice: the jobs stand in the store as the last commit left them.
+                    LogFailed(exception.Message);
+                }
+            }
+            while (await tick.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The process stops; the jobs go on with the next one.
+        }
+    }
+
+    /// <summary>Looks after every open job once.</summary>
+    internal async Task WorkAsync(CancellationToken cancellationToken)
+    {
+        var jobs = await database.ReadAsync(ReplayJobs.OpenAsync, cancellationToken);
+        foreach (var gone in allowances.Keys.Except(jobs.Select(job => job.Id)).ToList())
+        {
+            allowances.Remove(gone);
+        }
+        foreach (var job in jobs)
+        {
+            var settled = await SettleAsync(job, cancellationToken);
+            if (job.State == ReplayJobState.Running)
+            {
+                await AdvanceAsync(settled, cancellationToken);
+            }
+        }
+    }
+
+    /// <summary>Takes down what became of the letters that were sent.</summary>
+    private async Task<ReplayJob> SettleAsync(ReplayJob job, CancellationToken cancellationToken)
+    {
+        if (job.UnderWay == 0)
+        {
+            return job;
+        }
+        var known = await database.ReadAsync(async connection => (await connection.QueryAsync<Outcome>(
+            """
+            SELECT j.letter_id AS LetterId, r.outcome AS Result, l.status AS Status, l.reason AS Reason, l.detail AS Detail
+            FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
+            WHERE j.job_id = @Id AND j.state = 'sent' AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT 1000
+            """,
+            new { job.Id })).AsList(), cancellationToken);
+        if (known.Count == 0)
+        {
+            return job;
+        }
+        return await database.WriteAsync(async transaction =>
+        {
+            var connection = transaction.Connection!;
+            // The job's row comes first everywhere: it is the lock.
+            await connection.ExecuteAsync("UPDATE replay_jobs SET waiting = NULL WHERE id = @Id", new { job.Id }, transaction);
+            long succeeded = 0, failed = 0;
+            foreach (var outcome in known)
+            {
+                var changed = await connection.ExecuteAsync(
+                    "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @LetterId AND state = 'sent'",
+                    new
+                    {
+                        state = outcome.HasFailed ? "failed" : "succeeded",
+                        reason = outcome.HasFailed ? outcome.Reason : null,
+                        detail = outcome.HasFailed ? outcome.Detail : null,
+                        job.Id,
+                        outcome.LetterId,
+                    },
+                    transaction);
+                (succeeded, failed) = outcome.HasFailed ? (succeeded, failed + changed) : (succeeded + changed, failed);
+            }
+            await connection.ExecuteAsync("UPDATE replay_jobs SET succeeded = succeeded + @succeeded, failed = failed + @failed WHERE id = @Id", new { succeeded, failed, job.Id }, transaction);
+            return (await ReplayJobs.FindAsync(connection, transaction, job.Id))!;
+        }, cancellationToken);
+    }
+
+    private async Task AdvanceAsync(ReplayJob job, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var depth = queueDepth();
+            var plan = Plan(job, depth);
+            if (plan is ReplayPlan.Wait wait && wait.What == job.Waiting)
+            {
+                return;
+            }
+            if (!allowances.TryGetValue(job.Id, out var allowance))
+            {
+                allowances[job.Id] = allowance = new Allowance(job.RatePerSecond, clock);
+            }
+            var allowed = Math.Min(allowance.Left(), LettersPerTransaction);
+            if (plan is ReplayPlan.Send && allowed == 0)
+            {
+                return;
+            }
+            var (after, took) = await database.WriteAsync(transaction => StepAsync(transaction, job.Id, depth, allowed), cancellationToken);
+            allowance.Take(took);
+            if (after is null || took == 0)
+            {
+                return;
+            }
+            job = after;
+        }
+    }
+
+    /// <returns>The job as it stands now, null when it is not this instance's turn, and how many letters were looked at.</returns>
+    private async Task<(ReplayJob? Job, int Took)> StepAsync(DbTransaction transaction, long id, long? depth, int allowed)
+    {
+        var connection = transaction.Connection!;
+        var now = clock.GetUtcNow();
+        var values = new { id, name, now = now.ToUnixTimeMilliseconds(), until = (now + Lease).ToUnixTimeMilliseconds() };
+        // Locks the job: whoever pauses or cancels it comes before this step or after it, and so does another runner.
+        var mine = await connection.ExecuteAsync(
+            """
+            UPDATE replay_jobs SET runner = @name, runner_until = @until, started_at = coalesce(started_at, @now), waiting = NULL
+            WHERE id = @id AND state = 'running' AND (runner IS NULL OR runner = @name OR runner_until < @now)
+            """,
+            values, transaction);
+        if (mine == 0)
+        {
+            return (null, 0);
+        }
+        var job = (await ReplayJobs.FindAsync(connection, transaction, id))!;
+        switch (Plan(job, depth))
+        {
+            case ReplayPlan.Wait wait:
+                await connection.ExecuteAsync("UPDATE replay_jobs SET waiting = @What WHERE id = @id", new { wait.What, id }, transaction);
+                return (job, 0);
+            case ReplayPlan.Finish:
+                await EndAsync(transaction, job, ReplayJobState.Done, null, values.now);
+                return (job, 0);
+            case ReplayPlan.Stop stop:
+                await EndAsync(transaction, job, ReplayJobState.Stopped, stop.Why, values.now);
+                LogStopped(id, stop.Why);
+                return (job, 0);
+            case ReplayPlan.Send send when allowed > 0:
+                var took = await SendAsync(transaction, job, (int)Math.Min(send.Most, allowed));
+                return (await ReplayJobs.FindAsync(connection, transaction, id), took);
+            default:
+                return (job, 0);
+        }
+    }
+
+    private async Task<int> SendAsync(DbTransaction transaction, ReplayJob job, int count)
+    {
+        var connection = transaction.Connection!;
+        var letters = (await connection.QueryAsync<long>(
+            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @count", new { job.Id, count }, transaction)).AsList();
+        long sent = 0, skipped = 0;
+        foreach (var letterId in letters)
+        {
+            var answer = await replay.ReplayAsync(transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, Confirmed: job.Confirmed, JobId: job.Id));
+            var (state, reason, detail) = answer switch
+            {
+                LetterAnswer.Done => ("sent", null, null),
+                LetterAnswer.Conflict conflict => ("skipped", conflict.Code, conflict.Detail),
+                LetterAnswer.Invalid invalid => ("skipped", invalid.Rejection.Reason, invalid.Rejection.Detail),
+                _ => ("skipped", "not_found", "There is no such dead letter any more."),
+            };
+            (sent, skipped) = state == "sent" ? (sent + 1, skipped) : (sent, skipped + 1);
+            await connection.ExecuteAsync(
+                "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId", new { state, reason, detail, job.Id, letterId }, transaction);
+        }
+        await connection.ExecuteAsync("UPDATE replay_jobs SET sent = sent + @sent, skipped = skipped + @skipped WHERE id = @Id", new { sent, skipped, job.Id }, transaction);
+        return letters.Count;
+    }
+
+    private static async Task EndAsync(DbTransaction transaction, ReplayJob job, string state, string? why, long now)
+    {
+        await transaction.Connection!.ExecuteAsync(
+            "UPDATE replay_jobs SET state = @state, state_by = 'the service', state_at = @now, finished_at = @now, stop_reason = @why WHERE id = @Id", new { state, now, why, job.Id }, transaction);
+        await ReplayJobs.WriteAuditAsync(
+            transaction, "the service", state == ReplayJobState.Done ? "replay.done" : "replay.stop", job.Id, $"{job.Succeeded} succeeded, {job.Failed} failed, {job.Skipped} skipped, {job.Untouched} untouched. {why}".TrimEnd(), now);
+    }
+
+    private ReplayPlan Plan(ReplayJob job, long? depth) => ReplayPlan.Next(job, depth, options.Value.PauseReplaysAbove, options.Value.CanaryFailures);
+
+    [LoggerMessage(LogLevel.Warning, "Replay {JobId} stopped by itself: {Reason}")]
+    private partial void LogStopped(long jobId, string reason);
+
+    [LoggerMessage(LogLevel.Warning, "Replay jobs could not be worked on and are tried again: {Reason}")]
+    private partial void LogFailed(string reason);
+
+    /// <summary>How many letters a rate allows; what was not used within a second is forfeited.</summary>
+    private sealed class Allowance(double rate, TimeProvider clock)
+    {
+        private double left = 1;
+        private long at = clock.GetTimestamp();
+
+        public int Left()
+        {
+            var now = clock.GetTimestamp();
+            left = Math.Min(left + (clock.GetElapsedTime(at, now).TotalSeconds * rate), Math.Max(rate, 1));
+            at = now;
+            return (int)left;
+        }
+
+        public void Take(int count) => left -= count;
+    }
+
+    private sealed class Outcome
+    {
+        public long LetterId { get; init; }
+        public string? Result { get; init; }
+        public string Status { get; init; } = "";
+        public string Reason { get; init; } = "";
+        public string Detail { get; init; } = "";
+
+        // Without a result the letter was settled in another way, or it came back as a plain copy.
+        public bool HasFailed => Result == "failed" || (Result is null && Status == LetterStatus.Parked);
+    }
+}
