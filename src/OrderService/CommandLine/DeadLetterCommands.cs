@@ -111,15 +111,18 @@ internal static class DeadLetterCommands
         var command = new Command("replay", "Sends parked letters through the queue again, under their original key. Several letters are a job that the running service works on.") { because, edited, confirmed, whatIf, canary, rate, limit };
         selection.AddTo(command);
         filter.AddTo(command, withStatus: false);
+        rate.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<double>() is not (>= 0.1 and <= ReplayJobRequest.MostPerSecond))
+            {
+                result.AddError($"--rate is a number from 0.1 to {ReplayJobRequest.MostPerSecond}.");
+            }
+        });
         command.Validators.Add(result =>
         {
             if (result.GetValue(edited) is not null && (result.GetValue(selection.All) || result.GetValue(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
             {
                 result.AddError("--edited-body goes with exactly one ID.");
-            }
-            if (result.GetValue(rate) is not (>= 0.1 and <= ReplayJobRequest.MostPerSecond))
-            {
-                result.AddError($"--rate is a number from 0.1 to {ReplayJobRequest.MostPerSecond}.");
             }
             if (result.GetValue(limit) is < 1)
             {

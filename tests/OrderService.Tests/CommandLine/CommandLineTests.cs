@@ -23,6 +23,9 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [InlineData("dlq discard 1")]
     [InlineData("dlq replay")]
     [InlineData("dlq replay --all")]
+    [InlineData("dlq replay --all --yes --rate 0")]
+    [InlineData("dlq replay --all --yes --limit 0")]
+    [InlineData("dlq job 1 --pause --cancel")]
     [InlineData("topology --declare --check")]
     public async Task A_command_that_can_not_be_understood_ends_with_2_and_says_why(string arguments)
     {
