@@ -17,7 +17,7 @@ public sealed class ConfigurationPageTests
         var settings = SettingsCheck.Sections.SelectMany(section => Keys(section.Value, section.Key)).ToList();
 
         Assert.True(settings.Count > 60, $"only {settings.Count} settings were found");
-        Assert.Empty(settings.Where(setting => !page.Contains($"`{setting}`", StringComparison.Ordinal)));
+        Assert.DoesNotContain(settings, setting => !page.Contains($"`{setting}`", StringComparison.Ordinal));
     }
 
     private static IEnumerable<string> Keys(Type type, string path)

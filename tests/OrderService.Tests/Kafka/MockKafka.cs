@@ -37,7 +37,7 @@ internal sealed class MockKafka : IDisposable
         var error = new byte[512];
         var settings = Native.rd_kafka_conf_new();
         // This client is only the cluster's shell; that it has no servers of its own is not worth a line.
-        Native.rd_kafka_conf_set(settings, "log_level", "3", error, (nuint)error.Length);
+        _ = Native.rd_kafka_conf_set(settings, "log_level", "3", error, (nuint)error.Length);
         client = Native.rd_kafka_new(0, settings, error, (nuint)error.Length);
         if (client == 0)
         {
