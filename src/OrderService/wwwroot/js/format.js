@@ -15,13 +15,31 @@ export function rate(value) {
   return value === 0 ? '0' : value < 10 ? value.toFixed(1) : numbers.format(Math.round(value));
 }
 
-/** `1,149.70` of a decimal string, exactly as it came but for the grouping. */
-export function amount(text) {
-  const match = /^(-?)(\d+)(\.\d+)?$/.exec(String(text ?? ''));
-  return match ? `${match[1]}${match[2].replace(/\B(?=(\d{3})+(?!\d))/g, ',')}${match[3] ?? ''}` : String(text ?? '–');
+/** How many decimals a currency has; two for one the browser does not know. */
+function decimals(currency) {
+  try {
+    return new Intl.NumberFormat('en', { style: 'currency', currency }).resolvedOptions().maximumFractionDigits;
+  } catch {
+    return 2;
+  }
 }
 
-export const money = value => (value ? `${amount(value.amount)} ${value.currency}` : '–');
+/** `1,149.70` of a decimal string, exactly as it came but for the grouping; a number gets its currency's decimals. */
+export function amount(value, currency) {
+  const text = typeof value === 'number' ? value.toFixed(decimals(currency)) : String(value ?? '');
+  const match = /^(-?)(\d+)(\.\d+)?$/.exec(text);
+  return match ? `${match[1]}${match[2].replace(/\B(?=(\d{3})+(?!\d))/g, ',')}${match[3] ?? ''}` : text || '–';
+}
+
+export const money = value => (value ? `${amount(value.amount, value.currency)} ${value.currency}` : '–');
+
+/** Amounts of several currencies in a sentence, the largest numbers first. */
+export function sums(values, most = 3) {
+  const all = [...(values ?? [])].sort((a, b) => Number(b.amount) - Number(a.amount));
+  const named = all.slice(0, most).map(money);
+  const more = all.length - named.length;
+  return more > 0 ? `${named.join(', ')} and ${more} more ${more === 1 ? 'currency' : 'currencies'}` : named.length > 1 ? `${named.slice(0, -1).join(', ')} and ${named.at(-1)}` : named.join('');
+}
 
 /** `3 min 20 s` of seconds. */
 export function duration(seconds) {
@@ -86,5 +104,8 @@ const unseen = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b
 
 /** Text of a message as a person may safely read it. */
 export const shown = text => String(text ?? '').replace(unseen, character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+/** `1.0.0+abd7afa` of a version with a whole commit id. */
+export const build = version => shown(version).replace(/(\+[0-9a-f]{7})[0-9a-f]+$/, '$1');
 
 export const sentence = reason => String(reason ?? '').replaceAll('_', ' ');

@@ -3,7 +3,7 @@ import { loadSession, session, signIn, signOut } from './api.js';
 import { link, route } from './router.js';
 import { paused, streamState, usePolled } from './live.js';
 import { showHelp } from './keyboard.js';
-import { count, shown } from './format.js';
+import { build, count, shown } from './format.js';
 import { DialogPlace, Empty, PageHead, Toasts, toast } from './parts/basics.js';
 import { Icon } from './parts/icons.js';
 import { ThemeSwitch } from './parts/theme-switch.js';
@@ -110,7 +110,7 @@ function Shell({ who }) {
       <nav class="side" aria-label="Pages">
         <a class="brand" href=${link('/')}><img src="icon.svg" alt="" width="28" height="28" /><span>OrderService</span></a>
         <ul>${items.map(item => html`<li key=${item.path}><a class="nav-link" href=${link(`/${item.path}`)} aria-current=${item.current ? 'page' : undefined}><${Icon} name=${item.icon} /><span>${item.text}</span>${item.count > 0 && html`<span class="badge">${item.count > 9999 ? '9999+' : count(item.count)}</span>`}</a></li>`)}</ul>
-        <div class="side-foot"><span class="quiet">version ${shown(stats?.service?.version ?? '–')}</span><a class="quiet" href="/openapi/v1.json" target="_blank" rel="noreferrer">API</a></div>
+        <div class="side-foot"><span class="quiet">version ${build(stats?.service?.version ?? '–')}</span><a class="quiet" href="/openapi/v1.json" target="_blank" rel="noreferrer">API</a></div>
       </nav>
       <div class="body">
         <header class="top">

@@ -18,13 +18,18 @@ export class Shared {
   }
 
   use() {
-    const [value, setValue] = useState(this.value);
+    // The value itself never goes through useState: it may be a function, which useState would call.
+    const [, redraw] = useState(null);
+    const seen = this.value;
     useEffect(() => {
-      this.readers.add(setValue);
-      setValue(this.value);
-      return () => this.readers.delete(setValue);
+      const reader = () => redraw({});
+      this.readers.add(reader);
+      if (!Object.is(seen, this.value)) {
+        reader();
+      }
+      return () => this.readers.delete(reader);
     }, []);
-    return value;
+    return seen;
   }
 }
 

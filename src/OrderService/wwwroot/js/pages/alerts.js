@@ -15,7 +15,8 @@ export function Alerts() {
     <${Card} title="Channels">
       <${Trouble} error=${channels.error} kept=${channels.data !== null} />
       ${!channels.data && !channels.error && html`<${Loading} what="Loading channels" />`}
-      ${channels.data && html`<ul class="channels">${channels.data.items.map(channel => html`<${Channel} key=${channel.name} channel=${channel} onTested=${() => { channels.refresh(); list.refresh(); }} />`)}</ul>
+      ${channels.data && html`<ul class="channels">${channels.data.items.filter(channel => channel.enabled).map(channel => html`<${Channel} key=${channel.name} channel=${channel} onTested=${() => { channels.refresh(); list.refresh(); }} />`)}</ul>
+        ${channels.data.items.some(channel => !channel.enabled) && html`<p class="quiet">Off: ${channels.data.items.filter(channel => !channel.enabled).map(channel => shown(channel.name)).join(', ')}. They are switched on in the settings under <code>Alerts</code>.</p>`}
         ${!channels.data.items.some(channel => channel.enabled && channel.name !== 'log') && html`<${Note} tone="warn">Only the log is told. Set <code>Alerts:Email</code> or <code>Alerts:Webhook</code>, so that somebody hears of it.<//>`}`}
     <//>
     <h2 class="section-title">What was sent</h2>
@@ -44,11 +45,11 @@ function Channel({ channel, onTested }) {
     }
   };
   return html`<li class="channel">
-    <div class="channel-head"><strong>${shown(channel.name)}</strong><${Chip} state=${!channel.enabled ? 'off' : channel.failed > 0 || (channel.lastError && channel.pending > 0) ? 'degraded' : 'ok'}>${!channel.enabled ? 'off' : channel.lastError && channel.pending > 0 ? 'failing' : 'on'}<//></div>
-    <p class="channel-target">${channel.enabled ? shown(channel.target ?? '') : html`<span class="quiet">not configured</span>`}</p>
-    ${channel.enabled && html`<p class="quiet">last sent <${Time} at=${channel.lastSentAt} empty="never" /> · ${count(channel.pending)} waiting${channel.failed ? ` · ${count(channel.failed)} given up` : ''}</p>`}
-    ${channel.lastError && html`<p class="bad-text">last error <${Time} at=${channel.lastErrorAt} />: ${shown(channel.lastError)}</p>`}
-    ${channel.enabled && may('operate') && html`<${Button} tone="small" icon="send" busy=${busy} onClick=${test} label=${`Send a test through ${channel.name}`}>${busy ? 'Sending…' : 'Send test'}<//>`}
+    <div class="channel-head"><strong>${shown(channel.name)}</strong><${Chip} state=${channel.failed > 0 || (channel.lastError && channel.pending > 0) ? 'degraded' : 'ok'}>${channel.lastError && channel.pending > 0 ? 'failing' : 'on'}<//></div>
+    <p class="channel-target">${shown(channel.target ?? '')}</p>
+    <p class="quiet">last sent <${Time} at=${channel.lastSentAt} empty="never" /> · ${count(channel.pending)} waiting${channel.failed ? ` · ${count(channel.failed)} given up` : ''}</p>
+    ${channel.lastError && html`<p class="bad-text">last error ${channel.lastErrorAt && html`<${Time} at=${channel.lastErrorAt} />`}: ${shown(channel.lastError)}</p>`}
+    ${may('operate') && html`<${Button} tone="small" icon="send" busy=${busy} onClick=${test} label=${`Send test through ${channel.name}`}>${busy ? 'Sending…' : 'Send test'}<//>`}
     <div role="status">${answer && html`<${Note} tone=${answer.ok ? 'good' : 'bad'}><strong>${answer.ok ? 'Delivered' : 'Not delivered'}</strong>${answer.milliseconds != null ? ` in ${count(answer.milliseconds)} ms` : ''}${answer.answer ? html`: ${shown(answer.answer)}` : '.'}<//>`}</div>
     <${Trouble} error=${error} /></li>`;
 }

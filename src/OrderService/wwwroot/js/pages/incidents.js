@@ -2,7 +2,7 @@ import { html } from '../html.js';
 import { link, setQuery } from '../router.js';
 import { get, post, may, segment } from '../api.js';
 import { useList, usePolled } from '../live.js';
-import { count, plural, shown } from '../format.js';
+import { build, count, plural, shown } from '../format.js';
 import { Button, Card, Chip, Dialog, Empty, Fact, Facts, Field, Given, Loading, Money, MoreRows, PageHead, Reason, Tabs, Time, Trouble, Waiting, openDialog, toast, useAction } from '../parts/basics.js';
 import { Bars } from '../parts/chart.js';
 import { Icon } from '../parts/icons.js';
@@ -49,7 +49,7 @@ function IncidentRow({ item, onChanged }) {
     <div class="incident-main">
       <a class="incident-title" data-row-link href=${link(`/incidents/${segment(item.fingerprint)}`)}>${shown(item.title)}</a>
       <p class="incident-more"><${Reason} value=${item.reason} />${item.field && html`<span>at <code>${shown(item.field)}</code></span>`}<span>last <${Time} at=${item.lastSeen} /></span><span>first <${Time} at=${item.firstSeen} /></span>
-        ${item.regressedBuild && html`<span class="bad-text">came back in build ${shown(item.regressedBuild)}</span>`}</p>
+        ${item.regressedBuild && html`<span class="bad-text">came back in build ${build(item.regressedBuild)}</span>`}</p>
     </div>
     <div class="incident-bars">${item.hourly?.length ? html`<${Bars} values=${item.hourly} label=${`Letters in each of the last ${item.hourly.length} hours; ${count(item.hourly.at(-1))} in this one`} />` : null}</div>
     <div class="incident-numbers"><span><b>${count(item.parked)}</b> waiting</span><span class="quiet">${count(item.letters)} in all</span></div>
@@ -93,9 +93,9 @@ export function Incident({ fingerprint, query }) {
         <${Fact} name="Money held"><${Money} values=${item.held} /><//>
         <${Fact} name="Orders">${count(item.orders)}<//>
         <${Fact} name="Customers">${count(item.customers)}<//>
-        <${Fact} name="First seen"><${Time} at=${item.firstSeen} /> <span class="quiet">build ${shown(item.firstBuild)}</span><//>
-        <${Fact} name="Last seen"><${Time} at=${item.lastSeen} /> <span class="quiet">build ${shown(item.lastBuild)}</span><//>
-        ${item.regressedBuild && html`<${Fact} name="Came back in build">${shown(item.regressedBuild)}<//>`}
+        <${Fact} name="First seen"><${Time} at=${item.firstSeen} /> <span class="quiet">build ${build(item.firstBuild)}</span><//>
+        <${Fact} name="Last seen"><${Time} at=${item.lastSeen} /> <span class="quiet">build ${build(item.lastBuild)}</span><//>
+        ${item.regressedBuild && html`<${Fact} name="Came back in build">${build(item.regressedBuild)}<//>`}
         ${item.field && html`<${Fact} name="Field"><code>${shown(item.field)}</code><//>`}
         ${item.exception && html`<${Fact} name="Exception"><${Given} text=${item.exception} /><//>`}
         ${item.stateBy && html`<${Fact} name="State set by">${shown(item.stateBy)} <${Time} at=${item.stateAt} /><//>`}

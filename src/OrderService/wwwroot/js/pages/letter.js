@@ -6,7 +6,7 @@ import { bytes, count, plural, sentence, shown } from '../format.js';
 import { pretty } from '../json.js';
 import { Button, Card, Chip, Copy, Empty, Fact, Facts, Given, Loading, Note, PageHead, Reason, Tabs, Time, Trouble, oneAmount, toast } from '../parts/basics.js';
 import { DiffView, HexView, JsonView, RawView } from '../parts/json-view.js';
-import { Timeline } from '../parts/timeline.js';
+import { Moment, Timeline } from '../parts/timeline.js';
 import { Why } from '../parts/why.js';
 import { Icon } from '../parts/icons.js';
 import { openDiscard } from './letters.js';
@@ -40,7 +40,7 @@ export function Letter({ id, query }) {
   const part = parts[query.tab] ? query.tab : 'body';
   const here = changes => link(`/dead-letters/${segment(id)}`, { ...query, ...changes });
   const waits = letter?.status === 'parked';
-  const history = (letter?.deaths?.length ?? 0) + (letter?.attempts?.length ?? 0) + (letter?.alerts?.length ?? 0);
+  const history = Math.max(letter?.history?.length ?? 0, (letter?.deaths?.length ?? 0) + (letter?.attempts?.length ?? 0));
   return html`
     <${PageHead} title=${`Letter ${id}`} back=${{ href: letter ? link(`/incidents/${segment(letter.fingerprint)}`) : link('/dead-letters'), text: letter ? 'Its incident' : 'Dead letters' }}
       sub=${letter && html`<${Reason} value=${letter.reason} /> <${Chip} state=${letter.status}>${waits ? 'waiting' : undefined}<//> ${letter.replays > 0 && html`<span class="quiet">replayed ${plural(letter.replays, 'time')} before</span>`}`}>
@@ -127,7 +127,7 @@ function Body({ letter, body, view, here }) {
   const now = bodyViews[view] ? view : body.text === null ? 'hex' : 'pretty';
   return html`
     <div class="code-head"><${Tabs} label="Views of the body" items=${Object.entries(bodyViews).map(([name, text]) => ({ text, href: here({ view: name }), current: name === now }))} />
-      <span class="code-tools"><span class="quiet">${shown(letter.contentType ?? letter.properties?.contentType ?? 'no content type')} · ${bytes(body.data.length)}</span>${body.text !== null && html`<${Copy} text=${body.text} />`}<a class="button small ghost" href=${`/api/dead-letters/${segment(letter.id)}/body`} download=${`letter-${letter.id}.bin`}><${Icon} name="download" /><span>Download</span></a></span></div>
+      <span class="code-tools"><span class="quiet">${shown(letter.contentType ?? letter.properties?.content_type ?? 'no content type')} · ${bytes(body.data.length)}</span>${body.text !== null && html`<${Copy} text=${body.text} />`}<a class="button small ghost" href=${`/api/dead-letters/${segment(letter.id)}/body`} download=${`letter-${letter.id}.bin`}><${Icon} name="download" /><span>Download</span></a></span></div>
     ${body.data.length === 0 ? html`<${Empty} icon="letters" title="The body is empty" />`
       : now === 'hex' ? html`<${HexView} data=${body.data} />`
       : body.text === null ? html`<${Note} tone="warn">These bytes are not UTF-8; look at them as bytes.<//>`
@@ -147,8 +147,8 @@ function ErrorPart({ letter }) {
 }
 
 const groups = [
-  ['Identity', /^(messageId|correlationId|idempotency-key|type|timestamp|appId|userId)$/i],
-  ['Content', /^(contentType|contentEncoding|deliveryMode|persistent|priority|expiration|replyTo)$/i],
+  ['Identity', /^(message_?id|correlation_?id|idempotency-key|type|timestamp|app_?id|user_?id|cluster_?id)$/i],
+  ['Content', /^(content_?type|content_?encoding|delivery_?mode|persistent|priority|expiration|reply_?to)$/i],
   ['Trace', /^(traceparent|tracestate|baggage)$/i],
   ['CloudEvents', /^cloudEvents[:_]|^ce-/i],
   ['Broker', /^x-/i],
@@ -159,7 +159,8 @@ function Headers({ letter }) {
   const [filter, setFilter] = useState('');
   const { headers, ...properties } = letter.properties ?? {};
   const entries = [...Object.entries(properties).map(([name, value]) => ({ name, value, header: false })), ...Object.entries(headers ?? {}).map(([name, value]) => ({ name, value, header: true }))]
-    .filter(entry => entry.value !== null && entry.value !== undefined)
+    // The broker's record of deaths is laid out under History.
+    .filter(entry => entry.value !== null && entry.value !== undefined && !(entry.header && entry.name === 'x-death'))
     .map(entry => ({ ...entry, text: typeof entry.value === 'string' ? entry.value : JSON.stringify(entry.value) }))
     .filter(entry => filter === '' || `${entry.name} ${entry.text}`.toLowerCase().includes(filter.toLowerCase()));
   const groupOf = entry => groups.find(([, pattern]) => pattern.test(entry.name))[0];
@@ -172,11 +173,17 @@ function Headers({ letter }) {
     })}`;
 }
 
+const storyKinds = { parked: 'dead_letter', replayed: 'replay', edited: 'edit', discarded: 'discard', restored: 'restore', resolved: 'published', replay_failed: 'rejected' };
+
+const capital = text => text.charAt(0).toUpperCase() + text.slice(1);
+
 function History({ letter, text }) {
   const attempts = letter.attempts ?? [];
   const deaths = letter.deaths ?? [];
-  const alerts = letter.alerts ?? [];
+  const alerts = letter.alerts ?? (letter.alertId ? [{ id: letter.alertId }] : []);
+  const story = (letter.history ?? []).map(one => ({ at: one.at, kind: storyKinds[one.kind] ?? one.kind, title: one.title ?? capital(sentence(one.kind)), detail: one.detail, who: one.who }));
   return html`
+    ${story.length > 0 && html`<section><h2 class="part-title">What happened to it</h2><ol class="timeline compact">${story.map((item, index) => html`<${Moment} key=${index} item=${item} before=${story[index - 1]} compact />`)}</ol></section>`}
     <section><h2 class="part-title">Replays and edits</h2>
       ${attempts.length === 0 ? html`<p class="quiet">It was never replayed.</p>` : html`<ol class="attempts">${attempts.map(attempt => html`<li key=${attempt.id} class="attempt">
         <p><${Chip} state=${attempt.outcome ?? 'running'}>${attempt.outcome ? undefined : 'waiting for the outcome'}<//> <strong>${shown(attempt.requestedBy)}</strong> <${Time} at=${attempt.requestedAt} />${attempt.jobId && html` in <a href=${link(`/replays/${segment(attempt.jobId)}`)}>replay ${attempt.jobId}</a>`}</p>
@@ -184,9 +191,9 @@ function History({ letter, text }) {
         ${attempt.edited && attempt.body && html`<details><summary>What the edit changed</summary><${DiffView} before=${pretty(text ?? '')} after=${pretty(attempt.body)} /></details>`}</li>`)}</ol>`}</section>
     <section><h2 class="part-title">What the broker recorded</h2>
       ${deaths.length === 0 ? html`<p class="quiet">The broker recorded no death of this message.</p>` : html`<table class="plain"><caption class="hidden">Deaths</caption><thead><tr><th scope="col">Queue</th><th scope="col">Reason</th><th scope="col" class="number">Times</th><th scope="col">Exchange and key</th><th scope="col">First</th></tr></thead>
-        <tbody>${deaths.map((death, index) => html`<tr key=${index}><td class="mono">${shown(death.queue)}</td><td>${shown(death.reason)}</td><td class="number">${count(death.count)}</td><td class="mono">${shown(death.exchange || '(default)')} / ${shown((death.routingKeys ?? []).join(', '))}</td><td><${Time} at=${death.time} /></td></tr>`)}</tbody></table>`}</section>
+        <tbody>${deaths.map((death, index) => html`<tr key=${index}><td class="mono">${shown(death.queue)}</td><td>${shown(death.reason)}</td><td class="number">${count(death.count)}</td><td class="mono">${shown(death.exchange || '(default)')} / ${shown((death['routing-keys'] ?? death.routingKeys ?? []).join(', '))}</td><td><${Time} at=${death.time} /></td></tr>`)}</tbody></table>`}</section>
     <section><h2 class="part-title">Alerts that told of it</h2>
-      ${alerts.length === 0 ? html`<p class="quiet">None yet: repeats are gathered for the next digest.</p>` : html`<ul class="plain-list">${alerts.map(alert => html`<li key=${alert.id}><a href=${link('/alerts', { alert: alert.id })}>Alert ${alert.id}</a> <span class="quiet">${alert.kind}</span> ${shown(alert.subject)} <${Time} at=${alert.createdAt} /></li>`)}</ul>`}</section>`;
+      ${alerts.length === 0 ? html`<p class="quiet">None yet: repeats are gathered for the next digest.</p>` : html`<ul class="plain-list">${alerts.map(alert => html`<li key=${alert.id}><a href=${link('/alerts', { alert: alert.id })}>Alert ${alert.id}</a> ${alert.kind && html` <span class="quiet">${alert.kind}</span>`} ${shown(alert.subject ?? '')} ${alert.createdAt && html`<${Time} at=${alert.createdAt} />`}</li>`)}</ul>`}</section>`;
 }
 
 function OrderPart({ letter, view, hrefOf }) {

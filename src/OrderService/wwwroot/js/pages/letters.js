@@ -58,7 +58,7 @@ export function LetterTable({ query, inIncident }) {
     <div class="filters">
       <${Tabs} label="States of letters" items=${Object.entries(statuses).map(([name, text]) => ({ text, href: link(here, { ...kept, status: name }), current: name === status }))} />
       <div class="filter-fields">
-        ${!inIncident && html`<label class="select"><span class="hidden">Reason</span><select value=${query.reason ?? ''} onChange=${event => setQuery({ reason: event.target.value })}><option value="">Every reason</option>${reasons.map(reason => html`<option value=${reason} key=${reason}>${sentence(reason)}</option>`)}</select></label>`}
+        ${!inIncident && html`<div class="select"><select aria-label="Reason" value=${query.reason ?? ''} onChange=${event => setQuery({ reason: event.target.value })}><option value="">Every reason</option>${reasons.map(reason => html`<option value=${reason} key=${reason}>${sentence(reason)}</option>`)}</select></div>`}
         <${SearchBox} value=${query.q} label="Order, customer, message id or text" />
       </div>
     </div>

@@ -29,10 +29,10 @@ export function Orders({ query }) {
       <tbody>${items.map(order => html`<tr key=${order.orderId} data-row>
         <th scope="row" data-label="Order"><a class="mono" data-row-link href=${link(`/orders/${segment(order.orderId)}`)}>${shown(order.orderId)}</a></th>
         <td data-label="Customer"><a class="plain-link" href=${link('/orders', { q: order.customerId })}>${shown(order.customerId)}</a></td>
-        <td class="number" data-label="Total">${amount(order.total)} ${shown(order.currency)}</td>
+        <td class="number" data-label="Total">${amount(order.total, order.currency)} ${shown(order.currency)}</td>
         <td class="number" data-label="Lines">${count(order.lineCount ?? order.lines?.length)}</td>
         <td class="number" data-label="Events">${count(order.version)}</td>
-        <td data-label="Placed"><${Time} at=${order.placedAt} /></td>
+        <td data-label="Placed"><${Time} at=${order.placedAt ?? order.recordedAt} /></td>
         <td data-label="Changed"><${Time} at=${order.updatedAt} /></td>
         <td data-label="State"><${Chip} state=${order.status} /></td></tr>`)}</tbody></table>`}
     <${MoreRows} list=${list} />`;
@@ -68,8 +68,8 @@ export function Order({ id, query }) {
     <div class="split">
       <div class="split-main">
         ${data?.lines && html`<${Card} title=${plural(data.lines.length, 'line')}><table class="plain"><caption class="hidden">Lines of the order</caption><thead><tr><th scope="col">Article</th><th scope="col" class="number">Quantity</th><th scope="col" class="number">Price</th></tr></thead>
-          <tbody>${data.lines.slice(0, 100).map((line, index) => html`<tr key=${index}><td class="mono">${shown(line.sku)}</td><td class="number">${count(line.quantity)}</td><td class="number">${amount(line.unitPrice)}</td></tr>`)}</tbody>
-          <tfoot><tr><th scope="row">Total</th><td></td><td class="number"><b>${amount(data.total)} ${shown(data.currency)}</b></td></tr></tfoot></table>${data.lines.length > 100 && html`<p class="quiet">The first 100 are shown.</p>`}<//>`}
+          <tbody>${data.lines.slice(0, 100).map((line, index) => html`<tr key=${index}><td class="mono">${shown(line.sku)}</td><td class="number">${count(line.quantity)}</td><td class="number">${amount(line.unitPrice, data.currency)}</td></tr>`)}</tbody>
+          <tfoot><tr><th scope="row">Total</th><td></td><td class="number"><b>${amount(data.total, data.currency)} ${shown(data.currency)}</b></td></tr></tfoot></table>${data.lines.length > 100 && html`<p class="quiet">The first 100 are shown.</p>`}<//>`}
         <${Card} title="Everything that happened">
           <${Trouble} error=${timeline.error} kept=${timeline.data !== null} />
           ${!timeline.data && !timeline.error && html`<${Loading} what="Loading the timeline" />`}
@@ -80,9 +80,10 @@ export function Order({ id, query }) {
       <aside class="split-side" aria-label="About this order">
         ${data && html`<${Card} title="Facts"><${Facts}>
           <${Fact} name="Customer"><a href=${link('/orders', { q: data.customerId })}>${shown(data.customerId)}</a><//>
-          <${Fact} name="Total">${amount(data.total)} ${shown(data.currency)}<//>
+          <${Fact} name="Total">${amount(data.total, data.currency)} ${shown(data.currency)}<//>
           <${Fact} name="State"><${Chip} state=${data.status} /><//>
-          ${data.placedAt && html`<${Fact} name="Placed"><${Time} at=${data.placedAt} /><//>`}
+          ${data.recordedAt && html`<${Fact} name="Recorded"><${Time} at=${data.recordedAt} /><//>`}
+          ${data.placedAt && html`<${Fact} name="Placed by the customer"><${Time} at=${data.placedAt} /><//>`}
           ${data.updatedAt && html`<${Fact} name="Changed"><${Time} at=${data.updatedAt} /><//>`}
           ${data.paymentReference && html`<${Fact} name="Payment"><${Given} text=${data.paymentReference} /><//>`}
           ${data.carrier && html`<${Fact} name="Carrier"><${Given} text=${data.carrier} /><//>`}

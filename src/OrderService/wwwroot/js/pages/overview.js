@@ -1,7 +1,7 @@
 import { html } from '../html.js';
 import { link } from '../router.js';
 import { usePolled, useOrderEvents } from '../live.js';
-import { count, rate, duration, plural, relative, shown, money } from '../format.js';
+import { build, count, rate, duration, plural, relative, shown, sums, money } from '../format.js';
 import { Card, Chip, Empty, Loading, Money, PageHead, Time, Trouble } from '../parts/basics.js';
 import { Chart } from '../parts/chart.js';
 import { Icon } from '../parts/icons.js';
@@ -13,7 +13,7 @@ export function Overview() {
   useOrderEvents(orders.refresh);
   const { data } = stats;
   return html`
-    <${PageHead} title="Overview" sub=${data && `${shown(data.service?.instance ?? '')} · version ${shown(data.service?.version ?? '–')} · ${data.service?.store ?? ''} · up ${data.service?.startedAt ? relative(data.service.startedAt, Date.now()).replace(' ago', '') : '–'}`} />
+    <${PageHead} title="Overview" sub=${data && `${shown(data.service?.instance ?? '')} · version ${build(data.service?.version ?? '–')} · ${data.service?.store ?? ''} · up ${data.service?.startedAt ? relative(data.service.startedAt, Date.now()).replace(' ago', '') : '–'}`} />
     <${Trouble} error=${stats.error} kept=${data !== null} />
     ${!data && !stats.error && html`<${Loading} what="Loading the overview" />`}
     ${data && html`
@@ -48,7 +48,7 @@ function StatusLine({ data }) {
   const open = data.incidents?.open ?? 0;
   const down = data.ready === false;
   const tone = down ? 'bad' : open > 0 ? 'warn' : 'good';
-  const held = data.held?.value?.length ? ` worth ${data.held.value.map(money).join(' and ')}` : '';
+  const held = data.held?.value?.length ? ` worth ${sums(data.held.value)}` : '';
   const running = `${plural(data.queue?.consumers ?? 0, 'consumer')}, ${rate(data.rates?.accepted)} orders/s, ${data.outbox?.pending ? `${plural(data.outbox.pending, 'event')} to publish` : 'outbox empty'}`;
   const words = down
     ? 'The service can’t do its work.'
@@ -76,7 +76,7 @@ function Tiles({ data }) {
     <${Tile} name="Outbox backlog" value=${count(data.outbox?.pending)} more=${data.outbox?.oldestAgeSeconds ? `oldest ${duration(data.outbox.oldestAgeSeconds)}` : 'events to publish'} tone=${data.outbox?.oldestAgeSeconds > 60 ? 'bad' : ''} />
     <${Tile} name="Open incidents" value=${count(incidents.open)} more=${`${count(incidents.new ?? 0)} new · ${count(incidents.regressed ?? 0)} came back`} tone=${incidents.new || incidents.regressed ? 'bad' : incidents.open ? 'warn' : 'good'} href=${link('/incidents')} />
     <${Tile} name="Dead letters" value=${count(data.deadLetters?.parked)} more=${data.deadLetters?.newestAt ? html`newest <${Time} at=${data.deadLetters.newestAt} />` : 'none waits'} tone=${data.deadLetters?.parked ? 'warn' : 'good'} href=${link('/dead-letters', { status: 'parked' })} />
-    <${Tile} name="Money held" value=${held.value?.length ? html`<${Money} values=${held.value.slice(0, 3)} />` : '0'} more=${held.orders ? `${plural(held.orders, 'order')} of ${plural(held.customers ?? 0, 'customer')}` : 'no order is stuck'} tone=${held.orders ? 'warn' : 'good'} kind=${held.value?.length ? 'is-money' : ''} />
+    <${Tile} name="Money held" value=${held.value?.length ? html`<${Money} values=${held.value} most=${2} />` : '0'} more=${held.orders ? `${plural(held.orders, 'order')} of ${plural(held.customers ?? 0, 'customer')}` : 'no order is stuck'} tone=${held.orders ? 'warn' : 'good'} kind=${held.value?.length ? 'is-money' : ''} />
   </div>`;
 }
 

@@ -4,7 +4,7 @@ import { count, duration, shown } from '../format.js';
 import { Card, Chip, Empty, Loading, Note, PageHead, Trouble } from '../parts/basics.js';
 import { Chart } from '../parts/chart.js';
 
-const purposes = { orders: 'commands in', 'orders.dlq': 'dead letters, read by the dead-letter consumer', 'order-events.unrouted': 'events that no queue was bound for' };
+const purposes = { orders: 'commands in', 'orders.dlq': 'dead letters, read by the dead-letter consumer', 'order-events.unrouted': 'events that no other queue was bound for' };
 
 export function Queues() {
   const queues = usePolled('/api/queues', 3000);
@@ -19,8 +19,8 @@ export function Queues() {
     ${queues.data?.items.length === 0 && html`<${Empty} icon="queues" title="No queue was read yet">The service reads its queues every few seconds once the broker answers. <code>orderservice topology --check</code> says what is missing.<//>`}
     ${queues.data?.items.length > 0 && html`<table class="rows"><caption class="hidden">Queues</caption><thead><tr><th scope="col">Queue</th><th scope="col" class="number">Ready</th><th scope="col" class="number">Being processed</th><th scope="col" class="number">Consumers</th><th scope="col" class="number">Oldest</th><th scope="col">State</th></tr></thead>
       <tbody>${queues.data.items.map(queue => {
-        const state = !queue.exists ? ['down', 'missing'] : queue.consumers === 0 && queue.name !== 'order-events.unrouted' ? ['degraded', 'nobody consumes'] : queue.name === 'order-events.unrouted' && queue.ready > 0 ? ['degraded', 'events went nowhere'] : ['ok', 'fine'];
-        return html`<tr key=${queue.name} data-row><th scope="row" data-label="Queue"><span class="mono">${shown(queue.name)}</span><span class="under">${shown(queue.purpose ?? purposes[queue.name] ?? '')}</span></th>
+        const state = !queue.exists ? ['down', 'missing'] : queue.name === 'order-events.unrouted' ? (queue.ready > 0 ? ['off', 'kept, nobody subscribed'] : ['ok', 'fine']) : queue.consumers === 0 ? ['degraded', 'nobody consumes'] : ['ok', 'fine'];
+        return html`<tr key=${queue.name} data-row><th scope="row" data-label="Queue"><span class="mono">${shown(queue.name)}</span><span class="under">${shown(purposes[queue.name] ?? queue.purpose ?? '')}</span></th>
           <td class="number" data-label="Ready">${count(queue.ready)}</td><td class="number" data-label="Being processed">${queue.unacknowledged == null ? html`<span class="quiet" title="Known with the management API only">not known</span>` : count(queue.unacknowledged)}</td>
           <td class="number" data-label="Consumers">${count(queue.consumers)}</td><td class="number" data-label="Oldest">${queue.oldestAgeSeconds == null ? '–' : duration(queue.oldestAgeSeconds)}</td><td data-label="State"><${Chip} state=${state[0]}>${state[1]}<//></td></tr>`;
       })}</tbody></table>`}

@@ -89,7 +89,7 @@ export function Forecast({ forecast }) {
     <h3 class="forecast-title">What would happen now <span class="quiet">nothing is changed yet${forecast.checked < forecast.count ? `; ${count(forecast.checked)} of ${count(forecast.count)} tried` : ''}</span></h3>
     <svg class="forecast-bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">${entries.reduce(([shapes, x], [name, value]) => {
       const width = (value / whole) * 100;
-      return [[...shapes, html`<rect key=${name} class=${`tone-${outcomes[name]?.[0] ?? 'calm'}`} x=${x} y="0" width=${Math.max(0, width - 0.4)} height="6" />`], x + width];
+      return [[...shapes, html`<rect key=${name} class=${`tone-${outcomes[name]?.[0] ?? 'calm'}`} x=${x} y="0" width=${Math.max(0, x + width > 99.9 ? width : width - 0.4)} height="6" />`], x + width];
     }, [[], 0])[0]}</svg>
     <ul class="forecast-legend">${entries.map(([name, value]) => html`<li key=${name}><span class=${`key tone-${outcomes[name]?.[0] ?? 'calm'}`}></span><b>${count(value)}</b> ${outcomes[name]?.[1] ?? sentence(name)}</li>`)}</ul>
     ${noted.length > 0 && html`<details class="forecast-list"><summary>Which would not, and why</summary><ul>${noted.map(item => html`<li key=${item.id}><a href=${link(`/dead-letters/${segment(item.id)}`)} onClick=${event => event.currentTarget.closest('dialog').close()}>Letter ${item.id}</a> <${Chip} state=${item.outcome}>${outcomes[item.outcome]?.[1] ?? sentence(item.outcome)}<//> <span>${shown(item.detail ?? item.reason ?? '')}</span></li>`)}</ul></details>`}`;

@@ -47,6 +47,7 @@ export function Replay({ id }) {
       ${job && may('operate') && !over(job.state) && html`
         ${job.state === 'paused' ? html`<${Button} tone="primary" icon="play" onClick=${() => change('resume', 'Going on.')}>Resume<//>` : html`<${Button} icon="pause" onClick=${() => change('pause', 'Paused. What was sent is still being processed.')}>Pause<//>`}
         <${Button} tone="danger" icon="stop" onClick=${() => change('cancel', 'Cancelled. Letters that were not sent wait as before.')}>Cancel<//>`}
+      ${job && may('operate') && job.state === 'stopped' && html`<${Button} icon="play" onClick=${() => change('resume', 'Going on with the rest.')}>Go on all the same<//>`}
       ${job && may('operate') && over(job.state) && job.failures?.length > 0 && html`<${Button} icon="replays" keyName="r" onClick=${() => openReplay({ ids: job.failures.map(one => one.letterId), what: plural(job.failures.length, 'failed letter') })}>Retry the failures<//>`}
     <//>
     <${Trouble} error=${error} kept=${job !== null} />
@@ -69,7 +70,7 @@ export function Replay({ id }) {
         </div>
         <${Facts}>
           <${Fact} name="How">${job.mode === 'canary' ? 'canary: 1, then 5, then 5 %' : 'all, one after the other'}${job.stage ? html`<span class="under">${shown(job.stage)}</span>` : ''}<//>
-          <${Fact} name="Rate">at most ${rate(job.ratePerSecond)}/s${job.currentRate != null && !over(job.state) ? `, now ${rate(job.currentRate)}/s` : ''}<//>
+          <${Fact} name="Rate">at most ${count(job.ratePerSecond)}/s${job.currentRate != null && !over(job.state) ? `, now ${rate(job.currentRate)}/s` : ''}<//>
           <${Fact} name="Asked for by">${shown(job.requestedBy)} <${Time} at=${job.requestedAt} /><//>
           <${Fact} name="Finished"><${Time} at=${job.finishedAt} empty="not yet" /><//>
         <//>

@@ -29,11 +29,12 @@ export const Reason = ({ value }) => html`<code class="reason">${shown(value)}</
 /** Text that came with a message: shown as text, with what can't be seen made visible. */
 export const Given = ({ text, empty = '–' }) => (text === null || text === undefined || text === '' ? html`<span class="quiet">${empty}</span>` : html`<span class="given">${shown(text)}</span>`);
 
-export function Money({ values }) {
+export function Money({ values, most = 3 }) {
   if (!values?.length) {
     return html`<span class="quiet">–</span>`;
   }
-  return html`<span class="money">${values.map(value => html`<span class="amount" key=${value.currency}>${amount(value.amount)} <abbr>${shown(value.currency)}</abbr></span>`)}</span>`;
+  const sorted = [...values].sort((a, b) => Number(b.amount) - Number(a.amount));
+  return html`<span class="money" title=${sorted.map(money).join(', ')}>${sorted.slice(0, most).map(value => html`<span class="amount" key=${value.currency}>${amount(value.amount, value.currency)} <abbr>${shown(value.currency)}</abbr></span>`)}${sorted.length > most && html`<span class="quiet small">and ${sorted.length - most} more</span>`}</span>`;
 }
 
 export const oneAmount = value => (value ? money(value) : '–');

@@ -41,7 +41,7 @@ export function Chart({ title, summary, at, series, unit }) {
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.15] } },
       axes: [
-        { stroke: quiet, font, grid: { show: false }, ticks: { show: false }, gap: 4, size: 26, space: 70, values: (_, splits) => splits.map(split => clockTime(split * 1000).slice(0, 5)) },
+        { stroke: quiet, font, grid: { show: false }, ticks: { show: false }, gap: 4, size: 26, space: 70, values: (_, splits) => splits.map(split => clockTime(split * 1000).slice(0, splits.length > 1 && splits[1] - splits[0] < 60 ? 8 : 5)) },
         { stroke: quiet, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, gap: 6, size: 44, space: 36, values: (_, splits) => splits.map(split => (split >= 1000 ? `${+(split / 1000).toFixed(1)}k` : +split.toFixed(2))) },
       ],
       series: [{}, ...series.map((one, index) => {

@@ -19,10 +19,11 @@ export function Timeline({ items, view, hrefOf }) {
   return html`
     <${Tabs} label="Views of the timeline" items=${Object.entries(views).map(([name, text]) => ({ text, href: hrefOf(name), current: name === now }))} />
     ${now === 'json' ? html`<${JsonView} text=${JSON.stringify(items)} label="Timeline as JSON" />` : html`
-      <ol class=${`timeline ${now}`}>${items.map((item, index) => html`<${Entry} key=${index} item=${item} before=${items[index - 1]} compact=${now === 'compact'} />`)}</ol>`}`;
+      <ol class=${`timeline ${now}`}>${items.map((item, index) => html`<${Moment} key=${index} item=${item} before=${items[index - 1]} compact=${now === 'compact'} />`)}</ol>`}`;
 }
 
-function Entry({ item, before, compact }) {
+/** One thing that happened. */
+export function Moment({ item, before, compact }) {
   const [tone, icon] = looks[item.kind] ?? ['calm', 'clock'];
   const gap = before ? (Date.parse(item.at) - Date.parse(before.at)) / 1000 : null;
   const data = item.data && Object.keys(item.data).length ? JSON.stringify(item.data) : null;
