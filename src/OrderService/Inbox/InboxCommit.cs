@@ -1,6 +1,8 @@
+using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
 using OrderService.EventStore;
+using OrderService.Observability;
 
 namespace OrderService.Inbox;
 
@@ -16,8 +18,11 @@ public sealed class InboxCommit : IDisposable
     private readonly TimeProvider clock;
     private readonly SemaphoreSlim turn = new(1, 1);
 
-    public InboxCommit(IOrderEventStore store, IEnumerable<Committed> committed, IOptions<OrdersOptions> orders, TimeProvider clock)
+    private readonly OrderMetrics? metrics;
+
+    public InboxCommit(IOrderEventStore store, IEnumerable<Committed> committed, IOptions<OrdersOptions> orders, TimeProvider clock, OrderMetrics? metrics = null)
     {
+        this.metrics = metrics;
         this.store = store;
         this.committed = [.. committed];
         this.clock = clock;
@@ -33,8 +38,12 @@ public sealed class InboxCommit : IDisposable
         try
         {
             Failpoint.Hit("inbox-before-begin");
+            var began = clock.GetTimestamp();
+            var spans = StartSpans(batch);
             var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now()), cancellationToken);
             Failpoint.Hit("inbox-after-commit");
+            spans?.ForEach(span => span.Dispose());
+            metrics?.BatchCommitted(batch.Count, clock.GetElapsedTime(began));
             foreach (var listener in committed)
             {
                 listener(append);
@@ -51,6 +60,27 @@ public sealed class InboxCommit : IDisposable
     public Task<int> MarkStartedAsync(byte[] hash, CancellationToken cancellationToken) => store.MarkStartedAsync(hash, Now(), cancellationToken);
 
     public void Dispose() => turn.Dispose();
+
+    /// <summary>A span for each message, child of its producer's, from the decision to the commit; none when nobody listens.</summary>
+    private static List<Activity>? StartSpans(IReadOnlyList<Incoming> batch)
+    {
+        if (!Tracing.Source.HasListeners())
+        {
+            return null;
+        }
+        var spans = new List<Activity>(batch.Count);
+        foreach (var incoming in batch)
+        {
+            if (incoming.Decoded is Decoded.Valid { Envelope: var envelope } && Tracing.StartProcess("orders", envelope.TraceParent, envelope.TraceState) is { } span)
+            {
+                span.SetTag("messaging.message.conversation_id", envelope.CorrelationId);
+                spans.Add(span);
+            }
+        }
+        // The next span must not become the child of this batch's last one.
+        Activity.Current = null;
+        return spans;
+    }
 
     private static BatchQuery Query(IReadOnlyList<Incoming> batch)
     {

@@ -21,7 +21,6 @@ public sealed class OrderMetrics : IDisposable
     private readonly Counter<long> replays;
     private readonly Counter<long> alerts;
     private readonly Counter<long> lettersParked;
-    private readonly Histogram<double> processDuration;
     private readonly Histogram<double> commitDuration;
     private readonly Histogram<long> batchSize;
 
@@ -45,7 +44,6 @@ public sealed class OrderMetrics : IDisposable
         replays = meter.CreateCounter<long>("orders.replays", "{replay}", "Replayed dead letters, by outcome.");
         alerts = meter.CreateCounter<long>("orders.alerts.sent", "{alert}", "Alerts handed to a channel, by channel and outcome.");
         var seconds = new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10] };
-        processDuration = meter.CreateHistogram("messaging.process.duration", "s", "From the arrival of a delivery to its settlement.", advice: seconds);
         commitDuration = meter.CreateHistogram("orders.commit.duration", "s", "One group commit to the store.", advice: seconds);
         batchSize = meter.CreateHistogram("orders.batch.size", "{message}", "Messages decided in one transaction.",
             advice: new InstrumentAdvice<long> { HistogramBucketBoundaries = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] });
@@ -133,11 +131,6 @@ public sealed class OrderMetrics : IDisposable
         batchSize.Record(messages);
         commitDuration.Record(commit.TotalSeconds);
     }
-
-    /// <summary>Records how long one delivery took from arrival to settlement.</summary>
-    public void ProcessTook(TimeSpan duration, string queue = "orders") => processDuration.Record(
-        duration.TotalSeconds,
-        new TagList { { "messaging.system", "rabbitmq" }, { "messaging.operation.name", "process" }, { "messaging.destination.name", queue } });
 
     public void SetOutbox(long pending, TimeSpan oldestAge) => outbox = new(pending, oldestAge);
 
