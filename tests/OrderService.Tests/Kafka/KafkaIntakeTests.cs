@@ -9,7 +9,7 @@ using OrderService.Tests.Infrastructure;
 namespace OrderService.Tests.Kafka;
 
 /// <summary>Orders from a consumer group, over the real protocol.</summary>
-public sealed class KafkaIntakeTests
+public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
 {
     [Fact]
     public async Task A_record_is_decided_as_a_delivery_is_and_its_offset_committed_after_that()
@@ -55,6 +55,29 @@ public sealed class KafkaIntakeTests
         await Eventually.TrueAsync(async () => (await world.EffectsAsync()).Count == 400);
         Assert.All(await world.EffectsAsync(), order => Assert.Equal(1, order.Value));
         await Eventually.TrueAsync(() => world.CommittedOffsets() == 400);
+    }
+
+    [Fact]
+    public async Task Two_instances_on_one_database_take_turns_with_the_partitions_and_double_nothing()
+    {
+        await using var world = await KafkaWorld.OpenAsync(postgres);
+        using var other = world.NewCommit();
+        await using var first = await world.IntakeAsync();
+        var second = await world.IntakeAsync(commit: other);
+        await Eventually.TrueAsync(() => second.Intake.State.Partitions > 0 && first.Intake.State.Partitions + second.Intake.State.Partitions == 3);
+
+        // Every order twice, and poison, while one of the two leaves.
+        var sending = world.SendAsync(Enumerable.Range(0, 600).SelectMany(number => new[] { TestMessage.Place($"A-{number % 300}"), TestMessage.Of("order.place", $"poison-{number % 50}", "{}") }));
+        await Eventually.TrueAsync(() => second.Count(Fate.Accepted) > 0);
+        await second.DisposeAsync();
+        await sending;
+
+        await Eventually.TrueAsync(() => world.CommittedOffsets() == 1200);
+        var effects = await world.EffectsAsync();
+        Assert.Equal(300, effects.Count);
+        Assert.All(effects, order => Assert.Equal(1, order.Value));
+        Assert.Equal(50, await world.Store.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'"));
+        Assert.Equal(0, await world.Store.ScalarAsync<long>("SELECT count(*) FROM rejections WHERE parked = 0"));
     }
 
     [Fact]

@@ -28,7 +28,9 @@ public sealed class KafkaJourneys(RabbitMqContainerFixture broker) : IDisposable
         await Eventually.HoldsAsync(async () =>
         {
             Assert.Contains("200 events wait for Kafka", await service.Http.GetStringAsync(new Uri("/health/ready", UriKind.Relative)), StringComparison.Ordinal);
-            Assert.Contains("orders_kafka_lag", await service.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative)), StringComparison.Ordinal);
+            var metrics = await service.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative));
+            Assert.Contains("orders_kafka_lag", metrics, StringComparison.Ordinal);
+            Assert.Contains("orders_kafka_oldest_age_seconds", metrics, StringComparison.Ordinal);
         });
 
         cluster.BringUp();

@@ -29,8 +29,8 @@ internal sealed class KafkaWorld : IAsyncDisposable
         Store = store;
         Cluster = cluster;
         metrics = new OrderMetrics(meters.GetRequiredService<IMeterFactory>());
-        Log = new SwitchableStore(new SqliteOrderEventStore((SqliteDatabase)store.Database));
-        Commit = new InboxCommit(Log, [append => bus.Publish(append.Events)], Options.Create(new OrdersOptions()), TimeProvider.System);
+        Log = new SwitchableStore(store.Database is PostgresDatabase postgres ? new PostgresOrderEventStore(postgres, TimeProvider.System, NullLogger<PostgresOrderEventStore>.Instance) : new SqliteOrderEventStore((SqliteDatabase)store.Database));
+        Commit = NewCommit();
     }
 
     public static CancellationToken Stopping => TestContext.Current.CancellationToken;
@@ -41,6 +41,13 @@ internal sealed class KafkaWorld : IAsyncDisposable
     public InboxCommit Commit { get; }
 
     public static async Task<KafkaWorld> OpenAsync() => new(await TestStore.OpenAsync(), new MockKafka().WithTopic("order-events").WithTopic("orders"));
+
+    /// <summary>On PostgreSQL, where several instances share the store.</summary>
+    public static async Task<KafkaWorld> OpenAsync(PostgresContainerFixture postgres) =>
+        new(await TestStore.OpenAsync(postgres), new MockKafka().WithTopic("order-events").WithTopic("orders"));
+
+    /// <summary>What one more instance has for itself.</summary>
+    public InboxCommit NewCommit() => new(Log, [append => bus.Publish(append.Events)], Options.Create(new OrdersOptions()), TimeProvider.System);
 
     public KafkaOptions Settings(int batchSize = 100) => new()
     {
@@ -60,10 +67,10 @@ internal sealed class KafkaWorld : IAsyncDisposable
         return new RunningStream(stream);
     }
 
-    public async Task<RunningIntake> IntakeAsync(KafkaOptions? settings = null, InboxOptions? inbox = null)
+    public async Task<RunningIntake> IntakeAsync(KafkaOptions? settings = null, InboxOptions? inbox = null, InboxCommit? commit = null)
     {
         var intake = new KafkaIntake(
-            Commit, Store.Database, new DeadLetterParking(Options.Create(new AlertsOptions()), TimeProvider.System),
+            commit ?? Commit, Store.Database, new DeadLetterParking(Options.Create(new AlertsOptions()), TimeProvider.System),
             Options.Create(settings ?? Settings()), Options.Create(inbox ?? new InboxOptions()), metrics, TimeProvider.System, NullLogger<KafkaIntake>.Instance);
         await intake.StartAsync(Stopping);
         return new RunningIntake(intake);
