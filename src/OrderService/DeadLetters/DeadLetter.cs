@@ -50,7 +50,7 @@ public sealed record DeadLetter
     /// <summary>The message may be sound, so its key is taken: no other copy can be accepted beside the letter.</summary>
     public bool Claims { get; init; }
 
-    /// <summary>The broker has handed it out before; it may have been parked then.</summary>
+    /// <summary>Its source knows that it may hand out the same message twice, and that this may be the second time. Dead letters of the broker tell by their headers: <see cref="IsSameDelivery"/>.</summary>
     public bool Redelivered { get; init; }
 
     /// <summary>A message with a known fate and nothing else known about it.</summary>
@@ -85,6 +85,21 @@ public sealed record DeadLetter
     }
 
     internal string PropertiesJson() => MessagePropertiesJson.Write(Properties);
+
+    /// <summary>
+    /// Whether this is a message that was parked before, handed out once more: it died at the same time and was returned more often since.
+    /// The delivery's own mark does not tell: the broker sets it on every dead letter. And it may repeat one with the same count, which then looks like a copy.
+    /// </summary>
+    internal static bool IsSameDelivery(string parkedProperties, string properties) =>
+        DeathsJson(properties) is { } deaths && deaths == DeathsJson(parkedProperties)
+        && Returns(properties) is { } returns && Returns(parkedProperties) is { } before && returns > before;
+
+    private static long? Returns(string propertiesJson)
+    {
+        using var document = JsonDocument.Parse(propertiesJson);
+        return document.RootElement.TryGetProperty("headers", out var headers) && headers.TryGetProperty("x-delivery-count", out var count)
+            && count.ValueKind == JsonValueKind.Number && count.TryGetInt64(out var returns) ? returns : null;
+    }
 
     /// <summary>The broker's death table out of the stored properties.</summary>
     internal static string? DeathsJson(string propertiesJson)

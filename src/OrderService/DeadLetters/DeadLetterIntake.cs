@@ -160,7 +160,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IDisposable
             {
                 letters = raw
                     ? [.. living.Select(delivery => DeadLetter.Raw(delivery.Body.ToArray()))]
-                    : await LetterArrival.ExplainAsync(transaction, [.. living.Select(delivery => new LetterArrival(delivery.Body, delivery.Properties, delivery.Redelivered))]);
+                    : await LetterArrival.ExplainAsync(transaction, [.. living.Select(delivery => new LetterArrival(delivery.Body, delivery.Properties))]);
                 return await parking.ParkAsync(transaction, letters);
             }, token);
         }, abort.Token);

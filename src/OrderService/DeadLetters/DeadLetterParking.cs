@@ -199,9 +199,12 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     {
         var letter = failure.Letter;
         var known = await transaction.Connection!.QuerySingleAsync<KnownLetter>(
-            "SELECT id AS Id, status AS Status FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint }, transaction);
-        await transaction.Connection!.ExecuteAsync(
-            "UPDATE dead_letters SET copies = copies + @more WHERE id = @Id", new { more = letter.Redelivered ? 0 : 1, known.Id }, transaction);
+            "SELECT id AS Id, status AS Status, properties AS Properties FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint }, transaction);
+        var sameDelivery = letter.Redelivered || DeadLetter.IsSameDelivery(known.Properties, letter.PropertiesJson());
+        if (!sameDelivery)
+        {
+            await transaction.Connection!.ExecuteAsync("UPDATE dead_letters SET copies = copies + 1 WHERE id = @Id", new { known.Id }, transaction);
+        }
         if (failure.IsSuperseded)
         {
             await transaction.Connection!.ExecuteAsync(
@@ -217,7 +220,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             // Settled by an edited body under the same key: the old bytes are done with.
             LetterStatus.Resolved when failure.Decided is { Outcome: 1 or 2 or 3 } => false,
             // The broker handed out once more what was discarded meanwhile; a copy that somebody sent is another matter.
-            LetterStatus.Discarded when letter.Redelivered => false,
+            LetterStatus.Discarded when sameDelivery => false,
             _ => true,
         };
         if (!opensAgain)
@@ -342,7 +345,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
 
     private sealed record InboxRow(string Key, byte[] Fingerprint, long Outcome);
 
-    private sealed record KnownLetter(long Id, string Status);
+    private sealed record KnownLetter(long Id, string Status, string Properties);
 
     private sealed record InsertedRow(long Id, string Key, byte[] Fingerprint);
 

@@ -262,7 +262,7 @@ public sealed class DeadLetterQueries(IDatabase database)
 /// <param name="Value">What the order is worth by its own account; null when the body does not say.</param>
 /// <param name="ParkedAt">When it was parked first.</param>
 /// <param name="OpenedAt">When it was parked last.</param>
-/// <param name="Copies">How many copies of the message came here, at least.</param>
+/// <param name="Copies">How often the message came here; what the broker hands out again after a crash can count twice.</param>
 /// <param name="AlertId">The alert that told of it.</param>
 public sealed record LetterSummary(
     long Id, string Key, string Incident, string Status, string Reason, string Detail, string? Field, string? Type, string? OrderId, string? CustomerId, AlertAmount? Value,

@@ -6,8 +6,7 @@ using OrderService.Inbox;
 namespace OrderService.DeadLetters;
 
 /// <summary>A message out of the dead-letter queue.</summary>
-/// <param name="Redelivered">The broker has handed it out before.</param>
-public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties Properties, bool Redelivered)
+public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties Properties)
 {
     /// <summary>Finds out why each message was given up: from the rejection that the order flow committed, else from what the broker wrote on it.</summary>
     public static async Task<IReadOnlyList<DeadLetter>> ExplainAsync(DbTransaction transaction, IReadOnlyList<LetterArrival> arrivals)
@@ -31,15 +30,13 @@ public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties 
         var death = BrokerDeath.Find(Properties);
         if (rejection is not null && death is null or { Reason: "rejected" })
         {
-            return DeadLetter.Of(key, fingerprint, new Rejection(rejection.Reason, rejection.Detail, rejection.Field), rejection.Exception, Body.ToArray(), Properties, rejection.OrderId)
-                with { Redelivered = Redelivered };
+            return DeadLetter.Of(key, fingerprint, new Rejection(rejection.Reason, rejection.Detail, rejection.Field), rejection.Exception, Body.ToArray(), Properties, rejection.OrderId);
         }
         if (death is null)
         {
             return DeadLetter.Of(key, fingerprint, new Rejection(
                 RejectionReason.ForeignDeadLetter,
-                "It came into the dead-letter queue without having been in the queue orders: another program put it there. Look at it before you replay it.", null), null, Body.ToArray(), Properties)
-                with { Redelivered = Redelivered };
+                "It came into the dead-letter queue without having been in the queue orders: another program put it there. Look at it before you replay it.", null), null, Body.ToArray(), Properties);
         }
         var decoded = EnvelopeDecoder.Decode(Properties, Body);
         return decoded switch
@@ -48,7 +45,7 @@ public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties 
             Decoded.Invalid invalid when death.Reason == "rejected" => DeadLetter.Of(key, fingerprint, invalid.Rejection, null, Body.ToArray(), Properties, invalid.OrderId),
             Decoded.Valid => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToArray(), Properties) with { Claims = true },
             _ => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToArray(), Properties),
-        } with { Redelivered = Redelivered };
+        };
     }
 
     private sealed record RejectionRow(string Key, byte[] Fingerprint, string Reason, string Detail, string? Field, string? Exception, string? OrderId);

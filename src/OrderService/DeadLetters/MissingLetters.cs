@@ -67,14 +67,13 @@ public sealed partial class MissingLetters(IDatabase database, DeadLetterParking
     {
         try
         {
-            // Redelivered: whoever counts copies must not take the letter that comes late for another one.
-            await database.WriteAsync(transaction => parking.ParkAsync(transaction, row.ToLetter() with { Redelivered = true }), cancellationToken);
+            await database.WriteAsync(transaction => parking.ParkAsync(transaction, row.ToLetter()), cancellationToken);
         }
         catch (Exception exception) when (exception is not (StoreUnavailableException or StoreConflictException or OperationCanceledException))
         {
             LogLetterFailed(exception);
             await database.WriteAsync(transaction => parking.ParkAsync(
-                transaction, DeadLetter.Raw(row.Body ?? []) with { Key = row.Key, Fingerprint = row.Fingerprint, Redelivered = true }), cancellationToken);
+                transaction, DeadLetter.Raw(row.Body ?? []) with { Key = row.Key, Fingerprint = row.Fingerprint }), cancellationToken);
         }
     }
 

@@ -122,7 +122,7 @@ public abstract class DeadLetterParkingTests : LetterContract
         var arrival = Arrival(Order("A-1"), "key-1");
         await world.RejectAsync(arrival, RejectionReason.UnknownField);
 
-        var outcomes = await world.TakeInAsync(arrival, arrival, arrival, arrival with { Redelivered = true });
+        var outcomes = await world.TakeInAsync(arrival, arrival, arrival, Again(arrival));
 
         Assert.Equal([ParkOutcome.Parked, ParkOutcome.Copy, ParkOutcome.Copy, ParkOutcome.Copy], outcomes);
         Assert.Equal(3, (await world.OnlyLetterAsync()).Copies);
@@ -137,7 +137,7 @@ public abstract class DeadLetterParkingTests : LetterContract
         await world.DieAsync(arrival, RejectionReason.UnknownField);
         await world.Replay.DiscardAsync(1, "ann", "a test order", Stopping);
 
-        Assert.Equal([ParkOutcome.Copy], await world.TakeInAsync(arrival with { Redelivered = true }));
+        Assert.Equal([ParkOutcome.Copy], await world.TakeInAsync(Again(arrival)));
         Assert.Equal(LetterStatus.Discarded, (await world.OnlyLetterAsync()).Status);
         Assert.Equal([ParkOutcome.Parked], await world.TakeInAsync(arrival));
 
@@ -214,7 +214,7 @@ public abstract class DeadLetterParkingTests : LetterContract
         headers["nested"] = new Dictionary<string, object?> { ["list"] = new List<object?> { null, 1.5, true, new byte[] { 0 } } };
         headers["x-death-like"] = 12L;
         headers["x-orderservice-replay"] = "99999999999999999999/1";
-        var odd = new LetterArrival("\0\0{]"u8.ToArray(), new MessageProperties { MessageId = "a\0b", CorrelationId = "\ud800", Type = "a\nb", Headers = headers, ContentType = new string('x', 255) }, false);
+        var odd = new LetterArrival("\0\0{]"u8.ToArray(), new MessageProperties { MessageId = "a\0b", CorrelationId = "\ud800", Type = "a\nb", Headers = headers, ContentType = new string('x', 255) });
 
         await world.TakeInAsync(odd, Arrival([], headers: new() { ["x-death"] = "not a table" }), Arrival(new byte[2_000_000]));
 

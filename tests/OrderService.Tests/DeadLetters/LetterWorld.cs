@@ -46,12 +46,24 @@ internal sealed class LetterWorld : IAsyncDisposable
     public static Dictionary<string, object?> Death(string reason = "rejected", string queue = "orders") => new()
     {
         ["x-death"] = new List<object?> { new Dictionary<string, object?> { ["queue"] = queue, ["reason"] = reason, ["count"] = 1L, ["exchange"] = "" } },
+        ["x-delivery-count"] = 1L,
         ["x-first-death-queue"] = queue,
         ["x-first-death-reason"] = reason,
     };
 
-    public static LetterArrival Arrival(byte[] body, string? messageId = null, Dictionary<string, object?>? headers = null, bool redelivered = false, string? type = null) =>
-        new(body, new MessageProperties { MessageId = messageId, Headers = headers ?? Death(), Type = type, ContentType = "application/json" }, redelivered);
+    public static LetterArrival Arrival(byte[] body, string? messageId = null, Dictionary<string, object?>? headers = null, string? type = null) =>
+        new(body, new MessageProperties { MessageId = messageId, Headers = headers ?? Death(), Type = type, ContentType = "application/json" });
+
+    /// <summary>The same message when the dead-letter queue hands it out once more.</summary>
+    public static LetterArrival Again(LetterArrival arrival) => arrival with
+    {
+        Properties = new MessageProperties
+        {
+            MessageId = arrival.Properties.MessageId,
+            ContentType = arrival.Properties.ContentType,
+            Headers = new Dictionary<string, object?>(arrival.Properties.Headers!) { ["x-delivery-count"] = 2L },
+        },
+    };
 
     /// <summary>What the intake does with a batch.</summary>
     public Task<IReadOnlyList<ParkOutcome>> TakeInAsync(params LetterArrival[] arrivals) => Store.Database.WriteAsync(async transaction =>
