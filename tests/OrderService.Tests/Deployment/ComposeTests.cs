@@ -1,15 +1,13 @@
-using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Deployment;
 
 /// <summary>The Compose file as an operator runs it. Only ports, passwords and the image's name differ, so that it can run beside another.</summary>
+[Collection(nameof(Deployment))]
 public sealed class ComposeTests : IAsyncLifetime
 {
     private static readonly string Run = Environment.GetEnvironmentVariable("ORDERSERVICE_TEST_RUN") ?? Guid.NewGuid().ToString("N");
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);
-
     // eng/test removes what carries this project's name.
     private readonly string project = $"orderservice-test-{Run}";
     private readonly Dictionary<string, string> environment = new()
@@ -24,6 +22,13 @@ public sealed class ComposeTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         await ContainerEngine.RequireAsync();
+        // A mirror of packages that this machine restores from is good for the image's build as well.
+        string mirror = Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "NuGet", "NuGet.Config");
+        if (File.Exists(mirror))
+        {
+            environment["NUGET_CONFIG"] = Environment.GetEnvironmentVariable("NUGET_CONFIG") ?? mirror;
+        }
+
         environment["ORDERS_IMAGE"] = $"orderservice-test/service:{Run}";
         environment["RABBITMQ_IMAGE"] = await ContainerEngine.ImageAsync("RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
         environment["SDK_IMAGE"] = await ContainerEngine.ImageAsync("SDK_IMAGE", "orderservice-test/dotnet-sdk:10.0", "mcr.microsoft.com/dotnet/sdk:10.0");
@@ -105,60 +110,6 @@ public sealed class ComposeTests : IAsyncLifetime
     private Task<(int ExitCode, string Output)> ComposeAsync(string? input, params string[] arguments) =>
         DockerAsync(input, ["compose", "--project-name", project, "--progress", "plain", .. arguments]);
 
-    private async Task<(int ExitCode, string Output)> DockerAsync(string? input, params string[] arguments)
-    {
-        var start = new ProcessStartInfo("docker", arguments)
-        {
-            WorkingDirectory = Root(),
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        foreach ((string name, string value) in environment)
-        {
-            start.Environment[name] = value;
-        }
-
-        // A mirror of packages that this machine restores from is good for the image's build as well.
-        string mirror = Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "NuGet", "NuGet.Config");
-        if (File.Exists(mirror))
-        {
-            start.Environment.TryAdd("NUGET_CONFIG", mirror);
-        }
-
-        using var deadline = new CancellationTokenSource(Patience);
-        using Process process = Process.Start(start)!;
-        Task<string> output = process.StandardOutput.ReadToEndAsync(deadline.Token);
-        Task<string> errors = process.StandardError.ReadToEndAsync(deadline.Token);
-        if (input is not null)
-        {
-            await process.StandardInput.WriteAsync(input);
-        }
-
-        process.StandardInput.Close();
-        try
-        {
-            await process.WaitForExitAsync(deadline.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            process.Kill(entireProcessTree: true);
-            throw;
-        }
-
-        return (process.ExitCode, process.ExitCode == 0 ? await output : await output + await errors);
-    }
-
-    private static string Root()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-            {
-                return folder.FullName;
-            }
-        }
-
-        throw new InvalidOperationException("The tests run outside of the repository.");
-    }
+    private Task<(int ExitCode, string Output)> DockerAsync(string? input, params string[] arguments) =>
+        RepositoryProgram.RunAsync("docker", arguments, environment, input);
 }

@@ -1,0 +1,5 @@
+namespace OrderService.Tests.Deployment;
+
+/// <summary>Tests that build and start the whole product take turns.</summary>
+[CollectionDefinition(nameof(Deployment))]
+public sealed class Deployment;
