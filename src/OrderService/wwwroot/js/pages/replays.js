@@ -25,6 +25,8 @@ export function Replays() {
     <${MoreRows} list=${list} />`;
 }
 
+const withoutReason = one => (one.detail?.startsWith(`${one.reason}: `) ? one.detail.slice(one.reason.length + 2) : one.detail ?? '');
+
 const over = state => state === 'done' || state === 'cancelled' || state === 'stopped';
 
 export function Replay({ id }) {
@@ -53,7 +55,7 @@ export function Replay({ id }) {
     <${Trouble} error=${error} kept=${job !== null} />
     ${!job && !error && html`<${Loading} what="Loading the replay" />`}
     ${job && html`
-      ${job.state === 'stopped' && html`<${Note} tone="bad"><strong>The canary stopped by itself.</strong> ${shown(job.stopReason ?? 'Letters failed again.')} ${plural(untouched, 'letter')} ${untouched === 1 ? 'was' : 'were'} not touched.<//>`}
+      ${job.state === 'stopped' && html`<${Note} tone="bad"><strong>The canary stopped by itself.</strong> ${job.stopReason ? shown(job.stopReason) : `Letters failed again; ${plural(untouched, 'letter')} ${untouched === 1 ? 'was' : 'were'} not touched.`}<//>`}
       ${job.state === 'done' && html`<${Note} tone=${job.failed ? 'warn' : 'good'}><strong>Finished.</strong> ${plural(job.succeeded, 'letter')} succeeded${job.failed ? `, ${count(job.failed)} failed again` : ''}.<//>`}
       ${job.waiting && !over(job.state) && html`<${Note} tone="busy">${shown(job.waiting)}<//>`}
       <${Card}>
@@ -75,5 +77,5 @@ export function Replay({ id }) {
           <${Fact} name="Finished"><${Time} at=${job.finishedAt} empty="not yet" /><//>
         <//>
       <//>
-      ${job.failures?.length > 0 && html`<${Card} title="Failed again"><table class="rows"><caption class="hidden">Letters that failed again</caption><thead><tr><th scope="col">Letter</th><th scope="col">Order</th><th scope="col">Why</th></tr></thead><tbody>${job.failures.map(one => html`<tr key=${one.letterId} data-row><th scope="row" data-label="Letter"><a data-row-link href=${link(`/dead-letters/${segment(one.letterId)}`)}>${one.letterId}</a></th><td data-label="Order">${one.orderId ? html`<a class="mono" href=${link(`/orders/${segment(one.orderId)}`)}>${shown(one.orderId)}</a>` : '–'}</td><td class="wide-cell" data-label="Why"><${Reason} value=${one.reason} /> ${shown(one.detail ?? '')}</td></tr>`)}</tbody></table><//>`}`}`;
+      ${job.failures?.length > 0 && html`<${Card} title="Failed again"><table class="rows"><caption class="hidden">Letters that failed again</caption><thead><tr><th scope="col">Letter</th><th scope="col">Order</th><th scope="col">Why</th></tr></thead><tbody>${job.failures.map(one => html`<tr key=${one.letterId} data-row><th scope="row" data-label="Letter"><a data-row-link href=${link(`/dead-letters/${segment(one.letterId)}`)}>${one.letterId}</a></th><td data-label="Order">${one.orderId ? html`<a class="mono" href=${link(`/orders/${segment(one.orderId)}`)}>${shown(one.orderId)}</a>` : '–'}</td><td class="wide-cell" data-label="Why"><${Reason} value=${one.reason} /> ${shown(withoutReason(one))}</td></tr>`)}</tbody></table><//>`}`}`;
 }
