@@ -37,6 +37,7 @@ internal sealed class PostgresAppend(Append append, HashSet<string> rejectedKeys
 
         // Without a token: the last byte sent is the COMMIT, and a COMMIT is not cancelled.
         await using var reader = await batch.ExecuteReaderAsync(CancellationToken.None);
+        Failpoint.Hit("store-written");
         foreach (var answer in answers)
         {
             switch (answer)
