@@ -49,7 +49,7 @@ public sealed class DeadLetterJourneys(RabbitMqContainerFixture broker)
         await shop.PublishAsync(Broken(1));
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'") == 1);
 
-        using var answer = await service.Http.PostAsJsonAsync("/api/dead-letters/1/replay", new { body = Encoding.UTF8.GetString(Broken(1).Body).Replace("1.001", "1.00", StringComparison.Ordinal), reason = "a typing error" });
+        using var answer = await service.Http.PostAsJsonAsync("/api/dead-letters/1/replay", new { body = Encoding.UTF8.GetString(Broken(1).Body).Replace("1.001", "1.00", StringComparison.Ordinal), reason = "a typing error" }, TestContext.Current.CancellationToken);
 
         Assert.Equal(HttpStatusCode.Accepted, answer.StatusCode);
         await Eventually.TrueAsync(() => shop.Heard.Count == 1);
@@ -76,7 +76,7 @@ public sealed class DeadLetterJourneys(RabbitMqContainerFixture broker)
 
         foreach (var id in await service.ColumnAsync<long>("SELECT id FROM dead_letters"))
         {
-            using var answer = await service.Http.PostAsJsonAsync($"/api/dead-letters/{id}/replay", new { });
+            using var answer = await service.Http.PostAsJsonAsync($"/api/dead-letters/{id}/replay", new { }, TestContext.Current.CancellationToken);
             Assert.Equal(HttpStatusCode.Accepted, answer.StatusCode);
         }
 

@@ -263,7 +263,7 @@ public abstract class ReplayJobTests : LetterContract
         {
             more[name] = value;
         }
-        return new LetterArrival(incoming.Body, new MessageProperties { MessageId = properties.MessageId, Type = properties.Type, CorrelationId = properties.CorrelationId, Headers = more }, false);
+        return new LetterArrival(incoming.Body, new MessageProperties { MessageId = properties.MessageId, Type = properties.Type, CorrelationId = properties.CorrelationId, Headers = more });
     }
 
     /// <summary>The order flow and one instance's runner, without a broker between them.</summary>

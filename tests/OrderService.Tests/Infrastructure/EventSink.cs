@@ -8,11 +8,12 @@ public static class EventSink
 {
     private const string Queue = "sink";
 
-    public static async Task BindAsync(string address)
+    /// <param name="type"><c>quorum</c> in a cluster. With one broker <c>classic</c>: RabbitMQ 4.0.5 killed soon after a quorum queue was declared may come back with a channel that waits for that queue's leader for ever.</param>
+    public static async Task BindAsync(string address, string type)
     {
         await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync();
         await using var channel = await connection.CreateChannelAsync();
-        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" });
+        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?> { ["x-queue-type"] = type });
         await channel.QueueBindAsync(Queue, "order-events", "#");
     }
 

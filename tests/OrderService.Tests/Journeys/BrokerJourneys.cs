@@ -34,7 +34,7 @@ public sealed class BrokerJourneys : IAsyncLifetime
     {
         const int Orders = 3000;
         await using var service = await RunningService.StartAsync(Address);
-        await EventSink.BindAsync(Address);
+        await EventSink.BindAsync(Address, "classic");
         var publishing = TestProducer.PublishUntilConfirmedAsync([Address], Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") > 200);
 
@@ -42,9 +42,12 @@ public sealed class BrokerJourneys : IAsyncLifetime
         await ContainerEngine.StartAgainAsync(broker.Id);
 
         await publishing;
-        await Eventually.TrueAsync(
-            async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == Orders && await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0,
-            TimeSpan.FromSeconds(60));
+        await Eventually.HoldsAsync(
+            async () =>
+            {
+                var (events, outbox) = (await service.ScalarAsync<long>("SELECT count(*) FROM events"), await service.ScalarAsync<long>("SELECT count(*) FROM outbox"));
+                Assert.True(events == Orders && outbox == 0, $"{events} events, {outbox} in the outbox\n{string.Join('\n', service.Output.Split('\n').TakeLast(20))}");
+            });
         Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
         Assert.Equal(Orders, (await EventSink.DrainAsync(Address)).Distinct().Count());
         await service.WaitUntilReadyAsync();

@@ -66,7 +66,7 @@ public sealed class ClusterJourneys : IAsyncLifetime
         const int Orders = 4000;
         var settings = Addresses.Select((address, index) => ($"RabbitMq__Endpoints__{index}", new Uri(address).Authority.Split('@')[^1])).ToDictionary(pair => pair.Item1, pair => pair.Item2);
         await using var service = await RunningService.StartAsync(Addresses[0], settings);
-        await EventSink.BindAsync(Addresses[0]);
+        await EventSink.BindAsync(Addresses[0], "quorum");
 
         var publishing = TestProducer.PublishUntilConfirmedAsync(Addresses, Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") > 300);
