@@ -17,13 +17,21 @@ public static class EventSink
         await channel.QueueBindAsync(Queue, "order-events", "#");
     }
 
-    /// <summary>The ids of all events in it, copies included.</summary>
+    /// <summary>The ids of all events in it, copies included. A broker that has just lost a member may fail a read; it is begun anew then.</summary>
     public static async Task<List<string>> DrainAsync(string address)
+    {
+        List<string> ids = [];
+        await Eventually.HoldsAsync(async () => ids = await ReadAllAsync(address));
+        return ids;
+    }
+
+    /// <summary>Nothing is acknowledged, so that a read that fails in the middle takes nothing away.</summary>
+    private static async Task<List<string>> ReadAllAsync(string address)
     {
         await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync();
         await using var channel = await connection.CreateChannelAsync();
         var ids = new List<string>();
-        while (await channel.BasicGetAsync(Queue, autoAck: true) is { } message)
+        while (await channel.BasicGetAsync(Queue, autoAck: false) is { } message)
         {
             using var json = JsonDocument.Parse(message.Body);
             ids.Add(json.RootElement.GetProperty("id").GetString()!);
