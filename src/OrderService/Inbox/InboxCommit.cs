@@ -82,7 +82,8 @@ public sealed class InboxCommit : IDisposable
         return spans;
     }
 
-    private static BatchQuery Query(IReadOnlyList<Incoming> batch)
+    /// <summary>What has to be known before the batch can be decided.</summary>
+    internal static BatchQuery Query(IReadOnlyList<Incoming> batch)
     {
         var keys = new HashSet<string>(batch.Count, StringComparer.Ordinal);
         var orderIds = new HashSet<string>(batch.Count, StringComparer.Ordinal);

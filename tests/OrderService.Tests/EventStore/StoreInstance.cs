@@ -22,7 +22,7 @@ public sealed record StoreInstance(IDatabase Database, IOrderEventStore Log) : I
     {
         var attempt = 0;
         return Log.AppendAsync(
-            Query(batch),
+            InboxCommit.Query(batch),
             state =>
             {
                 var append = decider.Decide(batch, state, Now);
@@ -35,24 +35,4 @@ public sealed record StoreInstance(IDatabase Database, IOrderEventStore Log) : I
     public Task<Append> AppendAsync(params Incoming[] batch) => AppendAsync(batch, null);
 
     public ValueTask DisposeAsync() => Database.DisposeAsync();
-
-    private static BatchQuery Query(IReadOnlyList<Incoming> batch)
-    {
-        var keys = new HashSet<string>(StringComparer.Ordinal);
-        var orderIds = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var incoming in batch)
-        {
-            switch (incoming.Decoded)
-            {
-                case Decoded.Valid { Envelope: var envelope }:
-                    keys.Add(envelope.Key);
-                    orderIds.Add(envelope.Command.OrderId);
-                    break;
-                case Decoded.Invalid invalid when incoming.Claims:
-                    keys.Add(invalid.Key);
-                    break;
-            }
-        }
-        return new BatchQuery(keys, orderIds);
-    }
 }
