@@ -27,6 +27,11 @@ internal static class DeadLetterEndpoints
         letters.MapPost("/{id}/restore", RestoreAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.restore")
             .WithSummary("Parks a discarded letter again.").Accepts<ReasonBody>("application/json").Produces<LetterDetail>(202).ProducesProblem(404).ProducesProblem(409);
 
+        letters.MapGet("/{id}/attempts/{attempt}/body", AttemptBodyAsync).WithName("dead-letters.attempt-body")
+            .WithSummary("The exact bytes that an edited replay sent, as a download.").Produces(200, contentType: "application/octet-stream").ProducesProblem(404);
+        letters.MapPost("/discards", DiscardManyAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.discards")
+            .WithSummary("Gives many parked letters up; the reason is kept. With dryRun it only counts them.").Accepts<DiscardsBody>("application/json").Produces<DiscardsAnswer>().ProducesProblem(400);
+
         var incidents = api.MapGroup("/incidents").RequireAuthorization(Scopes.Read).WithTags("Dead letters");
         incidents.MapGet("", IncidentsAsync).WithName("incidents.list").WithSummary("Incidents: dead letters of one cause, last seen first.").Produces<Page<IncidentView>>().ProducesProblem(400);
         incidents.MapGet("/{fingerprint}", IncidentAsync).WithName("incidents.show").WithSummary("One incident.").Produces<IncidentView>().ProducesProblem(404);
@@ -65,6 +70,17 @@ internal static class DeadLetterEndpoints
         return await letters.BodyAsync(number, context.RequestAborted) is { } body
             ? TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}.bin")
             : NoSuchLetter();
+    }
+
+    private static async Task<IResult> AttemptBodyAsync(HttpContext context, string id, string attempt, DeadLetterQueries letters)
+    {
+        if (!TryReadId(id, out var number, out var problem) || !TryReadId(attempt, out var replay, out problem))
+        {
+            return problem;
+        }
+        return await letters.ReplayBodyAsync(number, replay, context.RequestAborted) is { } body
+            ? TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}-attempt-{replay}.bin")
+            : Problems.Result(StatusCodes.Status404NotFound, "attempt_not_found", "There is no such replay of this dead letter, or its original bytes went out.");
     }
 
     private static async Task<IResult> CheckAsync(HttpContext context, string id, ReplayForecast forecast)
@@ -115,6 +131,19 @@ internal static class DeadLetterEndpoints
             return mistake!;
         }
         return await AnswerAsync(await replay.DiscardAsync(number, Who(context), given!.Reason!, context.RequestAborted), letters, context);
+    }
+
+    private static async Task<IResult> DiscardManyAsync(HttpContext context, DeadLetterDiscards discards)
+    {
+        var (given, mistake) = await ReadAsync<DiscardsBody>(context);
+        if (mistake is not null || !LetterChoice.TryRead(given?.Ids, given?.Filter, given?.UpTo, given?.Limit, confirmed: false, out var selection, out mistake)
+            || !IsReason(given!.Reason, required: given.DryRun is not true, out mistake))
+        {
+            return mistake!;
+        }
+        var (count, upTo) = await discards.CountAsync(selection, context.RequestAborted);
+        return TypedResults.Ok(new DiscardsAnswer(
+            count, upTo, given.DryRun is true ? 0 : await discards.DiscardAsync(selection with { UpTo = upTo }, Who(context), given.Reason!, context.RequestAborted)));
     }
 
     private static async Task<IResult> RestoreAsync(HttpContext context, string id, DeadLetterReplay replay, DeadLetterQueries letters)
@@ -278,6 +307,16 @@ internal sealed record EditedBody(string? Body);
 
 internal sealed record ReasonBody(string? Reason);
 
+/// <summary>Which parked letters (by number or by filter) to give up, and why.</summary>
+/// <param name="UpTo">Only letters up to this number: what a dry run answered.</param>
+/// <param name="DryRun">Only counts; needs no reason.</param>
+internal sealed record DiscardsBody(IReadOnlyList<long>? Ids, ChosenLetters? Filter, long? Limit, long? UpTo, string? Reason, bool? DryRun);
+
+/// <param name="Count">How many parked letters were meant.</param>
+/// <param name="UpTo">The highest number among them.</param>
+/// <param name="Discarded">How many were given up; less than <paramref name="Count"/> when somebody else settled some of them first, 0 in a dry run.</param>
+internal sealed record DiscardsAnswer(long Count, long UpTo, long Discarded);
+
 /// <param name="Body">The edited text; the original bytes go out when it is absent.</param>
 /// <param name="Type">The command of the edited text; the letter's own when absent.</param>
 /// <param name="Confirmed">Needed for letters that another program put among the dead letters.</param>
@@ -291,12 +330,13 @@ internal sealed record LetterPage(IReadOnlyList<LetterView> Items, string? Next,
 
 /// <summary>A letter in a list. <c>fingerprint</c> is its incident's.</summary>
 internal sealed record LetterView(
-    long Id, string Status, string Reason, string Detail, string? Field, string Fingerprint, string? Type, string? OrderId, string? CustomerId, Amount? Value, string Key,
+    long Id, string Status, string Reason, string Detail, string? Field, string Fingerprint, string? Type, string? OrderId, string? CustomerId, Amount? Value,
+    string? MessageId, string? CorrelationId, string Key,
     DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, long Size, DateTimeOffset? ReplayedAt, DateTimeOffset? SettledAt, string? SettledBy, string? SettleReason)
 {
     public static LetterView Of(LetterSummary letter) => new(
         letter.Id, letter.Status, letter.Reason, letter.Detail, letter.Field, letter.Incident, letter.Type, letter.OrderId, letter.CustomerId,
-        letter.Value is { } value ? new Amount(value.Currency, value.Amount) : null, letter.Key, letter.ParkedAt, letter.OpenedAt, letter.Copies, letter.Replays, letter.BodyBytes,
+        letter.Value is { } value ? new Amount(value.Currency, value.Amount) : null, letter.MessageId, letter.CorrelationId, letter.Key, letter.ParkedAt, letter.OpenedAt, letter.Copies, letter.Replays, letter.BodyBytes,
         letter.ReplayedAt, letter.SettledAt, letter.SettledBy, letter.SettleReason);
 }
 
@@ -305,7 +345,7 @@ internal sealed record LetterDetail(
     long Id, string Status, string Reason, string Detail, string? Field, string Fingerprint, string? Type, string? OrderId, string? CustomerId, Amount? Value, string Key,
     DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, long Size, DateTimeOffset? ReplayedAt, DateTimeOffset? SettledAt, string? SettledBy, string? SettleReason,
     string? MessageId, string? CorrelationId, string? ContentType, string? Exception, string ContentHash, JsonElement Properties, JsonElement? Deaths,
-    IReadOnlyList<ReplayRecord> Attempts, IReadOnlyList<LetterHistory> History, long? AlertId)
+    IReadOnlyList<ReplayRecord> Attempts, IReadOnlyList<LetterHistory> History, IReadOnlyList<LetterAlert> Alerts, long? AlertId, long? PreviousId, long? NextId)
 {
     public static LetterDetail Of(LetterRecord record)
     {
@@ -313,18 +353,19 @@ internal sealed record LetterDetail(
         return new LetterDetail(
             letter.Id, letter.Status, letter.Reason, letter.Detail, letter.Field, letter.Fingerprint, letter.Type, letter.OrderId, letter.CustomerId, letter.Value, letter.Key,
             letter.ParkedAt, letter.OpenedAt, letter.Copies, letter.Replays, letter.Size, letter.ReplayedAt, letter.SettledAt, letter.SettledBy, letter.SettleReason,
-            record.MessageId, record.CorrelationId, record.ContentType, record.Exception, record.Fingerprint, record.Properties, record.Deaths, record.Replays, record.History, record.Letter.AlertId);
+            letter.MessageId, letter.CorrelationId, record.ContentType, record.Exception, record.Fingerprint, record.Properties, record.Deaths, record.Replays, record.History, record.Alerts,
+            record.Letter.AlertId, record.PreviousId, record.NextId);
     }
 }
 
-/// <summary>An incident. <c>held</c> is the money of its parked letters' orders.</summary>
+/// <summary>An incident. <c>held</c> is the money of its parked letters' orders, <c>hourly</c> how many letters came in each of the last 24 hours.</summary>
 internal sealed record IncidentView(
     string Fingerprint, string Title, string Reason, string? Field, string? Exception, string State, DateTimeOffset? MutedUntil, long Letters, long Parked, long Replayed, long Orders, long Customers,
     IReadOnlyList<Amount> Held, DateTimeOffset FirstSeen, DateTimeOffset LastSeen, DateTimeOffset? OldestParked, string FirstBuild, string LastBuild, string? RegressedBuild,
-    string? StateBy, DateTimeOffset? StateAt, DateTimeOffset? LastAlertAt)
+    string? StateBy, DateTimeOffset? StateAt, DateTimeOffset? LastAlertAt, IReadOnlyList<long> Hourly)
 {
     public static IncidentView Of(IncidentRecord incident) => new(
         incident.Fingerprint, incident.Title, incident.Reason, incident.Field, incident.Exception, incident.State, incident.MutedUntil, incident.Letters, incident.Parked, incident.Replayed,
         incident.Orders, incident.Customers, [.. incident.Value.Select(value => new Amount(value.Currency, value.Amount))], incident.FirstSeen, incident.LastSeen, incident.OldestParked,
-        incident.FirstBuild, incident.LastBuild, incident.RegressedBuild, incident.StateBy, incident.StateAt, incident.LastAlertAt);
+        incident.FirstBuild, incident.LastBuild, incident.RegressedBuild, incident.StateBy, incident.StateAt, incident.LastAlertAt, incident.Hourly);
 }

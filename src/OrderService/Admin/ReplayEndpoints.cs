@@ -1,6 +1,5 @@
 using System.Globalization;
 using OrderService.DeadLetters;
-using OrderService.Inbox;
 
 namespace OrderService.Admin;
 
@@ -68,15 +67,15 @@ internal static class ReplayEndpoints
         }
         if (body!.Mode is not (null or "canary" or "all"))
         {
-            return Bad("/mode", "mode is canary or all.");
+            return LetterChoice.Bad("/mode", "mode is canary or all.");
         }
         if (body.RatePerSecond is { } rate && !(rate is >= 0.1 and <= ReplayJobRequest.MostPerSecond))
         {
-            return Bad("/ratePerSecond", $"ratePerSecond is a number from 0.1 to {ReplayJobRequest.MostPerSecond}.");
+            return LetterChoice.Bad("/ratePerSecond", $"ratePerSecond is a number from 0.1 to {ReplayJobRequest.MostPerSecond}.");
         }
         if (body.Reason?.Length > LongestReason)
         {
-            return Bad("/reason", $"reason has at most {LongestReason} characters.");
+            return LetterChoice.Bad("/reason", $"reason has at most {LongestReason} characters.");
         }
         var job = await jobs.CreateAsync(
             new ReplayJobRequest(selection, Who(context), body.Reason ?? "", body.Mode ?? ReplayMode.Canary, body.RatePerSecond ?? 10), context.RequestAborted);
@@ -107,47 +106,15 @@ internal static class ReplayEndpoints
         }
         if (body?.Reason?.Length > LongestReason)
         {
-            return Bad("/reason", $"reason has at most {LongestReason} characters.");
+            return LetterChoice.Bad("/reason", $"reason has at most {LongestReason} characters.");
         }
         return await change(body, Who(context)) && await letters.IncidentAsync(fingerprint, context.RequestAborted) is { } incident
             ? TypedResults.Ok(IncidentView.Of(incident))
             : Problems.Result(StatusCodes.Status404NotFound, "incident_not_found", "There is no such incident.");
     }
 
-    private static bool TrySelect(ReplaysBody? body, out ReplaySelection selection, out IResult? mistake)
-    {
-        selection = new ReplaySelection(null, new LetterFilter());
-        mistake = null;
-        if (body is null || (body.Ids is null) == (body.Filter is null))
-        {
-            mistake = Bad("", "Send either ids or filter.");
-        }
-        else if (body.Ids?.Count is 0 or > ReplaySelection.MostIds)
-        {
-            mistake = Bad("/ids", $"ids has 1 to {ReplaySelection.MostIds} numbers.");
-        }
-        else if (body.Limit is < 1)
-        {
-            mistake = Bad("/limit", "limit is at least 1.");
-        }
-        else if (body.Filter?.Status is not (null or "all" or LetterStatus.Parked))
-        {
-            mistake = Bad("/filter/status", "Only parked letters can be replayed.");
-        }
-        else if (body.Filter?.Reason is { } reason && !RejectionReason.All.Contains(reason))
-        {
-            mistake = Bad("/filter/reason", "reason is none of the stable reasons.");
-        }
-        else
-        {
-            selection = new ReplaySelection(
-                body.Ids, new LetterFilter(LetterStatus.Parked, body.Filter?.Reason, body.Filter?.Fingerprint, body.Filter?.OrderId, string.IsNullOrEmpty(body.Filter?.Q) ? null : body.Filter.Q), body.UpTo, body.Limit,
-                body.Confirmed ?? false);
-        }
-        return mistake is null;
-    }
-
-    private static IResult Bad(string pointer, string detail) => Problems.Result(StatusCodes.Status400BadRequest, "bad_request", detail, new FieldError(pointer, "bad_request", detail));
+    private static bool TrySelect(ReplaysBody? body, out LetterSelection selection, out IResult? mistake) =>
+        LetterChoice.TryRead(body?.Ids, body?.Filter, body?.UpTo, body?.Limit, body?.Confirmed ?? false, out selection, out mistake);
 
     private static IResult NoSuchJob() => Problems.Result(StatusCodes.Status404NotFound, "replay_not_found", "There is no such replay job.");
 
@@ -158,9 +125,7 @@ internal static class ReplayEndpoints
 /// <param name="Mode"><c>canary</c> (the default) or <c>all</c>.</param>
 /// <param name="UpTo">Only letters up to this number: what a forecast answered.</param>
 /// <param name="Confirmed">Letters that another program put among the dead letters are meant too.</param>
-internal sealed record ReplaysBody(IReadOnlyList<long>? Ids, ReplaysFilter? Filter, string? Mode, double? RatePerSecond, long? Limit, string? Reason, long? UpTo, bool? Confirmed);
-
-internal sealed record ReplaysFilter(string? Status, string? Reason, string? Fingerprint, string? OrderId, string? Q);
+internal sealed record ReplaysBody(IReadOnlyList<long>? Ids, ChosenLetters? Filter, string? Mode, double? RatePerSecond, long? Limit, string? Reason, long? UpTo, bool? Confirmed);
 
 /// <param name="Until">For mute.</param>
 internal sealed record IncidentBody(string? Reason, DateTimeOffset? Until);

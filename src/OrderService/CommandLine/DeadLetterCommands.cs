@@ -74,7 +74,7 @@ internal static class DeadLetterCommands
             Console.WriteLine($"  detail       {summary.Detail}");
             Console.WriteLine($"  command      {summary.Type ?? "order.place"}{(summary.OrderId is null ? "" : $", order {summary.OrderId}")}{(summary.Value is { } value ? $", {value.Amount} {value.Currency}" : "")}");
             Console.WriteLine($"  key          {summary.Key}");
-            Console.WriteLine($"  correlation  {letter.CorrelationId}");
+            Console.WriteLine($"  correlation  {summary.CorrelationId}");
             Console.WriteLine($"  parked       {Time(summary.ParkedAt)}, {summary.Copies} cop{(summary.Copies == 1 ? "y" : "ies")}, {summary.Replays} replays");
             Console.WriteLine($"  incident     {summary.Incident}");
             Console.WriteLine($"  properties   {Printable(letter.Properties.GetRawText())}");
@@ -129,53 +129,39 @@ internal static class DeadLetterCommands
                 result.AddError("--limit is at least 1.");
             }
         });
-        command.SetAction((parsed, cancellationToken) => (parsed.GetValue(whatIf) || !IsOne(parsed, selection))
-            && UsageProblem(parsed, selection, asks: !parsed.GetValue(whatIf)) is null ? ReplaySeveralAsync(parsed, cancellationToken) : WithSelectionAsync(parsed, selection, filter, "replay", async (stations, id, token) =>
-        {
-            byte[]? body = null;
-            if (parsed.GetValue(edited) is { } path)
+        command.SetAction((parsed, cancellationToken) => WithUsage(parsed, selection, asks: !parsed.GetValue(whatIf), () =>
+            parsed.GetValue(whatIf) || !IsOne(parsed, selection) ? ReplaySeveralAsync(parsed, cancellationToken) : WithOneAsync(parsed, selection, "replayed", async (stations, id, token) =>
             {
-                try
+                byte[]? body = null;
+                if (parsed.GetValue(edited) is { } path)
                 {
-                    body = await File.ReadAllBytesAsync(path, token);
+                    try
+                    {
+                        body = await File.ReadAllBytesAsync(path, token);
+                    }
+                    catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+                    {
+                        return $"{path} can't be read: {exception.Message}";
+                    }
                 }
-                catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-                {
-                    return $"{path} can't be read: {exception.Message}";
-                }
-            }
-            return Describe(await stations.GetRequiredService<DeadLetterReplay>().ReplayAsync(
-                new ReplayRequest(id, Who, parsed.GetValue(because), body, Confirmed: parsed.GetValue(confirmed)), token));
-        }, cancellationToken));
+                return Describe(await stations.GetRequiredService<DeadLetterReplay>().ReplayAsync(
+                    new ReplayRequest(id, Who, parsed.GetValue(because), body, Confirmed: parsed.GetValue(confirmed)), token));
+            }, cancellationToken)));
         return command;
 
         Task<int> ReplaySeveralAsync(ParseResult parsed, CancellationToken cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
-            IReadOnlyList<long>? ids = null;
-            if (!parsed.GetValue(selection.All))
+            var (selected, failure) = await SelectAsync(parsed, selection, filter, parsed.GetValue(limit), stations.GetRequiredService<DeadLetterQueries>(), token);
+            if (selected is null)
             {
-                if (await ReadIdsAsync(parsed, selection, token) is not { } texts)
-                {
-                    return ExitCode.SomeFailed;
-                }
-                ids = await ParkedAsync(stations.GetRequiredService<DeadLetterQueries>(), texts, token);
-                if (ids.Count == 0)
-                {
-                    Console.WriteLine($"0 done, {texts.Count} failed");
-                    return ExitCode.SomeFailed;
-                }
-                if (ids.Count > ReplaySelection.MostIds)
-                {
-                    await Console.Error.WriteLineAsync($"At most {ReplaySelection.MostIds} letters can be named by number; choose them with --all and --reason, --incident or --order.");
-                    return ExitCode.Usage;
-                }
+                return failure;
             }
-            var chosen = new ReplaySelection(ids, filter.Read(parsed) with { Status = LetterStatus.Parked }, Limit: parsed.GetValue(limit), Confirmed: parsed.GetValue(confirmed));
+            var chosen = selected with { Confirmed = parsed.GetValue(confirmed) };
             if (parsed.GetValue(whatIf))
             {
                 return await ReplayCommands.ForecastAsync(stations, chosen, token);
             }
-            if (ids is null && !parsed.GetValue(selection.Yes))
+            if (chosen.Ids is null && !parsed.GetValue(selection.Yes))
             {
                 await ReplayCommands.ForecastAsync(stations, chosen, token);
                 if (!await AnsiConsole.ConfirmAsync("replay them?", defaultValue: false, token))
@@ -188,7 +174,33 @@ internal static class DeadLetterCommands
         }, cancellationToken);
     }
 
-    /// <summary>Prints a line for each letter that can't be replayed, and answers the others.</summary>
+    /// <summary>Reads which letters are meant. Null when none can be, which is said, and how the command ends then.</summary>
+    private static async Task<(LetterSelection? Selected, int Failure)> SelectAsync(
+        ParseResult parsed, Selection selection, FilterOptions filter, long? limit, DeadLetterQueries letters, CancellationToken cancellationToken)
+    {
+        IReadOnlyList<long>? ids = null;
+        if (!parsed.GetValue(selection.All))
+        {
+            if (await ReadIdsAsync(parsed, selection, cancellationToken) is not { } texts)
+            {
+                return (null, ExitCode.SomeFailed);
+            }
+            ids = await ParkedAsync(letters, texts, cancellationToken);
+            if (ids.Count == 0)
+            {
+                Console.WriteLine($"0 done, {texts.Count} failed");
+                return (null, ExitCode.SomeFailed);
+            }
+            if (ids.Count > LetterSelection.MostIds)
+            {
+                await Console.Error.WriteLineAsync($"At most {LetterSelection.MostIds} letters can be named by number; choose them with --all and --reason, --incident or --order.");
+                return (null, ExitCode.Usage);
+            }
+        }
+        return (new LetterSelection(ids, filter.Read(parsed) with { Status = LetterStatus.Parked }, Limit: limit), ExitCode.Done);
+    }
+
+    /// <summary>Prints a line for each letter that is not parked, and answers the others.</summary>
     private static async Task<IReadOnlyList<long>> ParkedAsync(DeadLetterQueries letters, IReadOnlyList<string> texts, CancellationToken cancellationToken)
     {
         var parked = new List<long>();
@@ -211,20 +223,50 @@ internal static class DeadLetterCommands
     {
         var selection = new Selection();
         var filter = new FilterOptions(null);
-        var because = new Option<string>("--because") { Description = "Why; kept with the letter.", Required = true };
-        var command = new Command("discard", "Gives parked letters up. They are kept and can be restored in the admin page.") { because };
+        var because = new Option<string?>("--because") { Description = "Why; kept with the letters. Needed unless --what-if is given." };
+        var whatIf = new Option<bool>("--what-if") { Description = "Only tell how many; nothing is changed." };
+        var limit = new Option<long?>("--limit") { Description = "At most so many letters, the oldest." };
+        var command = new Command("discard", "Gives parked letters up. They are kept and can be restored in the admin page.") { because, whatIf, limit };
         selection.AddTo(command);
         filter.AddTo(command, withStatus: false);
         command.Validators.Add(result =>
         {
-            if (string.IsNullOrWhiteSpace(result.GetValue(because)))
+            if (!result.GetValue(whatIf) && string.IsNullOrWhiteSpace(result.GetValue(because)))
             {
                 result.AddError("--because needs a reason.");
             }
+            if (result.GetValue(limit) is < 1)
+            {
+                result.AddError("--limit is at least 1.");
+            }
         });
-        command.SetAction((parsed, cancellationToken) => WithSelectionAsync(parsed, selection, filter, "discard",
-            async (stations, id, token) => Describe(await stations.GetRequiredService<DeadLetterReplay>().DiscardAsync(id, Who, parsed.GetValue(because)!, token)), cancellationToken));
+        command.SetAction((parsed, cancellationToken) => WithUsage(parsed, selection, asks: !parsed.GetValue(whatIf), () =>
+            parsed.GetValue(whatIf) || !IsOne(parsed, selection) ? DiscardSeveralAsync(parsed, cancellationToken) : WithOneAsync(parsed, selection, "discarded",
+                async (stations, id, token) => Describe(await stations.GetRequiredService<DeadLetterReplay>().DiscardAsync(id, Who, parsed.GetValue(because)!, token)), cancellationToken)));
         return command;
+
+        Task<int> DiscardSeveralAsync(ParseResult parsed, CancellationToken cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
+        {
+            var (selected, failure) = await SelectAsync(parsed, selection, filter, parsed.GetValue(limit), stations.GetRequiredService<DeadLetterQueries>(), token);
+            if (selected is null)
+            {
+                return failure;
+            }
+            var discards = stations.GetRequiredService<DeadLetterDiscards>();
+            var (count, upTo) = await discards.CountAsync(selected, token);
+            if (parsed.GetValue(whatIf))
+            {
+                Console.WriteLine($"{count} dead letters would be discarded. Nothing was changed.");
+                return ExitCode.Done;
+            }
+            if (selected.Ids is null && !parsed.GetValue(selection.Yes) && !await AnsiConsole.ConfirmAsync($"discard {count} dead letters?", defaultValue: false, token))
+            {
+                return ExitCode.SomeFailed;
+            }
+            var discarded = await discards.DiscardAsync(selected with { UpTo = upTo }, Who, parsed.GetValue(because)!, token);
+            Console.WriteLine($"{discarded} dead letters discarded");
+            return discarded == count && count > 0 ? ExitCode.Done : ExitCode.SomeFailed;
+        }, cancellationToken);
     }
 
     private static Command Export()
@@ -254,47 +296,26 @@ internal static class DeadLetterCommands
         return command;
     }
 
-    /// <summary>Does something to each chosen letter and prints one line for each; one that fails does not stop the others.</summary>
-    private static Task<int> WithSelectionAsync(
-        ParseResult parsed, Selection selection, FilterOptions filter, string verb, Func<IServiceProvider, long, CancellationToken, Task<string?>> act, CancellationToken cancellationToken)
+    /// <summary>Does something to the one letter that was named and prints what became of it.</summary>
+    private static Task<int> WithOneAsync(
+        ParseResult parsed, Selection selection, string done, Func<IServiceProvider, long, CancellationToken, Task<string?>> act, CancellationToken cancellationToken) =>
+        Commands.WithStationsAsync(async (stations, _) =>
+        {
+            var text = parsed.GetValue(selection.Ids)![0];
+            // It is finished even when Ctrl-C comes meanwhile.
+            var failure = TryId(text, out var id) ? await act(stations, id, CancellationToken.None) : "not a number";
+            Console.WriteLine($"{text}  {failure ?? done}");
+            return failure is null ? ExitCode.Done : ExitCode.SomeFailed;
+        }, cancellationToken);
+
+    private static Task<int> WithUsage(ParseResult parsed, Selection selection, bool asks, Func<Task<int>> act)
     {
-        if (UsageProblem(parsed, selection, asks: true) is { } problem)
+        if (UsageProblem(parsed, selection, asks) is { } problem)
         {
             Console.Error.WriteLine(problem);
             return Task.FromResult(ExitCode.Usage);
         }
-        return Commands.WithStationsAsync(async (stations, token) =>
-        {
-            var letters = stations.GetRequiredService<DeadLetterQueries>();
-            if (await ReadIdsAsync(parsed, selection, token) is not { } chosen)
-            {
-                return ExitCode.SomeFailed;
-            }
-            if (parsed.GetValue(selection.All))
-            {
-                var wanted = filter.Read(parsed) with { Status = LetterStatus.Parked };
-                var count = await letters.CountAsync(wanted, token);
-                if (!parsed.GetValue(selection.Yes) && !await AnsiConsole.ConfirmAsync($"{verb} {count} dead letters?", defaultValue: false, token))
-                {
-                    return ExitCode.SomeFailed;
-                }
-                chosen.AddRange(await AllIdsAsync(letters, wanted, token));
-            }
-            int done = 0, failed = 0;
-            foreach (var text in chosen)
-            {
-                if (token.IsCancellationRequested)
-                {
-                    break;
-                }
-                // The letter in hand is finished even when Ctrl-C comes meanwhile.
-                var failure = TryId(text, out var id) ? await act(stations, id, CancellationToken.None) : "not a number";
-                Console.WriteLine($"{text}  {failure ?? verb + "ed"}");
-                (done, failed) = failure is null ? (done + 1, failed) : (done, failed + 1);
-            }
-            Console.WriteLine($"{(token.IsCancellationRequested ? $"Interrupted, {chosen.Count - done - failed} left: " : "")}{done} done, {failed} failed");
-            return failed > 0 || token.IsCancellationRequested ? ExitCode.SomeFailed : ExitCode.Done;
-        }, cancellationToken);
+        return act();
     }
 
     private static bool IsOne(ParseResult parsed, Selection selection) =>
@@ -329,24 +350,6 @@ internal static class DeadLetterCommands
             }
         }
         return chosen;
-    }
-
-    private static async Task<List<string>> AllIdsAsync(DeadLetterQueries letters, LetterFilter filter, CancellationToken cancellationToken)
-    {
-        var ids = new List<string>();
-        long? after = null;
-        while (true)
-        {
-            var page = await letters.ListAsync(filter, after, DeadLetterQueries.MostRows, cancellationToken);
-            ids.AddRange(page.Select(letter => letter.Id.ToString(CultureInfo.InvariantCulture)));
-            if (page.Count < DeadLetterQueries.MostRows)
-            {
-                // The oldest first, as the orders came.
-                ids.Reverse();
-                return ids;
-            }
-            after = page[^1].Id;
-        }
     }
 
     private static string? Describe(LetterAnswer answer) => answer switch

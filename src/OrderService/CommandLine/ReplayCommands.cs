@@ -75,7 +75,7 @@ internal static class ReplayCommands
     }
 
     /// <summary>Prints what a replay would do.</summary>
-    public static async Task<int> ForecastAsync(IServiceProvider stations, ReplaySelection selection, CancellationToken cancellationToken)
+    public static async Task<int> ForecastAsync(IServiceProvider stations, LetterSelection selection, CancellationToken cancellationToken)
     {
         var forecast = await stations.GetRequiredService<ReplayForecast>().OfAsync(selection, cancellationToken);
         Console.WriteLine($"{forecast.Count} dead letters would be replayed{(forecast.Checked < forecast.Count ? $"; the oldest {forecast.Checked} were tried" : "")}. Nothing was changed.");

@@ -22,4 +22,11 @@ internal static class SqlList
         }
         return list.Append(')').ToString();
     }
+
+    /// <summary>The same for numbers, written out: SQLite looks each parameter up among all others, which thousands of them make slow. It must not be empty.</summary>
+    public static string Of(IReadOnlyCollection<long> numbers)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(numbers.Count);
+        return $"({string.Join(", ", numbers.Select(number => number.ToString(CultureInfo.InvariantCulture)))})";
+    }
 }

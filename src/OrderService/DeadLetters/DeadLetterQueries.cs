@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using Dapper;
 using OrderService.Database;
@@ -41,15 +42,23 @@ public sealed record LetterFilter(string? Status = null, string? Reason = null, 
 }
 
 /// <summary>Reads dead letters and incidents for the API, the command line and the admin page.</summary>
-public sealed class DeadLetterQueries(IDatabase database)
+public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
 {
     /// <summary>The largest page.</summary>
     public const int MostRows = 500;
 
+    /// <summary>How many hours <see cref="IncidentRecord.Hourly"/> looks back.</summary>
+    public const int Hours = 24;
+
+    /// <summary>Edited bodies beyond this are told of by their size; <see cref="ReplayBodyAsync"/> has them.</summary>
+    private const int LongestShownBody = 64 * 1024;
+
+    private const long Hour = 3_600_000;
+
     private const string SummaryColumns =
         """
         l.id AS Id, l.key AS Key, l.incident AS Incident, l.status AS Status, l.reason AS Reason, l.detail AS Detail, l.field AS Field, l.type AS Type,
-        l.order_id AS OrderId, l.customer_id AS CustomerId, l.currency AS Currency, l.value_minor AS ValueMinor, length(l.body) AS BodyBytes,
+        l.message_id AS MessageId, l.correlation_id AS CorrelationId, l.order_id AS OrderId, l.customer_id AS CustomerId, l.currency AS Currency, l.value_minor AS ValueMinor, length(l.body) AS BodyBytes,
         l.parked_at AS ParkedAt, l.opened_at AS OpenedAt, l.copies AS Copies, l.replays AS Replays, l.replayed_at AS ReplayedAt,
         l.settled_at AS SettledAt, l.settled_by AS SettledBy, l.settle_reason AS SettleReason, l.alert_id AS AlertId
         """;
@@ -77,8 +86,9 @@ public sealed class DeadLetterQueries(IDatabase database)
     {
         var row = await connection.QuerySingleOrDefaultAsync<LetterRow>(
             $"""
-            SELECT {SummaryColumns}, l.exception AS Exception, l.properties AS Properties, l.deaths AS Deaths, l.content_type AS ContentType, l.message_id AS MessageId,
-                   l.correlation_id AS CorrelationId, l.fingerprint AS Fingerprint
+            SELECT {SummaryColumns}, l.exception AS Exception, l.properties AS Properties, l.deaths AS Deaths, l.content_type AS ContentType, l.fingerprint AS Fingerprint,
+                   (SELECT max(p.id) FROM dead_letters p WHERE p.incident = l.incident AND p.status = 'parked' AND p.id < l.id) AS PreviousId,
+                   (SELECT min(n.id) FROM dead_letters n WHERE n.incident = l.incident AND n.status = 'parked' AND n.id > l.id) AS NextId
             FROM dead_letters l WHERE l.id = @id
             """,
             new { id });
@@ -88,16 +98,18 @@ public sealed class DeadLetterQueries(IDatabase database)
         }
         var replays = await connection.QueryAsync<ReplayRow>(
             """
-            SELECT id AS Id, job_id AS JobId, CASE WHEN body IS NULL THEN 0 ELSE 1 END AS Edited, requested_by AS RequestedBy, reason AS Reason, requested_at AS RequestedAt,
+            SELECT id AS Id, job_id AS JobId, length(body) AS BodyBytes, CASE WHEN length(body) <= @LongestShownBody THEN body END AS Body, requested_by AS RequestedBy, reason AS Reason, requested_at AS RequestedAt,
                    outcome AS Outcome, detail AS Detail, finished_at AS FinishedAt
             FROM replays WHERE letter_id = @id ORDER BY id
             """,
-            new { id });
+            new { id, LongestShownBody });
+        var alerts = await connection.QueryAsync<AlertRow>("SELECT id AS Id, kind AS Kind, subject AS Subject, created_at AS CreatedAt FROM alerts WHERE id = @AlertId", new { row.AlertId });
         var history = await connection.QueryAsync<HistoryRow>(
             "SELECT at AS At, kind AS Kind, detail AS Detail FROM history WHERE key = @Key AND (letter_id = @Id OR letter_id IS NULL) ORDER BY id LIMIT 500", new { row.Key, row.Id });
         return new LetterRecord(
-            row.ToSummary(), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.MessageId, row.CorrelationId,
+            row.ToSummary(), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.PreviousId, row.NextId,
             [.. replays.Select(replay => replay.ToRecord())],
+            [.. alerts.Select(alert => new LetterAlert(alert.Id, alert.Kind, alert.Subject, Time(alert.CreatedAt)))],
             [.. history.Select(line => new LetterHistory(Time(line.At), line.Kind, line.Detail))]);
     }, cancellationToken);
 
@@ -143,8 +155,27 @@ public sealed class DeadLetterQueries(IDatabase database)
             GROUP BY incident, currency ORDER BY 3 DESC
             """,
             new { fingerprint })).ToLookup(row => row.Incident);
-        return [.. rows.Select(row => row.ToRecord([.. values[row.Fingerprint].Select(value => LetterAlerts.Amount(value.Currency, value.Value)).OfType<AlertAmount>()]))];
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        var hours = (await connection.QueryAsync<HourRow>(
+            $"""
+            SELECT l.incident AS Incident, (@now - l.parked_at) / {Hour} AS HoursAgo, count(*) AS Letters FROM dead_letters l
+            WHERE l.status <> 'superseded' AND l.parked_at > @since {andLetters} GROUP BY 1, 2
+            """,
+            new { fingerprint, now, since = now - (Hours * Hour) })).ToLookup(row => row.Incident);
+        return [.. rows.Select(row => row.ToRecord(
+            [.. values[row.Fingerprint].Select(value => LetterAlerts.Amount(value.Currency, value.Value)).OfType<AlertAmount>()], Hourly(hours[row.Fingerprint])))];
     }, cancellationToken);
+
+    private static long[] Hourly(IEnumerable<HourRow> rows)
+    {
+        var hourly = new long[Hours];
+        foreach (var row in rows)
+        {
+            // What another instance's clock put into the future counts as now.
+            hourly[Hours - 1 - Math.Max(0, row.HoursAgo)] += row.Letters;
+        }
+        return hourly;
+    }
 
     private static DateTimeOffset Time(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
 
@@ -191,9 +222,11 @@ public sealed class DeadLetterQueries(IDatabase database)
         public string? MessageId { get; init; }
         public string? CorrelationId { get; init; }
         public byte[] Fingerprint { get; init; } = [];
+        public long? PreviousId { get; init; }
+        public long? NextId { get; init; }
 
         public LetterSummary ToSummary() => new(
-            Id, Key, Incident, Status, Reason, Detail, Field, Type, OrderId, CustomerId,
+            Id, Key, Incident, Status, Reason, Detail, Field, Type, MessageId, CorrelationId, OrderId, CustomerId,
             Domain.Currency.TryGet(Currency, out var currency) && ValueMinor is { } minor ? new AlertAmount(currency.Code, minor, Money.Format(minor, currency)) : null,
             BodyBytes, Time(ParkedAt), Time(OpenedAt), Copies, Replays, Time(ReplayedAt), Time(SettledAt), SettledBy, SettleReason, AlertId);
     }
@@ -202,7 +235,8 @@ public sealed class DeadLetterQueries(IDatabase database)
     {
         public long Id { get; init; }
         public long? JobId { get; init; }
-        public long Edited { get; init; }
+        public long? BodyBytes { get; init; }
+        public byte[]? Body { get; init; }
         public string RequestedBy { get; init; } = "";
         public string? Reason { get; init; }
         public long RequestedAt { get; init; }
@@ -210,7 +244,16 @@ public sealed class DeadLetterQueries(IDatabase database)
         public string? Detail { get; init; }
         public long? FinishedAt { get; init; }
 
-        public ReplayRecord ToRecord() => new(Id, JobId, Edited == 1, RequestedBy, Reason, Time(RequestedAt), Outcome, Detail, Time(FinishedAt));
+        public ReplayRecord ToRecord() => new(
+            Id, JobId, BodyBytes is not null, Body is null ? null : Encoding.UTF8.GetString(Body), BodyBytes, RequestedBy, Reason, Time(RequestedAt), Outcome, Detail, Time(FinishedAt));
+    }
+
+    private sealed class AlertRow
+    {
+        public long Id { get; init; }
+        public string Kind { get; init; } = "";
+        public string Subject { get; init; } = "";
+        public long CreatedAt { get; init; }
     }
 
     private sealed class HistoryRow
@@ -244,9 +287,16 @@ public sealed class DeadLetterQueries(IDatabase database)
         public long Customers { get; init; }
         public long? Oldest { get; init; }
 
-        public IncidentRecord ToRecord(IReadOnlyList<AlertAmount> value) => new(
+        public IncidentRecord ToRecord(IReadOnlyList<AlertAmount> value, IReadOnlyList<long> hourly) => new(
             Fingerprint, Reason, Title, Field, Exception, State, Letters, Parked, Replayed, Orders, Customers, value, Time(Oldest),
-            Time(FirstSeen), Time(LastSeen), FirstBuild, LastBuild, RegressedBuild, StateBy, Time(StateAt), Time(MutedUntil), Time(LastAlertAt));
+            Time(FirstSeen), Time(LastSeen), FirstBuild, LastBuild, RegressedBuild, StateBy, Time(StateAt), Time(MutedUntil), Time(LastAlertAt), hourly);
+    }
+
+    private sealed class HourRow
+    {
+        public string Incident { get; init; } = "";
+        public long HoursAgo { get; init; }
+        public long Letters { get; init; }
     }
 
     private sealed class ValueRow
@@ -265,8 +315,8 @@ public sealed class DeadLetterQueries(IDatabase database)
 /// <param name="Copies">How often the message came here; what the broker hands out again after a crash can count twice.</param>
 /// <param name="AlertId">The alert that told of it.</param>
 public sealed record LetterSummary(
-    long Id, string Key, string Incident, string Status, string Reason, string Detail, string? Field, string? Type, string? OrderId, string? CustomerId, AlertAmount? Value,
-    long BodyBytes, DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, DateTimeOffset? ReplayedAt,
+    long Id, string Key, string Incident, string Status, string Reason, string Detail, string? Field, string? Type, string? MessageId, string? CorrelationId, string? OrderId, string? CustomerId,
+    AlertAmount? Value, long BodyBytes, DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, DateTimeOffset? ReplayedAt,
     DateTimeOffset? SettledAt, string? SettledBy, string? SettleReason, long? AlertId);
 
 /// <summary>All about a letter but its body.</summary>
@@ -274,13 +324,20 @@ public sealed record LetterSummary(
 /// <param name="Exception">Type and stack.</param>
 /// <param name="Properties">All AMQP properties and headers as they came.</param>
 /// <param name="Deaths">The broker's death table.</param>
+/// <param name="PreviousId">The parked letter before it in the same incident.</param>
+/// <param name="NextId">The parked letter after it in the same incident.</param>
 public sealed record LetterRecord(
-    LetterSummary Letter, string Fingerprint, string? Exception, JsonElement Properties, JsonElement? Deaths, string? ContentType, string? MessageId, string? CorrelationId,
-    IReadOnlyList<ReplayRecord> Replays, IReadOnlyList<LetterHistory> History);
+    LetterSummary Letter, string Fingerprint, string? Exception, JsonElement Properties, JsonElement? Deaths, string? ContentType, long? PreviousId, long? NextId,
+    IReadOnlyList<ReplayRecord> Replays, IReadOnlyList<LetterAlert> Alerts, IReadOnlyList<LetterHistory> History);
 
+/// <param name="Body">The edited text; null when the original bytes went out, or when it is long.</param>
+/// <param name="BodyBytes">The size of the edited body; null when the original bytes went out.</param>
 /// <param name="Outcome">Null while under way; <c>resolved</c> or <c>failed</c>.</param>
 public sealed record ReplayRecord(
-    long Id, long? JobId, bool Edited, string RequestedBy, string? Reason, DateTimeOffset RequestedAt, string? Outcome, string? Detail, DateTimeOffset? FinishedAt);
+    long Id, long? JobId, bool Edited, string? Body, long? BodyBytes, string RequestedBy, string? Reason, DateTimeOffset RequestedAt, string? Outcome, string? Detail, DateTimeOffset? FinishedAt);
+
+/// <summary>The alert that told of a letter.</summary>
+public sealed record LetterAlert(long Id, string Kind, string Subject, DateTimeOffset CreatedAt);
 
 public sealed record LetterHistory(DateTimeOffset At, string Kind, string Detail);
 
@@ -289,7 +346,9 @@ public sealed record LetterHistory(DateTimeOffset At, string Kind, string Detail
 /// <param name="Letters">All letters there ever were.</param>
 /// <param name="Parked">Letters that wait for an operator.</param>
 /// <param name="Value">What the parked letters' orders are worth.</param>
+/// <param name="Hourly">How many letters came in each of the last 24 hours, the oldest first; the last is the hour up to now.</param>
 public sealed record IncidentRecord(
     string Fingerprint, string Reason, string Title, string? Field, string? Exception, string State, long Letters, long Parked, long Replayed, long Orders, long Customers,
     IReadOnlyList<AlertAmount> Value, DateTimeOffset? OldestParked, DateTimeOffset FirstSeen, DateTimeOffset LastSeen, string FirstBuild, string LastBuild, string? RegressedBuild,
-    string? StateBy, DateTimeOffset? StateAt, DateTimeOffset? MutedUntil, DateTimeOffset? LastAlertAt);
+    string? StateBy, DateTimeOffset? StateAt, DateTimeOffset? MutedUntil, DateTimeOffset? LastAlertAt,
+    IReadOnlyList<long> Hourly);

@@ -13,6 +13,7 @@ public static class DeadLettersSetup
         services.AddSingleton<DeadLetterParking>();
         services.AddSingleton<DeadLetterQueries>();
         services.AddSingleton<DeadLetterReplay>();
+        services.AddSingleton<DeadLetterDiscards>();
         services.AddSingleton<ReplayForecast>();
         services.AddSingleton<ReplayJobs>();
         services.AddSingleton<QueueDepthReading>(provider =>

@@ -44,30 +44,6 @@ public sealed record Forecast(long Count, long Checked, long UpTo, IReadOnlyDict
 /// <param name="Field">The field that it fails for.</param>
 public sealed record ForecastItem(long LetterId, string? OrderId, string Outcome, string? Reason, string Detail, string? Field = null);
 
-/// <summary>Which parked letters: by number, or by filter.</summary>
-/// <param name="UpTo">Only letters up to this number.</param>
-/// <param name="Confirmed">Letters that another program put among the dead letters are meant too.</param>
-public sealed record ReplaySelection(IReadOnlyList<long>? Ids, LetterFilter Filter, long? UpTo = null, long? Limit = null, bool Confirmed = false)
-{
-    /// <summary>The most letters that may be named by number.</summary>
-    public const int MostIds = 5_000;
-
-    internal string Where(DynamicParameters parameters)
-    {
-        var where = (Filter with { Status = LetterStatus.Parked }).Where(parameters);
-        if (Ids is { } ids)
-        {
-            where += ids.Count == 0 ? " AND 1 = 0" : $" AND l.id IN {SqlList.Add(parameters, "chosen", ids)}";
-        }
-        if (UpTo is { } last)
-        {
-            parameters.Add("up_to", last);
-            where += " AND l.id <= @up_to";
-        }
-        return where;
-    }
-}
-
 /// <summary>
 /// Tells what a replay would lead to: each letter's bytes go through the decoder and the decision as they will, against the store as it is now and as the letters
 /// before it would leave it. Writes nothing.
@@ -85,25 +61,18 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
     private readonly BatchDecider decider = new(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
 
     /// <summary>Looks at parked letters in the order in which a job would send them.</summary>
-    public async Task<Forecast> OfAsync(ReplaySelection selection, CancellationToken cancellationToken)
+    public async Task<Forecast> OfAsync(LetterSelection selection, CancellationToken cancellationToken)
     {
-        var (parked, upTo) = await database.ReadAsync(async connection =>
-        {
-            var parameters = new DynamicParameters();
-            var where = selection.Where(parameters);
-            return (
-                await connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters l WHERE {where}", parameters),
-                await connection.ExecuteScalarAsync<long?>($"SELECT max(l.id) FROM dead_letters l WHERE {where}", parameters) ?? 0);
-        }, cancellationToken);
+        var (count, upTo) = await database.ReadAsync(selection.CountAsync, cancellationToken);
         var items = await EachAsync(selection, cancellationToken);
         return new Forecast(
-            Math.Min(parked, selection.Limit ?? parked), items.Count, upTo,
+            count, items.Count, upTo,
             items.GroupBy(item => item.Outcome).ToDictionary(group => group.Key, group => (long)group.Count()),
             [.. items.OrderBy(item => item.Outcome is ForecastOutcome.Succeeds or ForecastOutcome.AlreadyApplied ? 1 : 0).ThenBy(item => item.LetterId).Take(MostItems)]);
     }
 
     /// <summary>Every letter that is looked at, in the order in which a job would send them.</summary>
-    internal async Task<IReadOnlyList<ForecastItem>> EachAsync(ReplaySelection selection, CancellationToken cancellationToken)
+    internal async Task<IReadOnlyList<ForecastItem>> EachAsync(LetterSelection selection, CancellationToken cancellationToken)
     {
         var most = (int)Math.Min(selection.Limit ?? MostChecked, MostChecked);
         var run = new Run(decider, options.Value.MaxReplays, clock.GetUtcNow().ToUnixTimeMilliseconds());

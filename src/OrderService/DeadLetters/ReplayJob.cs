@@ -29,7 +29,7 @@ public static class ReplayMode
 /// <param name="Selection">Which letters; fixed when the job is made.</param>
 /// <param name="Mode">One of <see cref="ReplayMode"/>.</param>
 /// <param name="RatePerSecond">At most so many letters a second; more than 0, at most <see cref="MostPerSecond"/>.</param>
-public sealed record ReplayJobRequest(ReplaySelection Selection, string Who, string Reason, string Mode = ReplayMode.Canary, double RatePerSecond = 10)
+public sealed record ReplayJobRequest(LetterSelection Selection, string Who, string Reason, string Mode = ReplayMode.Canary, double RatePerSecond = 10)
 {
     public const double MostPerSecond = 10_000;
 }

@@ -21,6 +21,9 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [InlineData("order show")]
     [InlineData("dlq list --status lost")]
     [InlineData("dlq discard 1")]
+    [InlineData("dlq discard --all --yes")]
+    [InlineData("dlq discard --all --because tests")]
+    [InlineData("dlq discard --all --yes --because tests --limit 0")]
     [InlineData("dlq replay")]
     [InlineData("dlq replay --all")]
     [InlineData("dlq replay --all --yes --rate 0")]
@@ -100,6 +103,16 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
         Assert.Contains("2  there is no such dead letter", result.Output, StringComparison.Ordinal);
         Assert.Contains("x  not a number", result.Output, StringComparison.Ordinal);
         Assert.Contains("0 done, 4 failed", result.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Discarding_many_can_be_tried_first()
+    {
+        var tried = await Binary.RunAsync(["dlq", "discard", "--all", "--reason", "unknown_field", "--what-if"]);
+        var done = await Binary.RunAsync(["dlq", "discard", "--all", "--yes", "--because", "tests"]);
+
+        Assert.Equal((0, "0 dead letters would be discarded. Nothing was changed."), (tried.ExitCode, tried.Output.Trim()));
+        Assert.Equal((1, "0 dead letters discarded"), (done.ExitCode, done.Output.Trim()));
     }
 
     [Fact]

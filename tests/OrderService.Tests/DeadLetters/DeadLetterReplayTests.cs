@@ -131,7 +131,96 @@ public abstract class DeadLetterReplayTests : LetterContract
         // It dies again: the letter comes back although the bytes are others.
         Assert.Equal(ParkOutcome.ReplayFailed, await world.DieAsync(await world.ReplayedArrivalAsync(), RejectionReason.InternalError));
         Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
+
+        var longer = Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(mended) + new string(' ', 70_000));
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "again", longer), Stopping);
+        await world.DieAsync(await world.ReplayedArrivalAsync(), RejectionReason.InternalError);
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+        Assert.Equal(
+            [(true, Encoding.UTF8.GetString(mended), mended.Length), (true, null, longer.Length), (false, null, null)],
+            (await world.Queries.GetAsync(1, Stopping))!.Replays.Select(replay => (replay.Edited, replay.Body, replay.BodyBytes)));
     }
+
+    [Fact]
+    public async Task Many_letters_are_discarded_at_once_those_that_came_later_or_were_settled_are_not()
+    {
+        await using var world = await OpenAsync();
+        await DieAsync(world, 1, 1_203, RejectionReason.UnknownField);
+        await DieAsync(world, 1_204, 1_204, RejectionReason.InternalError);
+        await world.Replay.ReplayAsync(new ReplayRequest(700, "ann"), Stopping);
+        var wanted = new LetterSelection(null, new LetterFilter(Reason: RejectionReason.UnknownField));
+        var (count, upTo) = await world.Discards.CountAsync(wanted, Stopping);
+        await DieAsync(world, 1_205, 1_206, RejectionReason.UnknownField);
+
+        var discarded = await world.Discards.DiscardAsync(wanted with { UpTo = upTo }, "ann", "test orders", Stopping);
+
+        Assert.Equal((1_202L, 1_203L, 1_202L), (count, upTo, discarded));
+        Assert.Equal((1_202L, 3L, 1L), (await world.Queries.CountAsync(new LetterFilter(LetterStatus.Discarded), Stopping), await world.Queries.CountAsync(new LetterFilter(LetterStatus.Parked), Stopping), await world.Queries.CountAsync(new LetterFilter(LetterStatus.Replayed), Stopping)));
+        var letter = (await world.Queries.GetAsync(17, Stopping))!;
+        Assert.Equal(("ann", "test orders", world.Clock.GetUtcNow()), (letter.Letter.SettledBy, letter.Letter.SettleReason, letter.Letter.SettledAt));
+        Assert.Equal(("discarded", "Dead letter 17 was discarded by ann: test orders"), (letter.History[^1].Kind, letter.History[^1].Detail));
+        Assert.Equal(1_202, await world.Store.ScalarAsync<long>("SELECT count(*) FROM history WHERE kind = 'discarded'"));
+        Assert.Equal(
+            ["dead letters 1 to 500: 500 letters: test orders", "dead letters 501 to 1001: 500 letters: test orders", "dead letters 1002 to 1203: 202 letters: test orders"],
+            await world.Store.QueryAsync<string>("SELECT subject || ': ' || detail FROM audit WHERE action = 'dead-letter.discard' AND who = 'ann' ORDER BY id"));
+        Assert.Equal(0, await world.Discards.DiscardAsync(wanted with { UpTo = upTo }, "bob", "test orders", Stopping));
+    }
+
+    [Fact]
+    public async Task Letters_named_by_number_are_discarded_as_far_as_they_are_parked_and_the_limit_goes()
+    {
+        await using var world = await OpenAsync();
+        await DieAsync(world, 1, 6, RejectionReason.UnknownField);
+        await world.Replay.DiscardAsync(2, "bob", "mine", Stopping);
+
+        Assert.Equal(2, await world.Discards.DiscardAsync(new LetterSelection([5, 2, 1, 99, 6], new LetterFilter(), Limit: 2), "ann", "test orders", Stopping));
+
+        Assert.Equal([6L, 4, 3], (await world.Queries.ListAsync(new LetterFilter(LetterStatus.Parked), null, 10, Stopping)).Select(letter => letter.Id));
+        Assert.Equal("bob", (await world.Queries.GetAsync(2, Stopping))!.Letter.SettledBy);
+    }
+
+    [Fact]
+    public async Task An_incident_says_how_many_letters_came_in_each_of_the_last_24_hours()
+    {
+        await using var world = await OpenAsync();
+        await DieAsync(world, 1, 7, RejectionReason.UnknownField);
+        world.Clock.Advance(TimeSpan.FromHours(1));
+        await DieAsync(world, 8, 9, RejectionReason.UnknownField);
+        await DieAsync(world, 10, 10, RejectionReason.InternalError);
+        world.Clock.Advance(TimeSpan.FromHours(22.5));
+        await DieAsync(world, 11, 14, RejectionReason.UnknownField);
+
+        var incident = (await world.Queries.IncidentsAsync(Stopping)).Single(incident => incident.Reason == RejectionReason.UnknownField);
+        world.Clock.Advance(TimeSpan.FromHours(1));
+        var later = (await world.Queries.IncidentAsync(incident.Fingerprint, Stopping))!;
+
+        Assert.Equal([7L, 2, .. Enumerable.Repeat(0L, 21), 4], incident.Hourly);
+        Assert.Equal([2L, .. Enumerable.Repeat(0L, 21), 4, 0], later.Hourly);
+    }
+
+    [Fact]
+    public async Task A_letter_names_the_parked_letters_beside_it_in_its_incident_and_the_alert_that_told_of_it()
+    {
+        await using var world = await OpenAsync();
+        foreach (var number in Enumerable.Range(1, 7))
+        {
+            await DieAsync(world, number, number, number == 3 ? RejectionReason.InternalError : RejectionReason.UnknownField);
+        }
+        await world.Replay.DiscardAsync(5, "ann", "mine", Stopping);
+
+        async Task<(long?, long?)> BesideAsync(long id) => ((await world.Queries.GetAsync(id, Stopping))!.PreviousId, (await world.Queries.GetAsync(id, Stopping))!.NextId);
+        Assert.Equal((null, 2), await BesideAsync(1));
+        Assert.Equal((2L, 6), await BesideAsync(4));
+        Assert.Equal((4L, 6), await BesideAsync(5));
+        Assert.Equal((6L, null), await BesideAsync(7));
+        var alert = Assert.Single((await world.Queries.GetAsync(1, Stopping))!.Alerts);
+        Assert.Equal(("first", "A message has a field that is not known - 1 order is stuck"), (alert.Kind, alert.Subject));
+        Assert.Empty((await world.Queries.GetAsync(2, Stopping))!.Alerts);
+    }
+
+    private static Task DieAsync(LetterWorld world, int first, int last, string reason) => world.Store.Database.WriteAsync(transaction => world.Parking.ParkAsync(
+        transaction,
+        [.. Enumerable.Range(first, last - first + 1).Select(number => Letter(Arrival(Order($"A-{number}"), $"key-{number}"), reason))]), Stopping);
 
     [Fact]
     public async Task A_letter_whose_key_was_not_valid_goes_out_under_the_key_it_was_parked_with()

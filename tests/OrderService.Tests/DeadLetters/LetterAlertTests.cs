@@ -188,12 +188,7 @@ public abstract class LetterAlertTests : LetterContract
         var number = 0;
         for (var minute = 0; minute < 20; minute++)
         {
-            var letters = Enumerable.Range(0, 100).Select(_ => number++).Select(id =>
-            {
-                var arrival = Arrival(Order($"A-{id}"), $"key-{id}");
-                var (key, fingerprint) = EnvelopeDecoder.Identify(arrival.Properties, arrival.Body);
-                return DeadLetter.Of(key, fingerprint, new Rejection(reasons[id % 3], "Why.", null), null, arrival.Body.ToArray(), arrival.Properties);
-            }).ToList();
+            var letters = Enumerable.Range(0, 100).Select(_ => number++).Select(id => Letter(Arrival(Order($"A-{id}"), $"key-{id}"), reasons[id % 3])).ToList();
             await world.Store.Database.WriteAsync(transaction => world.Parking.ParkAsync(transaction, letters), Stopping);
             await world.Notifier.DigestAsync(Stopping);
             world.Clock.Advance(TimeSpan.FromMinutes(1));

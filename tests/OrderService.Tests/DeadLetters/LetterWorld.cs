@@ -21,7 +21,8 @@ internal sealed class LetterWorld : IAsyncDisposable
         Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), clock, NullLogger<DeadLetterNotifier>.Instance);
         Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), clock, NullLogger<MissingLetters>.Instance);
         Overdue = new OverdueCommands(store.Database, Parking, clock, NullLogger<OverdueCommands>.Instance);
-        Queries = new DeadLetterQueries(store.Database);
+        Queries = new DeadLetterQueries(store.Database, clock);
+        Discards = new DeadLetterDiscards(store.Database, clock);
         Replay = new DeadLetterReplay(store.Database, Options.Create(letters), clock);
     }
 
@@ -34,6 +35,7 @@ internal sealed class LetterWorld : IAsyncDisposable
     public MissingLetters Missing { get; }
     public OverdueCommands Overdue { get; }
     public DeadLetterQueries Queries { get; }
+    public DeadLetterDiscards Discards { get; }
     public DeadLetterReplay Replay { get; }
 
     public static LetterWorld Over(TestStore store, AlertsOptions? alerts = null, DeadLettersOptions? letters = null) => new(
@@ -53,6 +55,13 @@ internal sealed class LetterWorld : IAsyncDisposable
 
     public static LetterArrival Arrival(byte[] body, string? messageId = null, Dictionary<string, object?>? headers = null, string? type = null) =>
         new(body, new MessageProperties { MessageId = messageId, Headers = headers ?? Death(), Type = type, ContentType = "application/json" });
+
+    /// <summary>What the intake makes of an arrival that the flow rejected.</summary>
+    public static DeadLetter Letter(LetterArrival arrival, string reason)
+    {
+        var (key, fingerprint) = EnvelopeDecoder.Identify(arrival.Properties, arrival.Body);
+        return DeadLetter.Of(key, fingerprint, new Rejection(reason, "Why.", null), null, arrival.Body.ToArray(), arrival.Properties);
+    }
 
     /// <summary>The same message when the dead-letter queue hands it out once more.</summary>
     public static LetterArrival Again(LetterArrival arrival) => arrival with

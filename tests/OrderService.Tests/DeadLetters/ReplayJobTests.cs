@@ -13,7 +13,7 @@ namespace OrderService.Tests.DeadLetters;
 
 public abstract class ReplayJobTests : LetterContract
 {
-    private static readonly ReplaySelection Everything = new(null, new LetterFilter());
+    private static readonly LetterSelection Everything = new(null, new LetterFilter());
 
     [Theory]
     [InlineData(1)]
@@ -252,7 +252,7 @@ public abstract class ReplayJobTests : LetterContract
         var done = await flow.GetAsync(job.Id);
         Assert.Equal((ReplayJobState.Done, 4L, 2L, 2L, 2L), (done.State, done.Total, done.Sent, done.Succeeded, done.Skipped));
         Assert.Equal(["replay_exhausted", "confirmation_needed"], await world.Store.QueryAsync<string>("SELECT reason FROM replay_job_letters WHERE state = 'skipped' ORDER BY letter_id"));
-        Assert.Null(await flow.Jobs.CreateAsync(new ReplayJobRequest(new ReplaySelection([2], new LetterFilter()), "ann", ""), Stopping));
+        Assert.Null(await flow.Jobs.CreateAsync(new ReplayJobRequest(new LetterSelection([2], new LetterFilter()), "ann", ""), Stopping));
     }
 
     private static LetterArrival Letter(Incoming incoming, Dictionary<string, object?> headers)
@@ -291,7 +291,7 @@ public abstract class ReplayJobTests : LetterContract
 
         public async Task<ReplayJob> GetAsync(long id) => (await Jobs.GetAsync(id, Stopping))!;
 
-        public async Task<ReplayJob> StartAsync(ReplaySelection selection, string mode = ReplayMode.Canary, double rate = 1000) =>
+        public async Task<ReplayJob> StartAsync(LetterSelection selection, string mode = ReplayMode.Canary, double rate = 1000) =>
             (await Jobs.CreateAsync(new ReplayJobRequest(selection, "ann", "mended", mode, rate), Stopping))!;
 
         /// <summary>Sound orders that a mistake of ours gave up.</summary>
@@ -382,7 +382,7 @@ public abstract class ReplayJobTests : LetterContract
 
 internal static class Forecasts
 {
-    public static Task<IReadOnlyList<ForecastItem>> ForecastAsync(this TestStore store, LetterWorld world, ReplaySelection selection) =>
+    public static Task<IReadOnlyList<ForecastItem>> ForecastAsync(this TestStore store, LetterWorld world, LetterSelection selection) =>
         new ReplayForecast(store.Database, Options.Create(new OrdersOptions()), Options.Create(new DeadLettersOptions()), world.Clock).EachAsync(selection, Stopping);
 }
 

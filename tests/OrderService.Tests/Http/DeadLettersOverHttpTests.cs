@@ -45,6 +45,9 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
         Assert.Equal(HttpStatusCode.OK, order.StatusCode);
         var audit = await GetAsync("/api/audit?who=anna");
         Assert.Contains(audit.GetProperty("items").EnumerateArray(), entry => entry.GetProperty("detail").GetString() == "the shop's currency was misspelt");
+        var attempt = Assert.Single((await GetAsync($"/api/dead-letters/{number}")).GetProperty("attempts").EnumerateArray());
+        Assert.Equal(HostedService.Order(id), attempt.GetProperty("body").GetString());
+        Assert.Equal(HostedService.Order(id), await http.GetStringAsync(new Uri($"/api/dead-letters/{number}/attempts/{attempt.GetProperty("id").GetInt64()}/body", UriKind.Relative), Now));
     }
 
     [Fact]
@@ -216,6 +219,38 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
         Assert.Equal("parked", (await HostedService.ReadAsync(restored)).GetProperty("status").GetString());
     }
 
+    [Fact]
+    public async Task Many_letters_are_counted_and_then_discarded_in_one_call()
+    {
+        var broken = new List<long>();
+        for (var count = 0; count < 3; count++)
+        {
+            var id = NewId();
+            broken.Add((await ParkedAsync(id, HostedService.Order(id).Replace("\"customerId\":\"C-7\"", "\"customerId\":\"C 7\"", StringComparison.Ordinal))).GetProperty("id").GetInt64());
+        }
+        var fingerprint = (await GetAsync($"/api/dead-letters/{broken[0]}")).GetProperty("fingerprint").GetString();
+
+        using var counted = await PostAsync("/api/dead-letters/discards", new { filter = new { fingerprint }, dryRun = true });
+        var dry = await HostedService.ReadAsync(counted);
+        Assert.Equal((3L, broken.Max(), 0L), (dry.GetProperty("count").GetInt64(), dry.GetProperty("upTo").GetInt64(), dry.GetProperty("discarded").GetInt64()));
+        using var without = await PostAsync("/api/dead-letters/discards", new { filter = new { fingerprint } });
+        Assert.Equal(HttpStatusCode.BadRequest, without.StatusCode);
+        using var reporting = shared.Service.Client(HostedService.ReadKey);
+        using var forbidden = await reporting.PostAsJsonAsync("/api/dead-letters/discards", new { filter = new { fingerprint }, dryRun = true }, Now);
+        Assert.Equal(HttpStatusCode.Forbidden, forbidden.StatusCode);
+
+        using var done = await PostAsync("/api/dead-letters/discards", new { filter = new { fingerprint }, upTo = dry.GetProperty("upTo").GetInt64(), reason = "a test shop" });
+        Assert.Equal(3, (await HostedService.ReadAsync(done)).GetProperty("discarded").GetInt64());
+        using var again = await PostAsync("/api/dead-letters/discards", new { ids = broken, reason = "a test shop" });
+        Assert.Equal(0, (await HostedService.ReadAsync(again)).GetProperty("discarded").GetInt64());
+
+        var incident = await GetAsync($"/api/incidents/{fingerprint}");
+        Assert.Equal((3L, 0L), (incident.GetProperty("letters").GetInt64(), incident.GetProperty("parked").GetInt64()));
+        Assert.Equal(24, incident.GetProperty("hourly").GetArrayLength());
+        Assert.Equal(3, incident.GetProperty("hourly")[23].GetInt64());
+        Assert.Contains((await GetAsync("/api/audit?action=dead-letter.discard")).GetProperty("items").EnumerateArray(), entry => entry.GetProperty("detail").GetString() == "3 letters: a test shop" && entry.GetProperty("who").GetString() == "anna");
+    }
+
     [Theory]
     [InlineData("999999999")]
     [InlineData("-1")]
@@ -226,8 +261,9 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
         using var show = await http.GetAsync(new Uri($"/api/dead-letters/{number}", UriKind.Relative), Now);
         using var body = await http.GetAsync(new Uri($"/api/dead-letters/{number}/body", UriKind.Relative), Now);
         using var replay = await PostAsync($"/api/dead-letters/{number}/replay", new { });
+        using var attempt = await http.GetAsync(new Uri($"/api/dead-letters/{number}/attempts/1/body", UriKind.Relative), Now);
 
-        Assert.All([show, body, replay], response => Assert.Equal(HttpStatusCode.NotFound, response.StatusCode));
+        Assert.All([show, body, replay, attempt], response => Assert.Equal(HttpStatusCode.NotFound, response.StatusCode));
     }
 
     [Fact]

@@ -144,6 +144,7 @@ CREATE INDEX dead_letters_by_incident ON dead_letters (incident, status, id);
 CREATE INDEX dead_letters_by_order ON dead_letters (order_id);
 CREATE INDEX dead_letters_uncovered ON dead_letters (opened_at) WHERE alert_id IS NULL AND status <> 'superseded';
 CREATE INDEX dead_letters_by_alert ON dead_letters (alert_id);
+CREATE INDEX dead_letters_by_time ON dead_letters (parked_at, incident) WHERE status <> 'superseded';
 
 CREATE TABLE incidents (
     fingerprint     TEXT    NOT NULL PRIMARY KEY,

@@ -1,0 +1,82 @@
+using System.Data.Common;
+using Dapper;
+using OrderService.Database;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>
+/// Gives many parked letters up at once. Batch by batch, so that the order flow gets its turn in between; each batch with its lines in the history and its entry in the
+/// audit log is one transaction. What an interruption leaves over is parked as before, and the same call goes on with it.
+/// </summary>
+public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
+{
+    private const int BatchSize = 500;
+
+    /// <summary>How many letters would be given up, and the highest number among them: hand it back, so that letters that come later are not swept in.</summary>
+    public Task<(long Count, long UpTo)> CountAsync(LetterSelection selection, CancellationToken cancellationToken) => database.ReadAsync(selection.CountAsync, cancellationToken);
+
+    /// <param name="reason">Why; not blank.</param>
+    /// <returns>How many letters were given up; those that somebody else settled meanwhile are not among them.</returns>
+    public async Task<long> DiscardAsync(LetterSelection selection, string who, string reason, CancellationToken cancellationToken)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(reason);
+        var (count, upTo) = await CountAsync(selection, cancellationToken);
+        var fixedNow = selection with { UpTo = upTo };
+        long discarded = 0, after = 0;
+        while (discarded < count)
+        {
+            var batch = await database.WriteAsync(transaction => DiscardBatchAsync(transaction, fixedNow, after, Math.Min(BatchSize, count - discarded), who, reason), cancellationToken);
+            if (batch.Last is not { } last)
+            {
+                break;
+            }
+            discarded += batch.Discarded;
+            after = last;
+        }
+        return discarded;
+    }
+
+    /// <returns>The last letter that was looked at, null when none is left; and how many were given up.</returns>
+    private async Task<(long? Last, long Discarded)> DiscardBatchAsync(DbTransaction transaction, LetterSelection selection, long after, long most, string who, string reason)
+    {
+        var connection = transaction.Connection!;
+        var parameters = new DynamicParameters(new { after, most });
+        var chosen = (await connection.QueryAsync<long>(
+            $"SELECT l.id FROM dead_letters l WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters, transaction)).AsList();
+        if (chosen.Count == 0)
+        {
+            return (null, 0);
+        }
+        var values = new
+        {
+            now = clock.GetUtcNow().ToUnixTimeMilliseconds(),
+            who,
+            reason,
+            by = $" was discarded by {who}: {reason}",
+        };
+        // Decisive on a store where somebody else may have settled one of them since.
+        var discarded = (await connection.QueryAsync<long>(
+            $"UPDATE dead_letters SET status = 'discarded', settled_at = @now, settled_by = @who, settle_reason = @reason WHERE id IN {SqlList.Of(chosen)} AND status = 'parked' RETURNING id",
+            values, transaction)).AsList();
+        if (discarded.Count > 0)
+        {
+            await connection.ExecuteAsync(
+                $"""
+                INSERT INTO history (order_id, key, at, kind, detail, letter_id)
+                SELECT order_id, key, @now, 'discarded', 'Dead letter ' || CAST(id AS TEXT) || @by, id FROM dead_letters WHERE id IN {SqlList.Of(discarded)}
+                """,
+                values, transaction);
+            await connection.ExecuteAsync(
+                "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, 'dead-letter.discard', @subject, @detail)",
+                new
+                {
+                    values.now,
+                    who,
+                    subject = discarded.Count == 1 ? $"dead letter {discarded[0]}" : $"dead letters {discarded.Min()} to {discarded.Max()}",
+                    detail = discarded.Count == 1 ? reason : $"{discarded.Count} letters: {reason}",
+                },
+                transaction);
+        }
+        return (chosen[^1], discarded.Count);
+    }
+}

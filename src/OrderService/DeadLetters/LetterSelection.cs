@@ -1,0 +1,39 @@
+using System.Data.Common;
+using Dapper;
+using OrderService.Database;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>Which parked letters: by number, or by filter.</summary>
+/// <param name="UpTo">Only letters up to this number.</param>
+/// <param name="Confirmed">Letters that another program put among the dead letters are meant too.</param>
+public sealed record LetterSelection(IReadOnlyList<long>? Ids, LetterFilter Filter, long? UpTo = null, long? Limit = null, bool Confirmed = false)
+{
+    /// <summary>The most letters that may be named by number.</summary>
+    public const int MostIds = 5_000;
+
+    internal string Where(DynamicParameters parameters)
+    {
+        var where = (Filter with { Status = LetterStatus.Parked }).Where(parameters);
+        if (Ids is { } ids)
+        {
+            where += ids.Count == 0 ? " AND 1 = 0" : $" AND l.id IN {SqlList.Of(ids)}";
+        }
+        if (UpTo is { } last)
+        {
+            parameters.Add("up_to", last);
+            where += " AND l.id <= @up_to";
+        }
+        return where;
+    }
+
+    /// <summary>How many letters are meant, and the highest number among those that could be.</summary>
+    internal async Task<(long Count, long UpTo)> CountAsync(DbConnection connection)
+    {
+        var parameters = new DynamicParameters();
+        var where = Where(parameters);
+        var count = await connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters l WHERE {where}", parameters);
+        var upTo = await connection.ExecuteScalarAsync<long?>($"SELECT max(l.id) FROM dead_letters l WHERE {where}", parameters) ?? 0;
+        return (Math.Min(count, Limit ?? count), upTo);
+    }
+}
