@@ -16,7 +16,7 @@ internal static class OperationsEndpoints
     {
         var operations = api.MapGroup("").RequireAuthorization(Scopes.Read).WithTags("Operations");
         operations.MapGet("/stats", StatsAsync).WithName("stats").WithSummary("Rates, totals, backlogs, money held by dead letters, and the last minutes second by second.").Produces<Stats>();
-        operations.MapGet("/queues", Queues).WithName("queues").WithSummary("Depths and consumers of the service's queues.");
+        operations.MapGet("/queues", Queues).WithName("queues").WithSummary("Depths and consumers of the service's queues.").Produces<QueuesAnswer>();
         operations.MapGet("/audit", AuditAsync).WithName("audit").WithSummary("Who did what, newest first.").Produces<Page<AuditEntry>>().ProducesProblem(400);
     }
 
@@ -46,9 +46,9 @@ internal static class OperationsEndpoints
             [.. report.Checks.Select(check => new StatsComponent(check.Key, check.Value.Ready ? "ok" : "down", check.Value.Detail))],
             new(Rate(sample => sample.Received), Rate(sample => sample.Accepted), Rate(sample => sample.Duplicates), Rate(sample => sample.Refused), Rate(sample => sample.DeadLettered), Rate(sample => sample.Published)),
             new(totals.Received, totals.Accepted, totals.Duplicates, totals.Refused, totals.Deferred, totals.DeadLettered, totals.Relayed),
-            new(queue?.Ready, queue?.Unacknowledged, queue?.Consumers, null),
+            new(queue?.Ready, queue?.Unacknowledged, queue?.Consumers, Age(now, queue?.OldestSince)),
             new(metrics.Outbox.Pending, metrics.Outbox.Pending == 0 ? null : Math.Round(metrics.Outbox.OldestAge.TotalSeconds, 1)),
-            new(stored.Waiting, Age(now, stored.OldestWaiting)),
+            new(stored.Waiting, Age(now, Time(stored.OldestWaiting))),
             new(stored.Parked, Time(stored.NewestParked), Time(stored.OldestParked)),
             stored.Incidents,
             new(stored.HeldOrders, stored.HeldCustomers, stored.Held, Time(stored.OldestParked)),
@@ -57,29 +57,30 @@ internal static class OperationsEndpoints
                 [.. shown.Select(sample => sample.Unacknowledged)], [.. shown.Select(sample => sample.DeadLetterDepth)])));
     }
 
-    private static IResult Queues(QueueMonitor monitor) => TypedResults.Ok(new
+    private static Microsoft.AspNetCore.Http.HttpResults.Ok<QueuesAnswer> Queues(QueueMonitor monitor, TimeProvider clock)
     {
-        items = monitor.Depths.Select(depth => new
-        {
-            name = depth.Queue,
-            purpose = depth.Queue switch
-            {
-                TopologyNames.Orders => "commands in",
-                TopologyNames.DeadLetters => "dead letters on their way to the store",
-                TopologyNames.UnroutedEvents => "events nobody subscribed to",
-                _ => "",
-            },
-            exists = depth.Exists,
-            ready = depth.Exists ? depth.Ready : (long?)null,
-            unacknowledged = depth.Unacknowledged,
-            total = depth.Total,
-            consumers = depth.Exists ? depth.Consumers : (int?)null,
-            oldestAgeSeconds = (double?)null,
-            at = depth.At,
-        }),
-        unsafePolicies = monitor.UnsafePolicies,
-        lastError = monitor.LastError,
-    });
+        var now = clock.GetUtcNow();
+        return TypedResults.Ok(new QueuesAnswer(
+            [.. monitor.Depths.Select(depth => new QueueView(
+                depth.Queue,
+                depth.Queue switch
+                {
+                    TopologyNames.Orders => "commands in",
+                    TopologyNames.DeadLetters => "dead letters on their way to the store",
+                    TopologyNames.Unreadable => "dead letters that can't be read",
+                    TopologyNames.UnroutedEvents => "events nobody subscribed to",
+                    _ => "",
+                },
+                depth.Exists,
+                depth.Exists ? depth.Ready : null,
+                depth.Unacknowledged,
+                depth.Total,
+                depth.Exists ? depth.Consumers : null,
+                Age(now, depth.OldestSince),
+                depth.At))],
+            monitor.UnsafePolicies,
+            monitor.LastError));
+    }
 
     private static async Task<IResult> AuditAsync(HttpContext context, AuditLog audit, string? who, string? action, string? after, string? limit)
     {
@@ -100,7 +101,7 @@ internal static class OperationsEndpoints
 
     private static DateTimeOffset? Time(long? milliseconds) => milliseconds is { } known ? DateTimeOffset.FromUnixTimeMilliseconds(known) : null;
 
-    private static double? Age(DateTimeOffset now, long? since) => Time(since) is { } time ? Math.Round((now - time).TotalSeconds, 1) : null;
+    private static double? Age(DateTimeOffset now, DateTimeOffset? since) => since is { } time ? Math.Round((now - time).TotalSeconds, 1) : null;
 }
 
 /// <summary>Counts over the whole store, kept for a second: several open pages cost no more than one.</summary>
@@ -170,6 +171,15 @@ internal sealed record StatsRates(double Received, double Accepted, double Dupli
 
 /// <summary>Since this process started.</summary>
 internal sealed record StatsTotals(long Received, long Accepted, long Duplicates, long Refused, long Deferred, long DeadLettered, long Published);
+
+/// <param name="UnsafePolicies">Policies that could lose messages, one sentence each; known with the management API only.</param>
+/// <param name="LastError">Why the newest reading failed.</param>
+internal sealed record QueuesAnswer(IReadOnlyList<QueueView> Items, IReadOnlyList<string> UnsafePolicies, string? LastError);
+
+/// <param name="Unacknowledged">In hand of consumers; known with the management API only, as is <paramref name="Total"/>.</param>
+/// <param name="OldestAgeSeconds">How long the oldest message that is ready has waited at the least; null when none waits or it is not known.</param>
+internal sealed record QueueView(
+    string Name, string Purpose, bool Exists, long? Ready, long? Unacknowledged, long? Total, int? Consumers, double? OldestAgeSeconds, DateTimeOffset At);
 
 internal sealed record StatsQueue(long? Ready, long? Unacknowledged, int? Consumers, double? OldestAgeSeconds);
 

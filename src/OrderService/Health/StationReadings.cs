@@ -94,14 +94,15 @@ public sealed partial class StationReadings(
             sent = relayed;
         }
         var depths = stations.GetRequiredService<QueueMonitor>().Depths;
-        metrics.SetQueues([.. depths.Where(depth => depth.Exists).Select(depth => new QueueReading(depth.Queue, depth.Ready, depth.Unacknowledged, depth.Consumers))]);
+        var now = clock.GetUtcNow();
+        metrics.SetQueues([.. depths.Where(depth => depth.Exists).Select(depth => new QueueReading(depth.Queue, depth.Ready, depth.Unacknowledged, depth.Consumers, depth.OldestAge(now)))]);
         var newEvents = await ReadStoreAsync(cancellationToken);
 
         var after = metrics.Totals;
         var orders = depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders);
         var letters = depths.FirstOrDefault(depth => depth.Queue == TopologyNames.DeadLetters);
         var sample = new Sample(
-            clock.GetUtcNow().ToUnixTimeSeconds(),
+            now.ToUnixTimeSeconds(),
             after.Received - before.Received,
             // Where another process takes the orders in, the log tells how many there were.
             roles.Orders ? after.Accepted - before.Accepted : newEvents,

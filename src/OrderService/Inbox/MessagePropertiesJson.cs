@@ -95,6 +95,7 @@ public static class MessagePropertiesJson
             case byte[] bytes: Bytes(writer, bytes); break;
             case bool flag: writer.WriteBooleanValue(flag); break;
             case sbyte or byte or short or ushort or int or uint or long: writer.WriteNumberValue(Convert.ToInt64(value, CultureInfo.InvariantCulture)); break;
+            case DateTimeOffset time: writer.WriteStringValue(time); break;
             case decimal number: writer.WriteNumberValue(number); break;
             case IDictionary<string, object?> table:
                 writer.WriteStartObject();

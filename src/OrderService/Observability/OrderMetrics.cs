@@ -51,6 +51,7 @@ public sealed class OrderMetrics : IDisposable
         meter.CreateObservableGauge("orders.outbox.oldest_age", () => outbox.OldestAge.TotalSeconds, "s", "Age of the oldest event that is not confirmed yet.");
         meter.CreateObservableGauge("orders.queue.depth", MeasureQueues, "{message}", "Messages in each queue, by state: ready or unacknowledged.");
         meter.CreateObservableGauge("orders.queue.consumers", () => queues.Select(queue => new Measurement<long>(queue.Consumers, new KeyValuePair<string, object?>("queue", queue.Queue))), "{consumer}", "Consumers of each queue.");
+        meter.CreateObservableGauge("orders.queue.oldest_age", () => queues.Where(queue => queue.OldestAge is not null).Select(queue => new Measurement<double>(queue.OldestAge!.Value.TotalSeconds, new KeyValuePair<string, object?>("queue", queue.Queue))), "s", "How long the oldest message that is ready in each queue has waited at the least; absent where that is not known.");
         meter.CreateObservableGauge("orders.dlq.open", () => openLetters.Select(pair => new Measurement<long>(pair.Value, new KeyValuePair<string, object?>("reason", pair.Key))), "{message}", "Dead letters that wait for an operator, by reason.");
         meter.CreateObservableGauge("orders.kafka.lag", () => kafka is { } reading ? [new Measurement<long>(reading.Pending)] : (Measurement<long>[])[], "{message}", "Events of the log that Kafka does not have yet; only where the stream is on.");
         meter.CreateObservableGauge("orders.kafka.oldest_age", () => kafka is { } reading ? [new Measurement<double>(reading.OldestAge.TotalSeconds)] : (Measurement<double>[])[], "s", "Age of the oldest event that Kafka does not have yet.");
@@ -164,7 +165,8 @@ public sealed record OrderTotals(long Received, long Accepted, long Duplicates, 
 public sealed record OutboxReading(long Pending, TimeSpan OldestAge);
 
 /// <summary>What the broker says about a queue. <paramref name="Unacknowledged"/> is known only through its management API.</summary>
-public sealed record QueueReading(string Queue, long Ready, long? Unacknowledged, long Consumers);
+/// <param name="OldestAge">How long its oldest message has waited; null when that is not known.</param>
+public sealed record QueueReading(string Queue, long Ready, long? Unacknowledged, long Consumers, TimeSpan? OldestAge);
 
 /// <summary>The state of the circuit breaker around the store.</summary>
 public enum CircuitState

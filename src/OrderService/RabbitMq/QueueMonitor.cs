@@ -12,7 +12,18 @@ namespace OrderService.RabbitMq;
 /// <param name="Ready">Messages that wait for a consumer.</param>
 /// <param name="Unacknowledged">Messages in hand of consumers; known only with the management API.</param>
 /// <param name="Total">Ready, unacknowledged, and dead letters held back at their source; known only with the management API.</param>
-public sealed record QueueDepth(string Queue, bool Exists, long Ready, int Consumers, long? Unacknowledged, long? Total, DateTimeOffset At);
+/// <param name="OldestSince">
+/// The reading that saw the oldest message that waits now for the first time: it has been there at least since then. Null when none waits, and when it is not known how many
+/// came in: where other processes consume too and the management API does not say.
+/// </param>
+public sealed record QueueDepth(string Queue, bool Exists, long Ready, int Consumers, long? Unacknowledged, long? Total, DateTimeOffset At, DateTimeOffset? OldestSince = null)
+{
+    /// <summary>How many messages were ever published to it, by the management API's count.</summary>
+    internal long? Published { get; init; }
+
+    /// <summary>How long the oldest message has waited at the least; zero when none waits, null when that is not known.</summary>
+    public TimeSpan? OldestAge(DateTimeOffset now) => OldestSince is { } since ? now - since : Exists && Ready == 0 ? TimeSpan.Zero : null;
+}
 
 /// <summary>Reads the depths of the service's queues every few seconds, over AMQP alone, and with the management API more.</summary>
 public sealed partial class QueueMonitor : BackgroundService
@@ -27,14 +38,18 @@ public sealed partial class QueueMonitor : BackgroundService
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
     private readonly HttpClient? _management;
+    private readonly Func<string, SubscriptionState?> _own;
+    private readonly Dictionary<string, QueueAge> _ages = Queues.ToDictionary(queue => queue, _ => new QueueAge());
 
     private volatile IReadOnlyList<QueueDepth> _depths = [];
     private volatile IReadOnlyList<string> _unsafePolicies = [];
     private volatile string? _lastError;
     private volatile string? _managementError;
 
-    public QueueMonitor(BrokerConnector connector, IOptions<RabbitMqOptions> options, TimeProvider clock, ILogger<QueueMonitor> logger)
+    /// <param name="own">This process's own subscription to a queue; null where there is none.</param>
+    public QueueMonitor(BrokerConnector connector, IOptions<RabbitMqOptions> options, Func<string, SubscriptionState?> own, TimeProvider clock, ILogger<QueueMonitor> logger)
     {
+        _own = own;
         _connector = connector;
         _options = options.Value;
         _clock = clock;
@@ -119,7 +134,9 @@ public sealed partial class QueueMonitor : BackgroundService
         foreach (string queue in Queues)
         {
             QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
-            depths.Add(depth.Exists && _management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth);
+            long? arrived = Arrived(depth);
+            QueueDepth managed = depth.Exists && _management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
+            depths.Add(managed with { OldestSince = managed.Published is null ? _ages[queue].Read(depth.At, depth.Ready, arrived) : _ages[queue].Read(depth.At, managed.Ready, managed.Published) });
         }
 
         foreach (string policy in unsafePolicies)
@@ -132,6 +149,15 @@ public sealed partial class QueueMonitor : BackgroundService
 
         _depths = depths;
         _unsafePolicies = unsafePolicies;
+    }
+
+    /// <summary>How many messages have come in since this process started, by its own count; null where others take messages out as well.</summary>
+    private long? Arrived(QueueDepth depth)
+    {
+        SubscriptionState? own = _own(depth.Queue);
+        return depth.Exists && depth.Consumers <= (own?.Phase == SubscriptionPhase.Consuming ? 1 : 0)
+            ? depth.Ready + (own is null ? 0 : own.InHand + own.Acknowledged + own.Rejected)
+            : null;
     }
 
     private async Task<QueueDepth> ReadAsync(IConnection connection, string queue, CancellationToken cancellationToken)
@@ -172,6 +198,8 @@ public sealed partial class QueueMonitor : BackgroundService
                 Consumers = (int)(Number(queue, "consumers") ?? depth.Consumers),
                 Unacknowledged = Number(queue, "messages_unacknowledged"),
                 Total = Number(queue, "messages"),
+                // Not counted for what the broker itself puts there: dead letters.
+                Published = queue.TryGetProperty("message_stats", out JsonElement stats) ? Number(stats, "publish") : null,
             };
         }
         catch (Exception exception) when (exception is HttpRequestException or JsonException or OperationCanceledException && !cancellationToken.IsCancellationRequested)

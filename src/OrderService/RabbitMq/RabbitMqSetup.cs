@@ -14,7 +14,12 @@ public static class RabbitMqSetup
         services.AddSingleton<IValidateOptions<RabbitMqOptions>, RabbitMqOptionsValidator>();
         services.AddSingleton<BrokerConnector>();
         services.AddSingleton<Topology>();
-        services.AddSingleton<QueueMonitor>();
+        services.AddSingleton(provider => new QueueMonitor(
+            provider.GetRequiredService<BrokerConnector>(),
+            provider.GetRequiredService<IOptions<RabbitMqOptions>>(),
+            queue => queue is TopologyNames.Orders or TopologyNames.DeadLetters ? provider.GetRequiredKeyedService<QueueSubscription>(queue).State : null,
+            provider.GetRequiredService<TimeProvider>(),
+            provider.GetRequiredService<ILogger<QueueMonitor>>()));
         services.AddSingleton(provider => new ConfirmedPublisher(
             provider.GetRequiredService<BrokerConnector>(),
             provider.GetRequiredService<IOptions<RabbitMqOptions>>(),

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging.Abstractions;
+using OrderService.Inbox;
 using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
 
@@ -44,6 +45,66 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         await monitor.StopAsync(TestBroker.Stopping);
     }
 
-    private static QueueMonitor Monitor(TestBroker broker) =>
-        new(broker.Connector, Microsoft.Extensions.Options.Options.Create(broker.Options), TimeProvider.System, NullLogger<QueueMonitor>.Instance);
+    [Fact]
+    public async Task The_oldest_message_is_known_by_what_the_process_itself_took_out()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
+        await broker.DeclareAsync();
+        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
+        using QueueMonitor monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription.State : null);
+        await monitor.StartAsync(TestBroker.Stopping);
+        await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Exists: true, Ready: 0, OldestSince: null }));
+
+        await broker.PublishAsync(TopologyNames.Orders, 10);
+        QueueDepth first = await WaitAsync(monitor, depth => depth is { Ready: 10, OldestSince: not null });
+        await broker.PublishAsync(TopologyNames.Orders, 10, first: 11);
+        QueueDepth second = await WaitAsync(monitor, depth => depth is { Ready: 20 });
+        Assert.Equal(first.OldestSince, second.OldestSince);
+        Assert.True(first.OldestSince <= first.At);
+
+        _ = subscription.RunAsync(TestBroker.Stopping);
+        Assert.Equal(first.OldestSince, (await WaitAsync(monitor, depth => depth is { Ready: 15, Consumers: 1 })).OldestSince);
+        for (int taken = 0; taken < 5; taken++)
+        {
+            await subscription.SettleAsync(await subscription.Deliveries.ReadAsync(TestBroker.Stopping), Settlement.Acknowledge);
+        }
+
+        // The first ten are settled or in hand; the oldest is one of those that came later.
+        QueueDepth third = await WaitAsync(monitor, depth => depth is { Ready: 10 });
+        Assert.InRange(third.OldestSince!.Value, first.At, second.At);
+        Assert.NotEqual(first.OldestSince, third.OldestSince);
+        await monitor.StopAsync(TestBroker.Stopping);
+    }
+
+    [Fact]
+    public async Task Where_others_consume_too_the_oldest_message_is_known_with_the_management_api_alone()
+    {
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
+        await broker.DeclareAsync();
+        await using QueueSubscription stranger = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
+        _ = stranger.RunAsync(TestBroker.Stopping);
+        using QueueMonitor without = Monitor(broker);
+        await without.StartAsync(TestBroker.Stopping);
+        await WaitAsync(without, depth => depth is { Consumers: 1 });
+        await broker.PublishAsync(TopologyNames.Orders, 10);
+
+        Assert.Null((await WaitAsync(without, depth => depth is { Ready: 5 })).OldestSince);
+        await without.StopAsync(TestBroker.Stopping);
+        broker.Options.ManagementUri = fixture.ManagementUri.ToString();
+        using QueueMonitor with = Monitor(broker);
+        await with.StartAsync(TestBroker.Stopping);
+        QueueDepth known = await WaitAsync(with, depth => depth is { Ready: 5, OldestSince: not null });
+        Assert.Equal(10, known.Published);
+        await with.StopAsync(TestBroker.Stopping);
+    }
+
+    private static async Task<QueueDepth> WaitAsync(QueueMonitor monitor, Func<QueueDepth, bool> wanted)
+    {
+        QueueDepth? found = null;
+        await Eventually.TrueAsync(() => (found = monitor.Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders && wanted(depth))) is not null);
+        return found!;
+    }
+
+    private static QueueMonitor Monitor(TestBroker broker, Func<string, SubscriptionState?>? own = null) =>
+        new(broker.Connector, Microsoft.Extensions.Options.Options.Create(broker.Options), own ?? (_ => null), TimeProvider.System, NullLogger<QueueMonitor>.Instance);
 }

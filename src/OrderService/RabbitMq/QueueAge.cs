@@ -1,0 +1,60 @@
+namespace OrderService.RabbitMq;
+
+/// <summary>
+/// Tells since when the oldest message of a queue has been waiting, without touching it: a queue hands out what came first, so with ten messages waiting the oldest is the
+/// tenth last that came in, and the first reading that counted that one says since when it has been there at the least.
+/// </summary>
+internal sealed class QueueAge
+{
+    private const int Steps = 500;
+
+    // Readings that saw messages come in, from the one that saw the oldest waiting one on. The longer a backlog lasts, the fewer of the new ones are kept.
+    private readonly List<(DateTimeOffset At, long Arrived)> _arrivals = [];
+    private long _missing;
+
+    /// <summary>How many readings are remembered.</summary>
+    internal int Kept => _arrivals.Count;
+
+    /// <summary>Takes the next reading in.</summary>
+    /// <param name="ready">How many messages wait.</param>
+    /// <param name="counted">How many messages have come in, counted from anywhere; null when that is not known, and then the past is of no use either.</param>
+    /// <returns>The first reading that saw the oldest message; null when none waits, or nothing is known.</returns>
+    public DateTimeOffset? Read(DateTimeOffset at, long ready, long? counted)
+    {
+        if (counted is not { } known)
+        {
+            _arrivals.Clear();
+            return null;
+        }
+
+        if (_arrivals.Count > 0)
+        {
+            // It never becomes less: somebody took messages that we did not see go, or a counter began anew.
+            _missing = Math.Max(_missing, _arrivals[^1].Arrived - known);
+        }
+
+        long arrived = known + _missing;
+        if (ready == 0)
+        {
+            _arrivals.Clear();
+        }
+
+        if (_arrivals.Count == 0 || arrived > _arrivals[^1].Arrived)
+        {
+            if (_arrivals.Count > 1 && _arrivals[^1].At - _arrivals[^2].At < (at - _arrivals[0].At) / Steps)
+            {
+                _arrivals.RemoveAt(_arrivals.Count - 1);
+            }
+
+            _arrivals.Add((at, arrived));
+        }
+
+        if (ready == 0)
+        {
+            return null;
+        }
+
+        _arrivals.RemoveRange(0, _arrivals.FindIndex(reading => reading.Arrived > arrived - ready));
+        return _arrivals[0].At;
+    }
+}
