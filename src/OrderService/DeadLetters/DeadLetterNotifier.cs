@@ -8,7 +8,7 @@ namespace OrderService.DeadLetters;
 
 /// <summary>
 /// Tells of the letters that no alert covers yet: all of them in one digest, once per interval. However many letters there are, the number of alerts
-/// depends on the number of kinds and on time alone, and every letter is covered. Reminds of incidents that nobody acknowledged, escalates them, and says when one is over.
+/// depends on the number of kinds and on time alone, and every letter is covered. In quiet hours digests and reminders wait. Reminds of incidents that nobody acknowledged, escalates them, and says when one is over.
 /// </summary>
 public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<AlertsOptions> options, TimeProvider clock, ILogger<DeadLetterNotifier> logger) : BackgroundService
 {
@@ -43,6 +43,11 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
     internal async Task<long?> DigestAsync(CancellationToken cancellationToken)
     {
         var now = clock.GetUtcNow();
+        if (options.Value.QuietHours.Include(now))
+        {
+            // The first digest after them covers what came meanwhile.
+            return null;
+        }
         var parameters = new { now = now.ToUnixTimeMilliseconds(), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
         // A look before the write: an idle service commits nothing.
         if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(Due, parameters), cancellationToken))
@@ -62,11 +67,13 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
     internal async Task<int> FollowUpAsync(CancellationToken cancellationToken)
     {
         var now = clock.GetUtcNow();
+        // What may not go out in quiet hours is due after them: nothing is old enough before.
+        const long Never = long.MinValue;
         var parameters = new
         {
             now = now.ToUnixTimeMilliseconds(),
-            escalate = (now - options.Value.EscalateAfter).ToUnixTimeMilliseconds(),
-            remind = (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
+            escalate = options.Value.QuietHours.HoldFirst(now) ? Never : (now - options.Value.EscalateAfter).ToUnixTimeMilliseconds(),
+            remind = options.Value.QuietHours.Include(now) ? Never : (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
             quiet = (now - QuietBeforeRecovery).ToUnixTimeMilliseconds(),
         };
         if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(

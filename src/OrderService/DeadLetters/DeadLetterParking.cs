@@ -285,7 +285,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             await transaction.Connection!.ExecuteAsync(
                 "UPDATE incidents SET letters = letters + @Letters, last_seen = @now, last_build = @Build WHERE fingerprint = @Fingerprint", values, transaction);
         }
-        if (!isNew && !regressed)
+        if ((!isNew && !regressed) || alerts.Value.QuietHours.HoldFirst(now))
         {
             return;
         }

@@ -41,6 +41,9 @@ public sealed class AlertsOptions
     /// <summary>An incident that nobody acknowledged for this long is told of once as an escalation, also to <see cref="EmailOptions.EscalationTo"/>; 1 minute to 30 days.</summary>
     public TimeSpan EscalateAfter { get; init; } = TimeSpan.FromHours(1);
 
+    /// <summary>When only what can't wait goes out.</summary>
+    public QuietHoursOptions QuietHours { get; init; } = new();
+
     /// <summary>A channel (<c>email</c>, <c>webhook</c>, <c>slack</c>, <c>teams</c>) that gets only what another channel could not send within <see cref="FallbackAfter"/>.</summary>
     public string? Fallback { get; init; }
 
@@ -48,6 +51,38 @@ public sealed class AlertsOptions
 
     /// <summary>Where people open the admin page, for links in alerts; no link when it is not set.</summary>
     public string? PageUrl { get; init; }
+}
+
+/// <summary>
+/// Every day at these hours digests, reminders and recovery notices wait; a failure that was not seen before and an escalation go out all the same. What waited goes out at the
+/// end: one digest covers all letters of the night.
+/// </summary>
+public sealed class QuietHoursOptions
+{
+    /// <summary>When they begin, for instance <c>22:00</c>; there are none without it.</summary>
+    public TimeOnly? From { get; init; }
+
+    /// <summary>When they end, for instance <c>07:00</c>; earlier than <see cref="From"/> means the next day.</summary>
+    public TimeOnly? To { get; init; }
+
+    /// <summary>Whose clock it is, for instance <c>Europe/Berlin</c>.</summary>
+    public string TimeZone { get; init; } = "UTC";
+
+    /// <summary>New failures and escalations wait as well: nobody is woken at all.</summary>
+    public bool HoldAll { get; init; }
+
+    internal bool Include(DateTimeOffset moment)
+    {
+        if (From is not { } from || To is not { } to)
+        {
+            return false;
+        }
+        var time = TimeOnly.FromTimeSpan(TimeZoneInfo.ConvertTime(moment, TimeZoneInfo.FindSystemTimeZoneById(TimeZone)).TimeOfDay);
+        // From is in, To is not; midnight may lie between them.
+        return time.IsBetween(from, to);
+    }
+
+    internal bool HoldFirst(DateTimeOffset moment) => HoldAll && Include(moment);
 }
 
 public sealed class LogOptions
@@ -153,6 +188,18 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
         else if (options.Fallback is { Length: > 0 } && !new[] { "email", "webhook", "slack", "teams" }.Any(channel => channel != options.Fallback && IsOn(options, channel)))
         {
             yield return "Alerts:Fallback names the only channel that reaches people; switch another one on or leave it out.";
+        }
+        if (options.QuietHours.From is null != options.QuietHours.To is null)
+        {
+            yield return "Alerts:QuietHours:From and Alerts:QuietHours:To belong together: set both or none.";
+        }
+        else if (options.QuietHours.From is not null && options.QuietHours.From == options.QuietHours.To)
+        {
+            yield return "Alerts:QuietHours:To is the same as Alerts:QuietHours:From; leave both out to have none.";
+        }
+        if (!TimeZoneInfo.TryFindSystemTimeZoneById(options.QuietHours.TimeZone, out _))
+        {
+            yield return "Alerts:QuietHours:TimeZone is not a time zone that this machine knows; write a name such as Europe/Berlin.";
         }
         if (options.PageUrl is { Length: > 0 } page && !(Uri.TryCreate(page, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https"))
         {

@@ -59,8 +59,11 @@ public sealed partial class NotificationSender : BackgroundService
     /// <returns>How many alerts were new.</returns>
     internal async Task<int> DispatchAsync(CancellationToken cancellationToken)
     {
+        // Of what waits in quiet hours only this is written before they end: an incident is over when it is over, the notice can wait.
+        var held = options.QuietHours.Include(clock.GetUtcNow()) ? AlertKind.Recovery : "";
         // A look before the write: an idle service commits nothing.
-        var waiting = await database.ReadAsync(async connection => (await connection.QueryAsync<long>("SELECT id FROM alerts WHERE dispatched = 0 ORDER BY id LIMIT 100")).AsList(), cancellationToken);
+        var waiting = await database.ReadAsync(
+            async connection => (await connection.QueryAsync<long>("SELECT id FROM alerts WHERE dispatched = 0 AND kind <> @held ORDER BY id LIMIT 100", new { held })).AsList(), cancellationToken);
         if (waiting.Count == 0)
         {
             return 0;

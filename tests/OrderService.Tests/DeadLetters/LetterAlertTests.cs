@@ -180,6 +180,55 @@ public abstract class LetterAlertTests : LetterContract
         Assert.Equal(["incident.mute", "incident.unmute", "incident.resolve"], await world.Store.QueryAsync<string>("SELECT action FROM audit ORDER BY id"));
     }
 
+    // 04:00 in Berlin when the clock of these tests begins: two hours of quiet are left.
+    private static QuietHoursOptions Night(bool holdAll = false) => new() { From = new TimeOnly(22, 0), To = new TimeOnly(6, 0), TimeZone = "Europe/Berlin", HoldAll = holdAll };
+
+    [Fact]
+    public async Task In_quiet_hours_a_new_failure_and_an_escalation_go_out_digests_and_reminders_wait()
+    {
+        await using var world = await OpenAsync(new AlertsOptions { QuietHours = Night(), EscalateAfter = TimeSpan.FromMinutes(10), RemindAfter = TimeSpan.FromMinutes(30) });
+        for (var number = 1; number <= 5; number++)
+        {
+            await world.DieAsync(Arrival(Order($"A-{number}"), $"key-{number}"), RejectionReason.UnknownField);
+        }
+        Assert.Equal((1L, 4L), (await world.AlertsAsync("first"), await world.UncoveredAsync()));
+
+        world.Clock.Advance(TimeSpan.FromMinutes(119));
+        Assert.Null(await world.Notifier.DigestAsync(Stopping));
+        Assert.Equal(1, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.Equal((1L, 0L), (await world.AlertsAsync("escalation"), await world.AlertsAsync("reminder")));
+        await world.DieAsync(Arrival(Order("A-6"), "key-6"), RejectionReason.UnknownField);
+
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        Assert.NotNull(await world.Notifier.DigestAsync(Stopping));
+        Assert.Equal(0, await world.UncoveredAsync());
+        Assert.Equal((5L, 1L), (await world.Store.ScalarAsync<long>("SELECT letters FROM alerts WHERE kind = 'digest'"), await world.AlertsAsync("digest")));
+        world.Clock.Advance(TimeSpan.FromMinutes(30));
+        Assert.Equal(1, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.Equal(1, await world.AlertsAsync("reminder"));
+    }
+
+    [Fact]
+    public async Task In_quiet_hours_that_hold_everything_nobody_is_woken_and_the_morning_tells_of_every_letter()
+    {
+        await using var world = await OpenAsync(new AlertsOptions { QuietHours = Night(holdAll: true), EscalateAfter = TimeSpan.FromMinutes(10) });
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.UnknownField);
+        await world.DieAsync(Arrival(Order("A-2"), "key-2"), RejectionReason.InternalError);
+        world.Clock.Advance(TimeSpan.FromMinutes(119));
+        Assert.Null(await world.Notifier.DigestAsync(Stopping));
+        Assert.Equal(0, await world.Notifier.FollowUpAsync(Stopping));
+        Assert.Equal(0, await world.Store.ScalarAsync<long>("SELECT count(*) FROM alerts"));
+
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        await world.Notifier.DigestAsync(Stopping);
+        await world.Notifier.FollowUpAsync(Stopping);
+
+        Assert.Equal(["digest", "escalation"], await world.Store.QueryAsync<string>("SELECT kind FROM alerts ORDER BY id"));
+        Assert.Equal(0, await world.UncoveredAsync());
+        await world.DieAsync(Arrival(Order("A-3"), "key-3"), RejectionReason.AmountPrecision);
+        Assert.Equal(1, await world.AlertsAsync("first"));
+    }
+
     [Fact]
     public async Task A_storm_of_thousands_of_letters_gives_a_handful_of_alerts_and_covers_every_letter()
     {

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -92,5 +93,34 @@ public sealed class AlertsOptionsTests
         Assert.StartsWith("Alerts:Fallback", Assert.Single(Problems(("Alerts:Fallback", "email"))), StringComparison.Ordinal);
         Assert.StartsWith("Alerts:Fallback", Assert.Single(Problems([.. webhook, ("Alerts:Fallback", "webhook")])), StringComparison.Ordinal);
         Assert.Empty(Problems([.. webhook, ("Alerts:Fallback", "webhook"), ("Alerts:Slack:Enabled", "true"), ("Alerts:Slack:Url", "https://hooks.slack.com/x")]));
+    }
+
+    [Theory]
+    [InlineData("22:00", "07:00", "UTC", "21:59:59", false)]
+    [InlineData("22:00", "07:00", "UTC", "22:00:00", true)]
+    [InlineData("22:00", "07:00", "UTC", "06:59:59", true)]
+    [InlineData("22:00", "07:00", "UTC", "07:00:00", false)]
+    [InlineData("12:00", "13:00", "UTC", "12:30:00", true)]
+    [InlineData("12:00", "13:00", "UTC", "13:00:00", false)]
+    [InlineData("00:00", "06:00", "America/New_York", "10:59:00", true)]
+    [InlineData("00:00", "06:00", "America/New_York", "11:00:00", false)]
+    public void Quiet_hours_follow_the_clock_of_their_time_zone(string from, string to, string zone, string utc, bool quiet) => Assert.Equal(quiet, new QuietHoursOptions
+    {
+        From = TimeOnly.Parse(from, CultureInfo.InvariantCulture),
+        To = TimeOnly.Parse(to, CultureInfo.InvariantCulture),
+        TimeZone = zone,
+    }.Include(new DateTimeOffset(new DateOnly(2026, 1, 15), TimeOnly.Parse(utc, CultureInfo.InvariantCulture), TimeSpan.Zero)));
+
+    [Fact]
+    public void Quiet_hours_keep_to_the_clock_through_summer_time_and_there_are_none_by_default()
+    {
+        var night = new QuietHoursOptions { From = new TimeOnly(22, 0), To = new TimeOnly(7, 0), TimeZone = "Europe/Berlin" };
+
+        Assert.True(night.Include(new DateTimeOffset(2026, 3, 28, 5, 30, 0, TimeSpan.Zero)));
+        Assert.False(night.Include(new DateTimeOffset(2026, 3, 29, 5, 30, 0, TimeSpan.Zero)));
+        Assert.False(new QuietHoursOptions().Include(new DateTimeOffset(2026, 3, 28, 5, 30, 0, TimeSpan.Zero)));
+        Assert.Equal(["Alerts:QuietHours:From", "Alerts:QuietHours:TimeZone"], Problems(("Alerts:QuietHours:From", "22:00"), ("Alerts:QuietHours:TimeZone", "Berlin")).Select(problem => problem.Split(' ')[0]));
+        Assert.StartsWith("Alerts:QuietHours:To", Assert.Single(Problems(("Alerts:QuietHours:From", "22:00"), ("Alerts:QuietHours:To", "22:00"))), StringComparison.Ordinal);
+        Assert.Empty(Problems(("Alerts:QuietHours:From", "22:00"), ("Alerts:QuietHours:To", "07:00"), ("Alerts:QuietHours:TimeZone", "Europe/Berlin")));
     }
 }

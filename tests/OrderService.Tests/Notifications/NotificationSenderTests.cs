@@ -8,6 +8,22 @@ public sealed class NotificationSenderTests
     private static readonly ChannelAnswer Sent = new ChannelAnswer.Sent();
 
     [Fact]
+    public async Task In_quiet_hours_a_recovery_notice_waits_and_a_new_failure_does_not()
+    {
+        var channel = new ScriptedChannel("log", _ => new ChannelAnswer.Sent());
+        await using var world = await NotificationWorld.OpenAsync(new AlertsOptions { QuietHours = new() { From = new TimeOnly(22, 0), To = new TimeOnly(4, 0) } }, channel);
+        await world.Store.Database.WriteAsync(transaction => AlertOutbox.AddAsync(transaction, NotificationWorld.Content(kind: AlertKind.Recovery), null, world.Clock.GetUtcNow()), NotificationWorld.Stopping);
+        var first = await world.AddAlertAsync();
+
+        await world.TickAsync();
+        Assert.Equal([first], channel.Tried);
+        world.Clock.Advance(TimeSpan.FromHours(1));
+        await world.TickAsync();
+
+        Assert.Equal([first, first - 1], channel.Tried);
+    }
+
+    [Fact]
     public async Task Each_channel_gets_each_alert_once()
     {
         var log = new ScriptedChannel("log", _ => Sent);
