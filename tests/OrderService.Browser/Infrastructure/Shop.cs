@@ -81,25 +81,52 @@ public sealed class Shop : IAsyncLifetime
         async () => (await service!.StreamAsync(orderId)).Count >= version, what: $"order {orderId} has version {version}");
 
     /// <summary>An order whose currency does not exist; becomes a letter of <c>currency_unknown</c>.</summary>
-    public static TestMessage UnknownCurrency(string orderId, string currency = "EUX") => Broken(orderId, "EUR", currency, "49.90", "2");
+    public static TestMessage UnknownCurrency(string orderId, string customerId = "C-7") => new(
+        null, $"key-{orderId}", Encoding.UTF8.GetBytes(
+            $$"""{"orderId":"{{orderId}}","customerId":"{{customerId}}","currency":"EUX","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}]}"""));
 
     /// <summary>An order for nothing; becomes a letter of <c>quantity_out_of_range</c> that holds money of a known currency.</summary>
     public static TestMessage NothingOrdered(string orderId) => new(
         null, $"key-{orderId}", Encoding.UTF8.GetBytes(
             $$"""{"orderId":"{{orderId}}","customerId":"C-9","currency":"EUR","lines":[{"sku":"KB-01","quantity":3,"unitPrice":149.90},{"sku":"MS-02","quantity":0,"unitPrice":12.00}]}"""));
 
-    private static TestMessage Broken(string orderId, string right, string wrong, string price, string quantity) => new(
-        null, $"key-{orderId}", Encoding.UTF8.GetBytes(
-            $$"""{"orderId":"{{orderId}}","customerId":"C-7","currency":"{{right}}","lines":[{"sku":"KB-01","quantity":{{quantity}},"unitPrice":{{price}}}]}""".Replace($"\"{right}\"", $"\"{wrong}\"", StringComparison.Ordinal)));
-
-    /// <summary>A browser window on the page, signed in, that notices everything a page must not do.</summary>
-    public async Task VisitAsync(Func<Visitor, Task> look, string key = RunningService.ApiKey, string at = "#/", bool dark = false, bool phone = false, bool signedIn = true)
+    /// <summary>Another service on the same broker with queues and a store of its own, for a test that stops it or fills it; and a producer for its queue.</summary>
+    public async Task<(RunningService Service, TestProducer Producer)> StartAnotherAsync()
     {
         await OpenAsync();
+        var broker = await rabbit.AddVirtualHostAsync();
+        return (await RunningService.StartAsync(broker), await TestProducer.ConnectAsync(broker));
+    }
+
+    /// <summary>Discards a letter as somebody else does, over HTTP.</summary>
+    public async Task DiscardAsync(long letter)
+    {
+        using var answer = await service!.Http.PostAsJsonAsync(new Uri($"/api/dead-letters/{letter}/discard", UriKind.Relative), new { reason = "somebody else" }, TestContext.Current.CancellationToken);
+        answer.EnsureSuccessStatusCode();
+    }
+
+    /// <summary>Replays a letter as a job of its own, as somebody else does, and waits for its end.</summary>
+    /// <returns>The job's number.</returns>
+    public async Task<long> StartReplayAsync(long letter)
+    {
+        using var answer = await service!.Http.PostAsJsonAsync(
+            new Uri("/api/dead-letters/replays", UriKind.Relative), new { ids = new[] { letter }, mode = "canary", reason = "trying" }, TestContext.Current.CancellationToken);
+        answer.EnsureSuccessStatusCode();
+        var job = (await answer.Content.ReadFromJsonAsync<JsonElement>(TestContext.Current.CancellationToken)).GetProperty("id").GetInt64();
+        await Eventually.TrueAsync(async () => (await GetAsync($"/api/replays/{job}")).GetProperty("state").GetString() is "stopped" or "done", what: "the replay has ended");
+        return job;
+    }
+
+    /// <summary>A browser window on the page, signed in, that notices everything a page must not do.</summary>
+    /// <param name="of">Whose page; the one service that all tests share when absent.</param>
+    public async Task VisitAsync(Func<Visitor, Task> look, string key = RunningService.ApiKey, string at = "#/", bool dark = false, bool phone = false, bool signedIn = true, RunningService? of = null)
+    {
+        await OpenAsync();
+        var visited = of ?? service!;
         var browser = await chromium.StartAsync();
         await using var context = await browser.NewContextAsync(new()
         {
-            BaseURL = service!.Url,
+            BaseURL = visited.Url,
             ColorScheme = dark ? ColorScheme.Dark : ColorScheme.Light,
             ViewportSize = phone ? new() { Width = 360, Height = 740 } : new() { Width = 1360, Height = 860 },
             HasTouch = phone,
@@ -107,7 +134,7 @@ public sealed class Shop : IAsyncLifetime
             TimezoneId = "Europe/Berlin",
             ReducedMotion = ReducedMotion.Reduce,
         });
-        var visitor = await Visitor.OpenAsync(context, service.Url);
+        var visitor = await Visitor.OpenAsync(context, visited.Url);
         try
         {
             if (signedIn)

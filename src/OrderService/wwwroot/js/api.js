@@ -14,6 +14,9 @@ export class Problem extends Error {
   }
 }
 
+/** Since when the service can't be reached, as a time; null while it answers. */
+export const outOfReach = new Shared(null);
+
 const patience = 30_000;
 
 async function send(method, path, { body, signal, raw } = {}) {
@@ -40,8 +43,10 @@ async function send(method, path, { body, signal, raw } = {}) {
     if (signal?.aborted) {
       throw error;
     }
+    outOfReach.set(outOfReach.value ?? Date.now());
     throw new Problem(0, { detail: error.name === 'TimeoutError' ? 'The service did not answer within 30 s.' : 'The service can’t be reached. Nothing was changed by this page; it keeps trying.' });
   }
+  outOfReach.set(null);
   if (!response.ok) {
     let problem = null;
     try {

@@ -1,6 +1,7 @@
 import { go, link } from './router.js';
 import { paused } from './live.js';
 import { Shared, remember } from './store.js';
+import { rows } from './focus.js';
 import { openDialog, Dialog } from './parts/basics.js';
 import { html } from './html.js';
 
@@ -10,7 +11,8 @@ shortcuts.readers.add(on => remember.set('shortcuts', on ? null : 'off'));
 
 const places = { o: ['/', 'Overview'], d: ['/dead-letters', 'Dead letters'], i: ['/incidents', 'Incidents'], r: ['/orders', 'Orders'], j: ['/replays', 'Replay jobs'], q: ['/queues', 'Queues'], n: ['/alerts', 'Alerts (notifications)'], a: ['/audit', 'Audit log'] };
 
-let afterG = 0;
+/** When 'g' was pressed; a place may follow for a while. */
+let afterG = -Infinity;
 
 addEventListener('keydown', event => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !shortcuts.value) {
@@ -19,6 +21,8 @@ addEventListener('keydown', event => {
   const target = event.target;
   if (target instanceof HTMLElement && (target.isContentEditable || target.matches('input:not([type=checkbox]):not([type=radio]), textarea, select'))) {
     if (event.key === 'Escape' && target.matches('[data-search]')) {
+      // The browser would empty the field, though the list still shows what it was searched for.
+      event.preventDefault();
       target.blur();
     }
     return;
@@ -28,12 +32,12 @@ addEventListener('keydown', event => {
   }
   const key = event.key;
   if (afterG > event.timeStamp - 1500 && places[key]) {
-    afterG = 0;
+    afterG = -Infinity;
     event.preventDefault();
     go(link(places[key][0]));
     return;
   }
-  afterG = key === 'g' ? event.timeStamp : 0;
+  afterG = key === 'g' ? event.timeStamp : -Infinity;
   const act = { '?': showHelp, '.': () => paused.set(!paused.value), '/': focusSearch, j: () => move(1), k: () => move(-1), x: () => row()?.querySelector('[data-row-check]')?.click(), X: () => rangeClick(), r: () => press('r'), '#': () => press('#') }[key];
   if (act) {
     event.preventDefault();
@@ -41,7 +45,6 @@ addEventListener('keydown', event => {
   }
 });
 
-const rows = () => [...document.querySelectorAll('[data-row]')].filter(one => one.querySelector('[data-row-link]'));
 const row = () => document.activeElement?.closest('[data-row]');
 
 function move(step) {
@@ -70,8 +73,7 @@ function focusSearch() {
     search.focus();
     search.select();
   } else {
-    go(link('/orders'));
-    setTimeout(() => document.querySelector('[data-search]')?.focus(), 50);
+    go(link('/orders'), '[data-search]');
   }
 }
 

@@ -1,6 +1,7 @@
 import { useState, useEffect, useRef, useCallback } from './html.js';
 import { Shared, remember } from './store.js';
 import { get, session, withQuery } from './api.js';
+import { route } from './router.js';
 
 /** True while an operator has stopped updates with the pause button or the key '.'. */
 export const paused = new Shared(remember.get('paused') === 'yes');
@@ -30,7 +31,14 @@ function follow() {
     streamState.set('connecting');
     source = new EventSource('/api/events/stream');
     source.onopen = () => streamState.set('open');
-    source.onerror = () => streamState.set('connecting');
+    source.onerror = () => {
+      streamState.set('connecting');
+      // The browser comes back by itself after a lost connection, but not after an answer that was no stream.
+      if (source?.readyState === EventSource.CLOSED) {
+        source = null;
+        setTimeout(follow, 3000);
+      }
+    };
     const hand = message => {
       try {
         orderEvents.dispatchEvent(new CustomEvent('order-event', { detail: JSON.parse(message.data) }));
@@ -86,10 +94,12 @@ export function usePolled(path, every) {
     let first = true;
     const read = async () => {
       if (first || !frozen()) {
-        first = false;
         try {
           const data = await get(path, { signal: stop.signal });
-          setState({ path, data, error: null });
+          if (first || !frozen()) {
+            setState({ path, data, error: null });
+          }
+          first = false;
         } catch (error) {
           if (stop.signal.aborted) {
             return;
@@ -111,14 +121,33 @@ export function usePolled(path, every) {
   return state.path === path ? { ...state, refresh } : { data: null, error: null, refresh };
 }
 
+const pageSize = 50;
+
+/** More rows than this help nobody and slow the browser down; a filter finds the others. */
+export const mostRows = 1000;
+
+/** Lists as they were left, so that going back finds the same rows at the same place. */
+const leftLists = new Map();
+
+/** The newest page put together with the rows that are shown: those are renewed in place and never move, and what came since waits. */
+function merge(old, answer, keyOf) {
+  const next = answer.next ?? null;
+  const renewed = new Map(answer.items.map(item => [keyOf(item), item]));
+  const known = new Set(old.items.map(keyOf));
+  // A row above the last one that both readings have, or any row when there is one page, has left the list; it stays in its place, marked.
+  const seen = next === null ? old.items.length : old.items.findLastIndex(item => renewed.has(keyOf(item)));
+  const items = old.items.map((item, index) => renewed.get(keyOf(item)) ?? (index < seen ? { ...item, left: true } : item));
+  return { ...old, items, waiting: answer.items.filter(item => !known.has(keyOf(item))), error: null, total: answer.total ?? null };
+}
+
 /**
- * A list with cursor paging that is looked at again every so often. Rows that are shown are renewed in place and never move; rows that came since wait to be asked for.
+ * A list with cursor paging that is looked at again every so often.
  * @param keyOf names a row
- * @returns {{items, error, loading, hasMore, more, waiting, show, refresh, total}}
+ * @returns {{items, error, hasMore, isFull, more, waiting, show, refresh, total}}
  */
 export function useList(path, query, keyOf, every = 5000) {
-  const address = withQuery(path, { limit: 50, ...query });
-  const [state, setState] = useState({ address: null, items: null, next: null, error: null, waiting: [], total: null });
+  const address = withQuery(path, { limit: pageSize, ...query });
+  const [state, setState] = useState(() => (route.value.back && leftLists.get(address)) || { address: null, items: null, next: null, error: null, waiting: [], total: null });
   const [round, setRound] = useState(0);
   const [busy, setBusy] = useState(false);
   const current = useRef(state);
@@ -131,23 +160,16 @@ export function useList(path, query, keyOf, every = 5000) {
     let first = true;
     const read = async () => {
       if (first || !frozen()) {
-        first = false;
         try {
           const answer = await get(address, { signal: stop.signal });
-          const old = current.current;
-          const total = answer.total ?? null;
-          const next = answer.next ?? null;
-          if (renewAll.current || old.address !== address || !old.items?.length) {
+          if (first || !frozen()) {
+            const anew = renewAll.current;
             renewAll.current = false;
-            setState({ address, items: answer.items, next, error: null, waiting: [], total });
-          } else {
-            const renewed = new Map(answer.items.map(item => [keyOf(item), item]));
-            const known = new Set(old.items.map(keyOf));
-            // A row above the last one that both readings have, or any row when there is one page, has left the list; it stays in its place, marked.
-            const seen = next === null ? old.items.length : old.items.findLastIndex(item => renewed.has(keyOf(item)));
-            const items = old.items.map((item, index) => renewed.get(keyOf(item)) ?? (index < seen ? { ...item, left: true } : item));
-            setState({ ...old, items, waiting: answer.items.filter(item => !known.has(keyOf(item))), error: null, total });
+            setState(old => (anew || old.address !== address || !old.items?.length
+              ? { address, items: answer.items, next: answer.next ?? null, error: null, waiting: [], total: answer.total ?? null }
+              : merge(old, answer, keyOf)));
           }
+          first = false;
         } catch (error) {
           if (stop.signal.aborted) {
             return;
@@ -163,19 +185,26 @@ export function useList(path, query, keyOf, every = 5000) {
     return () => {
       stop.abort();
       clearTimeout(timer);
+      if (current.current.address === address) {
+        leftLists.delete(address);
+        leftLists.set(address, current.current);
+        if (leftLists.size > 10) {
+          leftLists.delete(leftLists.keys().next().value);
+        }
+      }
     };
   }, [address, every, round]);
 
   const more = useCallback(async () => {
     const before = current.current;
-    if (!before.next) {
+    if (!before.next || busy) {
       return;
     }
     setBusy(true);
     try {
-      const answer = await get(withQuery(path, { limit: 50, ...query, after: before.next }));
+      const answer = await get(withQuery(path, { limit: pageSize, ...query, after: before.next }));
       setState(old => {
-        if (old.address !== before.address) {
+        if (old.address !== before.address || old.next !== before.next) {
           return old;
         }
         const known = new Set(old.items.map(keyOf));
@@ -186,9 +215,7 @@ export function useList(path, query, keyOf, every = 5000) {
     } finally {
       setBusy(false);
     }
-  }, [address]);
-
-  const show = useCallback(() => setState(old => ({ ...old, items: [...old.waiting, ...old.items], waiting: [] })), []);
+  }, [address, busy]);
 
   /** Reads everything anew: after an action of this page the operator expects its effect, also rows that leave. */
   const refresh = useCallback(() => {
@@ -196,11 +223,22 @@ export function useList(path, query, keyOf, every = 5000) {
     setRound(value => value + 1);
   }, []);
 
+  const show = useCallback(() => {
+    if (current.current.waiting.length >= pageSize) {
+      // A whole page of new rows: between them and those that are shown there may be others.
+      refresh();
+    } else {
+      setState(old => ({ ...old, items: [...old.waiting, ...old.items], waiting: [] }));
+    }
+  }, []);
+
   const mine = state.address === address;
+  const isFull = mine && state.items?.length >= mostRows;
   return {
     items: mine ? state.items : null,
     error: mine ? state.error : null,
-    hasMore: mine && state.next !== null,
+    hasMore: mine && state.next !== null && !isFull,
+    isFull: isFull && state.next !== null,
     busy,
     more,
     waiting: mine ? state.waiting.length : 0,

@@ -1,9 +1,10 @@
-import { html, render, useEffect, useRef, useState } from './html.js';
-import { loadSession, session, signIn, signOut } from './api.js';
-import { link, route } from './router.js';
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from './html.js';
+import { loadSession, outOfReach, session, signIn, signOut } from './api.js';
+import { link, route, takeFocus } from './router.js';
 import { paused, streamState, usePolled } from './live.js';
 import { showHelp } from './keyboard.js';
-import { build, count, shown } from './format.js';
+import './focus.js';
+import { build, clockTime, count, shown } from './format.js';
 import { DialogPlace, Empty, PageHead, Toasts, toast } from './parts/basics.js';
 import { Icon } from './parts/icons.js';
 import { ThemeSwitch } from './parts/theme-switch.js';
@@ -41,7 +42,7 @@ function page({ parts, query }) {
     case 'orders': return id ? [`Order ${id}`, html`<${Order} key=${id} id=${id} query=${query} />`] : ['Orders', html`<${Orders} query=${query} />`];
     case 'queues': return ['Queues', html`<${Queues} />`];
     case 'alerts': return ['Alerts', html`<${Alerts} />`];
-    case 'audit': return ['Audit log', html`<${Audit} />`];
+    case 'audit': return ['Audit log', html`<${Audit} query=${query} />`];
     default: return ['Not found', html`<${PageHead} title="Not found" /><${Empty} icon="search" title="There is no such page"><a href=${link('/')}>Go to the overview</a><//>`];
   }
 }
@@ -89,14 +90,17 @@ function Shell({ who }) {
     document.title = `${open ? `(${open}) ` : ''}${title} – OrderService`;
   }, [title, open]);
 
-  useEffect(() => {
+  // Before the next key or click, which already means the new page.
+  useLayoutEffect(() => {
     if (first.current) {
       first.current = false;
       return;
     }
-    scrollTo(0, 0);
-    const heading = main.current.querySelector('h1');
-    (heading ?? main.current).focus({ preventScroll: true });
+    const wanted = takeFocus();
+    // Who goes back finds the row that was opened, where it was.
+    const opened = where.back && [...main.current.querySelectorAll('a[data-row-link]')].find(one => one.getAttribute('href') === where.back.left);
+    (opened || main.current.querySelector(wanted) || main.current).focus({ preventScroll: true });
+    scrollTo(0, where.back?.y ?? 0);
   }, [address]);
 
   const items = places.map(place => ({ ...place, current: (where.parts[0] ?? '') === place.path, count: place.badge?.(stats) }));
@@ -123,6 +127,7 @@ function Shell({ who }) {
             <div id="account" class="popover" popover><p><strong>${shown(who.name)}</strong></p><p class="quiet">may ${who.scopes.join(', ') || 'nothing'}</p><button type="button" class="button wide-button" onClick=${() => signOut().catch(error => toast(error.message, 'bad'))}>Sign out</button></div>
           </div>
         </header>
+        <${OutOfReach} />
         <main id="main" ref=${main} tabindex="-1">${content}</main>
       </div>
       <nav class="tabbar" aria-label="Pages (phone)">
@@ -134,12 +139,19 @@ function Shell({ who }) {
     <${DialogPlace} />`;
 }
 
+/** Lies over the page, so that nothing moves while the service is away. */
+function OutOfReach() {
+  const since = outOfReach.use();
+  return html`<div class="out-of-reach" role="status">${since && html`<p><${Icon} name="incidents" /><span><b>The service can’t be reached since ${clockTime(since)}.</b> What you see is the last that was read; the page keeps trying.</span></p>`}</div>`;
+}
+
 function LiveSwitch() {
   const stopped = paused.use();
   const stream = streamState.use();
-  const state = stopped ? 'paused' : stream === 'connecting' ? 'connecting' : 'live';
-  const words = { paused: 'Paused', connecting: 'Connecting', live: 'Live' }[state];
-  return html`<button type="button" class=${`live ${state}`} aria-pressed=${stopped ? 'true' : 'false'} aria-label=${stopped ? 'Updates are paused. Resume' : 'Updates are live. Pause'} title="Pause or resume updates (.)" onClick=${() => paused.set(!stopped)}><i class="live-dot" aria-hidden="true"></i><span>${words}</span><${Icon} name=${stopped ? 'play' : 'pause'} /></button>`;
+  const away = outOfReach.use() !== null;
+  const state = stopped ? 'paused' : away || stream === 'connecting' ? 'connecting' : 'live';
+  const [words, more] = { paused: ['Paused', 'Updates are paused. Resume'], connecting: ['Connecting', 'Updates come again when the service answers. Pause'], live: ['Live', 'Updates come by themselves. Pause'] }[state];
+  return html`<button type="button" class=${`live ${state}`} aria-pressed=${stopped ? 'true' : 'false'} aria-label=${`${words}: ${more}`} title="Pause or resume updates (.)" onClick=${() => paused.set(!stopped)}><i class="live-dot" aria-hidden="true"></i><span>${words}</span><${Icon} name=${stopped ? 'play' : 'pause'} /></button>`;
 }
 
 const place = document.getElementById('app');

@@ -1,13 +1,24 @@
-import { html, useEffect, useRef, useState } from '../html.js';
+import { html, useLayoutEffect, useRef, useState } from '../html.js';
 import { Shared } from '../store.js';
-import { useNow } from '../live.js';
-import { relative, absoluteTime, shown, sentence, money, amount } from '../format.js';
+import { mostRows, useNow } from '../live.js';
+import { relative, absoluteTime, count, shown, sentence, money, amount } from '../format.js';
 import { Icon } from './icons.js';
 
 /** "3 min ago", with the exact time when it is pointed at. */
 export function Time({ at, empty = '–' }) {
   const now = useNow();
   return at ? html`<time datetime=${at} title=${absoluteTime(at)}>${relative(at, now)}</time>` : html`<span class="quiet">${empty}</span>`;
+}
+
+const momentIn = /(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
+
+/** A sentence of the service: its times as everywhere on the page, a command of the command line as something to copy. */
+export function Told({ text }) {
+  if (/^orderservice /.test(text)) {
+    const [command, remark] = text.split(/ (\(.*)/s);
+    return html`<code class="command">${shown(command.trimEnd())}</code>${remark && html` <span class="quiet">${shown(remark)}</span>`}`;
+  }
+  return String(text).split(momentIn).map((part, index) => (index % 2 ? html`<${Time} key=${index} at=${part.replace(' ', 'T')} />` : shown(part)));
 }
 
 const tones = {
@@ -49,7 +60,8 @@ export const Empty = ({ icon = 'check', title, children }) => html`
 export const Loading = ({ what = 'Loading' }) => html`<div class="loading" aria-busy="true"><span class="skeleton w60"></span><span class="skeleton w90"></span><span class="skeleton w75"></span><span class="hidden">${what}…</span></div>`;
 
 export function Trouble({ error, kept }) {
-  if (!error) {
+  // What is shown stays where it is; that the service can't be reached is said once for the whole page.
+  if (!error || (kept && error.status === 0)) {
     return null;
   }
   return html`<div class="note tone-bad" role="alert"><strong>${kept ? 'Could not be renewed.' : error.status === 403 ? 'Not allowed.' : error.status === 404 ? 'Not found.' : 'That did not work.'}</strong> ${shown(error.message)}${kept ? ' What you see is the last that was read.' : ''}</div>`;
@@ -57,8 +69,9 @@ export function Trouble({ error, kept }) {
 
 export const Note = ({ tone = 'calm', children }) => html`<div class=${`note tone-${tone}`}>${children}</div>`;
 
-export function Button({ icon, tone = '', busy, keyName, children, label, ...rest }) {
-  return html`<button type="button" class=${`button ${tone}`} data-key=${keyName} aria-label=${label} aria-keyshortcuts=${keyName} ...${rest} disabled=${rest.disabled || busy}>
+/** A busy button keeps the focus, which a disabled one would lose. */
+export function Button({ icon, tone = '', busy, keyName, children, label, onClick, ...rest }) {
+  return html`<button type="button" class=${`button ${tone}`} data-key=${keyName} aria-label=${label} aria-keyshortcuts=${keyName} aria-disabled=${busy ? 'true' : undefined} onClick=${busy ? undefined : onClick} ...${rest}>
     ${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}</button>`;
 }
 
@@ -104,10 +117,17 @@ export function Toasts() {
 /** A modal dialog; the browser keeps the focus in it and gives it back. */
 export function Dialog({ title, onClose, wide, children }) {
   const ref = useRef();
-  useEffect(() => {
+  // Before the next key, which already means the dialog; and back before the next one again.
+  useLayoutEffect(() => {
     const before = document.activeElement;
-    ref.current.showModal();
-    return () => before?.isConnected && before.focus?.();
+    const dialog = ref.current;
+    dialog.showModal();
+    return () => {
+      dialog.close();
+      if (before?.isConnected && before !== document.body) {
+        before.focus();
+      }
+    };
   }, []);
   return html`
     <dialog ref=${ref} class=${wide ? 'wide' : ''} aria-labelledby="dialog-title" onClose=${onClose} onClick=${event => event.target === ref.current && ref.current.close()}>
@@ -123,11 +143,11 @@ const opened = new Shared(null);
 
 /** Shows a dialog: a function of `close` that gives its content. One at a time. */
 export const openDialog = content => opened.set(content);
-const closeDialog = () => opened.set(null);
 
 export function DialogPlace() {
   const content = opened.use();
-  return content ? content(closeDialog) : null;
+  // A dialog says that it was closed a little later; by then another one may be open.
+  return content ? content(() => opened.value === content && opened.set(null)) : null;
 }
 
 /** What an action needs while it runs: busy, the problem, and a guard against a second click. */
@@ -154,6 +174,13 @@ export function useAction() {
   return { ...state, run };
 }
 
+/** Above this many, the number has to be typed. */
+const typedAbove = 100;
+
+export const isTyped = (text, number) => number <= typedAbove || text.replaceAll(/[,. ]/g, '') === String(number);
+
+export const TypedNumber = ({ number, value, onInput }) => (number > typedAbove ? html`<${Field} label=${`Type ${number} to confirm`}>${id => html`<input id=${id} inputmode="numeric" autocomplete="off" value=${value} onInput=${event => onInput(event.target.value)} />`}<//>` : null);
+
 let fieldNumber = 0;
 
 export function Field({ label, hint, error, children }) {
@@ -174,6 +201,9 @@ export const Card = ({ title, action, children, kind = '' }) => html`
 export const Tabs = ({ items, label }) => html`<nav class="tabs" aria-label=${label}>${items.map(item => html`<a key=${item.text} href=${item.href} aria-current=${item.current ? 'page' : undefined}>${item.text}${item.count !== undefined && item.count !== null && html`<span class="tab-count">${item.count}</span>`}</a>`)}</nav>`;
 
 export function MoreRows({ list }) {
+  if (list.isFull) {
+    return html`<p class="more-rows quiet">The first ${count(mostRows)} are shown. Filter for fewer.</p>`;
+  }
   return list.hasMore ? html`<div class="more-rows"><${Button} onClick=${list.more} busy=${list.busy}>${list.busy ? 'Loading…' : 'Show more'}<//></div>` : null;
 }
 
