@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Microsoft.Playwright;
 using OrderService.Browser.Infrastructure;
 using OrderService.Tests.Infrastructure;
@@ -40,6 +41,8 @@ public sealed class IncidentTests(Shop shop)
         var incident = visitor.Page.Locator(".incident").First;
         await Expect(incident).ToContainTextAsync("quantity_out_of_range");
         await Expect(incident.Locator(".incident-held")).ToContainTextAsync("EUR");
+        await Expect(incident.GetByRole(AriaRole.Img)).ToHaveAttributeAsync("aria-label", new Regex(@"^Letters in each of the last 24 hours: [1-9]\d* in the last one"));
+        await Expect(incident.Locator(".bars rect")).ToHaveCountAsync(24);
         await incident.Locator(".incident-title").ClickAsync();
         await Expect(visitor.Page.Locator("tbody tr", new() { HasTextString = "W-201" })).ToBeVisibleAsync();
         await Expect(visitor.Page.Locator("tbody tr", new() { HasTextString = "W-101" })).ToHaveCountAsync(0);

@@ -9,31 +9,57 @@ namespace OrderService.Browser;
 public sealed class LookTests(Shop shop)
 {
     [Theory]
-    [InlineData("light", false, false)]
-    [InlineData("dark", true, false)]
-    [InlineData("phone", false, true)]
-    [InlineData("phone-dark", true, true)]
-    public async Task Every_page_looks_right(string look, bool dark, bool phone)
+    [InlineData("light", false, false, "key-W-109")]
+    [InlineData("dark", true, false, "key-W-110")]
+    [InlineData("phone", false, true, "key-W-111")]
+    [InlineData("phone-dark", true, true, "key-W-112")]
+    public async Task Every_page_looks_right(string look, bool dark, bool phone, string key)
     {
         await shop.OpenAsync();
-        var letter = await shop.LetterOfAsync("key-W-103");
+        var letter = await shop.LetterOfAsync(key);
         var incident = await shop.Service.ScalarAsync<string>("SELECT incident FROM dead_letters WHERE id = @letter", new { letter });
+        var job = await shop.StartReplayAsync(letter);
         (string Name, string Address)[] pages =
         [
-            ("overview", "#/"), ("incidents", "#/incidents"), ("incident", $"#/incidents/{incident}"), ("letters", "#/dead-letters"), ("letter", $"#/dead-letters/{letter}"),
-            ("letter-error", $"#/dead-letters/{letter}?tab=error"), ("letter-headers", $"#/dead-letters/{letter}?tab=headers"), ("letter-history", $"#/dead-letters/{letter}?tab=history"),
-            ("edit", $"#/dead-letters/{letter}/edit"), ("replays", "#/replays"), ("orders", "#/orders"), ("order", "#/orders/A-1003"), ("queues", "#/queues"), ("alerts", "#/alerts"), ("audit", "#/audit"), ("nothing", "#/nothing"),
+            ("overview", "#/"), ("incidents", "#/incidents"), ("incident", $"#/incidents/{incident}"), ("letters", "#/dead-letters"), ("letter", $"#/dead-letters/{letter}"), ("letter-raw", $"#/dead-letters/{letter}?view=raw"),
+            ("letter-bytes", $"#/dead-letters/{letter}?view=hex"), ("letter-error", $"#/dead-letters/{letter}?tab=error"), ("letter-headers", $"#/dead-letters/{letter}?tab=headers"),
+            ("letter-history", $"#/dead-letters/{letter}?tab=history"), ("letter-order", $"#/dead-letters/{letter}?tab=order"), ("edit", $"#/dead-letters/{letter}/edit"), ("replays", "#/replays"), ("replay", $"#/replays/{job}"),
+            ("orders", "#/orders"), ("order", "#/orders/A-1003"), ("order-compact", "#/orders/A-1003?view=compact"), ("order-json", "#/orders/A-1003?view=json"), ("queues", "#/queues"), ("alerts", "#/alerts"), ("audit", "#/audit"),
+            ("no-letters", "#/dead-letters?q=no-such-letter"), ("no-letter", "#/dead-letters/999999"), ("no-order", "#/orders/no-such-order"), ("nothing", "#/nothing"),
         ];
         await shop.VisitAsync(async visitor =>
         {
-            foreach (var (name, address) in pages)
+            async Task LookAsync(string name)
             {
-                await visitor.GoAsync(address);
                 await Expect(visitor.Page.Locator("[aria-busy=true]")).ToHaveCountAsync(0);
                 await visitor.ScreenshotAsync($"{name}-{look}");
                 await visitor.AssertNoSidewaysScrollAsync($"{name} ({look})");
                 await visitor.AssertAccessibleAsync($"{name} ({look})");
             }
+            foreach (var (name, address) in pages)
+            {
+                await visitor.GoAsync(address);
+                await LookAsync(name);
+            }
+
+            await visitor.GoAsync("#/dead-letters");
+            await (phone ? visitor.Button("Select all", exact: true).ClickAsync() : visitor.Page.GetByLabel("Select all that are shown").CheckAsync());
+            await LookAsync("letters-selected");
+            foreach (var (name, button) in new[] { ("replay-dialog", "Replay selected"), ("discard-dialog", "Discard selected") })
+            {
+                await visitor.Button(button).ClickAsync();
+                await LookAsync(name);
+                await visitor.Button("Cancel", exact: true).ClickAsync();
+            }
+            await visitor.GoAsync($"#/incidents/{incident}");
+            await visitor.Button("Mute").ClickAsync();
+            await LookAsync("mute-dialog");
+            await visitor.Button("Cancel", exact: true).ClickAsync();
+
+            await visitor.Page.Context.ClearCookiesAsync();
+            await visitor.LoadAsync("/");
+            await Expect(visitor.Heading("Sign in")).ToBeVisibleAsync();
+            await LookAsync("sign-in");
         }, dark: dark, phone: phone);
     }
 

@@ -182,6 +182,13 @@ public sealed class ReplayTests(Shop shop)
             await visitor.AssertAccessibleAsync("edit");
             await visitor.Button("Replay the edited letter").ClickAsync();
             await Expect(visitor.Page.Locator(".page-sub .chip")).ToHaveTextAsync("resolved", new() { Timeout = 20_000 });
+
+            await visitor.Link("History").ClickAsync();
+            await visitor.Page.GetByText("What the edit changed").ClickAsync();
+            await Expect(visitor.Page.Locator(".attempt .diff .removed")).ToContainTextAsync("EUX");
+            await Expect(visitor.Page.Locator(".attempt .diff .added")).ToContainTextAsync("EUR");
+            await visitor.ScreenshotAsync("letter-edited-light");
+            await visitor.AssertAccessibleAsync("an edit in the history");
         }, at: $"#/dead-letters/{letter}");
         await shop.WaitForOrderAsync(id);
         var body = await shop.Service.Http.GetStringAsync(new Uri($"/api/dead-letters/{letter}/body", UriKind.Relative), TestContext.Current.CancellationToken);

@@ -74,7 +74,7 @@ export function relative(time, now) {
     return 'just now';
   }
   if (seconds < 60) {
-    return `${Math.round(seconds)} s ago`;
+    return `${Math.floor(seconds)} s ago`;
   }
   if (seconds < 3600) {
     return `${Math.floor(seconds / 60)} min ago`;

@@ -15,6 +15,7 @@ export function Edit({ id }) {
   const [text, setText] = useState(null);
   const [check, setCheck] = useState({ text: null, answer: null, error: null });
   const [reason, setReason] = useState('');
+  const [confirmed, setConfirmed] = useState(false);
   const { busy, error, run } = useAction();
   const original = body.text === null ? null : pretty(body.text);
   const edited = text ?? original;
@@ -52,10 +53,10 @@ export function Edit({ id }) {
   const ready = changed && !settled && reason.trim() !== '' && checked && (check.answer?.valid || check.error?.status === 404);
   const submit = async event => {
     event.preventDefault();
-    if (!ready) {
+    if (!ready || busy) {
       return;
     }
-    if (await run(() => post(`/api/dead-letters/${segment(id)}/replay`, { body: edited, reason: reason.trim() }))) {
+    if (await run(() => post(`/api/dead-letters/${segment(id)}/replay`, { body: edited, reason: reason.trim(), ...(confirmed && { confirmed }) }))) {
       toast(`The edited letter ${id} is on its way. Its outcome shows here when it is known.`);
       go(back);
     }
@@ -87,8 +88,9 @@ export function Edit({ id }) {
             <p class="quiet">The original stays as it is and is linked. The message keeps its idempotency key: an order is never applied twice.</p>
             <${Field} label="Reason (required)" hint="The audit log keeps it with the edit.">${(fieldId, hint) => html`<input id=${fieldId} aria-describedby=${hint} required value=${reason} onInput=${event => setReason(event.target.value)} maxlength="500" />`}<//>
             <${Trouble} error=${error} />
+            ${(confirmed || error?.code === 'confirmation_needed') && html`<label class="choice"><input type="checkbox" checked=${confirmed} onChange=${event => setConfirmed(event.target.checked)} /> I looked at it; send it</label>`}
             ${error?.errors?.length > 0 && html`<ul class="failures">${error.errors.map((one, index) => html`<li key=${index}>${one.pointer && html`<code>${shown(one.pointer)}</code> `}${shown(one.detail ?? one.code)}</li>`)}</ul>`}
-            <div class="dialog-actions"><a class="button" href=${back}>Cancel</a><button class="button primary" type="submit" disabled=${busy || !ready}>Replay the edited letter</button></div>
+            <div class="dialog-actions"><a class="button" href=${back}>Cancel</a><button class="button primary" type="submit" disabled=${!ready} aria-disabled=${busy}>Replay the edited letter</button></div>
           <//>
         </div>
       </form>`}`;

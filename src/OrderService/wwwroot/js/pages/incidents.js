@@ -4,7 +4,7 @@ import { get, post, may, segment } from '../api.js';
 import { useList, usePolled } from '../live.js';
 import { build, count, plural, shown } from '../format.js';
 import { Button, Card, Chip, Dialog, Empty, Fact, Facts, Field, Given, Loading, Money, MoreRows, PageHead, Reason, Tabs, Time, Trouble, Waiting, openDialog, toast, useAction } from '../parts/basics.js';
-import { Bars } from '../parts/chart.js';
+import { Hourly } from '../parts/chart.js';
 import { Icon } from '../parts/icons.js';
 import { useState } from '../html.js';
 import { LetterTable } from './letters.js';
@@ -26,7 +26,7 @@ export function Incidents({ query }) {
     <${Waiting} list=${list} one="incident" many="incidents" />
     <${Trouble} error=${list.error} kept=${list.items !== null} />
     ${!list.items && !list.error && html`<${Loading} what="Loading incidents" />`}
-    ${list.items?.length === 0 && html`<${Empty} title=${query.q ? 'No incident matches' : state === 'open' ? 'No open incident' : 'None here'}>${query.q ? 'Search for less, or look at all states.' : state === 'open' ? html`When a message can’t be processed, its cause appears here. Try it: <code>orderservice publish --sample 20 --poison 0.2</code>` : 'Incidents in this state appear here.'}<//>`}
+    ${list.items?.length === 0 && html`<${Empty} title=${query.q ? 'No incident matches' : state === 'open' ? 'No open incident' : 'None here'}>${query.q ? 'Search for less, or look at all states.' : state === 'open' ? html`When a message can’t be processed, its cause appears here. Try it: <code>orderservice publish --sample 20 --poison 20%</code>` : 'Incidents in this state appear here.'}<//>`}
     ${list.items?.length > 0 && html`<ul class="incidents">${list.items.map(item => html`<${IncidentRow} key=${item.fingerprint} item=${item} onChanged=${list.refresh} />`)}</ul>`}
     <${MoreRows} list=${list} />`;
 }
@@ -51,7 +51,7 @@ function IncidentRow({ item, onChanged }) {
       <p class="incident-more"><${Reason} value=${item.reason} />${item.field && html`<span>at <code>${shown(item.field)}</code></span>`}<span>last <${Time} at=${item.lastSeen} /></span><span>first <${Time} at=${item.firstSeen} /></span>
         ${item.regressedBuild && html`<span class="bad-text">came back in build ${build(item.regressedBuild)}</span>`}</p>
     </div>
-    <div class="incident-bars">${item.hourly?.length ? html`<${Bars} values=${item.hourly} label=${`Letters in each of the last ${item.hourly.length} hours; ${count(item.hourly.at(-1))} in this one`} />` : null}</div>
+    <div class="incident-bars">${item.hourly?.length ? html`<${Hourly} values=${item.hourly} /><span class="quiet">last 24 h</span>` : null}</div>
     <div class="incident-numbers"><span><b>${count(item.parked)}</b> waiting</span><span class="quiet">${count(item.letters)} in all</span></div>
     <div class="incident-held"><${Money} values=${item.held} /><span class="quiet">${plural(item.orders ?? 0, 'order')}</span></div>
     <div class="incident-state">${muted ? html`<${Chip} state="muted">muted<//>` : html`<${Chip} state=${item.state}>${item.state === 'regressed' ? 'came back' : item.state}<//>`}</div>
@@ -88,20 +88,18 @@ export function Incident({ fingerprint, query }) {
     ${!item && !error && html`<${Loading} what="Loading the incident" />`}
     ${item && html`
       <${Card}><${Facts}>
-        <${Fact} name="Waiting">${plural(item.parked, 'letter')}<//>
-        <${Fact} name="In all">${plural(item.letters, 'letter')}<//>
+        <${Fact} name="Waiting">${plural(item.parked, 'letter')}<span class="under">of ${count(item.letters)} that ever came</span><//>
+        <${Fact} name="Holds">${plural(item.orders ?? 0, 'order')}<span class="under">of ${plural(item.customers ?? 0, 'customer')}</span><//>
         <${Fact} name="Money held"><${Money} values=${item.held} /><//>
-        <${Fact} name="Orders">${count(item.orders)}<//>
-        <${Fact} name="Customers">${count(item.customers)}<//>
-        <${Fact} name="First seen"><${Time} at=${item.firstSeen} /> <span class="quiet">build ${build(item.firstBuild)}</span><//>
-        <${Fact} name="Last seen"><${Time} at=${item.lastSeen} /> <span class="quiet">build ${build(item.lastBuild)}</span><//>
+        <${Fact} name="First seen"><${Time} at=${item.firstSeen} /><span class="under">build ${build(item.firstBuild)}</span><//>
+        <${Fact} name="Last seen"><${Time} at=${item.lastSeen} /><span class="under">build ${build(item.lastBuild)}</span><//>
         ${item.regressedBuild && html`<${Fact} name="Came back in build">${build(item.regressedBuild)}<//>`}
         ${item.field && html`<${Fact} name="Field"><code>${shown(item.field)}</code><//>`}
         ${item.exception && html`<${Fact} name="Exception"><${Given} text=${item.exception} /><//>`}
         ${item.stateBy && html`<${Fact} name="State set by">${shown(item.stateBy)} <${Time} at=${item.stateAt} /><//>`}
         ${muted && html`<${Fact} name="Muted until"><${Time} at=${item.mutedUntil} /><//>`}
       <//>
-      ${item.hourly?.length > 0 && html`<div class="hourly"><${Bars} values=${item.hourly} label=${`Letters in each of the last ${item.hourly.length} hours`} /><span class="quiet">letters per hour, last ${item.hourly.length} hours</span></div>`}<//>
+      ${item.hourly?.length > 0 && html`<div class="hourly"><${Hourly} values=${item.hourly} /><span class="quiet">letters in each of the last ${item.hourly.length} hours</span></div>`}<//>
       <${LetterTable} query=${{ ...query, fingerprint, status: query.status ?? 'all' }} inIncident />`}`;
 }
 
@@ -126,6 +124,6 @@ function MuteDialog({ item, close, onChanged }) {
       <fieldset class="choices"><legend>For how long</legend>${spans.map(([value, text]) => html`<label class="choice" key=${value}><input type="radio" name="span" checked=${minutes === value} onChange=${() => setMinutes(value)} /> ${text}</label>`)}</fieldset>
       <${Field} label="Reason" hint="The audit log keeps it.">${(id, hint) => html`<input id=${id} aria-describedby=${hint} value=${reason} onInput=${event => setReason(event.target.value)} maxlength="500" />`}<//>
       <${Trouble} error=${error} />
-      <div class="dialog-actions"><${Button} onClick=${close}>Cancel<//><button class="button primary" type="submit" disabled=${busy}>Mute</button></div>
+      <div class="dialog-actions"><${Button} onClick=${close}>Cancel<//><button class="button primary" type="submit" aria-disabled=${busy}>Mute</button></div>
     </form><//>`;
 }

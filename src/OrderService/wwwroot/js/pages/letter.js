@@ -76,7 +76,7 @@ export function Letter({ id, query }) {
             <${Fact} name="Copies">${count(letter.copies)}<//>
             <${Fact} name="Key"><span class="mono small"><${Given} text=${letter.key} /></span><//>
             <${Fact} name="Message id"><span class="mono small"><${Given} text=${letter.messageId} /></span><//>
-            <${Fact} name="Correlation id"><span class="mono small"><${Given} text=${letter.correlationId} /></span><//>
+            ${letter.correlationId && html`<${Fact} name="Correlation id"><span class="mono small"><${Given} text=${letter.correlationId} /></span><//>`}
           <//>
           ${(letter.previousId || letter.nextId) && html`<nav class="neighbours" aria-label="Letters of the same incident">${letter.previousId ? html`<a href=${link(`/dead-letters/${segment(letter.previousId)}`, { tab: query.tab })}>← Letter ${letter.previousId}</a>` : html`<span></span>`}${letter.nextId ? html`<a href=${link(`/dead-letters/${segment(letter.nextId)}`, { tab: query.tab })}>Letter ${letter.nextId} →</a>` : null}</nav>`}<//>
           <${Why} id=${String(letter.id)} kind="letter" version=${`${letter.status}${letter.replays}`} />
@@ -138,12 +138,12 @@ function ErrorPart({ letter }) {
   const lines = String(letter.exception ?? '').split('\n');
   const own = lines.filter(line => !/^\s+at (System|Microsoft|RabbitMQ|Npgsql|Dapper|Polly)\./.test(line));
   return html`
-    <${Facts}><${Fact} name="Reason"><${Reason} value=${letter.reason} /><//><${Fact} name="What is wrong"><${Given} text=${letter.detail} /><//>${letter.field && html`<${Fact} name="Field"><code>${shown(letter.field)}</code><//>`}<//>
-    ${letter.exception ? html`
+    <${Card}><${Facts}><${Fact} name="Reason"><${Reason} value=${letter.reason} /><//><${Fact} name="What is wrong"><${Given} text=${letter.detail} /><//>${letter.field && html`<${Fact} name="Field"><code>${shown(letter.field)}</code><//>`}<//>
+      ${!letter.exception && html`<p class="quiet">No exception was thrown: the message was refused by a rule.</p>`}<//>
+    ${letter.exception && html`
       <div class="code-head"><h2 class="part-title">Exception</h2><${Copy} text=${letter.exception} /></div>
       <div class="code-box" tabindex="0" role="region" aria-label="Stack of the exception"><pre class="raw">${shown(own.join('\n'))}</pre></div>
-      ${own.length < lines.length && html`<details class="as-table"><summary>Whole stack with ${lines.length - own.length} framework frames</summary><div class="code-box" tabindex="0" role="region" aria-label="Whole stack"><pre class="raw">${shown(letter.exception)}</pre></div></details>`}`
-    : html`<${Note}>No exception was thrown: the message was refused by a rule.<//>`}`;
+      ${own.length < lines.length && html`<details class="as-table"><summary>Whole stack with ${lines.length - own.length} framework frames</summary><div class="code-box" tabindex="0" role="region" aria-label="Whole stack"><pre class="raw">${shown(letter.exception)}</pre></div></details>`}`}`;
 }
 
 const groups = [
@@ -188,7 +188,8 @@ function History({ letter, text }) {
       ${attempts.length === 0 ? html`<p class="quiet">It was never replayed.</p>` : html`<ol class="attempts">${attempts.map(attempt => html`<li key=${attempt.id} class="attempt">
         <p><${Chip} state=${attempt.outcome ?? 'running'}>${attempt.outcome ? undefined : 'waiting for the outcome'}<//> <strong>${shown(attempt.requestedBy)}</strong> <${Time} at=${attempt.requestedAt} />${attempt.jobId && html` in <a href=${link(`/replays/${segment(attempt.jobId)}`)}>replay ${attempt.jobId}</a>`}</p>
         ${attempt.reason && html`<p>${shown(attempt.reason)}</p>`}${attempt.detail && html`<p class="quiet">${shown(attempt.detail)}</p>`}
-        ${attempt.edited && attempt.body && html`<details><summary>What the edit changed</summary><${DiffView} before=${pretty(text ?? '')} after=${pretty(attempt.body)} /></details>`}</li>`)}</ol>`}</section>
+        ${attempt.edited && attempt.body && html`<details><summary>What the edit changed</summary><${DiffView} before=${pretty(text ?? '')} after=${pretty(attempt.body)} /></details>`}
+        ${attempt.edited && !attempt.body && html`<p><a href=${`/api/dead-letters/${segment(letter.id)}/attempts/${segment(attempt.id)}/body`} download>Download what was sent</a> <span class="quiet">${bytes(attempt.bodyBytes)}</span></p>`}</li>`)}</ol>`}</section>
     <section><h2 class="part-title">What the broker recorded</h2>
       ${deaths.length === 0 ? html`<p class="quiet">The broker recorded no death of this message.</p>` : html`<table class="plain"><caption class="hidden">Deaths</caption><thead><tr><th scope="col">Queue</th><th scope="col">Reason</th><th scope="col" class="number">Times</th><th scope="col">Exchange and key</th><th scope="col">First</th></tr></thead>
         <tbody>${deaths.map((death, index) => html`<tr key=${index}><td class="mono">${shown(death.queue)}</td><td>${shown(death.reason)}</td><td class="number">${count(death.count)}</td><td class="mono">${shown(death.exchange || '(default)')} / ${shown((death['routing-keys'] ?? death.routingKeys ?? []).join(', '))}</td><td><${Time} at=${death.time} /></td></tr>`)}</tbody></table>`}</section>

@@ -2,18 +2,20 @@ import { html } from '../html.js';
 import { link } from '../router.js';
 import { usePolled, useOrderEvents } from '../live.js';
 import { build, count, rate, duration, plural, relative, shown, sums, money } from '../format.js';
-import { Card, Chip, Empty, Loading, Money, PageHead, Time, Trouble } from '../parts/basics.js';
+import { Card, Chip, Empty, Loading, Money, PageHead, Time, Told, Trouble } from '../parts/basics.js';
 import { Chart } from '../parts/chart.js';
 import { Icon } from '../parts/icons.js';
+
+const stores = { Sqlite: 'SQLite', Postgres: 'PostgreSQL' };
 
 export function Overview() {
   const stats = usePolled('/api/stats?samples=900', 2000);
   const incidents = usePolled('/api/incidents?state=open&limit=5', 5000);
-  const orders = usePolled('/api/orders?limit=8', 10000);
+  const orders = usePolled('/api/orders?limit=6', 10000);
   useOrderEvents(orders.refresh);
   const { data } = stats;
   return html`
-    <${PageHead} title="Overview" sub=${data && `${shown(data.service?.instance ?? '')} · version ${build(data.service?.version ?? '–')} · ${data.service?.store ?? ''} · up ${data.service?.startedAt ? relative(data.service.startedAt, Date.now()).replace(' ago', '') : '–'}`} />
+    <${PageHead} title="Overview" sub=${data && `${shown(data.service?.instance ?? '')} · version ${build(data.service?.version ?? '–')} · ${stores[data.service?.store] ?? data.service?.store ?? ''} · up ${data.service?.startedAt ? relative(data.service.startedAt, Date.now()).replace(' ago', '') : '–'}`} />
     <${Trouble} error=${stats.error} kept=${data !== null} />
     ${!data && !stats.error && html`<${Loading} what="Loading the overview" />`}
     ${data && html`
@@ -25,7 +27,7 @@ export function Overview() {
       <${Card} title="Needs attention" action=${html`<a class="more-link" href=${link('/incidents')}>All incidents</a>`}>
         <${Trouble} error=${incidents.error} kept=${incidents.data !== null} />
         ${incidents.data && (incidents.data.items.length === 0
-          ? html`<${Empty} title="No open incident">A message that can’t be processed opens one. Try it: <code>orderservice publish --sample 20 --poison 0.2</code><//>`
+          ? html`<${Empty} title="No open incident">A message that can’t be processed opens one. Try it: <code>orderservice publish --sample 20 --poison 20%</code><//>`
           : html`<ul class="stack">${incidents.data.items.map(item => html`<li key=${item.fingerprint}><a class="stack-row" href=${link(`/incidents/${encodeURIComponent(item.fingerprint)}`)}>
               <span class="stack-main"><strong class="clip">${shown(item.title)}</strong><span class="quiet">${plural(item.parked, 'letter')} waiting · last <${Time} at=${item.lastSeen} /></span></span>
               <span class="stack-side"><${Chip} state=${item.state} /><${Money} values=${item.held} /></span></a></li>`)}</ul>`)}
@@ -36,7 +38,7 @@ export function Overview() {
         <${Trouble} error=${orders.error} kept=${orders.data !== null} />
         ${orders.data && (orders.data.items.length === 0
           ? html`<${Empty} icon="orders" title="No order yet">Publish some: <code>orderservice publish --sample 100</code><//>`
-          : html`<ul class="stack">${orders.data.items.slice(0, 8).map(order => html`<li key=${order.orderId}><a class="stack-row" href=${link(`/orders/${encodeURIComponent(order.orderId)}`)}>
+          : html`<ul class="stack">${orders.data.items.map(order => html`<li key=${order.orderId}><a class="stack-row" href=${link(`/orders/${encodeURIComponent(order.orderId)}`)}>
               <span class="stack-main"><strong class="clip mono">${shown(order.orderId)}</strong><span class="quiet">${shown(order.customerId)} · <${Time} at=${order.updatedAt} /></span></span>
               <span class="stack-side"><${Chip} state=${order.status} /><span class="amount">${money({ amount: order.total, currency: order.currency })}</span></span></a></li>`)}</ul>`)}
         ${!orders.data && !orders.error && html`<${Loading} />`}
@@ -71,7 +73,7 @@ function Tiles({ data }) {
   return html`<div class="tiles">
     <${Tile} name="Orders per second" value=${rate(data.rates?.accepted)} more=${`${rate(data.rates?.received)} in/s · ${rate(data.rates?.duplicates)} duplicates/s`} />
     <${Tile} name="Queue depth" value=${count(data.queue?.ready)} more=${data.queue?.unacknowledged == null ? 'ready in orders' : `${count(data.queue.unacknowledged)} being processed`} tone=${data.queue?.ready > 10000 ? 'warn' : ''} href=${link('/queues')} />
-    <${Tile} name="Oldest message" value=${oldest == null ? '–' : duration(oldest)} more=${oldest == null ? 'nothing waits' : 'in the queue orders'} tone=${oldest > 60 ? 'bad' : oldest > 10 ? 'warn' : ''} />
+    <${Tile} name="Oldest message" value=${oldest == null ? '–' : duration(oldest)} more=${oldest != null ? 'at least, in the queue orders' : data.queue?.ready > 0 ? 'not known yet' : 'nothing waits'} tone=${oldest > 60 ? 'bad' : oldest > 10 ? 'warn' : ''} />
     <${Tile} name="Consumers" value=${count(data.queue?.consumers)} more="on the queue orders" tone=${data.queue?.consumers === 0 ? 'bad' : ''} href=${link('/queues')} />
     <${Tile} name="Outbox backlog" value=${count(data.outbox?.pending)} more=${data.outbox?.oldestAgeSeconds ? `oldest ${duration(data.outbox.oldestAgeSeconds)}` : 'events to publish'} tone=${data.outbox?.oldestAgeSeconds > 60 ? 'bad' : ''} />
     <${Tile} name="Open incidents" value=${count(incidents.open)} more=${`${count(incidents.new ?? 0)} new · ${count(incidents.regressed ?? 0)} came back`} tone=${incidents.new || incidents.regressed ? 'bad' : incidents.open ? 'warn' : 'good'} href=${link('/incidents')} />
@@ -103,6 +105,6 @@ function Charts({ series }) {
 function Components({ items }) {
   return html`<${Card} title="Components">
     <table class="plain components"><caption class="hidden">Components with their state</caption><thead class="hidden"><tr><th scope="col">Component</th><th scope="col">State</th></tr></thead>
-      <tbody>${items.map(item => html`<tr key=${item.name}><th scope="row">${shown(item.name)}<span class="component-detail">${shown(item.detail ?? '')}${item.since && html` · since <${Time} at=${item.since} />`}</span>${item.lastError && html`<span class="component-detail bad-text">last error: ${shown(item.lastError)}</span>`}</th><td><${Chip} state=${item.state} /></td></tr>`)}</tbody></table>
+      <tbody>${items.map(item => html`<tr key=${item.name}><th scope="row">${shown(item.name)}<span class="component-detail"><${Told} text=${item.detail ?? ''} />${item.since && html` · since <${Time} at=${item.since} />`}</span>${item.lastError && html`<span class="component-detail bad-text">last error: ${shown(item.lastError)}</span>`}</th><td><${Chip} state=${item.state} /></td></tr>`)}</tbody></table>
   <//>`;
 }

@@ -2,14 +2,11 @@ import { html, useEffect, useState } from '../html.js';
 import { go, link } from '../router.js';
 import { post, segment } from '../api.js';
 import { count, plural, sentence, shown } from '../format.js';
-import { Button, Chip, Dialog, Field, Loading, Note, Trouble, openDialog, toast, useAction } from '../parts/basics.js';
+import { Button, Chip, Dialog, Field, Loading, Note, Trouble, TypedNumber, isTyped, openDialog, toast, useAction } from '../parts/basics.js';
 
 const outcomes = {
   succeeds: ['good', 'would succeed'], already_applied: ['calm', 'already applied'], waits: ['busy', 'would wait for its order'], conflicts: ['warn', 'would conflict'], refused: ['warn', 'would be refused'], still_fails: ['bad', 'would fail again'],
 };
-
-/** Above this many, the number has to be typed. */
-const typedAbove = 100;
 
 /** Shows what a replay would do, then asks how, then starts it. Either ids or a filter. */
 export const openReplay = options => openDialog(close => html`<${ReplayDialog} close=${close} ...${options} />`);
@@ -23,25 +20,27 @@ function ReplayDialog({ ids, filter, what, close, onDone }) {
   const [reason, setReason] = useState('');
   const [typed, setTyped] = useState('');
   const { busy, error, run } = useAction();
-  const target = ids ? { ids } : { filter };
+  // Letters that another program put among the dead letters are sent only when somebody looked at them.
+  const [confirmed, setConfirmed] = useState(false);
+  const isForeign = confirmed || (forecast?.items ?? []).some(item => item.reason === 'confirmation_needed');
+  const target = { ...(ids ? { ids } : { filter }), ...(confirmed && { confirmed }) };
 
   useEffect(() => {
     post('/api/dead-letters/what-if', target).then(setForecast, setForecastError);
-  }, []);
+  }, [confirmed]);
 
   const matching = forecast?.count ?? ids?.length ?? null;
   const wanted = limit === '' ? matching : Math.min(Number(limit), matching ?? Number(limit));
-  const needsTyping = wanted > typedAbove;
   const single = ids?.length === 1;
-  const ready = matching > 0 && wanted > 0 && reason.trim() !== '' && (!needsTyping || typed.replaceAll(/[,. ]/g, '') === String(wanted)) && (single || Number(perSecond) > 0);
+  const ready = matching > 0 && wanted > 0 && reason.trim() !== '' && isTyped(typed, wanted) && (single || Number(perSecond) > 0);
 
   const submit = async event => {
     event.preventDefault();
-    if (!ready) {
+    if (!ready || busy) {
       return;
     }
     const started = await run(() => (single
-      ? post(`/api/dead-letters/${segment(ids[0])}/replay`, { reason: reason.trim() })
+      ? post(`/api/dead-letters/${segment(ids[0])}/replay`, { reason: reason.trim(), ...(confirmed && { confirmed }) })
       : post('/api/dead-letters/replays', { ...target, mode, ratePerSecond: Number(perSecond), limit: limit === '' ? null : Number(limit), reason: reason.trim(), upTo: forecast?.upTo ?? null })));
     if (!started) {
       return;
@@ -62,6 +61,7 @@ function ReplayDialog({ ids, filter, what, close, onDone }) {
         ${forecastError && html`<${Note} tone="warn">What would happen can’t be told: ${shown(forecastError.message)}<//>`}
         ${forecast && html`<${Forecast} forecast=${forecast} />`}
       </section>
+      ${isForeign && html`<label class="choice"><input type="checkbox" checked=${confirmed} onChange=${event => setConfirmed(event.target.checked)} /> Send also what another program put among the dead letters; I looked at it</label>`}
       ${!single && matching !== 0 && html`
         <fieldset class="choices two"><legend>How</legend>
           <label class="choice card-choice"><input type="radio" name="mode" value="canary" checked=${mode === 'canary'} onChange=${() => setMode('canary')} /><span><strong>Canary</strong><span class="quiet">1, then 5, then 5 % at a time. Stops by itself when failures return and leaves the rest untouched.</span></span></label>
@@ -72,9 +72,9 @@ function ReplayDialog({ ids, filter, what, close, onDone }) {
           <${Field} label="How many" hint="Empty for all; the oldest go first.">${(id, hint) => html`<input id=${id} aria-describedby=${hint} type="number" min="1" max=${matching ?? undefined} inputmode="numeric" placeholder=${matching === null ? '' : `all ${count(matching)}`} value=${limit} onInput=${event => setLimit(event.target.value)} />`}<//>
         </div>`}
       ${matching !== 0 && html`<${Field} label="Reason (required)" hint="What was mended. The audit log keeps it.">${(id, hint) => html`<input id=${id} aria-describedby=${hint} required value=${reason} onInput=${event => setReason(event.target.value)} maxlength="500" />`}<//>`}
-      ${needsTyping && html`<${Field} label=${`Type ${wanted} to confirm`}>${id => html`<input id=${id} inputmode="numeric" autocomplete="off" value=${typed} onInput=${event => setTyped(event.target.value)} />`}<//>`}
+      <${TypedNumber} number=${wanted} value=${typed} onInput=${setTyped} />
       <${Trouble} error=${error} />
-      <div class="dialog-actions"><${Button} onClick=${close}>Cancel<//><button class="button primary" type="submit" disabled=${busy || !ready}>${matching === 0 ? 'Nothing to replay' : `Replay ${wanted === null ? 'letters' : plural(wanted, 'letter')}`}</button></div>
+      <div class="dialog-actions"><${Button} onClick=${close}>Cancel<//><button class="button primary" type="submit" disabled=${!ready} aria-disabled=${busy}>${matching === 0 ? 'Nothing to replay' : `Replay ${wanted === null ? 'letters' : plural(wanted, 'letter')}`}</button></div>
     </form><//>`;
 }
 

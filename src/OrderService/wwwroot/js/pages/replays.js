@@ -49,13 +49,12 @@ export function Replay({ id }) {
       ${job && may('operate') && !over(job.state) && html`
         ${job.state === 'paused' ? html`<${Button} tone="primary" icon="play" onClick=${() => change('resume', 'Going on.')}>Resume<//>` : html`<${Button} icon="pause" onClick=${() => change('pause', 'Paused. What was sent is still being processed.')}>Pause<//>`}
         <${Button} tone="danger" icon="stop" onClick=${() => change('cancel', 'Cancelled. Letters that were not sent wait as before.')}>Cancel<//>`}
-      ${job && may('operate') && job.state === 'stopped' && html`<${Button} icon="play" onClick=${() => change('resume', 'Going on with the rest.')}>Go on all the same<//>`}
       ${job && may('operate') && over(job.state) && job.failures?.length > 0 && html`<${Button} icon="replays" keyName="r" onClick=${() => openReplay({ ids: job.failures.map(one => one.letterId), what: plural(job.failures.length, 'failed letter') })}>Retry the failures<//>`}
     <//>
     <${Trouble} error=${error} kept=${job !== null} />
     ${!job && !error && html`<${Loading} what="Loading the replay" />`}
     ${job && html`
-      ${job.state === 'stopped' && html`<${Note} tone="bad"><strong>The canary stopped by itself.</strong> ${job.stopReason ? shown(job.stopReason) : `Letters failed again; ${plural(untouched, 'letter')} ${untouched === 1 ? 'was' : 'were'} not touched.`}<//>`}
+      ${job.state === 'stopped' && html`<${Note} tone="bad"><strong>The canary stopped by itself.</strong> ${job.stopReason ? shown(job.stopReason) : `Letters failed again; ${plural(untouched, 'letter')} ${untouched === 1 ? 'was' : 'were'} not touched.`} Letters that were not touched wait as before; mend the cause, then replay them anew.<//>`}
       ${job.state === 'done' && html`<${Note} tone=${job.failed ? 'warn' : 'good'}><strong>Finished.</strong> ${plural(job.succeeded, 'letter')} succeeded${job.failed ? `, ${count(job.failed)} failed again` : ''}.<//>`}
       ${job.waiting && !over(job.state) && html`<${Note} tone="busy">${shown(job.waiting)}<//>`}
       <${Card}>

@@ -13,6 +13,9 @@ function colour(place, name) {
   return value;
 }
 
+// What is counted has no halves.
+const wholeSteps = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map(step => step * 10 ** power)).flat();
+
 const dashes = [[], [6, 4], [2, 3], [10, 3, 2, 3]];
 
 /**
@@ -42,7 +45,7 @@ export function Chart({ title, summary, at, series, unit }) {
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.15] } },
       axes: [
         { stroke: quiet, font, grid: { show: false }, ticks: { show: false }, gap: 4, size: 26, space: 70, values: (_, splits) => splits.map(split => clockTime(split * 1000).slice(0, splits.length > 1 && splits[1] - splits[0] < 60 ? 8 : 5)) },
-        { stroke: quiet, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, gap: 6, size: 44, space: 36, values: (_, splits) => splits.map(split => (split >= 1000 ? `${+(split / 1000).toFixed(1)}k` : +split.toFixed(2))) },
+        { stroke: quiet, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, gap: 6, size: 44, space: 36, incrs: wholeSteps, values: (_, splits) => splits.map(split => (split >= 1000 ? `${+(split / 1000).toFixed(1)}k` : +split.toFixed(2))) },
       ],
       series: [{}, ...series.map((one, index) => {
         const stroke = colour(box, `tone-${one.tone}`);
@@ -81,8 +84,13 @@ export function Chart({ title, summary, at, series, unit }) {
     </figure>`;
 }
 
-/** Small bars without axes; the text beside them says the number. */
-export function Bars({ values, label }) {
+/** Letters in each of the last hours, oldest first: small bars without axes, and the same in words. */
+export function Hourly({ values }) {
   const top = Math.max(1, ...values);
-  return html`<svg class="bars" viewBox=${`0 0 ${values.length * 4} 20`} role="img" aria-label=${label} preserveAspectRatio="none">${values.map((value, index) => html`<rect key=${index} x=${index * 4} width="3" y=${20 - Math.max(value ? 2 : 0.6, (value / top) * 20)} height=${Math.max(value ? 2 : 0.6, (value / top) * 20)} />`)}</svg>`;
+  const most = values.indexOf(Math.max(...values));
+  const words = `Letters in each of the last ${values.length} hours: ${count(values.at(-1))} in the last one, ${count(values.reduce((sum, value) => sum + value, 0))} in all${values[most] > 0 && most < values.length - 1 ? `, most ${values.length - 1 - most} h ago: ${count(values[most])}` : ''}`;
+  return html`<svg class="bars" viewBox=${`0 0 ${values.length * 4} 20`} role="img" aria-label=${words} preserveAspectRatio="none"><title>${words}</title>${values.map((value, index) => {
+    const height = value ? Math.max(2, (value / top) * 20) : 0.6;
+    return html`<rect key=${index} class=${value ? '' : 'none'} x=${index * 4} width="3" y=${20 - height} height=${height} />`;
+  })}</svg>`;
 }

@@ -1,7 +1,7 @@
 import { html, useEffect, useState } from '../html.js';
 import { get, segment } from '../api.js';
 import { shown } from '../format.js';
-import { Card } from './basics.js';
+import { Card, Told } from './basics.js';
 
 /** In plain words: what happened, what happens next, what can be done. Read anew when version changes. */
 export function Why({ id, version }) {
@@ -14,6 +14,6 @@ export function Why({ id, version }) {
   if (!answer) {
     return null;
   }
-  const list = (title, items) => items?.length > 0 && html`<h3>${title}</h3><ul>${items.map(item => html`<li key=${item}>${shown(typeof item === 'string' ? item : item.text ?? '')}</li>`)}</ul>`;
-  return html`<${Card} title="Why" kind="why">${answer.state && html`<p class="why-state">${shown(answer.state)}</p>`}${list('What happened', answer.happened)}${list('What happens next', answer.next)}${list('What you can do', answer.actions)}<//>`;
+  const list = (title, items) => items?.length > 0 && html`${title && html`<h3>${title}</h3>`}<ul>${items.map(item => html`<li key=${item}><${Told} text=${typeof item === 'string' ? item : item.text ?? ''} /></li>`)}</ul>`;
+  return html`<${Card} title="Why" kind="why">${answer.state && html`<p class="why-state">${shown(answer.state)}</p>`}${list('What happens next', answer.next)}${list('What you can do', answer.actions)}${answer.happened?.length > 0 && html`<details><summary>What happened</summary>${list(null, answer.happened)}</details>`}<//>`;
 }
