@@ -126,6 +126,7 @@ internal sealed partial class CommandIntake(
         {
             Exchange = "",
             RoutingKey = TopologyNames.Orders,
+            OrderId = answer.OrderId,
             MessageId = answer.IdempotencyKey,
             CorrelationId = answer.CorrelationId,
             Type = answer.Command,

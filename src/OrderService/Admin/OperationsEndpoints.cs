@@ -35,7 +35,7 @@ internal static class OperationsEndpoints
         var recent = series.TakeLast(10).ToList();
         double Rate(Func<Sample, long> of) => recent.Count == 0 ? 0 : Math.Round(recent.Sum(of) / (double)recent.Count, 2);
         var totals = metrics.Totals;
-        var queue = monitor.Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders);
+        var queue = monitor.Orders;
         var stored = await counts.ReadAsync(context.RequestAborted);
         var shown = series.TakeLast(wanted).ToList();
         return TypedResults.Ok(new Stats(
@@ -69,6 +69,7 @@ internal static class OperationsEndpoints
                     TopologyNames.DeadLetters => "dead letters on their way to the store",
                     TopologyNames.Unreadable => "dead letters that can't be read",
                     TopologyNames.UnroutedEvents => "events nobody subscribed to",
+                    _ when TopologyNames.IsPartition(depth.Queue) => "commands in, by order id",
                     _ => "",
                 },
                 depth.Exists,
@@ -79,6 +80,7 @@ internal static class OperationsEndpoints
                 Age(now, depth.OldestSince),
                 depth.At))],
             monitor.UnsafePolicies,
+            monitor.Unconsumed,
             monitor.LastError));
     }
 
@@ -174,7 +176,8 @@ internal sealed record StatsTotals(long Received, long Accepted, long Duplicates
 
 /// <param name="UnsafePolicies">Policies that could lose messages, one sentence each; known with the management API only.</param>
 /// <param name="LastError">Why the newest reading failed.</param>
-internal sealed record QueuesAnswer(IReadOnlyList<QueueView> Items, IReadOnlyList<string> UnsafePolicies, string? LastError);
+/// <param name="Unconsumed">What is left in partitions above those that are consumed, one sentence for each.</param>
+internal sealed record QueuesAnswer(IReadOnlyList<QueueView> Items, IReadOnlyList<string> UnsafePolicies, IReadOnlyList<string> Unconsumed, string? LastError);
 
 /// <param name="Unacknowledged">In hand of consumers; known with the management API only, as is <paramref name="Total"/>.</param>
 /// <param name="OldestAgeSeconds">How long the oldest message that is ready has waited at the least; null when none waits or it is not known.</param>

@@ -90,6 +90,7 @@ internal static class MessageFile
         {
             Exchange = "",
             RoutingKey = TopologyNames.Orders,
+            OrderId = BodySyntax.FindOrderId(body),
             MessageId = string.IsNullOrEmpty(messageId) ? EnvelopeDecoder.DerivedKey(EnvelopeDecoder.Fingerprint(string.IsNullOrEmpty(type) ? CommandType.Place : type, body)) : messageId,
             CorrelationId = correlationId,
             Type = type,

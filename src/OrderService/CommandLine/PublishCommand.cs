@@ -20,7 +20,7 @@ internal static class PublishCommand
         var duplicates = new Option<string?>("--duplicates") { Description = "With --sample: this share repeats a message that was sent before." };
         var early = new Option<string?>("--early") { Description = "With --sample: this share ships an order that is placed only later." };
         var command = new Command("publish", """
-            Publishes messages to the queue orders and waits for the broker's confirm of each.
+            Publishes messages to the queue orders and waits for the broker's confirm of each. With RabbitMq:Partitions a message that names its order goes to the order's partition.
 
             Each line is either the body of an order.place, or an envelope {"type","messageId","correlationId","contentType","headers","body"} of which all but body may be left out.
             A body that is a string goes out as its text, any other as its JSON. A line that is not JSON goes out as it is, byte for byte, so that broken messages can be sent.

@@ -45,9 +45,7 @@ public sealed record BrokerDeath(string Queue, string Reason)
     };
 
     // Also the queues of a partitioned intake: orders.1, orders.2 and so on.
-    private static bool IsOurs(string queue) =>
-        queue == TopologyNames.Orders
-        || (queue.StartsWith(TopologyNames.Orders + ".", StringComparison.Ordinal) && queue.AsSpan(TopologyNames.Orders.Length + 1) is { Length: > 0 } number && !number.ContainsAnyExceptInRange('0', '9'));
+    private static bool IsOurs(string queue) => queue == TopologyNames.Orders || TopologyNames.IsPartition(queue);
 
     private static string? Text(object? value) => value switch
     {

@@ -19,7 +19,7 @@ public static class DeadLettersSetup
         services.AddSingleton<QueueDepthReading>(provider =>
         {
             var monitor = provider.GetRequiredService<QueueMonitor>();
-            return () => monitor.Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders)?.Ready;
+            return () => monitor.Orders?.Ready;
         });
         services.AddSingleton<IncidentStates>();
         services.AddSingleton<DeadLetterIntake>();

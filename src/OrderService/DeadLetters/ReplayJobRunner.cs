@@ -5,7 +5,7 @@ using OrderService.Database;
 
 namespace OrderService.DeadLetters;
 
-/// <summary>How many messages are ready in the queue <c>orders</c>; null when that is not known.</summary>
+/// <summary>How many messages are ready in the queue <c>orders</c>, its partitions included; null when that is not known.</summary>
 public delegate long? QueueDepthReading();
 
 /// <summary>

@@ -18,14 +18,21 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         var checks = new Dictionary<string, ReadinessCheck> { ["store"] = await CheckStoreAsync(cancellationToken) };
         if (roles.Orders)
         {
-            checks["orders"] = CheckSubscription(TopologyNames.Orders);
+            foreach (var state in stations.GetRequiredService<OrderSubscriptions>().States)
+            {
+                checks[state.Queue] = CheckSubscription(state);
+            }
+            if (stations.GetRequiredService<QueueMonitor>().Unconsumed is { Count: > 0 } unconsumed)
+            {
+                checks["partitions"] = ReadinessCheck.Worse(string.Join(' ', unconsumed));
+            }
             checks["circuit"] = metrics.Circuit == CircuitState.Open
                 ? ReadinessCheck.Failed("The circuit breaker around the store is open: deliveries are held until it answers again.")
                 : ReadinessCheck.Fine(metrics.Circuit == CircuitState.Closed ? "closed" : "half open");
         }
         if (roles.DeadLetters)
         {
-            checks["dead-letters"] = CheckSubscription(TopologyNames.DeadLetters);
+            checks["dead-letters"] = CheckSubscription(stations.GetRequiredKeyedService<QueueSubscription>(TopologyNames.DeadLetters).State);
         }
         if (roles.Relay || roles.Api)
         {
@@ -69,9 +76,9 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         }
     }
 
-    private ReadinessCheck CheckSubscription(string queue)
+    private static ReadinessCheck CheckSubscription(SubscriptionState state)
     {
-        var state = stations.GetRequiredKeyedService<QueueSubscription>(queue).State;
+        var queue = state.Queue;
         return state switch
         {
             { Phase: SubscriptionPhase.Consuming, Stalled: true } => ReadinessCheck.Failed($"Deliveries of {queue} are in hand, and none was settled since {At(state.LastProgress)}: processing is stuck."),

@@ -93,13 +93,14 @@ public sealed partial class StationReadings(
             metrics.Relayed((int)(relayed - sent));
             sent = relayed;
         }
-        var depths = stations.GetRequiredService<QueueMonitor>().Depths;
+        var monitor = stations.GetRequiredService<QueueMonitor>();
+        var depths = monitor.Depths;
         var now = clock.GetUtcNow();
         metrics.SetQueues([.. depths.Where(depth => depth.Exists).Select(depth => new QueueReading(depth.Queue, depth.Ready, depth.Unacknowledged, depth.Consumers, depth.OldestAge(now)))]);
         var newEvents = await ReadStoreAsync(cancellationToken);
 
         var after = metrics.Totals;
-        var orders = depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Orders);
+        var orders = monitor.Orders;
         var letters = depths.FirstOrDefault(depth => depth.Queue == TopologyNames.DeadLetters);
         var sample = new Sample(
             now.ToUnixTimeSeconds(),
@@ -176,6 +177,6 @@ public sealed partial class StationReadings(
 
 /// <summary>What happened within one second.</summary>
 /// <param name="At">Unix seconds.</param>
-/// <param name="Ready">How many messages were ready in <c>orders</c>; null when that is not known.</param>
+/// <param name="Ready">How many messages were ready in <c>orders</c>, its partitions included; null when that is not known.</param>
 public sealed record Sample(
     long At, long Received, long Accepted, long Duplicates, long Refused, long DeadLettered, long Published, long? Ready, long? Unacknowledged, long? DeadLetterDepth);

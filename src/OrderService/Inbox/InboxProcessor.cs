@@ -1,4 +1,3 @@
-using System.Threading.Channels;
 using Microsoft.Extensions.Options;
 using OrderService.EventStore;
 using OrderService.RabbitMq;
@@ -12,7 +11,7 @@ namespace OrderService.Inbox;
 /// </summary>
 public sealed class InboxProcessor : IHostedService, IDisposable
 {
-    private readonly QueueSubscription subscription;
+    private readonly OrderSubscriptions subscriptions;
     private readonly BatchProcessor<Delivery> processor;
     private readonly InboxOptions options;
     private readonly CancellationTokenSource stopIntake = new();
@@ -21,11 +20,11 @@ public sealed class InboxProcessor : IHostedService, IDisposable
     private Task processing = Task.CompletedTask;
 
     public InboxProcessor(
-        [FromKeyedServices(TopologyNames.Orders)] QueueSubscription subscription, InboxCommit commit, IOptions<InboxOptions> options, TimeProvider clock, ILogger<InboxProcessor> logger)
+        OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, TimeProvider clock, ILogger<InboxProcessor> logger)
     {
-        this.subscription = subscription;
+        this.subscriptions = subscriptions;
         this.options = options.Value;
-        processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscription.Hold, subscription.Release, clock, logger);
+        processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);
     }
 
     /// <summary>What the store's circuit breaker thinks; open means that nothing is taken in.</summary>
@@ -39,7 +38,7 @@ public sealed class InboxProcessor : IHostedService, IDisposable
 
     public Task StartAsync(CancellationToken cancellationToken)
     {
-        intake = subscription.RunAsync(stopIntake.Token);
+        intake = subscriptions.RunAsync(stopIntake.Token);
         processing = Task.Run(ProcessAllAsync, CancellationToken.None);
         return Task.CompletedTask;
     }
@@ -67,9 +66,9 @@ public sealed class InboxProcessor : IHostedService, IDisposable
         var suspects = new List<Delivery>();
         try
         {
-            while (await subscription.Deliveries.WaitToReadAsync(abort.Token))
+            while (await subscriptions.WaitToReadAsync(abort.Token))
             {
-                Gather(subscription.Deliveries, batch, suspects);
+                Gather(batch, suspects);
                 if (batch.Count > 0)
                 {
                     await processor.ProcessAsync(batch, abort.Token);
@@ -86,12 +85,12 @@ public sealed class InboxProcessor : IHostedService, IDisposable
         }
     }
 
-    private void Gather(ChannelReader<Delivery> deliveries, List<Delivery> batch, List<Delivery> suspects)
+    private void Gather(List<Delivery> batch, List<Delivery> suspects)
     {
         batch.Clear();
         suspects.Clear();
         var bytes = 0;
-        while (batch.Count + suspects.Count < options.MaxBatch && bytes < options.MaxBatchBytes && deliveries.TryRead(out var delivery))
+        while (batch.Count + suspects.Count < options.MaxBatch && bytes < options.MaxBatchBytes && subscriptions.TryRead(out var delivery))
         {
             if (!delivery.Generation.IsAlive)
             {
@@ -113,6 +112,6 @@ public sealed class InboxProcessor : IHostedService, IDisposable
                 deliveries[index],
                 decided[index].Fate == Fate.Rejected ? new Settlement.Reject(decided[index].Reason ?? RejectionReason.InternalError) : Settlement.Acknowledge);
         }
-        return subscription.SettleAsync(settled);
+        return subscriptions.SettleAsync(settled);
     }
 }

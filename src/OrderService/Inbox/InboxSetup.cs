@@ -16,7 +16,7 @@ public static class InboxSetup
         return services;
     }
 
-    /// <summary>Consumes <c>orders</c> in this process. Register it last: what is registered last stops first.</summary>
+    /// <summary>Consumes <c>orders</c>, and its partitions, in this process. Register it last: what is registered last stops first.</summary>
     public static IServiceCollection AddInboxProcessing(this IServiceCollection services) =>
         services.AddHostedService(provider => provider.GetRequiredService<InboxProcessor>());
 }

@@ -460,6 +460,7 @@ public sealed partial class OutboxRelay(
         {
             Exchange = message.Exchange,
             RoutingKey = message.RoutingKey,
+            OrderId = row.OrderId,
             MessageId = message.MessageId,
             Body = row.Body,
             ContentType = message.ContentType,

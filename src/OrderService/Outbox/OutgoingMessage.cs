@@ -26,6 +26,9 @@ public sealed class OutgoingMessage
     /// <summary>Values: null, bool, the integer types up to long, float, double, decimal, string, byte[], DateTimeOffset, and lists and tables of them. At most 16 KiB together.</summary>
     public IReadOnlyDictionary<string, object?>? Headers { get; init; }
 
+    /// <summary>The order that a command is about, where that is known: with <c>RabbitMq:Partitions</c> what is meant for the queue <c>orders</c> goes to the order's partition.</summary>
+    public string? OrderId { get; init; }
+
     /// <summary>Whatever the sender wants back with the outcome; never looked at.</summary>
     public object? State { get; init; }
 }

@@ -136,7 +136,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             return ValueTask.CompletedTask;
         }
 
-        var pending = new PendingPublish(message, properties, completed);
+        var pending = new PendingPublish(message, Partition(message), properties, completed);
         if (_window.Wait(0, CancellationToken.None))
         {
             Enqueue(pending);
@@ -341,8 +341,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
             try
             {
-                OutgoingMessage message = pending.Message;
-                await channel.BasicPublishAsync(Name(message.Exchange), Name(message.RoutingKey), mandatory: true, pending.Properties, message.Body, session.Token);
+                // Ids of orders are too many to be kept.
+                CachedString routingKey = pending.IsPartitioned ? new CachedString(pending.RoutingKey) : Name(pending.RoutingKey);
+                await channel.BasicPublishAsync(Name(pending.Exchange), routingKey, mandatory: true, pending.Properties, pending.Message.Body, session.Token);
             }
             catch (Exception exception) when (exception is ArgumentException or WireFormattingException)
             {
@@ -368,6 +369,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             // The session ended; the loop sees it.
         }
     }
+
+    /// <summary>The routing key for the exchange in front of the partitions; null for what goes where it says.</summary>
+    private string? Partition(OutgoingMessage message) => _options.Partitions > 0 && message is { Exchange: "", RoutingKey: TopologyNames.Orders } ? message.OrderId : null;
 
     private CachedString Name(string text)
     {
@@ -559,9 +563,15 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     private partial void LogCallbackFailed(Exception exception, string messageId);
 
     /// <summary>One publish between its hand-over and its outcome.</summary>
-    private sealed class PendingPublish(OutgoingMessage message, BasicProperties properties, Action<OutgoingMessage, PublishOutcome> completed)
+    private sealed class PendingPublish(OutgoingMessage message, string? partition, BasicProperties properties, Action<OutgoingMessage, PublishOutcome> completed)
     {
         public OutgoingMessage Message { get; } = message;
+
+        public bool IsPartitioned => partition is not null;
+
+        public string Exchange => partition is null ? Message.Exchange : TopologyNames.OrdersPartitioned;
+
+        public string RoutingKey => partition ?? Message.RoutingKey;
 
         /// <summary>Of this publish alone: the client writes into it.</summary>
         public BasicProperties Properties { get; } = properties;
@@ -678,8 +688,8 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                     if (_sent.TryGetValue(tag, out PendingPublish? pending)
                         && pending.Returned is null
                         && pending.Message.MessageId == messageId
-                        && pending.Message.Exchange == returned.Exchange
-                        && pending.Message.RoutingKey == returned.RoutingKey)
+                        && pending.Exchange == returned.Exchange
+                        && pending.RoutingKey == returned.RoutingKey)
                     {
                         pending.Returned = new PublishOutcome.Returned(returned.ReplyCode, returned.ReplyText);
                         break;

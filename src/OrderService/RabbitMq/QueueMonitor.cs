@@ -23,6 +23,16 @@ public sealed record QueueDepth(string Queue, bool Exists, long Ready, int Consu
 
     /// <summary>How long the oldest message has waited at the least; zero when none waits, null when that is not known.</summary>
     public TimeSpan? OldestAge(DateTimeOffset now) => OldestSince is { } since ? now - since : Exists && Ready == 0 ? TimeSpan.Zero : null;
+
+    // Of several queues the least served tells whether all are, and the oldest message of all is known to have waited as long as the oldest that is known.
+    internal static QueueDepth Sum(QueueDepth one, QueueDepth other) => one with
+    {
+        Ready = one.Ready + other.Ready,
+        Consumers = Math.Min(one.Consumers, other.Consumers),
+        Unacknowledged = one.Unacknowledged + other.Unacknowledged,
+        Total = one.Total + other.Total,
+        OldestSince = one.OldestSince is null || other.OldestSince < one.OldestSince ? other.OldestSince : one.OldestSince,
+    };
 }
 
 /// <summary>Reads the depths of the service's queues every few seconds, over AMQP alone, and with the management API more.</summary>
@@ -31,26 +41,29 @@ public sealed partial class QueueMonitor : BackgroundService
     // What a policy may not set on the queues whose messages must not get lost. Overflow drop-head even deletes dead letters that wait for their target.
     private static readonly string[] LosingPolicyKeys = ["max-length", "max-length-bytes", "overflow", "message-ttl", "expires", "delivery-limit", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"];
 
-    private static readonly string[] Queues = [TopologyNames.Orders, TopologyNames.DeadLetters, TopologyNames.Unreadable, TopologyNames.UnroutedEvents];
-
     private readonly BrokerConnector _connector;
+    private readonly Topology _topology;
     private readonly RabbitMqOptions _options;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
     private readonly HttpClient? _management;
     private readonly Func<string, SubscriptionState?> _own;
-    private readonly Dictionary<string, QueueAge> _ages = Queues.ToDictionary(queue => queue, _ => new QueueAge());
+    private readonly Dictionary<string, QueueAge> _ages;
 
     private volatile IReadOnlyList<QueueDepth> _depths = [];
+    private volatile IReadOnlyList<string> _unconsumed = [];
+    private IReadOnlyList<string> _beyond = [];
     private volatile IReadOnlyList<string> _unsafePolicies = [];
     private volatile string? _lastError;
     private volatile string? _managementError;
 
     /// <param name="own">This process's own subscription to a queue; null where there is none.</param>
-    public QueueMonitor(BrokerConnector connector, IOptions<RabbitMqOptions> options, Func<string, SubscriptionState?> own, TimeProvider clock, ILogger<QueueMonitor> logger)
+    public QueueMonitor(BrokerConnector connector, Topology topology, IOptions<RabbitMqOptions> options, Func<string, SubscriptionState?> own, TimeProvider clock, ILogger<QueueMonitor> logger)
     {
         _own = own;
         _connector = connector;
+        _topology = topology;
+        _ages = topology.Queues.ToDictionary(queue => queue.Name, _ => new QueueAge());
         _options = options.Value;
         _clock = clock;
         _logger = logger;
@@ -62,6 +75,12 @@ public sealed partial class QueueMonitor : BackgroundService
 
     /// <summary>The newest reading of each queue; empty before the first.</summary>
     public IReadOnlyList<QueueDepth> Depths => _depths;
+
+    /// <summary>The queues that the inbox takes its messages from, together, under the name of the first; with the fewest consumers that one of them has. Null before the first reading.</summary>
+    public QueueDepth? Orders => _depths.Where(depth => depth.Exists && _topology.OrderQueues.Contains(depth.Queue)).DefaultIfEmpty().Aggregate((one, other) => QueueDepth.Sum(one!, other!));
+
+    /// <summary>Partitions above those that are consumed and not empty, one sentence each.</summary>
+    public IReadOnlyList<string> Unconsumed => _unconsumed;
 
     /// <summary>Policies that could lose messages, one sentence each; known only with the management API.</summary>
     public IReadOnlyList<string> UnsafePolicies => _unsafePolicies;
@@ -121,22 +140,54 @@ public sealed partial class QueueMonitor : BackgroundService
     private async Task<IConnection> ReconnectAsync(IConnection? last, CancellationToken cancellationToken)
     {
         await BrokerConnector.DisposeQuietlyAsync(last);
-        return await _connector.OpenAsync("watches the queues", cancellationToken);
+        IConnection connection = await _connector.OpenAsync("watches the queues", cancellationToken);
+        try
+        {
+            // Once for each connection: to lower the number takes a restart, and the broker logs every look at a queue that is not there.
+            _beyond = [.. (await _topology.FindBeyondAsync(connection, cancellationToken)).Select(queue => queue.QueueName)];
+            return connection;
+        }
+        catch
+        {
+            await BrokerConnector.DisposeQuietlyAsync(connection);
+            throw;
+        }
     }
 
     private async Task ReadAsync(IConnection connection, CancellationToken cancellationToken)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(TimeSpan.FromSeconds(15));
-        var depths = new List<QueueDepth>(Queues.Length);
+        var depths = new List<QueueDepth>();
         var unsafePolicies = new List<string>();
         _managementError = null;
-        foreach (string queue in Queues)
+        foreach (string queue in _topology.Queues.Select(queue => queue.Name))
         {
             QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
             long? arrived = Arrived(depth);
             QueueDepth managed = depth.Exists && _management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
             depths.Add(managed with { OldestSince = managed.Published is null ? _ages[queue].Read(depth.At, depth.Ready, arrived) : _ages[queue].Read(depth.At, managed.Ready, managed.Published) });
+        }
+
+        var unconsumed = new List<string>();
+        foreach (string queue in _beyond)
+        {
+            // While an instance with the number of before still consumes it, all is well.
+            QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
+            if (depth is { Exists: true, Consumers: 0 })
+            {
+                await _topology.RetireAsync(connection, queue, deadline.Token);
+                if (depth.Ready > 0)
+                {
+                    depths.Add(depth);
+                    unconsumed.Add(Topology.Unconsumed(queue, depth.Ready, _beyond[^1]).Sentence);
+                }
+            }
+        }
+
+        if (unconsumed.Count > _unconsumed.Count)
+        {
+            unconsumed.ForEach(LogUnconsumed);
         }
 
         foreach (string policy in unsafePolicies)
@@ -148,6 +199,7 @@ public sealed partial class QueueMonitor : BackgroundService
         }
 
         _depths = depths;
+        _unconsumed = unconsumed;
         _unsafePolicies = unsafePolicies;
     }
 
@@ -244,6 +296,9 @@ public sealed partial class QueueMonitor : BackgroundService
 
     [LoggerMessage(LogLevel.Warning, "The queues of {Broker} can't be read: {Reason}")]
     private partial void LogNoReading(string broker, string reason);
+
+    [LoggerMessage(LogLevel.Warning, "{Finding}")]
+    private partial void LogUnconsumed(string finding);
 
     [LoggerMessage(LogLevel.Error, "{Policy}")]
     private partial void LogUnsafePolicy(string policy);

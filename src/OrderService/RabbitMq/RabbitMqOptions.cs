@@ -24,6 +24,17 @@ public sealed class RabbitMqOptions
     /// <summary>After so many returns the broker dead-letters a message by itself: a backstop, well above what crashes of the service use up. Argument of the queue <c>orders</c>.</summary>
     public int DeliveryLimit { get; set; } = 20;
 
+    /// <summary>
+    /// 0, or how many queues <c>orders.1</c>, <c>orders.2</c> and so on share the commands that come through the exchange <c>orders.partitioned</c>, by order id.
+    /// The queue <c>orders</c> stays and is consumed as before.
+    /// </summary>
+    public int Partitions { get; set; }
+
+    /// <summary>
+    /// While <see cref="Partitions"/> is lowered: what it was. The queues above the new number are consumed until they are empty, and get nothing new. 0 when nothing is left of them.
+    /// </summary>
+    public int PartitionsBefore { get; set; }
+
     /// <summary>The management API, <c>http(s)://[user:password@]host:port/</c>: unacknowledged counts and policies. Credentials default to those of <see cref="Uri"/>.</summary>
     public string? ManagementUri { get; set; }
 
@@ -62,6 +73,9 @@ public sealed class RabbitMqOptions
     /// <summary>What the broker's lists show before the purpose of a connection.</summary>
     public string ConnectionName { get; set; } = "order-service";
 
+    /// <summary>The highest number of a partition that is consumed.</summary>
+    internal int ConsumedPartitions => Math.Max(Partitions, PartitionsBefore);
+
     /// <summary>Host, port and virtual host without credentials, for logs and health.</summary>
     public string Redacted => BrokerAddress.TryParse(this, out BrokerAddress? address, out _) ? address.Redacted : "an unreadable address";
 }
@@ -69,6 +83,9 @@ public sealed class RabbitMqOptions
 /// <summary>All mistakes at once, each naming its key, none showing a credential.</summary>
 internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOptions>
 {
+    // Each is a quorum queue of its own on the broker and a connection of its own in every instance.
+    private const int MostPartitions = 32;
+
     public ValidateOptionsResult Validate(string? name, RabbitMqOptions options)
     {
         var mistakes = new List<string>();
@@ -100,6 +117,11 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
 
         Check(options.Prefetch is >= 1 and <= 2000, nameof(options.Prefetch), $"is {options.Prefetch}; it must lie between 1 and 2000.");
         Check(options.DeliveryLimit is >= 3 and <= 10_000, nameof(options.DeliveryLimit), $"is {options.DeliveryLimit}; it must lie between 3 and 10000.");
+        Check(options.Partitions is 0 or (>= 2 and <= MostPartitions), nameof(options.Partitions), $"is {options.Partitions}; it must be 0 (off), or lie between 2 and {MostPartitions}.");
+        Check(
+            options.PartitionsBefore == 0 || (options.PartitionsBefore > options.Partitions && options.PartitionsBefore <= MostPartitions),
+            nameof(options.PartitionsBefore),
+            $"is {options.PartitionsBefore}; it must be 0 (nothing is left of more partitions), or above RabbitMq:Partitions and at most {MostPartitions}.");
         Check(options.MaxUnconfirmed is >= 1 and <= 20_000, nameof(options.MaxUnconfirmed), $"is {options.MaxUnconfirmed}; it must lie between 1 and 20000.");
         CheckTime(options.Heartbeat, 5, 60, nameof(options.Heartbeat));
         CheckTime(options.ConnectTimeout, 1, 60, nameof(options.ConnectTimeout));

@@ -5,8 +5,8 @@ namespace OrderService.RabbitMq;
 public static class RabbitMqSetup
 {
     /// <summary>
-    /// Registers <see cref="BrokerConnector"/>, <see cref="Topology"/>, <see cref="ConfirmedPublisher"/>, <see cref="QueueMonitor"/> (not yet hosted)
-    /// and, by the queue's name as key, a <see cref="QueueSubscription"/> for <c>orders</c> and for <c>orders.dlq</c>. Nothing connects before it is used.
+    /// Registers <see cref="BrokerConnector"/>, <see cref="Topology"/>, <see cref="ConfirmedPublisher"/>, <see cref="QueueMonitor"/> (not yet hosted),
+    /// <see cref="OrderSubscriptions"/> and, by the queue's name as key, a <see cref="QueueSubscription"/> for <c>orders.dlq</c>. Nothing connects before it is used.
     /// </summary>
     public static IServiceCollection AddRabbitMq(this IServiceCollection services)
     {
@@ -16,8 +16,11 @@ public static class RabbitMqSetup
         services.AddSingleton<Topology>();
         services.AddSingleton(provider => new QueueMonitor(
             provider.GetRequiredService<BrokerConnector>(),
+            provider.GetRequiredService<Topology>(),
             provider.GetRequiredService<IOptions<RabbitMqOptions>>(),
-            queue => queue is TopologyNames.Orders or TopologyNames.DeadLetters ? provider.GetRequiredKeyedService<QueueSubscription>(queue).State : null,
+            queue => queue == TopologyNames.DeadLetters
+                ? provider.GetRequiredKeyedService<QueueSubscription>(queue).State
+                : provider.GetRequiredService<OrderSubscriptions>().States.FirstOrDefault(state => state.Queue == queue),
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<QueueMonitor>>()));
         services.AddSingleton(provider => new ConfirmedPublisher(
@@ -26,17 +29,16 @@ public static class RabbitMqSetup
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<ConfirmedPublisher>>(),
             provider.GetRequiredService<Topology>().DeclareAsync));
-        AddSubscription(services, TopologyNames.Orders);
-        AddSubscription(services, TopologyNames.DeadLetters);
+        services.AddSingleton(provider => new OrderSubscriptions([.. provider.GetRequiredService<Topology>().OrderQueues.Select(queue => Subscribe(provider, queue))]));
+        services.AddKeyedSingleton(TopologyNames.DeadLetters, (provider, _) => Subscribe(provider, TopologyNames.DeadLetters));
         return services;
     }
 
-    private static void AddSubscription(IServiceCollection services, string queue) =>
-        services.AddKeyedSingleton(queue, (provider, _) => new QueueSubscription(
-            provider.GetRequiredService<BrokerConnector>(),
-            queue,
-            (ushort)provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.Prefetch,
-            provider.GetRequiredService<TimeProvider>(),
-            provider.GetRequiredService<ILogger<QueueSubscription>>(),
-            provider.GetRequiredService<Topology>().DeclareAsync));
+    private static QueueSubscription Subscribe(IServiceProvider provider, string queue) => new(
+        provider.GetRequiredService<BrokerConnector>(),
+        queue,
+        (ushort)provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.Prefetch,
+        provider.GetRequiredService<TimeProvider>(),
+        provider.GetRequiredService<ILogger<QueueSubscription>>(),
+        provider.GetRequiredService<Topology>().DeclareAsync);
 }

@@ -10,27 +10,37 @@ internal sealed record QueueShape(string Name, IReadOnlyDictionary<string, objec
 
 internal sealed record ExchangeShape(string Name, string Type, IReadOnlyDictionary<string, object?> Arguments);
 
-internal sealed record BindingShape(string Exchange, string Queue, string RoutingKey);
+/// <param name="IsWanted">False for one that is taken away where it is found.</param>
+internal sealed record BindingShape(string Exchange, string Queue, string RoutingKey, bool IsWanted = true);
 
 /// <summary>The queues and exchanges of docs/messages.md as data, declared and compared. All are durable.</summary>
 public sealed partial class Topology
 {
+    private const string HashExchange = "x-consistent-hash";
+    private const string HashPlugin = "rabbitmq_consistent_hash_exchange";
+    private const string EqualWeight = "1";
+
     private readonly ILogger _logger;
+    private readonly int _consumedPartitions;
 
     public Topology(IOptions<RabbitMqOptions> options, ILogger<Topology> logger)
     {
         _logger = logger;
+        _consumedPartitions = options.Value.ConsumedPartitions;
+        var commands = new Dictionary<string, object?>
+        {
+            ["x-queue-type"] = "quorum",
+            ["x-dead-letter-exchange"] = "",
+            ["x-dead-letter-routing-key"] = TopologyNames.DeadLetters,
+            ["x-dead-letter-strategy"] = "at-least-once",
+            ["x-overflow"] = "reject-publish",
+            ["x-delivery-limit"] = options.Value.DeliveryLimit,
+        };
+        string[] partitions = [.. Enumerable.Range(1, _consumedPartitions).Select(TopologyNames.Partition)];
+        OrderQueues = [TopologyNames.Orders, .. partitions];
         Queues =
         [
-            new(TopologyNames.Orders, new Dictionary<string, object?>
-            {
-                ["x-queue-type"] = "quorum",
-                ["x-dead-letter-exchange"] = "",
-                ["x-dead-letter-routing-key"] = TopologyNames.DeadLetters,
-                ["x-dead-letter-strategy"] = "at-least-once",
-                ["x-overflow"] = "reject-publish",
-                ["x-delivery-limit"] = options.Value.DeliveryLimit,
-            }),
+            .. OrderQueues.Select(queue => new QueueShape(queue, commands)),
             new(TopologyNames.DeadLetters, new Dictionary<string, object?>
             {
                 ["x-queue-type"] = "quorum",
@@ -62,17 +72,23 @@ public sealed partial class Topology
             new(TopologyNames.OrdersIn, ExchangeType.Fanout, NoArguments),
             new(TopologyNames.UnroutedEvents, ExchangeType.Fanout, NoArguments),
             new(TopologyNames.OrderEvents, ExchangeType.Topic, new Dictionary<string, object?> { ["alternate-exchange"] = TopologyNames.UnroutedEvents }),
+            // Last: a broker without the plugin may close the connection over it. Its hash ring has been seen broken after a node's restart; what it can't place takes the front door.
+            .. options.Value.Partitions == 0 ? [] : new ExchangeShape[] { new(TopologyNames.OrdersPartitioned, HashExchange, new Dictionary<string, object?> { ["alternate-exchange"] = TopologyNames.OrdersIn }) },
         ];
         Bindings =
         [
             new(TopologyNames.OrdersIn, TopologyNames.Orders, ""),
             new(TopologyNames.UnroutedEvents, TopologyNames.UnroutedEvents, ""),
+            .. partitions.Select((queue, index) => new BindingShape(TopologyNames.OrdersPartitioned, queue, EqualWeight, IsWanted: index < options.Value.Partitions)),
         ];
     }
 
     private const int NeverReached = 1_000_000_000;
 
     private static Dictionary<string, object?> NoArguments { get; } = [];
+
+    /// <summary>The queues whose messages go into the inbox: <c>orders</c> first, then the partitions.</summary>
+    internal IReadOnlyList<string> OrderQueues { get; }
 
     internal IReadOnlyList<QueueShape> Queues { get; }
 
@@ -95,7 +111,7 @@ public sealed partial class Topology
 
         foreach (BindingShape binding in Bindings)
         {
-            yield return $"binding {binding.Exchange} -> {binding.Queue}{(binding.RoutingKey.Length == 0 ? "" : $" by {binding.RoutingKey}")}";
+            yield return $"{(binding.IsWanted ? "" : "no ")}binding {binding.Exchange} -> {binding.Queue}{(binding.RoutingKey.Length == 0 ? "" : $" by {binding.RoutingKey}")}";
         }
     }
 
@@ -118,7 +134,11 @@ public sealed partial class Topology
         {
             try
             {
-                await channel.RunAsync((open, token) => open.QueueBindAsync(binding.Queue, binding.Exchange, binding.RoutingKey, null, false, token), cancellationToken);
+                await channel.RunAsync(
+                    (open, token) => binding.IsWanted
+                        ? open.QueueBindAsync(binding.Queue, binding.Exchange, binding.RoutingKey, null, false, token)
+                        : open.QueueUnbindAsync(binding.Queue, binding.Exchange, binding.RoutingKey, null, token),
+                    cancellationToken);
             }
             catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused)
             {
@@ -149,12 +169,58 @@ public sealed partial class Topology
             }
         }
 
+        IReadOnlyList<QueueDeclareOk> beyond = await FindBeyondAsync(connection, cancellationToken);
+        differences.AddRange(beyond.Where(queue => queue is { MessageCount: > 0, ConsumerCount: 0 }).Select(queue => Unconsumed(queue.QueueName, queue.MessageCount, beyond[^1].QueueName)));
         return differences;
     }
 
-    /// <summary>Reads the broker's "inequivalent arg" text; null when it says something else.</summary>
+    /// <summary>The partitions above those that are consumed, as long as they follow one another: what is left when the number of partitions was lowered.</summary>
+    internal async Task<IReadOnlyList<QueueDeclareOk>> FindBeyondAsync(IConnection connection, CancellationToken cancellationToken)
+    {
+        await using var channel = new ReopeningChannel(connection);
+        var found = new List<QueueDeclareOk>();
+        try
+        {
+            while (true)
+            {
+                string queue = TopologyNames.Partition(_consumedPartitions + found.Count + 1);
+                await channel.RunAsync(async (open, token) => found.Add(await open.QueueDeclarePassiveAsync(queue, token)), cancellationToken);
+            }
+        }
+        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode is Constants.NotFound or Constants.AccessRefused)
+        {
+            return found;
+        }
+    }
+
+    /// <summary>Lets nothing new into a partition above those that are consumed.</summary>
+    internal async Task RetireAsync(IConnection connection, string queue, CancellationToken cancellationToken)
+    {
+        await using var channel = new ReopeningChannel(connection);
+        try
+        {
+            // Fine with the broker when there is no such binding, or no such exchange.
+            await channel.RunAsync((open, token) => open.QueueUnbindAsync(queue, TopologyNames.OrdersPartitioned, EqualWeight, null, token), cancellationToken);
+        }
+        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused)
+        {
+            LogNotAllowed("binding", $"{TopologyNames.OrdersPartitioned} -> {queue}");
+        }
+    }
+
+    /// <param name="last">The highest partition there is.</param>
+    internal static TopologyDifference Unconsumed(string queue, long messages, string last) => new(
+        "queue", queue, "consumers", messages.ToString(CultureInfo.InvariantCulture), "0",
+        $"set RabbitMq__PartitionsBefore={last[(TopologyNames.Orders.Length + 1)..]} and restart an instance with the role orders, which consumes them then");
+
+    /// <summary>Reads the broker's text about an argument that differs, or about a type of exchange that it does not know; null when it says something else.</summary>
     internal static TopologyDifference? ReadDifference(string text)
     {
+        if (UnknownType().Match(text) is { Success: true } unknown && unknown.Groups["type"].Value == HashExchange)
+        {
+            return new TopologyDifference("exchange", TopologyNames.OrdersPartitioned, "plugin", "none", HashPlugin, $"rabbitmq-plugins enable {HashPlugin}");
+        }
+
         Match match = InequivalentArgument().Match(text);
         if (!match.Success)
         {
@@ -168,15 +234,16 @@ public sealed partial class Topology
         return new TopologyDifference(kind, name, argument, actual, ReadValue(match.Groups["received"].Value), MendCommand(kind, name, argument, actual, match.Groups["host"].Value));
     }
 
+    // Without --if-empty: the broker does not do that for quorum queues.
     private static string MendCommand(string kind, string name, string argument, string actual, string virtualHost) => kind == "queue"
-        ? $"rabbitmqctl -p '{virtualHost}' delete_queue '{name}' --if-empty && orderservice topology --declare"
-            + (name == TopologyNames.Orders && argument == "x-delivery-limit" && actual != "none" ? $" (or set RabbitMq__DeliveryLimit={actual} to keep the queue as it is)" : "")
+        ? $"rabbitmqctl -p '{virtualHost}' delete_queue '{name}' && orderservice topology --declare"
+            + ((name == TopologyNames.Orders || TopologyNames.IsPartition(name)) && argument == "x-delivery-limit" && actual != "none" ? $" (or set RabbitMq__DeliveryLimit={actual} to keep the queue as it is)" : "")
         : $"curl -u USER -X DELETE http://BROKER:15672/api/exchanges/{Uri.EscapeDataString(virtualHost)}/{Uri.EscapeDataString(name)} && orderservice topology --declare";
 
     private static string ReadValue(string text)
     {
         Match quoted = QuotedValue().Match(text);
-        return quoted.Success ? quoted.Groups[1].Value : text.Trim();
+        return quoted.Success ? quoted.Groups["value"].Value : text.Trim();
     }
 
     private static Func<IChannel, CancellationToken, Task> Declare(QueueShape queue, IReadOnlyDictionary<string, object?> arguments) =>
@@ -199,7 +266,7 @@ public sealed partial class Topology
         }
         catch (OperationInterruptedException exception) when (exception.ShutdownReason is { } reason)
         {
-            if (reason.ReplyCode == Constants.PreconditionFailed && ReadDifference(reason.ReplyText) is { } difference)
+            if (ReadDifference(reason.ReplyText) is { } difference)
             {
                 throw new TopologyMismatchException(difference);
             }
@@ -265,7 +332,7 @@ public sealed partial class Topology
             {
                 return;
             }
-            catch (OperationInterruptedException exception) when (exception.ShutdownReason is { ReplyCode: Constants.PreconditionFailed } reason)
+            catch (OperationInterruptedException exception) when (exception.ShutdownReason is { ReplyCode: Constants.PreconditionFailed or Constants.CommandInvalid } reason)
             {
                 if (ReadDifference(reason.ReplyText) is not { } difference || differences.Contains(difference))
                 {
@@ -273,7 +340,7 @@ public sealed partial class Topology
                 }
 
                 differences.Add(difference);
-                if (difference.Argument is "durable" or "auto_delete" or "exclusive" or "internal")
+                if (difference.Argument is "plugin" or "durable" or "auto_delete" or "exclusive" or "internal")
                 {
                     return;
                 }
@@ -300,8 +367,12 @@ public sealed partial class Topology
     [GeneratedRegex(@"inequivalent arg '(?<argument>[^']+)' for (?<kind>queue|exchange) '(?<name>.*?)' in vhost '(?<host>.*?)': received (?<received>.+?) but current is (?<current>.+)", RegexOptions.Singleline)]
     private static partial Regex InequivalentArgument();
 
-    [GeneratedRegex("'([^']*)'")]
+    // An exchange's type is quoted twice.
+    [GeneratedRegex("''(?<value>[^']+)''|'(?<value>[^']*)'")]
     private static partial Regex QuotedValue();
+
+    [GeneratedRegex("(?:invalid|unknown) exchange type '(?<type>[^']+)'")]
+    private static partial Regex UnknownType();
 
     [LoggerMessage(LogLevel.Debug, "Not allowed to declare the {Kind} {Name}; it is taken as it is")]
     private partial void LogNotAllowed(string kind, string name);

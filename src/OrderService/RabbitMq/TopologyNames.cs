@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace OrderService.RabbitMq;
 
 /// <summary>The names of docs/messages.md, section 1.</summary>
@@ -8,6 +10,12 @@ public static class TopologyNames
 
     /// <summary>Fanout exchange bound to <see cref="Orders"/>, for producers without rights on the default exchange.</summary>
     public const string OrdersIn = "orders.in";
+
+    /// <summary>
+    /// Consistent-hash exchange in front of <c>orders.1</c>, <c>orders.2</c> and so on (<see cref="RabbitMqOptions.Partitions"/>); the routing key is the order id.
+    /// What it can't place goes to <see cref="OrdersIn"/>.
+    /// </summary>
+    public const string OrdersPartitioned = "orders.partitioned";
 
     /// <summary>Quorum queue: dead letters.</summary>
     public const string DeadLetters = "orders.dlq";
@@ -20,4 +28,12 @@ public static class TopologyNames
 
     /// <summary>Alternate exchange of <see cref="OrderEvents"/> and the queue behind it: events nobody subscribed to.</summary>
     public const string UnroutedEvents = "order-events.unrouted";
+
+    /// <summary>Quorum queue: a share of the commands, by order id.</summary>
+    /// <param name="number">From 1.</param>
+    public static string Partition(int number) => string.Create(CultureInfo.InvariantCulture, $"{Orders}.{number}");
+
+    /// <summary><c>orders.1</c>, <c>orders.2</c> and so on, whether or not the settings name it.</summary>
+    public static bool IsPartition(string queue) =>
+        queue.StartsWith(Orders + ".", StringComparison.Ordinal) && queue.AsSpan(Orders.Length + 1) is { Length: > 0 } number && !number.ContainsAnyExceptInRange('0', '9');
 }

@@ -82,6 +82,8 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
                     .WithUsername(User)
                     .WithPassword(Password)
                     .WithPortBinding(15672, assignRandomHostPort: true)
+                    // The published image ships this plugin and does not enable it.
+                    .WithResourceMapping("[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."u8.ToArray(), "/etc/rabbitmq/enabled_plugins")
                     .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run)
                     .Build();
                 await container.StartAsync();

@@ -101,6 +101,9 @@ public sealed class RunningService : IAsyncDisposable
         }
     }
 
+    /// <summary>Changes a setting from the next start on.</summary>
+    public void Set(string name, string value) => settings[name] = value;
+
     /// <summary>Starts it again on the same store, after <see cref="KillAsync"/> or <see cref="StopAsync"/>.</summary>
     /// <param name="failpoint">Armed in this run only; an empty text disarms.</param>
     public async Task StartAgainAsync(string? failpoint = null, bool waitUntilReady = true)

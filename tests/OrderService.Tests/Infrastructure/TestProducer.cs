@@ -101,11 +101,27 @@ public sealed class TestProducer : IAsyncDisposable
         var confirms = new List<Task>();
         foreach (var message in messages)
         {
-            var properties = new BasicProperties { MessageId = message.Key, Type = message.Type, DeliveryMode = DeliveryModes.Persistent };
-            message.More?.Invoke(properties);
-            confirms.Add(channel.BasicPublishAsync("", "orders", mandatory: true, properties, message.Body).AsTask());
+            confirms.Add(SendAsync("", "orders", message));
         }
         await Task.WhenAll(confirms);
+    }
+
+    /// <summary>Publishes to the exchange in front of the partitions, as a producer that knows the order's id, and waits for every confirm.</summary>
+    public async Task PublishByOrderAsync(params IEnumerable<(string OrderId, TestMessage Message)> messages)
+    {
+        var confirms = new List<Task>();
+        foreach (var (orderId, message) in messages)
+        {
+            confirms.Add(SendAsync("orders.partitioned", orderId, message));
+        }
+        await Task.WhenAll(confirms);
+    }
+
+    private Task SendAsync(string exchange, string routingKey, TestMessage message)
+    {
+        var properties = new BasicProperties { MessageId = message.Key, Type = message.Type, DeliveryMode = DeliveryModes.Persistent };
+        message.More?.Invoke(properties);
+        return channel.BasicPublishAsync(exchange, routingKey, mandatory: true, properties, message.Body).AsTask();
     }
 
     /// <summary>As plain as a producer can be: JSON and nothing else.</summary>

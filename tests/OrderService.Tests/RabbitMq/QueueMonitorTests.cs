@@ -106,5 +106,5 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
     }
 
     private static QueueMonitor Monitor(TestBroker broker, Func<string, SubscriptionState?>? own = null) =>
-        new(broker.Connector, Microsoft.Extensions.Options.Options.Create(broker.Options), own ?? (_ => null), TimeProvider.System, NullLogger<QueueMonitor>.Instance);
+        new(broker.Connector, broker.Topology, Microsoft.Extensions.Options.Options.Create(broker.Options), own ?? (_ => null), TimeProvider.System, NullLogger<QueueMonitor>.Instance);
 }

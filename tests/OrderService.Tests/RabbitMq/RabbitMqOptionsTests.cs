@@ -34,6 +34,24 @@ public sealed class RabbitMqOptionsTests
     public void An_endpoint_on_another_machine_counts_as_one() =>
         Assert.True(_validator.Validate(null, new RabbitMqOptions { Endpoints = ["localhost", "10.0.0.7:5673"] }).Failed);
 
+    [Theory]
+    [InlineData(0, 0, null)]
+    [InlineData(2, 0, null)]
+    [InlineData(32, 0, null)]
+    [InlineData(2, 4, null)]
+    [InlineData(0, 32, null)]
+    [InlineData(1, 0, "RabbitMq:Partitions is 1; it must be 0 (off), or lie between 2 and 32.")]
+    [InlineData(33, 0, "RabbitMq:Partitions is 33; it must be 0 (off), or lie between 2 and 32.")]
+    [InlineData(-1, 0, "RabbitMq:Partitions is -1; it must be 0 (off), or lie between 2 and 32.")]
+    [InlineData(4, 4, "RabbitMq:PartitionsBefore is 4; it must be 0 (nothing is left of more partitions), or above RabbitMq:Partitions and at most 32.")]
+    [InlineData(0, 33, "RabbitMq:PartitionsBefore is 33; it must be 0 (nothing is left of more partitions), or above RabbitMq:Partitions and at most 32.")]
+    public void Partitions_are_off_or_a_number_that_means_something(int partitions, int before, string? mistake)
+    {
+        ValidateOptionsResult result = _validator.Validate(null, new RabbitMqOptions { Partitions = partitions, PartitionsBefore = before });
+
+        Assert.Equal(mistake is null ? [] : [mistake], result.Failures ?? []);
+    }
+
     [Fact]
     public void All_mistakes_come_at_once()
     {

@@ -29,7 +29,7 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
         TopologyMismatchException mismatch = await Assert.ThrowsAsync<TopologyMismatchException>(async () => await wanted.DeclareAsync(await broker.ConnectionAsync(), TestBroker.Stopping));
 
         Assert.Equal(
-            $"The queue 'orders' exists with x-delivery-limit 20, but 7 is wanted; run: rabbitmqctl -p '{broker.VirtualHost}' delete_queue 'orders' --if-empty && orderservice topology --declare (or set RabbitMq__DeliveryLimit=20 to keep the queue as it is)",
+            $"The queue 'orders' exists with x-delivery-limit 20, but 7 is wanted; once it is empty, run: rabbitmqctl -p '{broker.VirtualHost}' delete_queue 'orders' && orderservice topology --declare (or set RabbitMq__DeliveryLimit=20 to keep the queue as it is)",
             mismatch.Message);
     }
 
@@ -104,6 +104,10 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
     [Theory]
     [InlineData("PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'orders' in vhost '/': received the value '20' of type 'signedint' but current is none", "x-delivery-limit", "none", "20")]
     [InlineData("PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'orders' in vhost '/': received 'quorum' but current is 'classic'", "x-queue-type", "classic", "quorum")]
+    [InlineData("PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'orders.partitioned' in vhost '/': received ''x-consistent-hash'' but current is 'direct'", "type", "direct", "x-consistent-hash")]
+    [InlineData("PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'orders' in vhost '/': received the value '' of type 'longstr' but current is none", "x-dead-letter-exchange", "none", "")]
+    [InlineData("PRECONDITION_FAILED - invalid exchange type 'x-consistent-hash'", "plugin", "none", "rabbitmq_consistent_hash_exchange")]
+    [InlineData("COMMAND_INVALID - unknown exchange type 'x-consistent-hash'", "plugin", "none", "rabbitmq_consistent_hash_exchange")]
     [InlineData("PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'orders' in vhost '/': received none but current is the value '10' of type 'long'", "x-max-length", "10", "none")]
     public void The_brokers_texts_are_understood(string text, string argument, string actual, string wanted)
     {

@@ -18,7 +18,7 @@ export function Queues() {
     <${Trouble} error=${queues.error} kept=${queues.data !== null} />
     ${!queues.data && !queues.error && html`<${Loading} what="Loading queues" />`}
     ${queues.data?.lastError && html`<${Note} tone="bad"><strong>The broker could not be asked.</strong> ${shown(queues.data.lastError)}<//>`}
-    ${(queues.data?.unsafePolicies ?? []).map(text => html`<${Note} tone="warn" key=${text}>${shown(text)}<//>`)}
+    ${[...(queues.data?.unsafePolicies ?? []), ...(queues.data?.unconsumed ?? [])].map(text => html`<${Note} tone="warn" key=${text}>${shown(text)}<//>`)}
     ${queues.data?.items.length === 0 && html`<${Empty} icon="queues" title="No queue was read yet">The service reads its queues every few seconds once the broker answers. <code>orderservice topology --check</code> says what is missing.<//>`}
     ${queues.data?.items.length > 0 && html`<table class="rows"><caption class="hidden">Queues</caption><thead><tr><th scope="col">Queue</th><th scope="col" class="number">Ready</th><th scope="col" class="number">Being processed</th><th scope="col" class="number">Consumers</th><th scope="col" class="number">Oldest waits</th><th scope="col">State</th></tr></thead>
       <tbody>${queues.data.items.map(queue => {
@@ -27,6 +27,6 @@ export function Queues() {
           <td class="number" data-label="Ready">${count(queue.ready)}</td><td class="number" data-label="Being processed">${queue.unacknowledged == null ? html`<span class="quiet" title="Known with the management API only">not known</span>` : count(queue.unacknowledged)}</td>
           <td class="number" data-label="Consumers">${count(queue.consumers)}</td><td class="number" data-label="Oldest waits" title="At least so long: worked out from readings of the depth">${queue.oldestAgeSeconds == null ? '–' : `≥ ${duration(queue.oldestAgeSeconds)}`}</td><td data-label="State"><${Chip} state=${state[0]}>${state[1]}<//></td></tr>`;
       })}</tbody></table>`}
-    ${series?.at?.length > 0 && html`<${Card}><${Chart} title="Depth" unit="messages" at=${series.at} summary=${`Now ${count(series.ready.at(-1))} ready in orders and ${count(series.deadLetterDepth.at(-1))} in orders.dlq.`}
+    ${series?.at?.length > 0 && html`<${Card}><${Chart} title="Depth" unit="messages" at=${series.at} summary=${`Now ${count(series.ready.at(-1))} ready in orders, its partitions included, and ${count(series.deadLetterDepth.at(-1))} in orders.dlq.`}
       series=${[{ label: 'orders', tone: 'series-1', values: series.ready, fill: true, format: count }, { label: 'orders.dlq', tone: 'series-3', values: series.deadLetterDepth, format: count }]} /><//>`}`;
 }

@@ -1,0 +1,115 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Threading.Channels;
+
+namespace OrderService.RabbitMq;
+
+/// <summary>
+/// The subscriptions that feed the inbox: <c>orders</c> and, where commands are partitioned, <c>orders.1</c>, <c>orders.2</c> and so on. They are read as one, so that one
+/// transaction takes whatever has arrived in any of them, and settled apart, each delivery on the channel that brought it. For one reader.
+/// </summary>
+public sealed class OrderSubscriptions : IAsyncDisposable
+{
+    private readonly IReadOnlyList<QueueSubscription> _subscriptions;
+    private readonly List<Lane> _lanes;
+    private int _turn;
+
+    public OrderSubscriptions(IReadOnlyList<QueueSubscription> subscriptions)
+    {
+        _subscriptions = subscriptions;
+        _lanes = [.. subscriptions.Select(subscription => new Lane(subscription.Deliveries))];
+    }
+
+    /// <summary>What each of them is doing, <c>orders</c> first.</summary>
+    public IEnumerable<SubscriptionState> States => _subscriptions.Select(subscription => subscription.State);
+
+    /// <inheritdoc cref="QueueSubscription.RunAsync"/>
+    public Task RunAsync(CancellationToken stopIntake) => Task.WhenAll(_subscriptions.Select(subscription => subscription.RunAsync(stopIntake)));
+
+    /// <summary>False once the intake of all has ended and everything is read. True is no promise: what a dead generation brought may be gone by then.</summary>
+    public async ValueTask<bool> WaitToReadAsync(CancellationToken cancellationToken)
+    {
+        while (_lanes.Count > 0)
+        {
+            await Task.WhenAny(_lanes.Select(lane => lane.Arrival ??= lane.Deliveries.WaitToReadAsync(cancellationToken).AsTask()));
+            bool arrived = false;
+            for (int index = _lanes.Count - 1; index >= 0; index--)
+            {
+                if (_lanes[index].Arrival is not { IsCompleted: true } arrival)
+                {
+                    continue;
+                }
+
+                _lanes[index].Arrival = null;
+                if (await arrival)
+                {
+                    arrived = true;
+                }
+                else
+                {
+                    _lanes.RemoveAt(index);
+                }
+            }
+
+            if (arrived)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Takes one delivery of each in turn, so that a long queue holds up no short one.</summary>
+    public bool TryRead([MaybeNullWhen(false)] out Delivery delivery)
+    {
+        for (int tried = 0; tried < _lanes.Count; tried++)
+        {
+            _turn = (_turn + 1) % _lanes.Count;
+            if (_lanes[_turn].Deliveries.TryRead(out delivery))
+            {
+                return true;
+            }
+        }
+
+        delivery = null;
+        return false;
+    }
+
+    /// <inheritdoc cref="QueueSubscription.SettleAsync(IReadOnlyList{SettledDelivery})"/>
+    public async ValueTask SettleAsync(IReadOnlyList<SettledDelivery> batch)
+    {
+        foreach (QueueSubscription subscription in _subscriptions)
+        {
+            // Each settles its own and passes over the others'.
+            await subscription.SettleAsync(batch);
+        }
+    }
+
+    /// <inheritdoc cref="QueueSubscription.Hold"/>
+    public void Hold(string reason)
+    {
+        foreach (QueueSubscription subscription in _subscriptions)
+        {
+            subscription.Hold(reason);
+        }
+    }
+
+    /// <inheritdoc cref="QueueSubscription.Release"/>
+    public void Release()
+    {
+        foreach (QueueSubscription subscription in _subscriptions)
+        {
+            subscription.Release();
+        }
+    }
+
+    public async ValueTask DisposeAsync() => await Task.WhenAll(_subscriptions.Select(subscription => subscription.DisposeAsync().AsTask()));
+
+    private sealed class Lane(ChannelReader<Delivery> deliveries)
+    {
+        public ChannelReader<Delivery> Deliveries { get; } = deliveries;
+
+        /// <summary>The wait that was begun and not looked at yet.</summary>
+        public Task<bool>? Arrival { get; set; }
+    }
+}
