@@ -21,6 +21,7 @@ internal sealed record BenchOptions
         Instead of throughput and latency:
           --scale-store N,N      how cost grows with the store: drains into stores filled with N events (1000000,5000000), for both stores
           --instances K,K        how throughput changes with K processes on one queue and one PostgreSQL
+          --partitions K,K       how throughput changes with K queues beside orders, by order id (RabbitMq:Partitions; 0 is the plain queue, otherwise at least 2)
           --profile NAME         one drain of twice the orders under perf; the top of the profile is printed and written beside the results
         """;
 
@@ -34,6 +35,7 @@ internal sealed record BenchOptions
     public string Output { get; init; } = Path.Combine("artifacts", "bench", "results.json");
     public IReadOnlyList<long> ScaleStore { get; init; } = [];
     public IReadOnlyList<int> Instances { get; init; } = [];
+    public IReadOnlyList<int> Partitions { get; init; } = [];
     public string? Profile { get; init; }
 
     public static BenchOptions Parse(IReadOnlyList<string> arguments)
@@ -69,6 +71,7 @@ internal sealed record BenchOptions
                     "--output" => options with { Output = value },
                     "--scale-store" => options with { ScaleStore = [.. value.Split(',').Select(part => (long)Number(part))] },
                     "--instances" => options with { Instances = [.. value.Split(',').Select(Number)] },
+                    "--partitions" => options with { Partitions = [.. value.Split(',').Select(Number)] },
                     "--profile" => options with { Profile = value },
                     _ => throw new BenchException($"{name} {value}: no such option.\n\n{Help}"),
                 };

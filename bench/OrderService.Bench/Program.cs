@@ -61,11 +61,11 @@ static async Task MeasureAsync(BenchOptions options)
     var extrapolated = new List<Extrapolation>();
     Results Collected() => new(surroundings, options, Results.Summarize(drains), drains, latency, points, extrapolated);
 
-    async Task DrainAsync(Contestant contestant, int round, int instances = 1)
+    async Task DrainAsync(Contestant contestant, int round, int instances = 1, int partitions = 0)
     {
-        Progress($"round {round}: {contestant.Name}{(instances == 1 ? "" : $" x{instances}")}");
+        Progress($"round {round}: {contestant.Name}{(instances == 1 ? "" : $" x{instances}")}{(partitions == 0 ? "" : $" /{partitions}")}");
         var workload = Workload.WithCopies(Math.Max(Workload.CopyEvery, (int)(options.Orders * contestant.Share) / Workload.CopyEvery * Workload.CopyEvery));
-        var drain = await throughput.RunAsync(contestant, round, workload, stopping.Token, instances);
+        var drain = await throughput.RunAsync(contestant, round, workload, stopping.Token, instances, partitions: partitions);
         drains.Add(drain);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $" {drain.Rate:N0} orders/s, {drain.WarmRate:N0} warm, {drain.PeakMemory / 1e6:N0} MB; right"));
         Collected().Save(options.Output);
@@ -96,6 +96,20 @@ static async Task MeasureAsync(BenchOptions options)
             foreach (var instances in options.Instances)
             {
                 await DrainAsync(Contestant.Named("orderservice-postgres"), round, instances);
+            }
+        }
+    }
+    else if (options.Partitions.Count > 0)
+    {
+        // The parts alone show the broker's side, the service what is left of it once a store is behind.
+        for (var round = 1; round <= options.Rounds; round++)
+        {
+            foreach (var contestant in contestants.Where(contestant => contestant.IsTheService || contestant.Name == "floor-parts"))
+            {
+                foreach (var partitions in options.Partitions)
+                {
+                    await DrainAsync(contestant, round, partitions: partitions);
+                }
             }
         }
     }

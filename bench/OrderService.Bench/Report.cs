@@ -58,12 +58,12 @@ internal sealed record Results(
     public static IReadOnlyList<ThroughputLine> Summarize(IReadOnlyList<Drain> drains)
     {
         var floor = drains.Where(drain => Contestant.Named(drain.Contestant).IsFloor).GroupBy(drain => drain.Contestant)
-            .MaxBy(group => Percentile.Median(group.Select(drain => drain.Rate)))?.ToDictionary(drain => drain.Round);
-        return [.. drains.GroupBy(drain => (drain.Contestant, drain.Instances)).Select(group =>
+            .Where(group => group.All(drain => drain.Partitions == 0)).MaxBy(group => Percentile.Median(group.Select(drain => drain.Rate)))?.ToDictionary(drain => drain.Round);
+        return [.. drains.GroupBy(drain => (drain.Contestant, drain.Instances, drain.Partitions)).Select(group =>
         {
             var compared = floor is null ? [] : group.Where(drain => floor.ContainsKey(drain.Round)).ToList();
             return new ThroughputLine(
-                group.Key.Instances == 1 ? group.Key.Contestant : $"{group.Key.Contestant} x{group.Key.Instances}",
+                $"{group.Key.Contestant}{(group.Key.Instances == 1 ? "" : $" x{group.Key.Instances}")}{(group.Key.Partitions == 0 ? "" : $" /{group.Key.Partitions}")}",
                 Contestant.Named(group.Key.Contestant).What,
                 Figure.Of(group.Select(drain => drain.Rate)),
                 Figure.Of(group.Select(drain => drain.WarmRate)),

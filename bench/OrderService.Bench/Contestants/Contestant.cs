@@ -71,11 +71,12 @@ internal sealed record Contestant(string Name, string What, StoreKind Store, boo
 
     /// <summary>The command line and environment of its process.</summary>
     /// <param name="commitFile">Where it writes the times of its commits; null when nobody asks.</param>
-    public ProcessStartInfo Start(string broker, StoreRun store, string? commitFile)
+    /// <param name="partitions">How many queues beside <c>orders</c>; only the service and its parts know what to do with them.</param>
+    public ProcessStartInfo Start(string broker, StoreRun store, string? commitFile, int partitions = 0)
     {
         var asUsersRunIt = IsTheService && commitFile is null;
         var start = asUsersRunIt ? new ProcessStartInfo(ServiceBinary(), ["serve", "--roles", "orders,relay"]) : new ProcessStartInfo(Environment.ProcessPath!, ["--contestant", Name]);
-        foreach (var (key, value) in ContestantSettings.Environment(broker, Store, store, commitFile))
+        foreach (var (key, value) in ContestantSettings.Environment(broker, Store, store, commitFile, partitions))
         {
             start.Environment[key] = value;
         }
@@ -92,7 +93,7 @@ internal sealed record Contestant(string Name, string What, StoreKind Store, boo
 
 /// <summary>What a contestant's process is told through its environment.</summary>
 /// <param name="Broker">AMQP address with the virtual host of the run.</param>
-internal sealed record ContestantSettings(string Name, string Broker, StoreKind Store, string SqlitePath, string PostgresConnection, string? CommitFile)
+internal sealed record ContestantSettings(string Name, string Broker, StoreKind Store, string SqlitePath, string PostgresConnection, string? CommitFile, int Partitions)
 {
     /// <summary>Deliveries in hand. Quorum queues hand out no more than 2,000 to one consumer anyway.</summary>
     public const ushort Prefetch = 2000;
@@ -100,12 +101,14 @@ internal sealed record ContestantSettings(string Name, string Broker, StoreKind 
     public static ContestantSettings FromEnvironment(string name)
     {
         var contestant = Contestant.Named(name);
-        return new ContestantSettings(name, Get("RabbitMq__Uri"), contestant.Store, Get("Store__Path"), Get("Store__ConnectionString"), System.Environment.GetEnvironmentVariable("BENCH_COMMIT_FILE"));
+        return new ContestantSettings(name, Get("RabbitMq__Uri"), contestant.Store, Get("Store__Path"), Get("Store__ConnectionString"), System.Environment.GetEnvironmentVariable("BENCH_COMMIT_FILE"),
+            int.Parse(Get("RabbitMq__Partitions"), CultureInfo.InvariantCulture));
     }
 
     /// <summary>The service's own settings; the other contestants read the same ones.</summary>
-    public static IEnumerable<KeyValuePair<string, string?>> Environment(string broker, StoreKind kind, StoreRun store, string? commitFile)
+    public static IEnumerable<KeyValuePair<string, string?>> Environment(string broker, StoreKind kind, StoreRun store, string? commitFile, int partitions)
     {
+        yield return new("RabbitMq__Partitions", partitions.ToString(CultureInfo.InvariantCulture));
         yield return new("RabbitMq__Uri", broker);
         yield return new("Urls", string.Create(CultureInfo.InvariantCulture, $"http://127.0.0.1:{FreePort()}"));
         yield return new("Store__Provider", kind == StoreKind.Postgres ? "Postgres" : "Sqlite");

@@ -12,16 +12,27 @@ internal static class FloorFromParts
 {
     public static async Task RunAsync(ContestantSettings settings, CommitTimes commits, CancellationToken stopping)
     {
-        var options = Options.Create(new RabbitMqOptions { Uri = settings.Broker, Prefetch = ContestantSettings.Prefetch, ConnectionName = "bench floor-parts" });
+        var options = Options.Create(new RabbitMqOptions { Uri = settings.Broker, Prefetch = ContestantSettings.Prefetch, Partitions = settings.Partitions, ConnectionName = "bench floor-parts" });
         var connector = new BrokerConnector(options, TimeProvider.System);
-        await using var subscription = new QueueSubscription(connector, TopologyNames.Orders, ContestantSettings.Prefetch, TimeProvider.System, NullLogger<QueueSubscription>.Instance);
+        await using var subscriptions = new OrderSubscriptions([.. new Topology(options, NullLogger<Topology>.Instance).OrderQueues
+            .Select(queue => new QueueSubscription(connector, queue, ContestantSettings.Prefetch, TimeProvider.System, NullLogger<QueueSubscription>.Instance))]);
         await using var publisher = new ConfirmedPublisher(connector, options, TimeProvider.System, NullLogger<ConfirmedPublisher>.Instance);
         var confirmed = Channel.CreateUnbounded<Delivery>(new UnboundedChannelOptions { SingleReader = true });
-        var intake = subscription.RunAsync(stopping);
-        var settling = SettleAsync(confirmed.Reader, subscription);
-        await foreach (var delivery in subscription.Deliveries.ReadAllAsync(CancellationToken.None))
+        var intake = subscriptions.RunAsync(stopping);
+        var settling = SettleAsync(confirmed.Reader, subscriptions);
+        while (await subscriptions.WaitToReadAsync(CancellationToken.None))
         {
-            await publisher.PublishAsync(
+            while (subscriptions.TryRead(out var delivery))
+            {
+                await Relay(delivery);
+            }
+        }
+        await intake;
+        confirmed.Writer.Complete();
+        await settling;
+
+        ValueTask Relay(Delivery delivery) =>
+            publisher.PublishAsync(
                 new OutgoingMessage
                 {
                     Exchange = TopologyNames.OrderEvents,
@@ -39,13 +50,9 @@ internal static class FloorFromParts
                     }
                 },
                 stopping);
-        }
-        await intake;
-        confirmed.Writer.Complete();
-        await settling;
     }
 
-    private static async Task SettleAsync(ChannelReader<Delivery> confirmed, QueueSubscription subscription)
+    private static async Task SettleAsync(ChannelReader<Delivery> confirmed, OrderSubscriptions subscriptions)
     {
         var batch = new List<SettledDelivery>();
         while (await confirmed.WaitToReadAsync())
@@ -54,7 +61,7 @@ internal static class FloorFromParts
             {
                 batch.Add(new SettledDelivery(delivery, Settlement.Acknowledge));
             }
-            await subscription.SettleAsync(batch);
+            await subscriptions.SettleAsync(batch);
             batch.Clear();
         }
     }

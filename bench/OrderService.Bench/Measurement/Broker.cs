@@ -38,20 +38,21 @@ internal sealed class Broker : IAsyncDisposable
     }
 
     /// <summary>Makes the virtual host anew, with the service's topology and the queue of events, and opens a connection to it.</summary>
-    public async Task<BrokerRun> PrepareAsync(string virtualHost, CancellationToken cancellationToken)
+    public async Task<BrokerRun> PrepareAsync(string virtualHost, CancellationToken cancellationToken, int partitions = 0)
     {
         await RemoveAsync(virtualHost);
         (await management.PutAsJsonAsync($"api/vhosts/{virtualHost}", new { default_queue_type = "classic" }, cancellationToken)).EnsureSuccessStatusCode();
         var user = Uri.UnescapeDataString(amqp.UserInfo.Split(':')[0]);
         (await management.PutAsJsonAsync($"api/permissions/{virtualHost}/{user}", new { configure = ".*", write = ".*", read = ".*" }, cancellationToken)).EnsureSuccessStatusCode();
 
-        var options = Options.Create(new RabbitMqOptions { Uri = AddressOf(virtualHost), ConnectionName = "bench" });
+        var options = Options.Create(new RabbitMqOptions { Uri = AddressOf(virtualHost), ConnectionName = "bench", Partitions = partitions });
         var connection = await new BrokerConnector(options, TimeProvider.System).OpenAsync("measures", cancellationToken);
-        await new Topology(options, NullLogger<Topology>.Instance).DeclareAsync(connection, cancellationToken);
+        var topology = new Topology(options, NullLogger<Topology>.Instance);
+        await topology.DeclareAsync(connection, cancellationToken);
         var channel = await connection.CreateChannelAsync(cancellationToken: cancellationToken);
         await channel.QueueDeclareAsync(Sink, true, false, false, new Dictionary<string, object?> { ["x-queue-type"] = sinkType }, cancellationToken: cancellationToken);
         await channel.QueueBindAsync(Sink, TopologyNames.OrderEvents, "#", cancellationToken: cancellationToken);
-        return new BrokerRun(this, virtualHost, connection, channel);
+        return new BrokerRun(this, virtualHost, connection, channel, topology.OrderQueues);
     }
 
     public async Task RemoveAsync(string virtualHost)
@@ -67,12 +68,23 @@ internal sealed class Broker : IAsyncDisposable
 }
 
 /// <summary>One run's virtual host, seen from outside the contestant.</summary>
-internal sealed class BrokerRun(Broker broker, string virtualHost, IConnection connection, IChannel channel) : IAsyncDisposable
+internal sealed class BrokerRun(Broker broker, string virtualHost, IConnection connection, IChannel channel, IReadOnlyList<string> orderQueues) : IAsyncDisposable
 {
     public string Address => broker.AddressOf(virtualHost);
 
     /// <summary>Messages that are ready in the queue. Deliveries that are not settled don't count.</summary>
     public async Task<uint> ReadyAsync(string queue) => (await channel.QueueDeclarePassiveAsync(queue)).MessageCount;
+
+    /// <summary>Messages that are ready in <c>orders</c> and its partitions.</summary>
+    public async Task<uint> OrdersReadyAsync()
+    {
+        uint ready = 0;
+        foreach (var queue in orderQueues)
+        {
+            ready += await ReadyAsync(queue);
+        }
+        return ready;
+    }
 
     /// <summary>Queues everything before the contestant starts.</summary>
     public async Task PreloadAsync(Workload workload, CancellationToken cancellationToken)
@@ -80,16 +92,16 @@ internal sealed class BrokerRun(Broker broker, string virtualHost, IConnection c
         await using var publish = await connection.CreateChannelAsync(cancellationToken: cancellationToken);
         foreach (var number in workload.Slots)
         {
-            await PublishAsync(publish, number, cancellationToken);
+            await PublishAsync(publish, number, cancellationToken, partitioned: orderQueues.Count > 1);
         }
-        await Wait.UntilAsync(async () => await ReadyAsync(TopologyNames.Orders) == workload.Messages, TimeSpan.FromMinutes(2), "the queue holds what was published", cancellationToken);
+        await Wait.UntilAsync(async () => await OrdersReadyAsync() == workload.Messages, TimeSpan.FromMinutes(2), "the queues hold what was published", cancellationToken);
     }
 
     public ValueTask<IChannel> OpenChannelAsync() => new(connection.CreateChannelAsync());
 
     /// <summary>One order, as a producer publishes it.</summary>
-    public static ValueTask PublishAsync(IChannel channel, int number, CancellationToken cancellationToken) => channel.BasicPublishAsync(
-        "", TopologyNames.Orders, false,
+    public static ValueTask PublishAsync(IChannel channel, int number, CancellationToken cancellationToken, bool partitioned = false) => channel.BasicPublishAsync(
+        partitioned ? TopologyNames.OrdersPartitioned : "", partitioned ? Workload.OrderId(number) : TopologyNames.Orders, false,
         new BasicProperties { MessageId = Workload.MessageId(number), ContentType = "application/json", Type = "order.place", DeliveryMode = DeliveryModes.Persistent },
         Workload.Body(number), cancellationToken);
 

@@ -6,6 +6,7 @@ using OrderService.RabbitMq;
 namespace OrderService.Bench.Measurement;
 
 /// <summary>One contestant draining one queue.</summary>
+/// <param name="Partitions">How many queues beside <c>orders</c> shared them.</param>
 /// <param name="Messages">Queued messages, copies included.</param>
 /// <param name="Seconds">From the first delivery until everything is relayed and marked as sent.</param>
 /// <param name="Rate">Messages a second over all of it, the process's cold start included.</param>
@@ -15,7 +16,7 @@ namespace OrderService.Bench.Measurement;
 /// <param name="PeakMemory">Largest resident set of its process (of the largest of several), in bytes.</param>
 /// <param name="StoreBytes">Size of the store at the end.</param>
 internal sealed record Drain(
-    string Contestant, int Round, int Instances, int Messages, int Distinct, double Seconds, double Rate, double WarmRate, double StartSeconds,
+    string Contestant, int Round, int Instances, int Partitions, int Messages, int Distinct, double Seconds, double Rate, double WarmRate, double StartSeconds,
     double CpuPerThousand, double? BrokerCpuPerThousand, double? DatabaseCpuPerThousand, long PeakMemory, long StoreBytes);
 
 /// <summary>Drains a queue and checks what came of it. What can't be right ends the run.</summary>
@@ -27,12 +28,13 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
 
     /// <param name="instances">How many processes drain together.</param>
     /// <param name="prepared">A store that is not empty; null makes a new one.</param>
+    /// <param name="partitions">How many queues beside <c>orders</c> share the messages.</param>
     /// <param name="profile">Where samples of the contestant's stacks go, from the fourth second on, when the code is compiled; null takes none.</param>
     public async Task<Drain> RunAsync(
-        Contestant contestant, int round, Workload workload, CancellationToken cancellationToken, int instances = 1, StoreRun? prepared = null, string? profile = null)
+        Contestant contestant, int round, Workload workload, CancellationToken cancellationToken, int instances = 1, StoreRun? prepared = null, string? profile = null, int partitions = 0)
     {
         var name = string.Create(CultureInfo.InvariantCulture, $"bench-{contestant.Name}-{round}");
-        await using var run = await broker.PrepareAsync(name, cancellationToken);
+        await using var run = await broker.PrepareAsync(name, cancellationToken, partitions);
         var store = prepared ?? await StoreRun.CreateAsync(addresses, contestant.Store, name, Path.Combine(folder, "data"));
         try
         {
@@ -46,7 +48,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
                 var started = Stopwatch.GetTimestamp();
                 for (var instance = 0; instance < instances; instance++)
                 {
-                    var start = contestant.Start(run.Address, store, commitFile: null);
+                    var start = contestant.Start(run.Address, store, commitFile: null, partitions);
                     if (profile is not null)
                     {
                         // Code that was compiled ahead of time, or lies in memory that is mapped twice, has no names for perf.
@@ -68,7 +70,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
                 var seconds = Stopwatch.GetElapsedTime(began, ended).TotalSeconds;
                 var used = Cpu(children) - cpu;
                 var drain = new Drain(
-                    contestant.Name, round, instances, workload.Messages, workload.Distinct, seconds, workload.Messages / seconds,
+                    contestant.Name, round, instances, partitions, workload.Messages, workload.Distinct, seconds, workload.Messages / seconds,
                     workload.Messages * (1 - fifth.Share) / Stopwatch.GetElapsedTime(fifth.At, ended).TotalSeconds, startSeconds,
                     PerThousand(used, workload), PerThousand(brokerClock.Used() - brokerCpu, workload), PerThousand(databaseClock.Used() - databaseCpu, workload),
                     children.Max(child => child.PeakMemory()), contestant.Store == StoreKind.None ? 0 : await store.SizeAsync());
@@ -109,7 +111,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
     {
         using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(5));
         var began = Stopwatch.GetTimestamp();
-        while (await run.ReadyAsync(TopologyNames.Orders) == workload.Messages)
+        while (await run.OrdersReadyAsync() == workload.Messages)
         {
             children.ForEach(child => child.EnsureRunning());
             if (Stopwatch.GetElapsedTime(began) > Patience)
@@ -136,7 +138,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
             {
                 fifth = (now, (double)relayed / expected);
             }
-            if (relayed >= expected && await run.ReadyAsync(TopologyNames.Orders) == 0
+            if (relayed >= expected && await run.OrdersReadyAsync() == 0
                 && (contestant.OutstandingSql is null || await store.NumberAsync(contestant.OutstandingSql) == 0))
             {
                 return (Stopwatch.GetTimestamp(), fifth);
@@ -149,7 +151,7 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
             {
                 throw new BenchException(
                     $"{contestant.Name} relayed {relayed:N0} of {expected:N0} events and nothing more within {Patience.TotalSeconds:F0} s; "
-                    + $"{await run.ReadyAsync(TopologyNames.Orders):N0} messages are ready, outstanding {(contestant.OutstandingSql is null ? "-" : await store.NumberAsync(contestant.OutstandingSql))}. Its last words:\n{children[0].Tail()}");
+                    + $"{await run.OrdersReadyAsync():N0} messages are ready, outstanding {(contestant.OutstandingSql is null ? "-" : await store.NumberAsync(contestant.OutstandingSql))}. Its last words:\n{children[0].Tail()}");
             }
             children.ForEach(child => child.EnsureRunning());
             await tick.WaitForNextTickAsync(cancellationToken);
@@ -167,7 +169,8 @@ internal sealed class Throughput(BenchAddresses addresses, Broker broker, string
             }
         }
 
-        foreach (var queue in new[] { TopologyNames.Orders, TopologyNames.DeadLetters, TopologyNames.UnroutedEvents })
+        Ensure(await run.OrdersReadyAsync() == 0, "messages are in orders after the end");
+        foreach (var queue in new[] { TopologyNames.DeadLetters, TopologyNames.UnroutedEvents })
         {
             var left = await run.ReadyAsync(queue);
             Ensure(left == 0, $"{left:N0} messages are in {queue} after the end");
