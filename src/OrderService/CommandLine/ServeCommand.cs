@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.Observability;
 using OrderService.RabbitMq;
 
 namespace OrderService.CommandLine;
@@ -56,7 +57,10 @@ internal static partial class ServeCommand
         {
             PrintFirstKey(app);
         }
-        await app.WaitForShutdownAsync();
+        if (await BreaksDownAsync(app, log))
+        {
+            return ExitCode.Broken;
+        }
         // A loop that broke down stops the host, which then looks like a stop that was asked for.
         var broken = app.Services.GetServices<IHostedService>().OfType<BackgroundService>().FirstOrDefault(service => service.ExecuteTask is { IsFaulted: true });
         if (broken is not null)
@@ -66,6 +70,38 @@ internal static partial class ServeCommand
         }
         LogStopped(log);
         return ExitCode.Done;
+    }
+
+    /// <summary>Runs until the service was told to stop and has stopped, or a station broke down.</summary>
+    /// <returns>Whether one broke down.</returns>
+    private static async Task<bool> BreaksDownAsync(WebApplication app, ILogger log)
+    {
+        var broken = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        foreach (var station in app.Services.GetServices<IHostedService>().OfType<IStation>())
+        {
+            foreach (var loop in station.Loops)
+            {
+                _ = loop.ContinueWith(
+                    ended =>
+                    {
+                        LogBroken(log, ended.Exception!.GetBaseException(), station.GetType().Name);
+                        broken.TrySetResult();
+                    },
+                    CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
+            }
+        }
+        var stopped = app.WaitForShutdownAsync();
+        await Task.WhenAny(stopped, broken.Task);
+        app.Lifetime.StopApplication();
+        try
+        {
+            await stopped;
+        }
+        catch (Exception) when (broken.Task.IsCompleted)
+        {
+            // The others finished what they had in hand; the broken station fails its stop as well, and has said why.
+        }
+        return broken.Task.IsCompleted;
     }
 
     /// <summary>Waits for a store that starts at the same moment, but not for ever: an orchestrator knows better what to do then.</summary>

@@ -13,7 +13,7 @@ namespace OrderService.DeadLetters;
 /// Consumes the dead-letter queue on a connection of its own: finds out why each message was given up, parks it, and only then acknowledges it.
 /// While the store is out of reach the letters wait, in hand or in the queue; a letter that can't be handled never stops the others.
 /// </summary>
-public sealed partial class DeadLetterIntake : IHostedService, IDisposable
+public sealed partial class DeadLetterIntake : IHostedService, IStation, IDisposable
 {
     private readonly QueueSubscription subscription;
     private readonly IDatabase database;
@@ -59,6 +59,8 @@ public sealed partial class DeadLetterIntake : IHostedService, IDisposable
             })
             .Build();
     }
+
+    IReadOnlyList<Task> IStation.Loops => [intake, processing];
 
     public Task StartAsync(CancellationToken cancellationToken)
     {

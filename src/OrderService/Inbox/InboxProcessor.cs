@@ -9,7 +9,7 @@ namespace OrderService.Inbox;
 /// Takes deliveries, decides them in batches, and settles them after the commit that holds their outcome.
 /// While one transaction commits the next batch gathers, so an idle system has the latency of one commit and a busy one its throughput.
 /// </summary>
-public sealed class InboxProcessor : IHostedService, IDisposable
+public sealed class InboxProcessor : IHostedService, Observability.IStation, IDisposable
 {
     private readonly OrderSubscriptions subscriptions;
     private readonly BatchProcessor<Delivery> processor;
@@ -26,6 +26,8 @@ public sealed class InboxProcessor : IHostedService, IDisposable
         this.options = options.Value;
         processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);
     }
+
+    IReadOnlyList<Task> Observability.IStation.Loops => [intake, processing];
 
     /// <summary>What the store's circuit breaker thinks; open means that nothing is taken in.</summary>
     public CircuitState StoreCircuit => processor.StoreCircuit;

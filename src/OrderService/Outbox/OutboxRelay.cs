@@ -2,6 +2,7 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
 using OrderService.EventStore;
+using OrderService.Observability;
 using OrderService.RabbitMq;
 
 namespace OrderService.Outbox;
@@ -17,7 +18,7 @@ public sealed partial class OutboxRelay(
     ConfirmedPublisher publisher,
     IOptions<OutboxOptions> options,
     TimeProvider clock,
-    ILogger<OutboxRelay> logger) : IHostedService, IDisposable
+    ILogger<OutboxRelay> logger) : IHostedService, IStation, IDisposable
 {
     private enum Intake
     {
@@ -63,6 +64,8 @@ public sealed partial class OutboxRelay(
 
     /// <summary>Why the last publish failed, in plain words; null after a success.</summary>
     public string? LastFailure { get; private set; }
+
+    IReadOnlyList<Task> IStation.Loops => loops;
 
     /// <summary>The shards that this instance relays.</summary>
     public IReadOnlyCollection<int> Shards => shards;
@@ -339,7 +342,7 @@ public sealed partial class OutboxRelay(
         var row = (OutboxRow)message.State!;
         if (outcome is not PublishOutcome.Confirmed)
         {
-            Fail(row, outcome.ToString());
+            Fail(row, Describe(outcome));
             return;
         }
         LastFailure = null;
@@ -361,6 +364,15 @@ public sealed partial class OutboxRelay(
         }
     }
 
+    private static string Describe(PublishOutcome outcome) => outcome switch
+    {
+        PublishOutcome.Returned returned => $"no queue takes it ({returned.Text})",
+        PublishOutcome.Nacked => "a queue refuses it",
+        PublishOutcome.Unknown unknown => unknown.Reason,
+        PublishOutcome.Refused refused => refused.Reason,
+        _ => outcome.ToString(),
+    };
+
     private void Fail(OutboxRow row, string reason)
     {
         // The row's stream waits behind it; other streams go on.
@@ -380,11 +392,13 @@ public sealed partial class OutboxRelay(
             {
                 LogPublishFailed(LastFailure);
                 await Task.Delay(options.Value.RetryDelay * (0.5 + Random.Shared.NextDouble()), clock, stop.Token);
-                var count = failed.Reader.Count;
-                while (count-- > 0 && failed.Reader.TryRead(out var row))
+                // All are taken out before the first goes back: one that fails again at once waits for the next round.
+                var again = new List<OutboxRow>();
+                while (failed.Reader.TryRead(out var row))
                 {
-                    ready.Writer.TryWrite(row);
+                    again.Add(row);
                 }
+                again.ForEach(row => ready.Writer.TryWrite(row));
             }
         }
         catch (OperationCanceledException)

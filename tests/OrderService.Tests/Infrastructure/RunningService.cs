@@ -71,6 +71,9 @@ public sealed class RunningService : IAsyncDisposable
 
     public bool HasExited => process!.HasExited;
 
+    /// <summary>How the last run ended.</summary>
+    public int ExitCode => process!.ExitCode;
+
     /// <summary>The memory that the process has in use.</summary>
     public long ResidentBytes
     {
