@@ -18,7 +18,7 @@ internal sealed class ApiAuthentication(
     : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     public const string SchemeName = "ApiKey";
-    private const string ScopeClaim = "scope";
+    internal const string ScopeClaim = "scope";
 
     protected override Task<AuthenticateResult> HandleAuthenticateAsync() => Task.FromResult(Authenticate());
 
@@ -157,7 +157,8 @@ internal sealed class AuditedRefusals(AuditLog audit) : IAuthorizationMiddleware
         }
         if (authorizeResult.Forbidden)
         {
-            var missing = policy.Requirements.OfType<Microsoft.AspNetCore.Authorization.Infrastructure.ClaimsAuthorizationRequirement>().SelectMany(requirement => requirement.AllowedValues ?? []).FirstOrDefault();
+            var missing = policy.Requirements.OfType<Microsoft.AspNetCore.Authorization.Infrastructure.ClaimsAuthorizationRequirement>().SelectMany(requirement => requirement.AllowedValues ?? [])
+                .FirstOrDefault(scope => !context.User.HasClaim(ApiAuthentication.ScopeClaim, scope));
             await RefuseAsync(context, "forbidden", missing is null ? "The key does not allow this." : $"The key lacks the scope '{missing}'.");
             return;
         }

@@ -126,7 +126,7 @@ internal static class DoctorCommand
         }
         catch (BrokerOutOfReachException exception)
         {
-            Print(false, "broker", $"{exception.Message} Check RabbitMq:Uri, that the broker runs, and the user's rights on the virtual host.");
+            Print(false, "broker", $"{exception.Message.TrimEnd('.')}. Check RabbitMq:Uri, that the broker runs, and the user's rights on the virtual host.");
             return (false, 0);
         }
     }

@@ -35,6 +35,11 @@ internal static class PublishCommand
             {
                 result.AddError("Name a file (or - for standard input), or --sample N: one of the two.");
             }
+            if (result.GetValue(file) is ['-', _, ..] misspelt)
+            {
+                // A misspelt option must not be looked for on the disk.
+                result.AddError($"There is no option {misspelt}; a file of that name is ./{misspelt}.");
+            }
             if (result.GetValue(sample) is < 1 or > 10_000_000)
             {
                 result.AddError("--sample takes a number from 1 to 10000000.");

@@ -94,10 +94,6 @@ internal static class SettingsCheck
     private static IEnumerable<string> Contradictions(IConfigurationRoot configuration)
     {
         var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
-        if (store.Provider.Equals("Postgres", StringComparison.OrdinalIgnoreCase) && string.IsNullOrWhiteSpace(store.ConnectionString))
-        {
-            yield return "Store:ConnectionString: missing, and Store:Provider is Postgres.";
-        }
         if (store.Provider.Equals("Sqlite", StringComparison.OrdinalIgnoreCase) && !string.IsNullOrWhiteSpace(store.ConnectionString))
         {
             yield return "Store:ConnectionString: is for PostgreSQL, but Store:Provider is Sqlite; set Store:Provider to Postgres or remove it.";

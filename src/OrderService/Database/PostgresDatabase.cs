@@ -51,7 +51,7 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         if (string.IsNullOrWhiteSpace(connectionString))
         {
-            return "Store:ConnectionString is missing; Store:Provider Postgres needs it, for example Host=db;Database=orders;Username=orders and the password from a file with Store__ConnectionStringFile.";
+            return "Store:ConnectionString: missing, and Store:Provider is Postgres; for example Host=db;Database=orders;Username=orders and the password, best from a file with Store__ConnectionStringFile.";
         }
         try
         {

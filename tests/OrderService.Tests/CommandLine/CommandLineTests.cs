@@ -16,6 +16,7 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [InlineData("serve --password x")]
     [InlineData("publish")]
     [InlineData("publish - --sample 3")]
+    [InlineData("publish --smaple")]
     [InlineData("publish --sample 0")]
     [InlineData("publish --sample 5 --poison lots")]
     [InlineData("order show")]
