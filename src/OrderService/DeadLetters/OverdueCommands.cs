@@ -1,10 +1,11 @@
+using System.Data.Common;
 using Dapper;
 using OrderService.Database;
 using OrderService.Inbox;
 
 namespace OrderService.DeadLetters;
 
-/// <summary>Commands whose order did not appear in time: they stop waiting and become dead letters (<c>order_unknown</c>).</summary>
+/// <summary>Commands whose order did not appear in time: they stop waiting and become dead letters (<c>order_unknown</c>). One that can't be given up never holds up the others.</summary>
 public sealed partial class OverdueCommands(IDatabase database, DeadLetterParking parking, TimeProvider clock, ILogger<OverdueCommands> logger) : BackgroundService
 {
     private const int BatchSize = 100;
@@ -20,9 +21,7 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
             {
                 try
                 {
-                    while (await ParkOverdueAsync(stoppingToken) == BatchSize)
-                    {
-                    }
+                    await ParkOverdueAsync(stoppingToken);
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
@@ -40,29 +39,28 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
     /// <returns>How many were given up.</returns>
     internal async Task<int> ParkOverdueAsync(CancellationToken cancellationToken)
     {
-        var parameters = new { now = clock.GetUtcNow().ToUnixTimeMilliseconds(), BatchSize };
-        if (!await database.ReadAsync(
-            connection => connection.ExecuteScalarAsync<bool>("SELECT EXISTS (SELECT 1 FROM deferred WHERE expires_at <= @now)", parameters), cancellationToken))
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        var parked = 0;
+        var last = new Due("", long.MinValue);
+        while (true)
         {
-            return 0;
-        }
-        var parked = await database.WriteAsync(
-            async transaction =>
+            // From where the last batch ended, so that what stays behind is passed over.
+            var due = await database.ReadAsync(async connection => (await connection.QueryAsync<Due>(
+                """
+                SELECT key AS Key, expires_at AS ExpiresAt FROM deferred
+                WHERE expires_at <= @now AND (expires_at, key) > (@ExpiresAt, @Key) ORDER BY expires_at, key LIMIT @BatchSize
+                """,
+                new { now, last.ExpiresAt, last.Key, BatchSize })).AsList(), cancellationToken);
+            if (due.Count > 0)
             {
-                // Whoever deletes the row decides the command: this, or the transaction that creates the order.
-                var rows = (await transaction.Connection!.QueryAsync<Row>(
-                    """
-                    DELETE FROM deferred WHERE key IN (SELECT key FROM deferred WHERE expires_at <= @now ORDER BY expires_at LIMIT @BatchSize)
-                    RETURNING key AS Key, fingerprint AS Fingerprint, order_id AS OrderId, body AS Body, properties AS Properties
-                    """,
-                    parameters, transaction)).AsList();
-                if (rows.Count > 0)
-                {
-                    await parking.ParkAsync(transaction, [.. rows.Select(row => row.ToLetter())]);
-                }
-                return rows.Count;
-            },
-            cancellationToken);
+                parked += await ParkBatchAsync(due.ConvertAll(row => row.Key), cancellationToken);
+            }
+            if (due.Count < BatchSize)
+            {
+                break;
+            }
+            last = due[^1];
+        }
         if (parked > 0)
         {
             LogParked(parked);
@@ -70,24 +68,116 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
         return parked;
     }
 
+    private async Task<int> ParkBatchAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await ParkAsync(keys, static row => row.ToLetter(), cancellationToken);
+        }
+        catch (Exception exception) when (IsTheirOwn(exception))
+        {
+            LogBatchFailed(keys.Count, exception);
+        }
+        var parked = 0;
+        foreach (var key in keys)
+        {
+            parked += await ParkAloneAsync(key, cancellationToken);
+        }
+        return parked;
+    }
+
+    /// <summary>Finds the command that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
+    private async Task<int> ParkAloneAsync(string key, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await ParkAsync([key], static row => row.ToLetter(), cancellationToken);
+        }
+        catch (Exception exception) when (IsTheirOwn(exception))
+        {
+            LogCommandFailed(key, exception);
+        }
+        try
+        {
+            return await ParkAsync([key], static row => row.ToRawLetter(), cancellationToken);
+        }
+        catch (Exception exception) when (IsTheirOwn(exception))
+        {
+            // It goes on waiting; the others go on.
+            LogCommandLeft(key, exception);
+            return 0;
+        }
+    }
+
+    private Task<int> ParkAsync(IReadOnlyList<string> keys, Func<Row, DeadLetter> letter, CancellationToken cancellationToken) => database.WriteAsync(
+        async transaction =>
+        {
+            var rows = await TakeAsync(transaction, keys);
+            if (rows.Count > 0)
+            {
+                await parking.ParkAsync(transaction, rows.ConvertAll(row => letter(row)));
+            }
+            return rows.Count;
+        },
+        cancellationToken);
+
+    /// <summary>Whoever deletes the row decides the command: this, or the transaction that creates the order.</summary>
+    private static async Task<List<Row>> TakeAsync(DbTransaction transaction, IReadOnlyList<string> keys)
+    {
+        var parameters = new DynamicParameters();
+        var list = SqlList.Add(parameters, "key", keys);
+        return (await transaction.Connection!.QueryAsync<Row>(
+            $"""
+            DELETE FROM deferred WHERE key IN {list}
+            RETURNING key AS Key, fingerprint AS Fingerprint, order_id AS OrderId, type AS Type, body AS Body, properties AS Properties
+            """,
+            parameters, transaction)).AsList();
+    }
+
+    /// <summary>Not the store's: that concerns all of them, and passes.</summary>
+    private static bool IsTheirOwn(Exception exception) => exception is not (StoreUnavailableException or StoreConflictException or OperationCanceledException);
+
     [LoggerMessage(LogLevel.Warning, "{Count} commands waited in vain for their orders and are dead letters now")]
     private partial void LogParked(int count);
 
     [LoggerMessage(LogLevel.Warning, "Overdue commands could not be given up yet: {Reason}")]
     private partial void LogFailed(string reason);
 
+    [LoggerMessage(LogLevel.Error, "{Count} overdue commands failed together and are taken one by one")]
+    private partial void LogBatchFailed(int count, Exception exception);
+
+    [LoggerMessage(LogLevel.Error, "The overdue command {Key} failed by itself; only its bytes are kept")]
+    private partial void LogCommandFailed(string key, Exception exception);
+
+    [LoggerMessage(LogLevel.Error, "The overdue command {Key} could not be given up and goes on waiting")]
+    private partial void LogCommandLeft(string key, Exception exception);
+
+    private sealed record Due(string Key, long ExpiresAt);
+
     private sealed class Row
     {
         public string Key { get; init; } = "";
         public byte[] Fingerprint { get; init; } = [];
         public string OrderId { get; init; } = "";
+        public string Type { get; init; } = "";
         public byte[] Body { get; init; } = [];
         public string Properties { get; init; } = "";
 
-        public DeadLetter ToLetter() =>
-            DeadLetter.Of(Key, Fingerprint, new Rejection(
-                RejectionReason.OrderUnknown,
-                "The order did not appear while the command waited for it; check the order id, or replay the command once the order exists.", "/orderId"),
-                null, Body, MessagePropertiesJson.Read(Properties), OrderId) with { Claims = true };
+        private static Rejection InVain { get; } = new(
+            RejectionReason.OrderUnknown,
+            "The order did not appear while the command waited for it; check the order id, or replay the command once the order exists.", "/orderId");
+
+        public DeadLetter ToLetter() => DeadLetter.Of(Key, Fingerprint, InVain, null, Body, MessagePropertiesJson.Read(Properties), OrderId) with { Claims = true };
+
+        // The type is needed for a replay, and was found valid when the command began to wait.
+        public DeadLetter ToRawLetter() => DeadLetter.Raw(Body) with
+        {
+            Key = Key,
+            Fingerprint = Fingerprint,
+            Rejection = InVain,
+            Properties = new MessageProperties { Type = Type },
+            Facts = LetterFacts.None with { OrderId = OrderId },
+            Claims = true,
+        };
     }
 }

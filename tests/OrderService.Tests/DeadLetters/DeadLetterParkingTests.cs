@@ -188,6 +188,34 @@ public abstract class DeadLetterParkingTests : LetterContract
     }
 
     [Fact]
+    public async Task An_overdue_command_that_fails_by_itself_does_not_hold_up_the_others()
+    {
+        const int Commands = 150;
+        await using var world = await OpenAsync();
+        for (var number = 0; number < Commands; number++)
+        {
+            var body = System.Text.Encoding.UTF8.GetBytes($$"""{"orderId":"A-{{number}}"}""");
+            await world.Store.ExecuteAsync(
+                """
+                INSERT INTO deferred (key, order_id, type, body, properties, fingerprint, correlation_id, received_at, expires_at)
+                VALUES (@key, @orderId, 'order.ship', @body, @properties, @fingerprint, 'c', 0, @number)
+                """,
+                new
+                {
+                    key = $"key-{number}", orderId = $"A-{number}", body, number, fingerprint = EnvelopeDecoder.Fingerprint("order.ship", body),
+                    properties = number == 7 ? "not what was written" : MessagePropertiesJson.Write(new MessageProperties { MessageId = $"key-{number}", Type = "order.ship" }),
+                });
+        }
+
+        Assert.Equal(Commands, await world.Overdue.ParkOverdueAsync(Stopping));
+
+        Assert.Equal(0, await world.Store.ScalarAsync<long>("SELECT count(*) FROM deferred"));
+        Assert.Equal(Commands, await world.Store.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked' AND reason = 'order_unknown'"));
+        Assert.Equal(Commands, await world.Store.ScalarAsync<long>("SELECT count(*) FROM inbox WHERE outcome = 4"));
+        Assert.Equal(("A-7", "order.ship"), Assert.Single(await world.Store.QueryAsync<(string, string)>("SELECT order_id, type FROM dead_letters WHERE key = 'key-7'")));
+    }
+
+    [Fact]
     public async Task A_rejected_message_whose_letter_never_came_is_parked_from_the_kept_bytes()
     {
         await using var world = await OpenAsync();
