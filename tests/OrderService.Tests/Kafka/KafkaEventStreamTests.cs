@@ -82,7 +82,8 @@ public sealed class KafkaEventStreamTests
     [Theory]
     [InlineData(1, 6, 6, -195, 7)] // not the leader any more, a connection that drops, an answer that comes too late
     [InlineData(2, 29)] // not allowed: the producer is ended and the next one goes on from the checkpoint
-    [InlineData(2, 87, 10)] // refused for what is in it
+    [InlineData(2, 87)] // refused for what is in it
+    [InlineData(2, 10)] // too large for the topic
     public async Task Errors_of_the_brokers_lose_nothing_and_keep_the_order(int producers, params int[] errors)
     {
         await using var world = await KafkaWorld.OpenAsync();
@@ -95,8 +96,8 @@ public sealed class KafkaEventStreamTests
         }
 
         Assert.True(world.Cluster.Requests(MockKafka.Produce) > errors.Length);
-        // At least: a request that is repeated on a busy machine is counted again.
-        Assert.True(world.Cluster.Requests(MockKafka.InitProducerId) >= producers);
+        // One error that ends the producer a case: a second one would hit the same producer through another partition, or the next producer, as the machine's load has it.
+        Assert.Equal(producers, world.Cluster.Requests(MockKafka.InitProducerId));
         AssertFirstOccurrencesInOrder(world.ReadAll(), Orders);
     }
 
