@@ -21,6 +21,11 @@ public static class DeadLettersSetup
             var monitor = provider.GetRequiredService<QueueMonitor>();
             return () => monitor.Orders?.Ready;
         });
+        services.AddSingleton<UnreadableReading>(provider =>
+        {
+            var monitor = provider.GetRequiredService<QueueMonitor>();
+            return () => monitor.Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Unreadable);
+        });
         services.AddSingleton<IncidentStates>();
         services.AddSingleton<DeadLetterIntake>();
         return services;
@@ -31,6 +36,7 @@ public static class DeadLettersSetup
     {
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
+        services.AddHostedService<UnreadableLetters>();
         services.AddHostedService<ReplayJobRunner>();
         services.AddHostedService<OverdueCommands>();
         services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());

@@ -3,6 +3,7 @@ using OrderService.Configuration;
 using OrderService.Database;
 using OrderService.Kafka;
 using OrderService.Observability;
+using OrderService.Outbox;
 using OrderService.RabbitMq;
 
 namespace OrderService.Health;
@@ -41,6 +42,10 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         if (roles.Relay)
         {
             checks["relay"] = CheckRelay();
+        }
+        if (stations.GetRequiredService<QueueMonitor>().Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Unreadable) is { Ready: > 0 } unreadable)
+        {
+            checks["unreadable"] = ReadinessCheck.Worse($"{unreadable.Ready} messages that the service can't read lie in {TopologyNames.Unreadable}: see docs/operations.md.");
         }
         if (stations.GetService<KafkaEventStream>() is { } stream)
         {
@@ -105,9 +110,11 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
     {
         var outbox = metrics.Outbox;
         return outbox.OldestAge > RelayPatience
-            ? ReadinessCheck.Failed(string.Create(CultureInfo.InvariantCulture, $"{outbox.Pending} committed events are not published; the oldest waits for {outbox.OldestAge.TotalSeconds:0} s."))
+            ? ReadinessCheck.Failed(string.Create(CultureInfo.InvariantCulture, $"{outbox.Pending} committed events are not published; the oldest waits for {outbox.OldestAge.TotalSeconds:0} s{WhyNotRelayed()}."))
             : ReadinessCheck.Fine(string.Create(CultureInfo.InvariantCulture, $"{outbox.Pending} events pending"));
     }
+
+    private string WhyNotRelayed() => stations.GetRequiredService<OutboxRelay>().LastFailure is { } failure ? $": {failure}" : "";
 
     // Nothing else waits for Kafka, so its troubles are told here and turn no traffic away.
     private static ReadinessCheck CheckKafka(KafkaStreamState state)

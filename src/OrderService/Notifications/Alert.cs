@@ -21,6 +21,9 @@ public static class AlertKind
     /// <summary>No letter of an incident is left.</summary>
     public const string Recovery = "recovery";
 
+    /// <summary>Something about the service itself that a person must mend, such as messages that it can't read.</summary>
+    public const string Service = "service";
+
     /// <summary>An operator tries the channels.</summary>
     public const string Test = "test";
 }

@@ -4,6 +4,7 @@ using System.Text;
 using OrderService.Notifications;
 using OrderService.Tests.Infrastructure;
 using OrderService.Tests.Notifications;
+using RabbitMQ.Client;
 
 namespace OrderService.Tests.DeadLetters;
 
@@ -86,6 +87,29 @@ public sealed class DeadLetterJourneys(RabbitMqContainerFixture broker)
             Assert.Equal(["failed", "resolved"], await service.ColumnAsync<string>("SELECT outcome FROM replays ORDER BY outcome"));
             Assert.Equal(["amount_precision parked 1", "order_unknown resolved 1"], await service.ColumnAsync<string>("SELECT reason || ' ' || status || ' ' || replays FROM dead_letters ORDER BY reason"));
         });
+    }
+
+    [Fact]
+    public async Task A_message_that_nobody_can_read_is_told_of_and_seen_in_health_and_stops_nothing()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address, new() { ["RabbitMq__QueuePollInterval"] = "00:00:00.200" });
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(TestContext.Current.CancellationToken);
+        await using var channel = await connection.CreateChannelAsync(new CreateChannelOptions(true, true), TestContext.Current.CancellationToken);
+        await channel.BasicPublishAsync("", "orders.unreadable", mandatory: true, new BasicProperties { Persistent = true }, "{}"u8.ToArray(), TestContext.Current.CancellationToken);
+
+        await Eventually.HoldsAsync(async () => Assert.Equal(
+            ["service 1 log sent"], await service.ColumnAsync<string>("SELECT a.kind || ' ' || a.letters || ' ' || d.channel || ' ' || d.status FROM alerts a JOIN alert_deliveries d ON d.alert_id = a.id")));
+        using var health = await service.Http.GetAsync(new Uri("/health/ready", UriKind.Relative), TestContext.Current.CancellationToken);
+        Assert.Equal(HttpStatusCode.OK, health.StatusCode);
+        using var report = System.Text.Json.JsonDocument.Parse(await health.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+        Assert.True(report.RootElement.GetProperty("checks").GetProperty("unreadable").GetProperty("degraded").GetBoolean());
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.PublishAsync(TestMessage.Place("A-1"));
+        await Eventually.TrueAsync(async () => (await service.StreamAsync("A-1")).Count == 1);
+
+        Assert.NotNull(await channel.BasicGetAsync("orders.unreadable", autoAck: true, TestContext.Current.CancellationToken));
+        await Eventually.HoldsAsync(async () => Assert.Equal([1L, 0L], await service.ColumnAsync<long>("SELECT letters FROM alerts ORDER BY id")));
     }
 
     [Fact]
