@@ -5,21 +5,28 @@ namespace OrderService.Tests.Journeys;
 /// <summary>The process dies by SIGKILL at every named point of the flow; afterwards nothing is lost and nothing is there twice.</summary>
 public sealed class CrashJourneys(RabbitMqContainerFixture broker)
 {
-    public static TheoryData<string> Points => new(
+    private static readonly string[] Points =
+    [
         "inbox-before-begin", "inbox-decoded", "store-decided", "store-written", "inbox-after-commit", "inbox-after-ack",
-        "relay-before-publish", "relay-after-publish", "relay-after-confirm", "relay-after-mark");
+        "relay-before-publish", "relay-after-publish", "relay-after-confirm", "relay-after-mark",
+    ];
+
+    public static MatrixTheoryData<string, string> Crashes => new(Points, ["Sqlite", "Postgres"]);
 
     [Theory]
-    [MemberData(nameof(Points))]
-    public async Task A_kill_loses_nothing_and_doubles_nothing(string point)
+    [MemberData(nameof(Crashes))]
+    public async Task A_kill_loses_nothing_and_doubles_nothing(string point, string store)
     {
         const int Orders = 40;
+        const int Broken = 5;
         var address = await broker.AddVirtualHostAsync();
-        await using var service = await RunningService.StartAsync(address);
+        var settings = store == "Postgres" ? new Dictionary<string, string> { ["Store__ConnectionString"] = await TestStore.AddPostgresDatabaseAsync() } : null;
+        await using var service = await RunningService.StartAsync(address, settings);
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
         await service.KillAsync();
         await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Ship($"A-{number}"), TestMessage.Place($"A-{number}") }));
+        await shop.PublishAsync(Enumerable.Range(0, Broken).Select(number => TestMessage.Of("order.explode", $"broken-{number}", $$"""{"orderId":"B-{{number}}"}""")));
 
         await service.StartAgainAsync($"{point}=kill", waitUntilReady: false);
         await service.WaitForExitAsync();
@@ -30,9 +37,11 @@ public sealed class CrashJourneys(RabbitMqContainerFixture broker)
             Assert.Equal(2 * Orders, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
             Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM outbox"));
             Assert.Equal(2 * Orders, shop.Heard.Select(heard => heard.Id).Distinct().Count());
+            Assert.Equal(Broken, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked' AND reason = 'unknown_command'"));
         });
-        Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
-        Assert.Equal(0u, await shop.DepthAsync("orders"));
+        Assert.Equal(Broken, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
+        Assert.Equal(1, await service.ScalarAsync<long>("SELECT count(*) FROM alerts WHERE kind = 'first'"));
+        Assert.Equal((0u, 0u), (await shop.DepthAsync("orders"), await shop.DepthAsync("orders.dlq")));
         // First occurrences in stream order, and every copy the same bytes.
         foreach (var stream in shop.Heard.GroupBy(heard => heard.Id[..heard.Id.LastIndexOf('.')]))
         {
