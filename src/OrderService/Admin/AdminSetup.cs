@@ -18,6 +18,7 @@ public static class AdminSetup
         services.AddSingleton<CommandIntake>();
         services.AddSingleton<LiveStream>();
         services.AddSingleton<StoreCounts>();
+        services.AddSingleton<IncidentList>();
         ApiAuthentication.Add(services, configuration);
         RateLimits.Add(services);
         services.AddExceptionHandler<UnexpectedErrors>();

@@ -54,8 +54,8 @@ internal static class DeadLetterEndpoints
             items, more ? Paging.Encode("letters|" + name, items[^1].Id) : null, page.After is null ? await letters.CountAsync(filter, context.RequestAborted) : null));
     }
 
-    private static async Task<IResult> GroupsAsync(HttpContext context, DeadLetterQueries letters) =>
-        TypedResults.Ok(new Page<IncidentView>([.. (await letters.IncidentsAsync(context.RequestAborted)).Select(IncidentView.Of)], null));
+    private static async Task<IResult> GroupsAsync(HttpContext context, IncidentList incidents) =>
+        TypedResults.Ok(new Page<IncidentView>([.. (await incidents.ReadAsync(null, context.RequestAborted)).Select(IncidentView.Of)], null));
 
     private static async Task<IResult> ShowAsync(HttpContext context, string id, DeadLetterQueries letters) =>
         TryReadId(id, out var number, out var problem) ? await DetailAsync(letters, number, StatusCodes.Status200OK, context) : problem;
@@ -160,7 +160,7 @@ internal static class DeadLetterEndpoints
         return await AnswerAsync(await replay.RestoreAsync(number, Who(context), given?.Reason ?? "", context.RequestAborted), letters, context);
     }
 
-    private static async Task<IResult> IncidentsAsync(HttpContext context, DeadLetterQueries letters, TimeProvider clock, string? state, string? q)
+    private static async Task<IResult> IncidentsAsync(HttpContext context, IncidentList incidents, TimeProvider clock, string? state, string? q)
     {
         if (!Paging.TryReadOne(context, "state", out state, out var problem) || !Paging.TryReadOne(context, "q", out q, out problem))
         {
@@ -180,15 +180,15 @@ internal static class DeadLetterEndpoints
         {
             return Paging.BadParameter("state", "state is one of open, new, acknowledged, muted, resolved, regressed, all.");
         }
-        var found = (await letters.IncidentsAsync(context.RequestAborted))
+        var found = (await incidents.ReadAsync(null, context.RequestAborted))
             .Where(wanted)
             .Where(incident => q is null || incident.Title.Contains(q, StringComparison.OrdinalIgnoreCase) || incident.Reason.Contains(q, StringComparison.OrdinalIgnoreCase) || incident.Fingerprint == q)
             .OrderByDescending(incident => incident.LastSeen);
         return TypedResults.Ok(new Page<IncidentView>([.. found.Select(IncidentView.Of)], null));
     }
 
-    private static async Task<IResult> IncidentAsync(HttpContext context, string fingerprint, DeadLetterQueries letters) =>
-        await letters.IncidentAsync(fingerprint, context.RequestAborted) is { } incident
+    private static async Task<IResult> IncidentAsync(HttpContext context, string fingerprint, IncidentList incidents) =>
+        await incidents.FindAsync(fingerprint, context.RequestAborted) is { } incident
             ? TypedResults.Ok(IncidentView.Of(incident))
             : Problems.Result(StatusCodes.Status404NotFound, "incident_not_found", "There is no such incident.");
 

@@ -2,8 +2,9 @@ using System.Reflection;
 using Dapper;
 using OrderService.Configuration;
 using OrderService.Database;
-using OrderService.Domain;
+using OrderService.DeadLetters;
 using OrderService.Health;
+using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.RabbitMq;
 
@@ -49,9 +50,9 @@ internal static class OperationsEndpoints
             new(queue?.Ready, queue?.Unacknowledged, queue?.Consumers, Age(now, queue?.OldestSince)),
             new(metrics.Outbox.Pending, metrics.Outbox.Pending == 0 ? null : Math.Round(metrics.Outbox.OldestAge.TotalSeconds, 1)),
             new(stored.Waiting, Age(now, Time(stored.OldestWaiting))),
-            new(stored.Parked, Time(stored.NewestParked), Time(stored.OldestParked)),
+            new(stored.Held.Letters, Time(stored.NewestParked), stored.Held.OldestSince),
             stored.Incidents,
-            new(stored.HeldOrders, stored.HeldCustomers, stored.Held, Time(stored.OldestParked)),
+            new(stored.Held.Orders, stored.Held.Customers, [.. stored.Held.Value.Select(value => new Amount(value.Currency, value.Amount))], stored.Held.OldestSince),
             new(1, [.. shown.Select(sample => sample.At)], [.. shown.Select(sample => sample.Received)], [.. shown.Select(sample => sample.Accepted)],
                 [.. shown.Select(sample => sample.DeadLettered)], [.. shown.Select(sample => sample.Published)], [.. shown.Select(sample => sample.Ready)],
                 [.. shown.Select(sample => sample.Unacknowledged)], [.. shown.Select(sample => sample.DeadLetterDepth)])));
@@ -106,54 +107,29 @@ internal static class OperationsEndpoints
     private static double? Age(DateTimeOffset now, DateTimeOffset? since) => since is { } time ? Math.Round((now - time).TotalSeconds, 1) : null;
 }
 
-/// <summary>Counts over the whole store, kept for a second: several open pages cost no more than one.</summary>
+/// <summary>Counts over the whole store, see <see cref="Kept{T}"/>.</summary>
 internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDisposable
 {
-    private static readonly TimeSpan KeptFor = TimeSpan.FromSeconds(1);
+    private readonly Kept<Counted> counted = new(token => database.ReadAsync(connection => CountAsync(connection, clock.GetUtcNow().ToUnixTimeMilliseconds()), token), clock);
 
-    private readonly SemaphoreSlim one = new(1);
-    private Counted? last;
-    private long lastAt;
+    public Task<Counted> ReadAsync(CancellationToken cancellationToken) => counted.ReadAsync(cancellationToken);
 
-    public async Task<Counted> ReadAsync(CancellationToken cancellationToken)
-    {
-        await one.WaitAsync(cancellationToken);
-        try
-        {
-            if (last is null || clock.GetElapsedTime(lastAt) > KeptFor)
-            {
-                last = await database.ReadAsync(connection => CountAsync(connection, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
-                lastAt = clock.GetTimestamp();
-            }
-            return last;
-        }
-        finally
-        {
-            one.Release();
-        }
-    }
-
-    public void Dispose() => one.Dispose();
+    public void Dispose() => counted.Dispose();
 
     private static async Task<Counted> CountAsync(System.Data.Common.DbConnection connection, long now)
     {
-        var parked = await connection.QuerySingleAsync<(long Letters, long? Oldest, long? Newest, long Orders, long Customers)>(
-            "SELECT count(*), min(parked_at), max(parked_at), count(DISTINCT order_id), count(DISTINCT customer_id) FROM dead_letters WHERE status = 'parked'");
-        var held = await connection.QueryAsync<(string Code, long Minor)>(
-            "SELECT currency, CAST(sum(value_minor) AS BIGINT) FROM dead_letters WHERE status = 'parked' AND currency IS NOT NULL AND value_minor IS NOT NULL GROUP BY currency ORDER BY currency");
+        var held = await LetterAlerts.HeldAsync(connection, null, null);
+        var newest = await connection.ExecuteScalarAsync<long?>("SELECT max(parked_at) FROM dead_letters WHERE status = 'parked'");
         var waiting = await connection.QuerySingleAsync<(long Waiting, long? Oldest)>("SELECT count(*), min(received_at) FROM deferred");
         var incidents = (await connection.QueryAsync<(string State, long Muted, long Incidents)>(
             "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now })).AsList();
         long Count(string state) => incidents.Where(row => row.State == state && row.Muted == 0).Sum(row => row.Incidents);
         return new Counted(
-            parked.Letters, parked.Oldest, parked.Newest, parked.Orders, parked.Customers,
-            [.. held.Select(row => new Amount(row.Code, Currency.TryGet(row.Code, out var currency) ? Money.Format(row.Minor, currency) : row.Minor.ToString(System.Globalization.CultureInfo.InvariantCulture)))],
-            waiting.Waiting, waiting.Oldest,
+            held, newest, waiting.Waiting, waiting.Oldest,
             new(Count("new") + Count("acknowledged") + Count("regressed"), Count("new"), Count("regressed"), Count("acknowledged"), incidents.Where(row => row.Muted == 1).Sum(row => row.Incidents)));
     }
 
-    internal sealed record Counted(
-        long Parked, long? OldestParked, long? NewestParked, long HeldOrders, long HeldCustomers, IReadOnlyList<Amount> Held, long Waiting, long? OldestWaiting, StatsIncidents Incidents);
+    internal sealed record Counted(AlertHeld Held, long? NewestParked, long Waiting, long? OldestWaiting, StatsIncidents Incidents);
 }
 
 /// <summary>Money: a decimal string with the currency's decimals.</summary>

@@ -25,14 +25,14 @@ internal static class ReplayEndpoints
         MapMove(jobs, "cancel", "Ends a job; letters that were not sent stay parked.", (all, id, who, token) => all.CancelAsync(id, who, token));
 
         var incidents = api.MapGroup("/incidents/{fingerprint}").RequireAuthorization(Scopes.Operate).WithTags("Dead letters");
-        incidents.MapPost("/acknowledge", (HttpContext context, string fingerprint, IncidentStates states, DeadLetterQueries letters) =>
-                ChangeAsync(context, fingerprint, letters, (body, who) => states.AcknowledgeAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
+        incidents.MapPost("/acknowledge", (HttpContext context, string fingerprint, IncidentStates states, IncidentList all) =>
+                ChangeAsync(context, fingerprint, all, (body, who) => states.AcknowledgeAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
             .WithName("incidents.acknowledge").WithSummary("Somebody looks after it: no reminders.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
-        incidents.MapPost("/resolve", (HttpContext context, string fingerprint, IncidentStates states, DeadLetterQueries letters) =>
-                ChangeAsync(context, fingerprint, letters, (body, who) => states.ResolveAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
+        incidents.MapPost("/resolve", (HttpContext context, string fingerprint, IncidentStates states, IncidentList all) =>
+                ChangeAsync(context, fingerprint, all, (body, who) => states.ResolveAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
             .WithName("incidents.resolve").WithSummary("Its cause is mended; a new letter of it counts as a regression.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
-        incidents.MapPost("/mute", (HttpContext context, string fingerprint, IncidentStates states, DeadLetterQueries letters) =>
-                ChangeAsync(context, fingerprint, letters, (body, who) => states.MuteAsync(fingerprint, body?.Until, who, body?.Reason ?? "", context.RequestAborted)))
+        incidents.MapPost("/mute", (HttpContext context, string fingerprint, IncidentStates states, IncidentList all) =>
+                ChangeAsync(context, fingerprint, all, (body, who) => states.MuteAsync(fingerprint, body?.Until, who, body?.Reason ?? "", context.RequestAborted)))
             .WithName("incidents.mute").WithSummary("No alerts about it until then; null ends it.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
     }
 
@@ -97,7 +97,7 @@ internal static class ReplayEndpoints
     private static async Task<IResult> ShowAsync(HttpContext context, string id, ReplayJobs jobs) =>
         long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && await jobs.GetAsync(number, context.RequestAborted) is { } job ? TypedResults.Ok(job) : NoSuchJob();
 
-    private static async Task<IResult> ChangeAsync(HttpContext context, string fingerprint, DeadLetterQueries letters, Func<IncidentBody?, string, Task<bool>> change)
+    private static async Task<IResult> ChangeAsync(HttpContext context, string fingerprint, IncidentList incidents, Func<IncidentBody?, string, Task<bool>> change)
     {
         var (body, mistake) = await DeadLetterEndpoints.ReadAsync<IncidentBody>(context);
         if (mistake is not null)
@@ -108,7 +108,7 @@ internal static class ReplayEndpoints
         {
             return LetterChoice.Bad("/reason", $"reason has at most {LongestReason} characters.");
         }
-        return await change(body, Who(context)) && await letters.IncidentAsync(fingerprint, context.RequestAborted) is { } incident
+        return await change(body, Who(context)) && await incidents.FindAsync(fingerprint, context.RequestAborted) is { } incident
             ? TypedResults.Ok(IncidentView.Of(incident))
             : Problems.Result(StatusCodes.Status404NotFound, "incident_not_found", "There is no such incident.");
     }

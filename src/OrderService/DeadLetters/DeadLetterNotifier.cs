@@ -54,11 +54,13 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         {
             return null;
         }
+        // A look at every parked letter: not within the write, which would hold up the order flow.
+        var held = await database.ReadAsync(connection => LetterAlerts.HeldAsync(connection, null, null), cancellationToken);
         return await database.WriteAsync(async transaction =>
         {
             // The row is the lock: of two instances the second waits here and then finds nothing due.
             await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'digest'", parameters, transaction);
-            return await transaction.Connection!.ExecuteScalarAsync<bool>(Due, parameters, transaction) ? await WriteDigestAsync(transaction, now) : (long?)null;
+            return await transaction.Connection!.ExecuteScalarAsync<bool>(Due, parameters, transaction) ? await WriteDigestAsync(transaction, held, now) : (long?)null;
         }, cancellationToken);
     }
 
@@ -105,7 +107,7 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         return 1;
     }
 
-    private async Task<long> WriteDigestAsync(DbTransaction transaction, DateTimeOffset now)
+    private async Task<long> WriteDigestAsync(DbTransaction transaction, AlertHeld held, DateTimeOffset now)
     {
         var placeholder = new AlertContent { Kind = AlertKind.Digest, Subject = "", Summary = "" };
         var alertId = await AlertOutbox.AddAsync(transaction, placeholder, null, now);
@@ -113,7 +115,7 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         // First the letters are taken, then counted: what is said is what is covered.
         await transaction.Connection!.ExecuteAsync(
             $"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND status <> 'superseded' AND incident NOT IN ({Muted})", parameters, transaction);
-        var content = await LetterAlerts.DigestAsync(transaction, alertId, options.Value.PageUrl);
+        var content = await LetterAlerts.DigestAsync(transaction, alertId, held, options.Value.PageUrl);
         await AlertOutbox.FillAsync(transaction, alertId, content);
         await transaction.Connection!.ExecuteAsync(
             "UPDATE incidents SET last_alert_at = @now WHERE fingerprint IN (SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId)", parameters, transaction);

@@ -122,36 +122,50 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         connection => connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM replays WHERE id = @replayId AND letter_id = @letterId", new { replayId, letterId }), cancellationToken);
 
     /// <summary>All incidents, those with parked letters and the latest first.</summary>
-    public Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(CancellationToken cancellationToken) => IncidentsAsync(null, cancellationToken);
+    public async Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(CancellationToken cancellationToken) =>
+        await IncidentsAsync(null, await CostsAsync(null, cancellationToken), cancellationToken);
 
     /// <summary>One incident; null when there is none.</summary>
-    public async Task<IncidentRecord?> IncidentAsync(string fingerprint, CancellationToken cancellationToken) => (await IncidentsAsync(fingerprint, cancellationToken)).SingleOrDefault();
+    public async Task<IncidentRecord?> IncidentAsync(string fingerprint, CancellationToken cancellationToken) =>
+        (await IncidentsAsync(fingerprint, await CostsAsync(fingerprint, cancellationToken), cancellationToken)).SingleOrDefault();
 
-    private Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(string? fingerprint, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<IncidentRecord>>(async connection =>
+    /// <summary>Incidents as they are, with costs that may be a little older.</summary>
+    internal Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(
+        string? fingerprint, IReadOnlyDictionary<string, IncidentCosts> costs, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<IncidentRecord>>(async connection =>
     {
-        var which = fingerprint is null ? "" : "WHERE i.fingerprint = @fingerprint";
-        var andLetters = fingerprint is null ? "" : "AND l.incident = @fingerprint";
-        var rows = (await connection.QueryAsync<IncidentRow>(
+        var rows = await connection.QueryAsync<IncidentRow>(
             $"""
-            SELECT i.fingerprint AS Fingerprint, i.reason AS Reason, i.title AS Title, i.field AS Field, i.exception AS Exception, i.state AS State, i.letters AS Letters,
-                   i.first_seen AS FirstSeen, i.last_seen AS LastSeen, i.first_build AS FirstBuild, i.last_build AS LastBuild, i.regressed_build AS RegressedBuild,
-                   i.state_by AS StateBy, i.state_at AS StateAt, i.muted_until AS MutedUntil, i.last_alert_at AS LastAlertAt,
-                   coalesce(c.parked, 0) AS Parked, coalesce(c.replayed, 0) AS Replayed, coalesce(c.orders, 0) AS Orders, coalesce(c.customers, 0) AS Customers, c.oldest AS Oldest
-            FROM incidents i LEFT JOIN (
-                SELECT l.incident, sum(CASE WHEN l.status = 'parked' THEN 1 ELSE 0 END) AS parked, sum(CASE WHEN l.status = 'replayed' THEN 1 ELSE 0 END) AS replayed,
-                       count(DISTINCT CASE WHEN l.status = 'parked' THEN l.order_id END) AS orders, min(CASE WHEN l.status = 'parked' THEN l.parked_at END) AS oldest,
-                       count(DISTINCT CASE WHEN l.status = 'parked' THEN coalesce(l.customer_id, o.customer_id) END) AS customers
-                FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id WHERE l.status IN ('parked', 'replayed') {andLetters} GROUP BY l.incident) c ON c.incident = i.fingerprint
-            {which} ORDER BY CASE WHEN coalesce(c.parked, 0) > 0 THEN 0 ELSE 1 END, i.last_seen DESC, i.fingerprint LIMIT 1000
+            SELECT * FROM (
+                SELECT i.fingerprint AS Fingerprint, i.reason AS Reason, i.title AS Title, i.field AS Field, i.exception AS Exception, i.state AS State, i.letters AS Letters,
+                       i.first_seen AS FirstSeen, i.last_seen AS LastSeen, i.first_build AS FirstBuild, i.last_build AS LastBuild, i.regressed_build AS RegressedBuild,
+                       i.state_by AS StateBy, i.state_at AS StateAt, i.muted_until AS MutedUntil, i.last_alert_at AS LastAlertAt,
+                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked') AS Parked,
+                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'replayed') AS Replayed
+                FROM incidents i {(fingerprint is null ? "" : "WHERE i.fingerprint = @fingerprint")}) found
+            ORDER BY CASE WHEN found.Parked > 0 THEN 0 ELSE 1 END, found.LastSeen DESC, found.Fingerprint LIMIT 1000
             """,
-            new { fingerprint })).AsList();
+            new { fingerprint });
+        return [.. rows.Select(row => row.ToRecord(costs.GetValueOrDefault(row.Fingerprint) ?? IncidentCosts.None))];
+    }, cancellationToken);
+
+    /// <summary>What incidents cost, by their fingerprints: takes a look at every parked letter.</summary>
+    internal Task<IReadOnlyDictionary<string, IncidentCosts>> CostsAsync(string? fingerprint, CancellationToken cancellationToken) =>
+        database.ReadAsync<IReadOnlyDictionary<string, IncidentCosts>>(async connection =>
+    {
+        var andLetters = fingerprint is null ? "" : "AND l.incident = @fingerprint";
+        var counts = (await connection.QueryAsync<CountRow>(
+            $"""
+            SELECT l.incident AS Incident, count(DISTINCT l.order_id) AS Orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS Customers, min(l.parked_at) AS Oldest
+            FROM dead_letters l {LetterAlerts.JoinOrders} WHERE l.status = 'parked' {andLetters} GROUP BY l.incident
+            """,
+            new { fingerprint })).ToDictionary(row => row.Incident);
         var values = (await connection.QueryAsync<ValueRow>(
             $"""
             SELECT incident AS Incident, currency AS Currency, sum(CAST(value AS DOUBLE PRECISION)) AS Value
             FROM (SELECT l.incident AS incident, coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
-                  FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id
+                  FROM dead_letters l {LetterAlerts.JoinOrders}
                   WHERE l.status = 'parked' {andLetters} AND coalesce(l.currency, o.currency) IS NOT NULL
-                  GROUP BY l.incident, coalesce(l.currency, o.currency), coalesce(l.order_id, l.key)) held
+                  GROUP BY l.incident, coalesce(l.currency, o.currency), {LetterAlerts.OneOrder}) held
             GROUP BY incident, currency ORDER BY 3 DESC
             """,
             new { fingerprint })).ToLookup(row => row.Incident);
@@ -162,8 +176,14 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
             WHERE l.status <> 'superseded' AND l.parked_at > @since {andLetters} GROUP BY 1, 2
             """,
             new { fingerprint, now, since = now - (Hours * Hour) })).ToLookup(row => row.Incident);
-        return [.. rows.Select(row => row.ToRecord(
-            [.. values[row.Fingerprint].Select(value => LetterAlerts.Amount(value.Currency, value.Value)).OfType<AlertAmount>()], Hourly(hours[row.Fingerprint])))];
+        var incidents = await connection.QueryAsync<string>($"SELECT i.fingerprint FROM incidents i {(fingerprint is null ? "" : "WHERE i.fingerprint = @fingerprint")}", new { fingerprint });
+        return incidents.ToDictionary(incident => incident, incident =>
+        {
+            var count = counts.GetValueOrDefault(incident);
+            return new IncidentCosts(
+                count?.Orders ?? 0, count?.Customers ?? 0, [.. values[incident].Select(value => LetterAlerts.Amount(value.Currency, value.Value)).OfType<AlertAmount>()],
+                Time(count?.Oldest), Hourly(hours[incident]));
+        });
     }, cancellationToken);
 
     private static long[] Hourly(IEnumerable<HourRow> rows)
@@ -283,13 +303,19 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         public long? LastAlertAt { get; init; }
         public long Parked { get; init; }
         public long Replayed { get; init; }
+
+        // Where nothing is parked nothing is held, however old the costs are.
+        public IncidentRecord ToRecord(IncidentCosts costs) => new(
+            Fingerprint, Reason, Title, Field, Exception, State, Letters, Parked, Replayed, Parked == 0 ? 0 : costs.Orders, Parked == 0 ? 0 : costs.Customers, Parked == 0 ? [] : costs.Value,
+            Parked == 0 ? null : costs.OldestParked, Time(FirstSeen), Time(LastSeen), FirstBuild, LastBuild, RegressedBuild, StateBy, Time(StateAt), Time(MutedUntil), Time(LastAlertAt), costs.Hourly);
+    }
+
+    private sealed class CountRow
+    {
+        public string Incident { get; init; } = "";
         public long Orders { get; init; }
         public long Customers { get; init; }
         public long? Oldest { get; init; }
-
-        public IncidentRecord ToRecord(IReadOnlyList<AlertAmount> value, IReadOnlyList<long> hourly) => new(
-            Fingerprint, Reason, Title, Field, Exception, State, Letters, Parked, Replayed, Orders, Customers, value, Time(Oldest),
-            Time(FirstSeen), Time(LastSeen), FirstBuild, LastBuild, RegressedBuild, StateBy, Time(StateAt), Time(MutedUntil), Time(LastAlertAt), hourly);
     }
 
     private sealed class HourRow
@@ -340,6 +366,12 @@ public sealed record ReplayRecord(
 public sealed record LetterAlert(long Id, string Kind, string Subject, DateTimeOffset CreatedAt);
 
 public sealed record LetterHistory(DateTimeOffset At, string Kind, string Detail);
+
+/// <summary>What takes a look at every letter of an incident: its orders, customers and money, and how its letters came.</summary>
+internal sealed record IncidentCosts(long Orders, long Customers, IReadOnlyList<AlertAmount> Value, DateTimeOffset? OldestParked, IReadOnlyList<long> Hourly)
+{
+    public static IncidentCosts None { get; } = new(0, 0, [], null, new long[DeadLetterQueries.Hours]);
+}
 
 /// <summary>A kind of failure and what it costs now.</summary>
 /// <param name="State"><c>new</c>, <c>acknowledged</c>, <c>resolved</c> or <c>regressed</c>.</param>

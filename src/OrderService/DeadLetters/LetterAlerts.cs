@@ -13,6 +13,12 @@ internal static class LetterAlerts
     private const int MostOrderIds = 10;
     private const int MostIncidents = 20;
 
+    /// <summary>The order of a letter <c>l</c> as <c>o</c>, looked up where the letter itself does not say whose it is or what it is worth.</summary>
+    public const string JoinOrders = "LEFT JOIN orders o ON o.order_id = CASE WHEN l.customer_id IS NULL OR l.currency IS NULL THEN l.order_id END";
+
+    /// <summary>What counts as one order: it, or else the letter.</summary>
+    public const string OneOrder = "coalesce(l.order_id, CAST(l.id AS TEXT))";
+
     public static async Task<AlertContent> FirstAsync(DbTransaction transaction, Incident incident, bool regressed, IReadOnlyList<long> letters, string? pageUrl)
     {
         var held = await HeldAsync(transaction, incident.Fingerprint);
@@ -34,7 +40,8 @@ internal static class LetterAlerts
     }
 
     /// <summary>One alert for all letters that carry <paramref name="alertId"/>.</summary>
-    public static async Task<AlertContent> DigestAsync(DbTransaction transaction, long alertId, string? pageUrl)
+    /// <param name="held">What all parked letters hold up.</param>
+    public static async Task<AlertContent> DigestAsync(DbTransaction transaction, long alertId, AlertHeld held, string? pageUrl)
     {
         var incidents = (await transaction.Connection!.QueryAsync<IncidentRow>(
             """
@@ -44,7 +51,6 @@ internal static class LetterAlerts
             GROUP BY l.incident, i.reason, i.title, i.state ORDER BY count(*) DESC, l.incident
             """,
             new { alertId }, transaction)).AsList();
-        var held = await HeldAsync(transaction, null);
         var letters = incidents.Sum(incident => incident.Letters);
         var kinds = incidents.Count == 1 ? "1 kind" : $"{incidents.Count} kinds";
         var messages = letters == 1 ? "1 more message" : $"{letters.ToString("N0", CultureInfo.InvariantCulture)} more messages";
@@ -96,24 +102,26 @@ internal static class LetterAlerts
     }
 
     /// <summary>What waits for an operator: of one incident, or of all.</summary>
-    public static async Task<AlertHeld> HeldAsync(DbTransaction transaction, string? incident)
+    public static Task<AlertHeld> HeldAsync(DbTransaction transaction, string? incident) => HeldAsync(transaction.Connection!, transaction, incident);
+
+    public static async Task<AlertHeld> HeldAsync(DbConnection connection, DbTransaction? transaction, string? incident)
     {
         var of = incident is null ? "" : " AND l.incident = @incident";
-        var counts = await transaction.Connection!.QuerySingleAsync<CountsRow>(
+        var counts = await connection.QuerySingleAsync<CountsRow>(
             $"""
             SELECT count(*) AS Letters, count(DISTINCT l.order_id) AS Orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS Customers, min(l.parked_at) AS Oldest
-            FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id WHERE l.status = 'parked'{of}
+            FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{of}
             """,
             new { incident }, transaction);
         // An order counts once, however many of its messages are parked; where the letter does not say what it is worth, the order does.
         // Added up as floating point: what a sender claims must not overflow a sum.
-        var values = await transaction.Connection!.QueryAsync<ValueRow>(
+        var values = await connection.QueryAsync<ValueRow>(
             $"""
             SELECT currency AS Currency, sum(CAST(value AS DOUBLE PRECISION)) AS Value
             FROM (SELECT coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
-                  FROM dead_letters l LEFT JOIN orders o ON o.order_id = l.order_id
+                  FROM dead_letters l {JoinOrders}
                   WHERE l.status = 'parked'{of} AND coalesce(l.currency, o.currency) IS NOT NULL
-                  GROUP BY coalesce(l.currency, o.currency), coalesce(l.order_id, l.key)) held
+                  GROUP BY coalesce(l.currency, o.currency), {OneOrder}) held
             GROUP BY currency ORDER BY 2 DESC
             """,
             new { incident }, transaction);

@@ -116,14 +116,10 @@ CREATE TABLE dead_letters (
     reason           TEXT    NOT NULL,
     detail           TEXT    NOT NULL,
     field            TEXT,
-    exception        TEXT,
-    body             BYTEA    NOT NULL,
     content_type     TEXT,
     type             TEXT,
     message_id       TEXT,
     correlation_id   TEXT,
-    properties       TEXT    NOT NULL,           -- JSON: all AMQP properties and headers as they came
-    deaths           TEXT,                       -- JSON: the broker's x-death table
     order_id         TEXT COLLATE "C",
     customer_id      TEXT,
     currency         TEXT,
@@ -137,14 +133,24 @@ CREATE TABLE dead_letters (
     settled_by       TEXT,
     settle_reason    TEXT,
     alert_id         BIGINT ,                    -- the alert that covers it; NULL while it waits for one
+    -- What may be long comes last, so that the rest is read without it.
+    exception        TEXT,
+    body             BYTEA    NOT NULL,
+    properties       TEXT    NOT NULL,           -- JSON: all AMQP properties and headers as they came
+    deaths           TEXT,                       -- JSON: the broker's x-death table
     UNIQUE (key, fingerprint)
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, id);
 CREATE INDEX dead_letters_by_incident ON dead_letters (incident, status, id);
+CREATE INDEX dead_letters_by_incident_id ON dead_letters (incident, id);
+CREATE INDEX dead_letters_by_reason ON dead_letters (reason, id);
+CREATE INDEX dead_letters_by_status_reason ON dead_letters (status, reason, id);
+-- All that is asked about many letters at once: how many orders and customers they hold up, and how much money.
+CREATE INDEX dead_letters_held ON dead_letters (status, incident, order_id, customer_id, currency, value_minor, parked_at, id);
 CREATE INDEX dead_letters_by_order ON dead_letters (order_id);
 CREATE INDEX dead_letters_uncovered ON dead_letters (opened_at) WHERE alert_id IS NULL AND status <> 'superseded';
 CREATE INDEX dead_letters_by_alert ON dead_letters (alert_id);
-CREATE INDEX dead_letters_by_time ON dead_letters (parked_at, incident) WHERE status <> 'superseded';
+CREATE INDEX dead_letters_by_time ON dead_letters (parked_at, incident, status);
 
 CREATE TABLE incidents (
     fingerprint     TEXT COLLATE "C" NOT NULL PRIMARY KEY,
