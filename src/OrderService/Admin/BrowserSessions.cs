@@ -20,7 +20,7 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
     public const string CsrfHeader = "X-CSRF-Token";
 
     private const string SecureCookie = "__Host-orders-session";
-    private const string PlainCookie = "orders-session";
+    internal const string PlainCookie = "orders-session";
 
     /// <summary>Sets the cookie and returns the token for <see cref="CsrfHeader"/>.</summary>
     public string SignIn(HttpContext context, ApiKeyRing.Entry key)

@@ -14,26 +14,52 @@ internal static class CommandEndpoints
 {
     public static void MapCommands(this IEndpointRouteBuilder api)
     {
-        Map(api, "/orders", CommandType.Place, "Places an order.");
-        Map(api, "/orders/{id}/pay", CommandType.Pay, "Records a payment.");
-        Map(api, "/orders/{id}/ship", CommandType.Ship, "Ships an order.");
-        Map(api, "/orders/{id}/deliver", CommandType.Deliver, "Records that an order arrived.");
-        Map(api, "/orders/{id}/cancel", CommandType.Cancel, "Cancels an order.");
+        Map<PlaceBody>(api, "/orders", CommandType.Place, "Places an order.");
+        Map<PayBody>(api, "/orders/{id}/pay", CommandType.Pay, "Records a payment.");
+        Map<ShipBody>(api, "/orders/{id}/ship", CommandType.Ship, "Ships an order.");
+        Map<DeliverBody>(api, "/orders/{id}/deliver", CommandType.Deliver, "Records that an order arrived.");
+        Map<CancelBody>(api, "/orders/{id}/cancel", CommandType.Cancel, "Cancels an order.");
     }
 
-    private static void Map(IEndpointRouteBuilder api, string route, string commandType, string summary)
+    /// <typeparam name="TBody">For the document alone: the queue's own parser reads the body.</typeparam>
+    private static void Map<TBody>(IEndpointRouteBuilder api, string route, string commandType, string summary) where TBody : notnull
     {
-        api.MapPost(route, (HttpContext context, CommandIntake intake) => intake.AcceptAsync(context, commandType, context.GetRouteValue("id") as string))
+        var mapped = route.Contains("{id}", StringComparison.Ordinal)
+            ? api.MapPost(route, (HttpContext context, CommandIntake intake, string id) => intake.AcceptAsync(context, commandType, id))
+            : api.MapPost(route, (HttpContext context, CommandIntake intake) => intake.AcceptAsync(context, commandType, null));
+        mapped
             .RequireAuthorization(Scopes.Publish)
             .WithName(commandType)
             .WithTags("Orders")
             .WithSummary(summary)
             .WithDescription("The body is the command's, as on the queue. With the header Idempotency-Key a repetition gets the first answer, marked Idempotency-Replayed.")
-            .Accepts<JsonElement>("application/json")
+            .Accepts<TBody>("application/json")
             .Produces<AcceptedCommand>(StatusCodes.Status202Accepted)
             .ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(409).ProducesProblem(413).ProducesProblem(415).ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
     }
 }
+
+/// <param name="Lines">1 to 500.</param>
+/// <param name="Currency">ISO 4217.</param>
+/// <param name="Email">Where the customer is written to.</param>
+/// <param name="PlacedAt">When the customer ordered.</param>
+internal sealed record PlaceBody(string OrderId, string CustomerId, string Currency, IReadOnlyList<PlaceLine> Lines, string? Email = null, DateTimeOffset? PlacedAt = null);
+
+/// <param name="Quantity">1 to 1,000,000.</param>
+/// <param name="UnitPrice">0 or more, with at most the currency's decimals.</param>
+internal sealed record PlaceLine(string Sku, int Quantity, decimal UnitPrice);
+
+/// <param name="OrderId">May be left out: the address names the order.</param>
+internal sealed record PayBody(string PaymentReference, decimal? Amount = null, string? OrderId = null);
+
+/// <param name="OrderId">May be left out: the address names the order.</param>
+internal sealed record ShipBody(string? Carrier = null, string? TrackingNumber = null, string? OrderId = null);
+
+/// <param name="OrderId">May be left out: the address names the order.</param>
+internal sealed record DeliverBody(string? OrderId = null);
+
+/// <param name="OrderId">May be left out: the address names the order.</param>
+internal sealed record CancelBody(string Reason, string? OrderId = null);
 
 /// <summary>What a 202 says: the queue has the command; what becomes of it is seen at the order.</summary>
 /// <param name="IdempotencyKey">The request's, or the one derived from the command: the same command again is the same key.</param>

@@ -14,18 +14,18 @@ internal static class DeadLetterEndpoints
     public static void MapDeadLetters(this IEndpointRouteBuilder api)
     {
         var letters = api.MapGroup("/dead-letters").RequireAuthorization(Scopes.Read).WithTags("Dead letters");
-        letters.MapGet("", ListAsync).WithName("dead-letters.list").WithSummary("Dead letters, newest first.").Produces<Page<LetterView>>().ProducesProblem(400);
+        letters.MapGet("", ListAsync).WithName("dead-letters.list").WithSummary("Dead letters, newest first.").Produces<LetterPage>().ProducesProblem(400);
         letters.MapGet("/groups", GroupsAsync).WithName("dead-letters.groups").WithSummary("Dead letters by fingerprint: the incidents.").Produces<Page<IncidentView>>();
         letters.MapGet("/{id}", ShowAsync).WithName("dead-letters.show").WithSummary("One dead letter with headers, history and replays.").Produces<LetterDetail>().ProducesProblem(404);
         letters.MapGet("/{id}/body", BodyAsync).WithName("dead-letters.body").WithSummary("The exact bytes, as a download.").Produces(200, contentType: "application/octet-stream").ProducesProblem(404);
 
-        letters.MapPost("/{id}/check", CheckAsync).WithName("dead-letters.check").WithSummary("Whether an edited body would pass; writes nothing.").Accepts<EditedBody>("application/json");
+        letters.MapPost("/{id}/check", CheckAsync).WithName("dead-letters.check").WithSummary("Whether an edited body would pass; writes nothing.").Accepts<EditedBody>("application/json").Produces<CheckAnswer>().ProducesProblem(404);
         letters.MapPost("/{id}/replay", ReplayAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.replay")
-            .WithSummary("Sends the letter through the queue again, with its original bytes or an edited body.").Accepts<ReplayBody>("application/json").Produces<LetterDetail>(202).ProducesProblem(404).ProducesProblem(409).ProducesProblem(422);
+            .WithSummary("Sends the letter through the queue again, with its original bytes or an edited body.").Accepts<ReplayBody>(isOptional: true, "application/json").Produces<LetterDetail>(202).ProducesProblem(404).ProducesProblem(409).ProducesProblem(422);
         letters.MapPost("/{id}/discard", DiscardAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.discard")
             .WithSummary("Gives the letter up; the reason is kept.").Accepts<ReasonBody>("application/json").Produces<LetterDetail>(202).ProducesProblem(400).ProducesProblem(404).ProducesProblem(409);
         letters.MapPost("/{id}/restore", RestoreAsync).RequireAuthorization(Scopes.Operate).WithName("dead-letters.restore")
-            .WithSummary("Parks a discarded letter again.").Accepts<ReasonBody>("application/json").Produces<LetterDetail>(202).ProducesProblem(404).ProducesProblem(409);
+            .WithSummary("Parks a discarded letter again.").Accepts<ReasonBody>(isOptional: true, "application/json").Produces<LetterDetail>(202).ProducesProblem(404).ProducesProblem(409);
 
         letters.MapGet("/{id}/attempts/{attempt}/body", AttemptBodyAsync).WithName("dead-letters.attempt-body")
             .WithSummary("The exact bytes that an edited replay sent, as a download.").Produces(200, contentType: "application/octet-stream").ProducesProblem(404);
@@ -37,7 +37,7 @@ internal static class DeadLetterEndpoints
         incidents.MapGet("/{fingerprint}", IncidentAsync).WithName("incidents.show").WithSummary("One incident.").Produces<IncidentView>().ProducesProblem(404);
 
         api.MapGet("/export/dead-letters", ExportAsync).RequireAuthorization(Scopes.Read).WithTags("Dead letters").WithName("dead-letters.export")
-            .WithSummary("All letters of a filter as NDJSON, or as CSV that a spreadsheet takes for text.").ProducesProblem(400);
+            .WithSummary("All letters of a filter as NDJSON, or as CSV that a spreadsheet takes for text.").Produces(200, contentType: "application/x-ndjson", additionalContentTypes: "text/csv").ProducesProblem(400);
     }
 
     private static async Task<IResult> ListAsync(
@@ -292,6 +292,7 @@ internal static class DeadLetterEndpoints
 
     private static readonly JsonSerializerOptions Strict = new(JsonSerializerDefaults.Web)
     {
+        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.Strict,
         UnmappedMemberHandling = System.Text.Json.Serialization.JsonUnmappedMemberHandling.Disallow,
         AllowDuplicateProperties = false,
         PropertyNameCaseInsensitive = false,
@@ -305,12 +306,13 @@ internal static class DeadLetterEndpoints
 
 internal sealed record EditedBody(string? Body);
 
-internal sealed record ReasonBody(string? Reason);
+/// <param name="Reason">Needed to discard.</param>
+internal sealed record ReasonBody(string? Reason = null);
 
 /// <summary>Which parked letters (by number or by filter) to give up, and why.</summary>
 /// <param name="UpTo">Only letters up to this number: what a dry run answered.</param>
 /// <param name="DryRun">Only counts; needs no reason.</param>
-internal sealed record DiscardsBody(IReadOnlyList<long>? Ids, ChosenLetters? Filter, long? Limit, long? UpTo, string? Reason, bool? DryRun);
+internal sealed record DiscardsBody(IReadOnlyList<long>? Ids = null, ChosenLetters? Filter = null, long? Limit = null, long? UpTo = null, string? Reason = null, bool? DryRun = null);
 
 /// <param name="Count">How many parked letters were meant.</param>
 /// <param name="UpTo">The highest number among them.</param>
@@ -320,7 +322,7 @@ internal sealed record DiscardsAnswer(long Count, long UpTo, long Discarded);
 /// <param name="Body">The edited text; the original bytes go out when it is absent.</param>
 /// <param name="Type">The command of the edited text; the letter's own when absent.</param>
 /// <param name="Confirmed">Needed for letters that another program put among the dead letters.</param>
-internal sealed record ReplayBody(string? Reason, string? Body, string? Type, bool? Confirmed);
+internal sealed record ReplayBody(string? Reason = null, string? Body = null, string? Type = null, bool? Confirmed = null);
 
 /// <param name="Outcome">What a replay of it would do.</param>
 internal sealed record CheckAnswer(bool Valid, IReadOnlyList<FieldError> Errors, string Outcome, string Detail);

@@ -4,7 +4,7 @@ using OrderService.Inbox;
 namespace OrderService.Admin;
 
 /// <summary>A filter of parked letters in a request's body, as in the query of the list.</summary>
-internal sealed record ChosenLetters(string? Status, string? Reason, string? Fingerprint, string? OrderId, string? Q);
+internal sealed record ChosenLetters(string? Status = null, string? Reason = null, string? Fingerprint = null, string? OrderId = null, string? Q = null);
 
 /// <summary>Reads which letters a request about many of them means.</summary>
 internal static class LetterChoice

@@ -16,7 +16,7 @@ internal static class OperationsEndpoints
     public static void MapOperations(this IEndpointRouteBuilder api)
     {
         var operations = api.MapGroup("").RequireAuthorization(Scopes.Read).WithTags("Operations");
-        operations.MapGet("/stats", StatsAsync).WithName("stats").WithSummary("Rates, totals, backlogs, money held by dead letters, and the last minutes second by second.").Produces<Stats>();
+        operations.MapGet("/stats", StatsAsync).WithName("stats").WithSummary("Rates, totals, backlogs, money held by dead letters, and the last minutes second by second.").Produces<Stats>().ProducesProblem(400);
         operations.MapGet("/queues", Queues).WithName("queues").WithSummary("Depths and consumers of the service's queues.").Produces<QueuesAnswer>();
         operations.MapGet("/audit", AuditAsync).WithName("audit").WithSummary("Who did what, newest first.").Produces<Page<AuditEntry>>().ProducesProblem(400);
     }

@@ -14,7 +14,7 @@ internal static class OrderEndpoints
         var orders = api.MapGroup("/orders").RequireAuthorization(Scopes.Read).WithTags("Orders");
         orders.MapGet("", ListAsync).WithName("orders.list").WithSummary("Orders from the read model, newest first.").Produces<Page<OrderRow>>().ProducesProblem(400);
         orders.MapGet("/{id}", ShowAsync).WithName("orders.show").WithSummary("One order, folded from its events.").Produces<OrderView>().ProducesProblem(400).ProducesProblem(404);
-        orders.MapGet("/{id}/events", EventsAsync).WithName("orders.events").WithSummary("One order's events as they are published, oldest first.").ProducesProblem(400).ProducesProblem(404);
+        orders.MapGet("/{id}/events", EventsAsync).WithName("orders.events").WithSummary("One order's events as they are published, oldest first.").Produces<Page<CloudEventView>>().ProducesProblem(400).ProducesProblem(404);
         orders.MapGet("/{id}/timeline", TimelineAsync).WithName("orders.timeline")
             .WithSummary("Everything that happened to an order, oldest first: events, copies, refusals, waits, dead letters, replays, alerts.").Produces<Page<TimelineEntry>>().ProducesProblem(400).ProducesProblem(404);
         api.MapGet("/why/{id}", WhyAsync).RequireAuthorization(Scopes.Read).WithTags("Orders").WithName("why")
@@ -109,6 +109,18 @@ internal sealed class RenderedList(IReadOnlyList<ReadOnlyMemory<byte>> items, st
         await writer.FlushAsync(httpContext.RequestAborted);
     }
 }
+
+/// <summary>An event as it is published, for the document alone: it is written by the relay's own writer.</summary>
+/// <param name="Sequence">Its version in the order's stream, from 1.</param>
+/// <param name="Causationid">The idempotency key of the command behind it.</param>
+internal sealed record CloudEventView(
+    string Specversion, string Id, string Source, string Type, string Subject, DateTimeOffset Time, string Datacontenttype, System.Text.Json.JsonElement Data,
+    long Sequence, string Correlationid, string Causationid, string Partitionkey, string? Traceparent = null);
+
+/// <summary>The same with its place in the log of all events.</summary>
+internal sealed record PositionedEventView(
+    long Position, string OrderId, long Version, string Specversion, string Id, string Source, string Type, string Subject, DateTimeOffset Time, string Datacontenttype, System.Text.Json.JsonElement Data,
+    long Sequence, string Correlationid, string Causationid, string Partitionkey, string? Traceparent = null);
 
 /// <summary>An event as the broker's subscribers get it.</summary>
 internal static class PublishedEvent

@@ -27,13 +27,13 @@ internal static class ReplayEndpoints
         var incidents = api.MapGroup("/incidents/{fingerprint}").RequireAuthorization(Scopes.Operate).WithTags("Dead letters");
         incidents.MapPost("/acknowledge", (HttpContext context, string fingerprint, IncidentStates states, IncidentList all) =>
                 ChangeAsync(context, fingerprint, all, (body, who) => states.AcknowledgeAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
-            .WithName("incidents.acknowledge").WithSummary("Somebody looks after it: no reminders.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
+            .WithName("incidents.acknowledge").WithSummary("Somebody looks after it: no reminders.").Accepts<IncidentBody>(isOptional: true, "application/json").Produces<IncidentView>().ProducesProblem(404);
         incidents.MapPost("/resolve", (HttpContext context, string fingerprint, IncidentStates states, IncidentList all) =>
                 ChangeAsync(context, fingerprint, all, (body, who) => states.ResolveAsync(fingerprint, who, body?.Reason ?? "", context.RequestAborted)))
-            .WithName("incidents.resolve").WithSummary("Its cause is mended; a new letter of it counts as a regression.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
+            .WithName("incidents.resolve").WithSummary("Its cause is mended; a new letter of it counts as a regression.").Accepts<IncidentBody>(isOptional: true, "application/json").Produces<IncidentView>().ProducesProblem(404);
         incidents.MapPost("/mute", (HttpContext context, string fingerprint, IncidentStates states, IncidentList all) =>
                 ChangeAsync(context, fingerprint, all, (body, who) => states.MuteAsync(fingerprint, body?.Until, who, body?.Reason ?? "", context.RequestAborted)))
-            .WithName("incidents.mute").WithSummary("No alerts about it until then; null ends it.").Accepts<IncidentBody>("application/json").Produces<IncidentView>().ProducesProblem(404);
+            .WithName("incidents.mute").WithSummary("No alerts about it until then; null ends it.").Accepts<IncidentBody>(isOptional: true, "application/json").Produces<IncidentView>().ProducesProblem(404);
     }
 
     private static void MapMove(RouteGroupBuilder jobs, string verb, string summary, Func<ReplayJobs, long, string, CancellationToken, Task<ReplayJobAnswer>> move) =>
@@ -125,10 +125,11 @@ internal static class ReplayEndpoints
 /// <param name="Mode"><c>canary</c> (the default) or <c>all</c>.</param>
 /// <param name="UpTo">Only letters up to this number: what a forecast answered.</param>
 /// <param name="Confirmed">Letters that another program put among the dead letters are meant too.</param>
-internal sealed record ReplaysBody(IReadOnlyList<long>? Ids, ChosenLetters? Filter, string? Mode, double? RatePerSecond, long? Limit, string? Reason, long? UpTo, bool? Confirmed);
+internal sealed record ReplaysBody(
+    IReadOnlyList<long>? Ids = null, ChosenLetters? Filter = null, string? Mode = null, double? RatePerSecond = null, long? Limit = null, string? Reason = null, long? UpTo = null, bool? Confirmed = null);
 
 /// <param name="Until">For mute.</param>
-internal sealed record IncidentBody(string? Reason, DateTimeOffset? Until);
+internal sealed record IncidentBody(string? Reason = null, DateTimeOffset? Until = null);
 
 internal sealed record ForecastView(long Count, long Checked, long UpTo, ForecastCounts Outcomes, IReadOnlyList<ForecastRow> Items)
 {

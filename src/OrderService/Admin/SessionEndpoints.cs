@@ -8,15 +8,16 @@ internal static class SessionEndpoints
 {
     public static void MapSession(this IEndpointRouteBuilder api)
     {
-        api.MapPost("/session", SignInAsync).AllowAnonymous()
-            .WithSummary("Signs a browser in: {\"key\":\"...\"} sets the session's cookie and answers the CSRF token.");
+        api.MapPost("/session", SignInAsync).AllowAnonymous().WithTags("Session").WithName("session.sign-in")
+            .WithSummary("Signs a browser in: sets the session's cookie and answers the token for the header X-CSRF-Token.")
+            .Accepts<SignIn>("application/json").Produces<SessionAnswer>().ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(415);
         api.MapGet("/session", (HttpContext context, BrowserSessions sessions) => TypedResults.Ok(Describe(context, sessions.Read(context)?.CsrfToken)))
-            .RequireAuthorization().WithSummary("Who is asking, with which scopes.");
+            .RequireAuthorization().WithTags("Session").WithName("session.show").WithSummary("Who is asking, with which scopes.").Produces<SessionAnswer>();
         api.MapDelete("/session", (HttpContext context, BrowserSessions sessions) =>
         {
             sessions.SignOut(context);
             return TypedResults.NoContent();
-        }).RequireAuthorization().WithSummary("Signs the browser out.");
+        }).RequireAuthorization().WithTags("Session").WithName("session.sign-out").WithSummary("Signs the browser out.").Produces(204);
     }
 
     private static async Task<IResult> SignInAsync(HttpContext context, ApiKeyRing keys, BrowserSessions sessions, AuditLog audit)
@@ -50,7 +51,7 @@ internal static class SessionEndpoints
     private static SessionAnswer Describe(HttpContext context, string? csrf) =>
         new(context.User.Identity?.Name ?? "", [.. context.User.FindAll("scope").Select(claim => claim.Value)], csrf);
 
-    private sealed record SignIn(string? Key);
+    internal sealed record SignIn(string? Key);
 
     /// <param name="CsrfToken">For the header <c>X-CSRF-Token</c>; null for callers with a key, who need none.</param>
     internal sealed record SessionAnswer(string Name, IReadOnlyList<string> Scopes, string? CsrfToken);

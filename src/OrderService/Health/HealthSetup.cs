@@ -42,12 +42,16 @@ public static class HealthSetup
     /// <summary><c>/health/live</c> (the process answers), <c>/health/ready</c> (it can do its work, or every cause why not) and <c>/metrics</c>, all without a key.</summary>
     public static void MapHealth(this WebApplication app)
     {
-        app.MapGet("/health/live", () => TypedResults.Json(new { status = "alive" })).AllowAnonymous().DisableRateLimiting().ExcludeFromDescription();
+        app.MapGet("/health/live", () => TypedResults.Ok(new Alive("alive"))).AllowAnonymous().DisableRateLimiting()
+            .WithTags("Health").WithName("health.live").WithSummary("The process answers.").Produces<Alive>();
         app.MapGet("/health/ready", async (Readiness readiness, CancellationToken cancellationToken) =>
         {
             var report = await readiness.CheckAsync(cancellationToken);
             return TypedResults.Json(report, statusCode: report.IsReady ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable);
-        }).AllowAnonymous().DisableRateLimiting().ExcludeFromDescription();
+        }).AllowAnonymous().DisableRateLimiting().WithTags("Health").WithName("health.ready")
+            .WithSummary("Whether this process can do its work, and if not, every cause.").Produces<ReadinessReport>().Produces<ReadinessReport>(503);
         app.MapPrometheusScrapingEndpoint("/metrics").AllowAnonymous().DisableRateLimiting();
     }
+
+    internal sealed record Alive(string Status);
 }
