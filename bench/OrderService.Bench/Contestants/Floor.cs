@@ -20,8 +20,10 @@ internal static class Floor
         await orders.BasicQosAsync(0, ContestantSettings.Prefetch, false, stopping);
         var consumer = new Consumer(orders, events);
         events.BasicAcksAsync += (_, confirm) => consumer.ConfirmedAsync(confirm.DeliveryTag, confirm.Multiple);
-        await orders.BasicConsumeAsync(TopologyNames.Orders, autoAck: false, consumer, stopping);
+        var tag = await orders.BasicConsumeAsync(TopologyNames.Orders, autoAck: false, consumer, stopping);
         await Stop.WhenAskedAsync(stopping);
+        await orders.BasicCancelAsync(tag, noWait: false, CancellationToken.None);
+        await consumer.SettledAsync();
     }
 
     private sealed class Consumer(IChannel orders, IChannel events) : AsyncDefaultBasicConsumer(orders)
@@ -43,6 +45,16 @@ internal static class Floor
                 new BasicProperties { MessageId = properties.MessageId, ContentType = "application/json", Type = "ORDER_PLACED", DeliveryMode = DeliveryModes.Persistent }, body, cancellationToken);
         }
 
+        /// <summary>Waits until all that was taken is confirmed and acknowledged.</summary>
+        public async Task SettledAsync()
+        {
+            using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(5));
+            while (Volatile.Read(ref acknowledged) != Volatile.Read(ref published))
+            {
+                await tick.WaitForNextTickAsync();
+            }
+        }
+
         /// <summary>Runs on the publishing connection's reading loop, one at a time.</summary>
         public async Task ConfirmedAsync(ulong sequence, bool multiple)
         {
@@ -60,8 +72,8 @@ internal static class Floor
             }
             if (prefix - acknowledged >= AckEvery || (prefix > acknowledged && prefix == Volatile.Read(ref published)))
             {
-                acknowledged = prefix;
                 await Channel.BasicAckAsync(prefix, multiple: true);
+                Volatile.Write(ref acknowledged, prefix);
             }
         }
     }
