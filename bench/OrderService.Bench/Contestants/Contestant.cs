@@ -83,11 +83,11 @@ internal sealed record Contestant(string Name, string What, StoreKind Store, boo
         return start;
     }
 
-    // artifacts/bin/OrderService.Bench/release -> artifacts/bin/OrderService/release
+    // artifacts/bin/OrderService.Bench/release -> artifacts/publish/OrderService/release
     private static string ServiceBinary()
     {
-        var binary = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "OrderService", "release", OperatingSystem.IsWindows() ? "orderservice.exe" : "orderservice"));
-        return File.Exists(binary) ? binary : throw new BenchException($"{binary} is missing; build the service in Release first (eng/bench does).");
+        var binary = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "..", "publish", "OrderService", "release", OperatingSystem.IsWindows() ? "orderservice.exe" : "orderservice"));
+        return File.Exists(binary) ? binary : throw new BenchException($"{binary} is missing; publish the service there first (eng/bench does).");
     }
 }
 
