@@ -14,7 +14,11 @@ public sealed partial class SqliteDatabase : IDatabase
     private static readonly Version OldestSafe = new(3, 51, 3);
 
     private const int WritesPerCommit = 64;
-    private const long WalBytesBeforeRestart = 256L << 20;
+
+    // In pages of 4 KB. Pages that are written again and again, as those of an index are, are copied once a checkpoint: seldom is cheap.
+    private const int FramesBetweenCheckpoints = 8 * 1024;
+    private const int FramesBeforeStartingOver = 16 * 1024;
+    private static readonly TimeSpan LongestBetweenCheckpoints = TimeSpan.FromSeconds(2);
 
     private readonly string connectionString;
     private readonly string path;
@@ -25,6 +29,7 @@ public sealed partial class SqliteDatabase : IDatabase
     private readonly CancellationTokenSource stop = new();
     private readonly Task checkpoints;
     private SqliteConnection? writerConnection;
+    private volatile bool startLogOver;
 
     public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger)
     {
@@ -171,6 +176,37 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             job.Complete();
         }
+        if (startLogOver)
+        {
+            StartLogOver();
+        }
+    }
+
+    /// <summary>
+    /// Copies the few pages that were written since the last checkpoint. When all are copied, SQLite's next write begins at the start of the log file again, whose blocks
+    /// are there already; under a steady load a checkpoint beside the writer never catches up with it.
+    /// </summary>
+    private void StartLogOver()
+    {
+        startLogOver = false;
+        try
+        {
+            Checkpoint(writerConnection!, "PASSIVE");
+        }
+        catch (SqliteException exception)
+        {
+            LogCheckpointFailed(exception.Message);
+        }
+    }
+
+    /// <returns>How many pages the log holds, and how many of them are in the database file (https://sqlite.org/pragma.html#pragma_wal_checkpoint).</returns>
+    private static (int Frames, int Copied) Checkpoint(SqliteConnection connection, string mode)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = $"PRAGMA wal_checkpoint({mode})";
+        using var answer = command.ExecuteReader();
+        answer.Read();
+        return (answer.GetInt32(1), answer.GetInt32(2));
     }
 
     private static void RunInSavepoint(Write job, SqliteTransaction transaction)
@@ -257,27 +293,34 @@ public sealed partial class SqliteDatabase : IDatabase
 
     private async Task CheckpointLoopAsync(TimeProvider clock)
     {
-        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(200), clock);
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(100), clock);
         SqliteConnection? connection = null;
+        var last = clock.GetTimestamp();
         try
         {
             while (await tick.WaitForNextTickAsync(stop.Token))
             {
                 try
                 {
-                    var wal = new FileInfo(path + "-wal");
-                    if (!wal.Exists || wal.Length < 4 << 20)
-                    {
-                        continue;
-                    }
                     if (connection is null)
                     {
+                        if (!File.Exists(path + "-wal"))
+                        {
+                            continue;
+                        }
                         connection = new SqliteConnection(connectionString);
                         connection.Open();
                         Configure(connection);
                     }
-                    // PASSIVE stands in nobody's way; only a log that outgrew its bound is worth holding the writer for a moment.
-                    Execute(connection, wal.Length > WalBytesBeforeRestart ? "PRAGMA wal_checkpoint(TRUNCATE)" : "PRAGMA wal_checkpoint(PASSIVE)");
+                    var (frames, copied) = Checkpoint(connection, "NOOP");
+                    if (frames == copied || (frames - copied < FramesBetweenCheckpoints && clock.GetElapsedTime(last) < LongestBetweenCheckpoints))
+                    {
+                        continue;
+                    }
+                    // PASSIVE stands in nobody's way.
+                    Checkpoint(connection, "PASSIVE");
+                    last = clock.GetTimestamp();
+                    startLogOver = frames >= FramesBeforeStartingOver;
                 }
                 catch (Exception exception) when (exception is SqliteException or IOException)
                 {

@@ -1,3 +1,4 @@
+using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using OrderService.Database;
 
@@ -12,6 +13,34 @@ public sealed class SqliteOrderEventStoreTests : OrderEventStoreContract
     {
         await base.DisposeAsync();
         Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task Under_a_steady_load_the_log_file_starts_over_instead_of_growing()
+    {
+        await using var fresh = await OpenFreshAsync();
+        var store = await fresh.OpenAsync();
+        await store.Database.MigrateAsync(StoreInstance.Token);
+        long most = 0;
+        for (var written = 1; written <= 1000; written++)
+        {
+            await store.Database.WriteAsync(
+                transaction => transaction.Connection!.ExecuteAsync(
+                    "INSERT INTO rejections (key, fingerprint, reason, detail, body, rejected_at) VALUES (@written, x'00', 'test', '', zeroblob(1048576), 0)",
+                    new { written = $"{written}" }, transaction),
+                StoreInstance.Token);
+            var frames = await store.Database.ReadAsync(async connection =>
+            {
+                await using var answer = await connection.ExecuteReaderAsync("PRAGMA wal_checkpoint(NOOP)");
+                return await answer.ReadAsync(StoreInstance.Token) ? answer.GetInt64(1) : -1;
+            }, StoreInstance.Token);
+            if (frames < most)
+            {
+                return;
+            }
+            most = frames;
+        }
+        Assert.Fail($"1,000 MB were written, and the log only grew: it holds {most} pages.");
     }
 
     // One process owns the file, whatever the number of threads in it.
