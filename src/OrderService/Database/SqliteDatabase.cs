@@ -274,7 +274,7 @@ public sealed partial class SqliteDatabase : IDatabase
 
     private static void Configure(SqliteConnection connection)
     {
-        Execute(connection, "PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; PRAGMA mmap_size = 0");
+        Execute(connection, "PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA mmap_size = 0");
     }
 
     private static void Execute(SqliteConnection connection, string sql)
