@@ -204,6 +204,9 @@ public sealed class RunningService : IAsyncDisposable
     public Task<List<T>> ColumnAsync<T>(string sql, object? parameters = null) =>
         database.ReadAsync(async connection => (await connection.QueryAsync<T>(sql, parameters)).AsList());
 
+    /// <summary>Changes the store behind the service's back.</summary>
+    public Task ExecuteAsync(string sql, object? parameters = null) => database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(sql, parameters, transaction));
+
     public async ValueTask DisposeAsync()
     {
         if (process is { HasExited: false })
