@@ -88,7 +88,7 @@ public static class ContainerEngine
         }
     }
 
-    /// <summary>Runs a command of the engine, within 20 seconds.</summary>
+    /// <summary>Runs a command of the engine, within a minute.</summary>
     public static async Task<(int ExitCode, string Output)> DockerAsync(params string[] arguments)
     {
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(60));

@@ -69,6 +69,16 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
         return _management!;
     }
 
+    /// <summary>What every RabbitMQ of the tests has in common: image, label, and the user <c>tests</c> with the password <c>tests-password</c>. For tests that need one of their own.</summary>
+    public static async Task<RabbitMqBuilder> BuilderAsync()
+    {
+        await ContainerEngine.RequireAsync();
+        return new RabbitMqBuilder(await ContainerEngine.ImageAsync("ORDERSERVICE_TEST_RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management"))
+            .WithUsername(User)
+            .WithPassword(Password)
+            .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run);
+    }
+
     private async Task<RabbitMqContainer> StartAsync()
     {
         await ContainerEngine.RequireAsync();
@@ -77,14 +87,10 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
         {
             if (_container is null)
             {
-                string image = await ContainerEngine.ImageAsync("ORDERSERVICE_TEST_RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
-                RabbitMqContainer container = new RabbitMqBuilder(image)
-                    .WithUsername(User)
-                    .WithPassword(Password)
+                RabbitMqContainer container = (await BuilderAsync())
                     .WithPortBinding(15672, assignRandomHostPort: true)
                     // The published image ships this plugin and does not enable it.
                     .WithResourceMapping("[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."u8.ToArray(), "/etc/rabbitmq/enabled_plugins")
-                    .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run)
                     .Build();
                 await container.StartAsync();
                 _management = new HttpClient { BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/") };

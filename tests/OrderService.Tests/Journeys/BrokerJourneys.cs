@@ -15,14 +15,9 @@ public sealed class BrokerJourneys : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        await ContainerEngine.RequireAsync();
-        var image = await ContainerEngine.ImageAsync("ORDERSERVICE_TEST_RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
-        broker = new RabbitMqBuilder(image)
-            .WithUsername("tests")
-            .WithPassword("tests-password")
+        broker = (await RabbitMqContainerFixture.BuilderAsync())
             // A port of the test's choice, since the broker comes back on the same one.
             .WithPortBinding(port, 5672)
-            .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run)
             .Build();
         await broker.StartAsync(TestContext.Current.CancellationToken);
     }

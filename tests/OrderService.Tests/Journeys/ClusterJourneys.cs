@@ -20,8 +20,7 @@ public sealed class ClusterJourneys : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        await ContainerEngine.RequireAsync();
-        var image = await ContainerEngine.ImageAsync("ORDERSERVICE_TEST_RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
+        var one = await RabbitMqContainerFixture.BuilderAsync();
         network = new NetworkBuilder().WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run).Build();
         await network.CreateAsync();
         var peers = Encoding.UTF8.GetBytes(
@@ -29,16 +28,13 @@ public sealed class ClusterJourneys : IAsyncLifetime
         foreach (var name in Names)
         {
             var port = FreePort();
-            nodes[name] = (new RabbitMqBuilder(image)
-                .WithUsername("tests")
-                .WithPassword("tests-password")
+            nodes[name] = (one
                 .WithNetwork(network)
                 .WithHostname(name)
                 .WithNetworkAliases(name)
                 .WithEnvironment("RABBITMQ_ERLANG_COOKIE", "a-cookie-of-these-tests")
                 .WithResourceMapping(peers, "/etc/rabbitmq/conf.d/90-cluster.conf")
                 .WithPortBinding(port, 5672)
-                .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run)
                 .Build(), port);
         }
         await Task.WhenAll(nodes.Values.Select(node => node.Container.StartAsync(TestContext.Current.CancellationToken)));

@@ -17,13 +17,8 @@ public sealed class MissingPluginTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        await ContainerEngine.RequireAsync();
-        var image = await ContainerEngine.ImageAsync("ORDERSERVICE_TEST_RABBITMQ_IMAGE", "orderservice-test/rabbitmq:4", "rabbitmq:4-management");
-        broker = new RabbitMqBuilder(image)
-            .WithUsername("tests")
-            .WithPassword("tests-password")
+        broker = (await RabbitMqContainerFixture.BuilderAsync())
             .WithResourceMapping("[rabbitmq_management]."u8.ToArray(), "/etc/rabbitmq/enabled_plugins")
-            .WithLabel(ContainerEngine.RunLabel, ContainerEngine.Run)
             .Build();
         await broker.StartAsync(TestContext.Current.CancellationToken);
     }
