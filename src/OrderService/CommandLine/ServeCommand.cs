@@ -61,13 +61,6 @@ internal static partial class ServeCommand
         {
             return ExitCode.Broken;
         }
-        // A loop that broke down stops the host, which then looks like a stop that was asked for.
-        var broken = app.Services.GetServices<IHostedService>().OfType<BackgroundService>().FirstOrDefault(service => service.ExecuteTask is { IsFaulted: true });
-        if (broken is not null)
-        {
-            LogBroken(log, broken.ExecuteTask!.Exception!.GetBaseException(), broken.GetType().Name);
-            return ExitCode.Broken;
-        }
         LogStopped(log);
         return ExitCode.Done;
     }
@@ -77,18 +70,16 @@ internal static partial class ServeCommand
     private static async Task<bool> BreaksDownAsync(WebApplication app, ILogger log)
     {
         var broken = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        foreach (var station in app.Services.GetServices<IHostedService>().OfType<IStation>())
+        var loops = app.Services.GetServices<IHostedService>().SelectMany(service => LoopsOf(service).Select(loop => (loop, service.GetType().Name))).ToList();
+        foreach (var (loop, name) in loops)
         {
-            foreach (var loop in station.Loops)
-            {
-                _ = loop.ContinueWith(
-                    ended =>
-                    {
-                        LogBroken(log, ended.Exception!.GetBaseException(), station.GetType().Name);
-                        broken.TrySetResult();
-                    },
-                    CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
-            }
+            _ = loop.ContinueWith(
+                ended =>
+                {
+                    LogBroken(log, ended.Exception!.GetBaseException(), name);
+                    broken.TrySetResult();
+                },
+                CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         }
         var stopped = app.WaitForShutdownAsync();
         await Task.WhenAny(stopped, broken.Task);
@@ -97,12 +88,20 @@ internal static partial class ServeCommand
         {
             await stopped;
         }
-        catch (Exception) when (broken.Task.IsCompleted)
+        catch (Exception) when (loops.Exists(entry => entry.loop.IsFaulted))
         {
             // The others finished what they had in hand; the broken station fails its stop as well, and has said why.
         }
-        return broken.Task.IsCompleted;
+        // The host stops by itself over some of them, so the signal may come later than the stop.
+        return loops.Exists(entry => entry.loop.IsFaulted);
     }
+
+    private static IEnumerable<Task> LoopsOf(IHostedService service) => service switch
+    {
+        IStation station => station.Loops,
+        BackgroundService { ExecuteTask: { } loop } => [loop],
+        _ => [],
+    };
 
     /// <summary>Waits for a store that starts at the same moment, but not for ever: an orchestrator knows better what to do then.</summary>
     private static async Task MigrateAsync(IServiceProvider services, ILogger log)
