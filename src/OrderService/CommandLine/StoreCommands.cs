@@ -89,7 +89,7 @@ internal static class StoreCommands
         Console.WriteLine($"Order {orderId} is {order.Status.ToWire()} (version {order.Version})");
         if (order.Currency is { } currency)
         {
-            Console.WriteLine($"  customer {order.CustomerId}, {order.Lines.Count} lines, {Money.Format(order.TotalMinor, currency)} {currency}");
+            Console.WriteLine($"  customer {order.CustomerId}, {order.Lines.Count} {(order.Lines.Count == 1 ? "line" : "lines")}, {Money.Format(order.TotalMinor, currency)} {currency}");
             foreach (var line in order.Lines.Take(20))
             {
                 Console.WriteLine($"  {line.Quantity,7} x {line.Sku,-24} {Money.Format(line.UnitPriceMinor, currency),14}");
