@@ -110,6 +110,7 @@ public sealed class BrokerConnector
         HandshakeContinuationTimeout = _options.ConnectTimeout,
         ContinuationTimeout = TimeSpan.FromSeconds(15),
         RequestedChannelMax = 64,
+        SocketFactory = GatheringTcpClient.Create,
         // The broker's own ceiling: a smaller one here would turn a large message into a connection that dies again and again.
         MaxInboundMessageBodySize = 512 * 1024 * 1024,
     };
