@@ -50,6 +50,8 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     // Partitions whose records may have been in somebody's hand before, until a batch of them is done.
     private readonly HashSet<TopicPartition> fresh = [];
     private volatile bool hold;
+    // Only a question to the cluster tells whether a broken connection means anything.
+    private volatile bool doubtful;
     private Task consuming = Task.CompletedTask;
     private volatile KafkaIntakeState state = new(0, null, null);
 
@@ -142,7 +144,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
                 Gather(consumer);
                 if (batch.Count == 0)
                 {
-                    LookForRecovery(consumer);
+                    LookForCluster(consumer);
                 }
                 else if (Decide() is { IsCompleted: false } held)
                 {
@@ -252,21 +254,24 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         return work;
     }
 
-    /// <summary>The client tells of a cluster that went away, and of none that came back.</summary>
-    private void LookForRecovery(IConsumer<byte[], byte[]> consumer)
+    /// <summary>
+    /// Asks the cluster whether it is there, while there is doubt. The client tells of connections that broke and, not always, of all of them being down; of a cluster that came back it tells nothing.
+    /// </summary>
+    private void LookForCluster(IConsumer<byte[], byte[]> consumer)
     {
-        if (state.LastError is null || consumer.Assignment is not { Count: > 0 } assignment)
+        if ((state.LastError is null && !doubtful) || consumer.Assignment is not { Count: > 0 } assignment)
         {
             return;
         }
+        doubtful = false;
         try
         {
             consumer.Committed(assignment, ReplyTimeout);
             state = state with { LastError = null };
         }
-        catch (KafkaException)
+        catch (KafkaException exception)
         {
-            // Still away.
+            OnTrouble(exception.Error);
         }
     }
 
@@ -390,9 +395,15 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     {
         if (error.Code == ErrorCode.Local_Transport)
         {
-            // One broker closed one connection, perhaps because it was idle; that all are away is another error.
+            // One broker closed one connection, perhaps because it was idle.
+            doubtful = true;
             return;
         }
+        OnTrouble(error);
+    }
+
+    private void OnTrouble(Error error)
+    {
         if (state.LastError is null)
         {
             LogTrouble(error.Reason);
