@@ -8,7 +8,7 @@ namespace OrderService.RabbitMq;
 /// </summary>
 /// <remarks>
 /// A write is done when it is gathered, so a failed send is the error of the next write; the reader of a broken connection hears of it anyway. Writers wait while
-/// <see cref="MostUnsent"/> bytes are unsent, so that a peer that does not read holds them up as a full socket would. Closing waits for what was written, up to a second.
+/// <see cref="MostUnsent"/> bytes are unsent, so that a peer that does not read holds them up as a full socket would. Closing waits for what was written, up to a second for each send.
 /// </remarks>
 internal sealed class GatheringStream(Socket socket) : NetworkStream(socket, ownsSocket: true), IThreadPoolWorkItem
 {
