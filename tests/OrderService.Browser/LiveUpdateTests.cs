@@ -168,6 +168,24 @@ public sealed class LiveUpdateTests(Shop shop)
         }, at: $"#/dead-letters?q={customer}");
     }
 
+    /// <summary>The browser reports a closed dialog a moment after it gave the focus back; what took the focus within that moment keeps it.</summary>
+    [Fact]
+    public async Task A_dialog_that_closed_takes_the_focus_from_nobody()
+    {
+        var (customer, _) = await ParkAsync(2);
+        await shop.VisitAsync(async visitor =>
+        {
+            await Expect(visitor.Page.Locator("tbody tr")).ToHaveCountAsync(2);
+            await visitor.Page.Keyboard.PressAsync("j");
+            await visitor.Page.Keyboard.PressAsync("x");
+            await visitor.Page.Keyboard.PressAsync("r");
+            await Expect(visitor.Dialog).ToBeVisibleAsync();
+            await visitor.Page.EvaluateAsync("() => { document.querySelector('dialog').close(); document.querySelector('input[type=search]').focus(); }");
+            await Expect(visitor.Page.Locator("dialog")).ToHaveCountAsync(0);
+            await Expect(visitor.Page.GetByRole(AriaRole.Searchbox)).ToBeFocusedAsync();
+        }, at: $"#/dead-letters?q={customer}");
+    }
+
     /// <summary>A 'g' that was never pressed: the page is so young that everything happened within the last second.</summary>
     [Fact]
     public async Task A_key_right_after_the_page_was_loaded_means_itself()

@@ -123,8 +123,10 @@ export function Dialog({ title, onClose, wide, children }) {
     const dialog = ref.current;
     dialog.showModal();
     return () => {
+      // Escape closed it a moment ago: by now the focus may be where the next key put it.
+      const mine = document.activeElement === document.body || dialog.contains(document.activeElement);
       dialog.close();
-      if (before?.isConnected && before !== document.body) {
+      if (mine && before?.isConnected && before !== document.body) {
         before.focus();
       }
     };
