@@ -101,9 +101,15 @@ public sealed partial class SqliteDatabase : IDatabase
         }, cancellationToken);
     }
 
-    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default)
+    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
+        EnqueueAsync(new Write<T>(write, isLarge: false, cancellationToken));
+
+    /// <summary>Like <see cref="WriteAsync"/>, for a write of many pages: it comes first in its transaction, where it costs least.</summary>
+    internal Task<T> WriteLargeAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken) =>
+        EnqueueAsync(new Write<T>(write, isLarge: true, cancellationToken));
+
+    private Task<T> EnqueueAsync<T>(Write<T> job)
     {
-        var job = new Write<T>(write, cancellationToken);
         if (!writes.Writer.TryWrite(job))
         {
             throw new StoreUnavailableException("The store is closing.");
@@ -135,6 +141,11 @@ public sealed partial class SqliteDatabase : IDatabase
                 {
                     batch.Add(job);
                 }
+                // Those that wait at the same moment have no order among them.
+                if (batch.FindIndex(job => job.IsLarge) is > 0 and var large)
+                {
+                    (batch[0], batch[large]) = (batch[large], batch[0]);
+                }
                 CommitTogether(batch);
             }
         }
@@ -150,12 +161,27 @@ public sealed partial class SqliteDatabase : IDatabase
         try
         {
             var connection = OpenWriter();
-            using var transaction = connection.BeginTransaction(deferred: false);
-            foreach (var job in batch)
+            var transaction = connection.BeginTransaction(deferred: false);
+            try
             {
-                RunInSavepoint(job, transaction);
+                for (var index = 0; index < batch.Count; index++)
+                {
+                    if (index > 0)
+                    {
+                        RunInSavepoint(batch[index], transaction);
+                    }
+                    else if (!RunFirst(batch[index], transaction))
+                    {
+                        transaction.Dispose();
+                        transaction = connection.BeginTransaction(deferred: false);
+                    }
+                }
+                transaction.Commit();
             }
-            transaction.Commit();
+            finally
+            {
+                transaction.Dispose();
+            }
         }
         catch (Exception exception)
         {
@@ -209,6 +235,29 @@ public sealed partial class SqliteDatabase : IDatabase
         using var answer = command.ExecuteReader();
         answer.Read();
         return (answer.GetInt32(1), answer.GetInt32(2));
+    }
+
+    /// <summary>
+    /// The first write of a transaction has nothing before it that must outlive its failure. So it does without a savepoint, for which SQLite copies every page before its
+    /// first change: for a batch of orders that was an eighth of the service's processor time.
+    /// </summary>
+    /// <returns>False when the write failed and the transaction has to begin again without it.</returns>
+    private static bool RunFirst(Write job, SqliteTransaction transaction)
+    {
+        if (job.IsCancelled)
+        {
+            return true;
+        }
+        try
+        {
+            job.Run(transaction);
+            return true;
+        }
+        catch (Exception exception) when (exception is not SqliteException sqlite || !EndsTransaction(sqlite))
+        {
+            job.FailLater(exception is SqliteException inner ? Translate(inner) ?? exception : exception);
+            return false;
+        }
     }
 
     private static void RunInSavepoint(Write job, SqliteTransaction transaction)
@@ -370,6 +419,7 @@ public sealed partial class SqliteDatabase : IDatabase
 
     private abstract class Write
     {
+        public abstract bool IsLarge { get; }
         public abstract bool IsCancelled { get; }
         public abstract void Run(SqliteTransaction transaction);
         public abstract void Complete();
@@ -377,13 +427,15 @@ public sealed partial class SqliteDatabase : IDatabase
         public abstract void FailLater(Exception exception);
     }
 
-    private sealed class Write<T>(Func<DbTransaction, Task<T>> work, CancellationToken cancellationToken) : Write
+    private sealed class Write<T>(Func<DbTransaction, Task<T>> work, bool isLarge, CancellationToken cancellationToken) : Write
     {
         private T? result;
         private bool ran;
         private Exception? failure;
 
         public TaskCompletionSource<T> Completion { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public override bool IsLarge => isLarge;
 
         public override bool IsCancelled => cancellationToken.IsCancellationRequested;
 

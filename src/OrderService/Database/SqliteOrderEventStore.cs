@@ -13,7 +13,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private int statementsOf = -1;
 
     public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
-        database.WriteAsync(
+        database.WriteLargeAsync(
             transaction =>
             {
                 var prepared = Prepared();

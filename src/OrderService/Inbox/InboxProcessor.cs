@@ -8,22 +8,32 @@ namespace OrderService.Inbox;
 /// <summary>
 /// Takes deliveries, decides them in batches, and settles them after the commit that holds their outcome.
 /// While one transaction commits the next batch gathers, so an idle system has the latency of one commit and a busy one its throughput.
+/// Behind a long queue it gathers a little longer: orders that are written together share the pages of the indexes.
 /// </summary>
 public sealed class InboxProcessor : IHostedService, Observability.IStation, IDisposable
 {
+    /// <summary>As many deliveries within one commit come only from a long queue, whose orders are late anyway.</summary>
+    private const int LongQueue = 100;
+
+    private static readonly TimeSpan GatherFor = TimeSpan.FromMilliseconds(20);
+
     private readonly OrderSubscriptions subscriptions;
     private readonly BatchProcessor<Delivery> processor;
     private readonly InboxOptions options;
+    private readonly int prefetch;
+    private readonly TimeProvider clock;
     private readonly CancellationTokenSource stopIntake = new();
     private readonly CancellationTokenSource abort = new();
     private Task intake = Task.CompletedTask;
     private Task processing = Task.CompletedTask;
 
     public InboxProcessor(
-        OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, TimeProvider clock, ILogger<InboxProcessor> logger)
+        OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, IOptions<RabbitMqOptions> broker, TimeProvider clock, ILogger<InboxProcessor> logger)
     {
         this.subscriptions = subscriptions;
         this.options = options.Value;
+        prefetch = broker.Value.Prefetch;
+        this.clock = clock;
         processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);
     }
 
@@ -70,6 +80,11 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         {
             while (await subscriptions.WaitToReadAsync(abort.Token))
             {
+                // Where half of what the broker hands out at once is in one batch, there is too little left to wait for.
+                if (batch.Count >= LongQueue && batch.Count < prefetch / 2)
+                {
+                    await Task.Delay(GatherFor, clock, abort.Token);
+                }
                 Gather(batch, suspects);
                 if (batch.Count > 0)
                 {
