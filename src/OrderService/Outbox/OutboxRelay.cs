@@ -32,6 +32,12 @@ public sealed partial class OutboxRelay(
         Direct,
     }
 
+    /// <summary>
+    /// How long confirmed messages gather before they are marked as sent. Nobody waits for the mark, but every commit that comes is held up by the one for it.
+    /// What a crash leaves unmarked is published again, with the same ids.
+    /// </summary>
+    private static readonly TimeSpan MarkDelay = TimeSpan.FromMilliseconds(20);
+
     private readonly Lock gate = new();
     private readonly Dictionary<string, StreamInHand> streams = new(StringComparer.Ordinal);
     private readonly HashSet<long> known = [];
@@ -412,6 +418,7 @@ public sealed partial class OutboxRelay(
         var rows = new List<OutboxRow>();
         while (await confirmed.Reader.WaitToReadAsync(CancellationToken.None))
         {
+            await Task.Delay(MarkDelay, clock, stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             while (confirmed.Reader.TryRead(out var row))
             {
                 rows.Add(row);
