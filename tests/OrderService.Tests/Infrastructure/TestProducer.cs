@@ -38,7 +38,14 @@ public sealed class TestProducer : IAsyncDisposable
     /// <summary>
     /// A producer as it should be: what was not confirmed is sent again with the same key, over whichever address answers, until all of it is confirmed.
     /// </summary>
-    public static async Task PublishUntilConfirmedAsync(IReadOnlyList<string> addresses, IEnumerable<TestMessage> messages)
+    public static Task PublishUntilConfirmedAsync(IReadOnlyList<string> addresses, IEnumerable<TestMessage> messages) =>
+        UntilConfirmedAsync(addresses, messages, (shop, chunk) => shop.PublishAsync(chunk));
+
+    /// <summary>The same through the exchange in front of the partitions.</summary>
+    public static Task PublishByOrderUntilConfirmedAsync(IReadOnlyList<string> addresses, IEnumerable<(string OrderId, TestMessage Message)> messages) =>
+        UntilConfirmedAsync(addresses, messages, (shop, chunk) => shop.PublishByOrderAsync(chunk));
+
+    private static async Task UntilConfirmedAsync<T>(IReadOnlyList<string> addresses, IEnumerable<T> messages, Func<TestProducer, T[], Task> publish)
     {
         var waiting = messages.ToList();
         while (waiting.Count > 0)
@@ -48,7 +55,7 @@ public sealed class TestProducer : IAsyncDisposable
                 await using var shop = await ConnectAnywhereAsync(addresses);
                 foreach (var chunk in waiting.Chunk(100).ToList())
                 {
-                    await shop.PublishAsync(chunk).WaitAsync(TimeSpan.FromSeconds(30));
+                    await publish(shop, chunk).WaitAsync(TimeSpan.FromSeconds(30));
                     waiting.RemoveRange(0, chunk.Length);
                 }
             }
