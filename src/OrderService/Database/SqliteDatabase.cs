@@ -164,17 +164,16 @@ public sealed partial class SqliteDatabase : IDatabase
             var transaction = connection.BeginTransaction(deferred: false);
             try
             {
-                for (var index = 0; index < batch.Count; index++)
+                // Nothing stands before the first that must outlive its failure, so it does without a savepoint, for which SQLite copies every page before its first
+                // change: for a batch of orders that was an eighth of the service's processor time.
+                if (!TryRun(batch[0], transaction))
                 {
-                    if (index > 0)
-                    {
-                        RunInSavepoint(batch[index], transaction);
-                    }
-                    else if (!RunFirst(batch[index], transaction))
-                    {
-                        transaction.Dispose();
-                        transaction = connection.BeginTransaction(deferred: false);
-                    }
+                    transaction.Dispose();
+                    transaction = connection.BeginTransaction(deferred: false);
+                }
+                foreach (var job in batch.Skip(1))
+                {
+                    RunInSavepoint(job, transaction);
                 }
                 transaction.Commit();
             }
@@ -237,12 +236,19 @@ public sealed partial class SqliteDatabase : IDatabase
         return (answer.GetInt32(1), answer.GetInt32(2));
     }
 
-    /// <summary>
-    /// The first write of a transaction has nothing before it that must outlive its failure. So it does without a savepoint, for which SQLite copies every page before its
-    /// first change: for a batch of orders that was an eighth of the service's processor time.
-    /// </summary>
-    /// <returns>False when the write failed and the transaction has to begin again without it.</returns>
-    private static bool RunFirst(Write job, SqliteTransaction transaction)
+    private static void RunInSavepoint(Write job, SqliteTransaction transaction)
+    {
+        transaction.Save("one");
+        if (!TryRun(job, transaction))
+        {
+            // Only this write fails; its neighbours commit.
+            transaction.Rollback("one");
+        }
+        transaction.Release("one");
+    }
+
+    /// <returns>False when the write failed and what it did has to be rolled back.</returns>
+    private static bool TryRun(Write job, SqliteTransaction transaction)
     {
         if (job.IsCancelled)
         {
@@ -257,27 +263,6 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             job.FailLater(exception is SqliteException inner ? Translate(inner) ?? exception : exception);
             return false;
-        }
-    }
-
-    private static void RunInSavepoint(Write job, SqliteTransaction transaction)
-    {
-        if (job.IsCancelled)
-        {
-            return;
-        }
-        transaction.Save("one");
-        try
-        {
-            job.Run(transaction);
-            transaction.Release("one");
-        }
-        catch (Exception exception) when (exception is not SqliteException sqlite || !EndsTransaction(sqlite))
-        {
-            // Only this write fails; its neighbours commit.
-            transaction.Rollback("one");
-            transaction.Release("one");
-            job.FailLater(exception is SqliteException inner ? Translate(inner) ?? exception : exception);
         }
     }
 

@@ -98,8 +98,9 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
 
         await using var second = await world.IntakeAsync();
         await Eventually.TrueAsync(() => second.Count(Fate.Duplicate) == decided && second.Count(Fate.Accepted) == 100 - decided);
-        Assert.Equal(100, (await world.EffectsAsync()).Count);
-        Assert.All(await world.EffectsAsync(), order => Assert.Equal(1, order.Value));
+        var effects = await world.EffectsAsync();
+        Assert.Equal(100, effects.Count);
+        Assert.All(effects, order => Assert.Equal(1, order.Value));
         await Eventually.TrueAsync(() => world.CommittedOffsets() == 100);
     }
 
