@@ -127,10 +127,10 @@ internal sealed class Scale(BenchAddresses addresses, Throughput throughput, str
             WITH RECURSIVE numbers (n) AS (SELECT @first UNION ALL SELECT n + 1 FROM numbers WHERE n < @last)
             SELECT n, printf('%08X-P%08d', (n * 2654435761) & 4294967295, n) AS order_id, lower(hex(randomblob(16))) AS key FROM numbers;
         INSERT INTO inbox (key, fingerprint, outcome, order_id, decided_at) SELECT key, randomblob(32), 1, order_id, 1750000000000 FROM filling ORDER BY key;
-        INSERT INTO events (order_id, version, type, data, correlation_id, causation_id, recorded_at, hash)
-            SELECT order_id, 1, 'ORDER_PLACED', CAST(hex(randomblob(280)) AS BLOB), key, key, 1750000000000, randomblob(32) FROM filling ORDER BY order_id;
         INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
             SELECT order_id, 1, 1, 'C-' || (n % 100000), 'EUR', 12345, 8, 1750000000000, 1750000000000, randomblob(32) FROM filling ORDER BY order_id;
+        INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash)
+            SELECT seq, order_id, 1, 'ORDER_PLACED', CAST(hex(randomblob(280)) AS BLOB), key, key, 1750000000000, randomblob(32) FROM filling JOIN orders USING (order_id) ORDER BY seq;
         COMMIT;
         DROP TABLE filling;
         """;
@@ -142,10 +142,12 @@ internal sealed class Scale(BenchAddresses addresses, Throughput throughput, str
             FROM generate_series(@first::bigint, @last::bigint) AS n;
         INSERT INTO inbox (key, fingerprint, outcome, order_id, decided_at)
             SELECT key, sha256(key::bytea), 1, order_id, 1750000000000 FROM filling ORDER BY key;
-        INSERT INTO events (order_id, version, type, data, correlation_id, causation_id, recorded_at, hash)
-            SELECT order_id, 1, 'ORDER_PLACED', convert_to(repeat(md5(key), 4) || repeat(md5(order_id), 4) || repeat(md5(key || order_id), 4) || repeat(md5(order_id || key), 5), 'UTF8'), key, key, 1750000000000, sha256(order_id::bytea) FROM filling ORDER BY order_id;
         INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
             SELECT order_id, 1, 1, 'C-' || (n % 100000), 'EUR', 12345, 8, 1750000000000, 1750000000000, sha256(order_id::bytea) FROM filling ORDER BY order_id;
+        INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash)
+            SELECT seq, order_id, 1, 'ORDER_PLACED', convert_to(repeat(md5(key), 4) || repeat(md5(order_id), 4) || repeat(md5(key || order_id), 4) || repeat(md5(order_id || key), 5), 'UTF8'),
+                key, key, 1750000000000, sha256(order_id::bytea)
+            FROM filling JOIN orders USING (order_id) ORDER BY seq;
         DROP TABLE filling;
         """;
 }

@@ -242,8 +242,8 @@ internal sealed class PostgresAppend(Append append, HashSet<string> rejectedKeys
         Add(batch,
             $"""
             WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({LogLock}))
-            INSERT INTO events (order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
-            SELECT order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash
+            INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
+            SELECT (SELECT seq FROM orders WHERE orders.order_id = recorded.order_id), order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash
             FROM turn, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
                 WITH ORDINALITY AS recorded (order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, place)
             ORDER BY place RETURNING position

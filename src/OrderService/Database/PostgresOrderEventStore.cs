@@ -246,8 +246,10 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                     },
                 },
                 new("""
-                    SELECT mine.place, events.position FROM events JOIN unnest($1, $2, $3) WITH ORDINALITY AS mine (order_id, version, hash, place)
-                    ON events.order_id = mine.order_id AND events.version = mine.version AND events.hash = mine.hash
+                    SELECT mine.place, events.position
+                    FROM unnest($1, $2, $3) WITH ORDINALITY AS mine (order_id, version, hash, place)
+                    JOIN orders ON orders.order_id = mine.order_id
+                    JOIN events ON events.stream = orders.seq AND events.version = mine.version AND events.hash = mine.hash
                     """)
                 {
                     Parameters =

@@ -1,5 +1,4 @@
 using System.Data.Common;
-using System.Threading.Channels;
 using Microsoft.Data.Sqlite;
 
 namespace OrderService.Database;
@@ -23,12 +22,13 @@ public sealed partial class SqliteDatabase : IDatabase
     private readonly string connectionString;
     private readonly string path;
     private readonly ILogger<SqliteDatabase> logger;
-    private readonly Channel<Write> writes = Channel.CreateUnbounded<Write>(new() { SingleReader = true });
+    private readonly Queue<Write> writes = new();
     private readonly Thread writer;
     private readonly TaskCompletionSource writerEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource stop = new();
     private readonly Task checkpoints;
     private SqliteConnection? writerConnection;
+    private bool isClosing;
     private volatile bool startLogOver;
 
     public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger)
@@ -110,18 +110,28 @@ public sealed partial class SqliteDatabase : IDatabase
 
     private Task<T> EnqueueAsync<T>(Write<T> job)
     {
-        if (!writes.Writer.TryWrite(job))
+        lock (writes)
         {
-            throw new StoreUnavailableException("The store is closing.");
+            if (isClosing)
+            {
+                throw new StoreUnavailableException("The store is closing.");
+            }
+            writes.Enqueue(job);
+            Monitor.Pulse(writes);
         }
         return job.Completion.Task;
     }
 
     public async ValueTask DisposeAsync()
     {
-        if (!writes.Writer.TryComplete())
+        lock (writes)
         {
-            return;
+            if (isClosing)
+            {
+                return;
+            }
+            isClosing = true;
+            Monitor.Pulse(writes);
         }
         await writerEnded.Task;
         await stop.CancelAsync();
@@ -134,13 +144,8 @@ public sealed partial class SqliteDatabase : IDatabase
         var batch = new List<Write>(WritesPerCommit);
         try
         {
-            while (writes.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult())
+            while (Take(batch))
             {
-                batch.Clear();
-                while (batch.Count < WritesPerCommit && writes.Reader.TryRead(out var job))
-                {
-                    batch.Add(job);
-                }
                 // Those that wait at the same moment have no order among them.
                 if (batch.FindIndex(job => job.IsLarge) is > 0 and var large)
                 {
@@ -153,6 +158,28 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             CloseWriter();
             writerEnded.SetResult();
+        }
+    }
+
+    /// <summary>Waits for writes; false when the store closes and none is left. The thread sleeps: waiting for a task would first spin, at the cost of those it waits for.</summary>
+    private bool Take(List<Write> batch)
+    {
+        batch.Clear();
+        lock (writes)
+        {
+            while (writes.Count == 0)
+            {
+                if (isClosing)
+                {
+                    return false;
+                }
+                Monitor.Wait(writes);
+            }
+            while (batch.Count < WritesPerCommit && writes.TryDequeue(out var job))
+            {
+                batch.Add(job);
+            }
+            return true;
         }
     }
 

@@ -118,15 +118,8 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
                 .Bind(1, row.Key).Bind(2, row.Fingerprint).Bind(3, (long)row.Outcome).Bind(4, row.Reason).Bind(5, row.OrderId).Bind(6, row.DecidedAt)
                 .Execute();
         }
-        foreach (var recorded in append.Events)
-        {
-            prepared.InsertEvent
-                .Bind(1, recorded.OrderId).Bind(2, recorded.Version).Bind(3, recorded.Type).Bind(4, recorded.Data.Span)
-                .Bind(5, recorded.CorrelationId).Bind(6, recorded.CausationId).Bind(7, recorded.TraceParent)
-                .Bind(8, recorded.RecordedAt).Bind(9, recorded.Hash)
-                .Execute();
-            recorded.Position = prepared.LastRowId;
-        }
+        // The number of each stream, by order id.
+        var streams = new Dictionary<string, long>(append.Heads.Count, StringComparer.Ordinal);
         foreach (var head in append.Heads)
         {
             if (head.ExpectedVersion == 0)
@@ -135,15 +128,26 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
                     .Bind(1, head.OrderId).Bind(2, head.Version).Bind(3, (long)head.Status).Bind(4, head.CustomerId).Bind(5, head.Currency)
                     .Bind(6, head.TotalMinor).Bind(7, head.LineCount).Bind(8, head.At).Bind(9, head.At).Bind(10, head.LastHash)
                     .Execute();
+                streams[head.OrderId] = prepared.LastRowId;
                 continue;
             }
-            prepared.UpdateHead
-                .Bind(1, head.Version).Bind(2, (long)head.Status).Bind(3, head.At).Bind(4, head.LastHash).Bind(5, head.OrderId).Bind(6, head.ExpectedVersion)
-                .Execute();
-            if (prepared.Changes != 1)
+            var moved = prepared.UpdateHead
+                .Bind(1, head.Version).Bind(2, (long)head.Status).Bind(3, head.At).Bind(4, head.LastHash).Bind(5, head.OrderId).Bind(6, head.ExpectedVersion);
+            if (!moved.Step())
             {
                 throw new StoreConflictException($"Order {head.OrderId} is not at version {head.ExpectedVersion}.");
             }
+            streams[head.OrderId] = moved.Int64(0);
+            moved.Reset();
+        }
+        foreach (var recorded in append.Events)
+        {
+            prepared.InsertEvent
+                .Bind(1, streams[recorded.OrderId]).Bind(2, recorded.OrderId).Bind(3, recorded.Version).Bind(4, recorded.Type).Bind(5, recorded.Data.Span)
+                .Bind(6, recorded.CorrelationId).Bind(7, recorded.CausationId).Bind(8, recorded.TraceParent)
+                .Bind(9, recorded.RecordedAt).Bind(10, recorded.Hash)
+                .Execute();
+            recorded.Position = prepared.LastRowId;
         }
         foreach (var row in append.Outbox)
         {
@@ -204,14 +208,14 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public SqliteStatement InsertInbox { get; } = new(connection, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
         public SqliteStatement ReplaceInbox { get; } = new(connection, "INSERT OR REPLACE INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
         public SqliteStatement InsertEvent { get; } = new(connection, """
-            INSERT INTO events (order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             """);
         public SqliteStatement InsertHead { get; } = new(connection, """
             INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             """);
-        public SqliteStatement UpdateHead { get; } = new(connection, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6");
+        public SqliteStatement UpdateHead { get; } = new(connection, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6 RETURNING seq");
         public SqliteStatement InsertOutbox { get; } = new(connection, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
         public SqliteStatement InsertHistory { get; } = new(connection, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
         public SqliteStatement DeleteDeferred { get; } = new(connection, "DELETE FROM deferred WHERE key = ?1");
@@ -222,7 +226,5 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             """);
 
         public long LastRowId => SQLitePCL.raw.sqlite3_last_insert_rowid(connection.Handle!);
-
-        public int Changes => SQLitePCL.raw.sqlite3_changes(connection.Handle!);
     }
 }

@@ -10,7 +10,11 @@ public sealed class EventQueries(IDatabase database)
 
     /// <summary>One order's stream, oldest first; empty when there is no such order.</summary>
     public Task<IReadOnlyList<RecordedEvent>> StreamAsync(string orderId, CancellationToken cancellationToken = default) =>
-        QueryAsync($"SELECT {Columns} FROM events WHERE order_id = @orderId ORDER BY version", new { orderId }, cancellationToken);
+        QueryAsync($"SELECT {Columns} FROM events WHERE stream = (SELECT seq FROM orders WHERE order_id = @orderId) ORDER BY version", new { orderId }, cancellationToken);
+
+    /// <summary>The stream with that number (<c>orders.seq</c>), oldest first.</summary>
+    public Task<IReadOnlyList<RecordedEvent>> StreamAsync(long stream, CancellationToken cancellationToken = default) =>
+        QueryAsync($"SELECT {Columns} FROM events WHERE stream = @stream ORDER BY version", new { stream }, cancellationToken);
 
     /// <summary>Events of all orders after a position, oldest first.</summary>
     /// <param name="after">The last position seen; 0 for the beginning.</param>

@@ -34,7 +34,9 @@ public sealed class OutboxStore(IDatabase database)
                     rows.AddRange((await connection.QueryAsync<Row>(
                         $"""
                         SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns}
-                        FROM outbox o LEFT JOIN events e ON e.order_id = o.order_id AND e.version = o.version AND o.kind = 1
+                        FROM outbox o
+                        LEFT JOIN orders h ON h.order_id = o.order_id AND o.kind = 1
+                        LEFT JOIN events e ON e.stream = h.seq AND e.version = o.version
                         WHERE o.id {connection.In("@chunk")} ORDER BY o.id
                         """,
                         new { chunk })).Select(row => row.ToOutboxRow()));

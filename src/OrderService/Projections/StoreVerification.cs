@@ -19,44 +19,45 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
     /// <param name="progress">Told the number of orders checked so far and of all.</param>
     public async Task<VerificationReport> RunAsync(bool repair, IProgress<(long Done, long Total)>? progress, CancellationToken cancellationToken)
     {
-        var total = await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(DISTINCT order_id) FROM events"), cancellationToken);
+        var total = await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(DISTINCT stream) FROM events"), cancellationToken);
         long eventCount = 0, orderCount = 0, wrong = 0;
         var findings = new List<string>();
-        var after = "";
+        var after = 0L;
         while (true)
         {
-            var ids = await database.ReadAsync(
-                async connection => (await connection.QueryAsync<string>(
-                    "SELECT DISTINCT order_id FROM events WHERE order_id > @after ORDER BY order_id LIMIT @limit", new { after, limit = PageSize })).AsList(),
+            var streams = await database.ReadAsync(
+                async connection => (await connection.QueryAsync<long>(
+                    "SELECT DISTINCT stream FROM events WHERE stream > @after ORDER BY stream LIMIT @limit", new { after, limit = PageSize })).AsList(),
                 cancellationToken);
-            foreach (var orderId in ids)
+            foreach (var stream in streams)
             {
-                var (count, found) = await CheckAsync(orderId, repair, cancellationToken);
+                var (count, found) = await CheckAsync(stream, repair, cancellationToken);
                 eventCount += count;
                 orderCount++;
                 wrong += found.Count;
                 findings.AddRange(found.Take(MaxFindings - findings.Count));
             }
             progress?.Report((orderCount, total));
-            if (ids.Count < PageSize)
+            if (streams.Count < PageSize)
             {
                 break;
             }
-            after = ids[^1];
+            after = streams[^1];
         }
         var orphans = await database.ReadAsync(
             async connection => (await connection.QueryAsync<string>(
-                "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.order_id = orders.order_id) LIMIT @limit", new { limit = MaxFindings })).AsList(),
+                "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.stream = orders.seq) LIMIT @limit", new { limit = MaxFindings })).AsList(),
             cancellationToken);
         wrong += orphans.Count;
         findings.AddRange(orphans.Select(orderId => $"Order {orderId} is in the read model and has no events."));
         return new VerificationReport(eventCount, orderCount, wrong, findings);
     }
 
-    private async Task<(int Events, List<string> Findings)> CheckAsync(string orderId, bool repair, CancellationToken cancellationToken)
+    private async Task<(int Events, List<string> Findings)> CheckAsync(long number, bool repair, CancellationToken cancellationToken)
     {
         var findings = new List<string>();
-        var stream = await events.StreamAsync(orderId, cancellationToken);
+        var stream = await events.StreamAsync(number, cancellationToken);
+        var orderId = stream[0].OrderId;
         var hash = EventHash.Genesis;
         var order = Order.None(orderId);
         foreach (var recorded in stream)
@@ -83,25 +84,26 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
             }
         }
 
-        var difference = await database.ReadAsync(connection => DifferenceAsync(connection, order, hash), cancellationToken);
+        var difference = await database.ReadAsync(connection => DifferenceAsync(connection, number, order, hash), cancellationToken);
         if (difference is not null)
         {
             findings.Add($"Order {orderId}: the read model differs from the events ({difference}){(repair ? "; it was rebuilt" : "")}.");
             if (repair)
             {
-                await RebuildAsync(order, hash, stream, cancellationToken);
+                await RebuildAsync(number, order, hash, stream, cancellationToken);
             }
         }
         return (stream.Count, findings);
     }
 
-    private static async Task<string?> DifferenceAsync(System.Data.Common.DbConnection connection, Order order, byte[] hash)
+    private static async Task<string?> DifferenceAsync(System.Data.Common.DbConnection connection, long number, Order order, byte[] hash)
     {
         var row = await connection.QuerySingleOrDefaultAsync<HeadRow>(
-            "SELECT version, status, customer_id, currency, total_minor, line_count, last_hash FROM orders WHERE order_id = @orderId", new { orderId = order.OrderId });
+            "SELECT order_id, version, status, customer_id, currency, total_minor, line_count, last_hash FROM orders WHERE seq = @number", new { number });
         return row switch
         {
             null => "there is no row",
+            _ when row.Order_Id != order.OrderId => $"it names order {row.Order_Id}",
             _ when row.Version != order.Version => $"version {row.Version} instead of {order.Version}",
             _ when row.Status != (long)order.Status => "another status",
             _ when row.Customer_Id != order.CustomerId => "another customer",
@@ -111,23 +113,24 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
         };
     }
 
-    private Task RebuildAsync(Order order, byte[] hash, IReadOnlyList<RecordedEvent> stream, CancellationToken cancellationToken) =>
+    private Task RebuildAsync(long number, Order order, byte[] hash, IReadOnlyList<RecordedEvent> stream, CancellationToken cancellationToken) =>
         database.WriteAsync(
             async transaction =>
             {
                 // Only while the stream is as it was read: an order that moved on meanwhile has written its own row.
                 await transaction.Connection!.ExecuteAsync(
                     """
-                    INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
-                    SELECT @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @PlacedAt, @UpdatedAt, @hash
-                    WHERE (SELECT max(version) FROM events WHERE order_id = @OrderId) = @Version
-                    ON CONFLICT (order_id) DO UPDATE SET
-                        version = excluded.version, status = excluded.status, customer_id = excluded.customer_id, currency = excluded.currency,
+                    INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
+                    SELECT @number, @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @PlacedAt, @UpdatedAt, @hash
+                    WHERE (SELECT max(version) FROM events WHERE stream = @number) = @Version
+                    ON CONFLICT (seq) DO UPDATE SET
+                        order_id = excluded.order_id, version = excluded.version, status = excluded.status, customer_id = excluded.customer_id, currency = excluded.currency,
                         total_minor = excluded.total_minor, line_count = excluded.line_count, placed_at = excluded.placed_at,
                         updated_at = excluded.updated_at, last_hash = excluded.last_hash
                     """,
                     new
                     {
+                        number,
                         order.OrderId,
                         order.Version,
                         Status = (long)order.Status,
@@ -145,6 +148,7 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
 
     private sealed class HeadRow
     {
+        public string Order_Id { get; init; } = "";
         public long Version { get; init; }
         public long Status { get; init; }
         public string Customer_Id { get; init; } = "";

@@ -390,6 +390,48 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_store_whose_events_lie_by_order_id_is_brought_up_with_all_it_holds()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Pay("k-2", "A-1"), Place("k-3", "A-2"), Place("k-4", "A-3"));
+        // From the last order to the first, so that a stream's number is not by chance the position of its event.
+        var orders = await RowsAsync("orders", "order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash", "seq DESC");
+        var events = await RowsAsync("events", "position, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash", "position");
+        var inbox = await RowsAsync("inbox", "key, fingerprint, outcome, order_id, decided_at", "key");
+        await using var fresh = await OpenFreshAsync();
+        var old = await fresh.OpenAsync();
+        await old.Database.WriteAsync(async transaction =>
+        {
+            var connection = transaction.Connection!;
+            var before = Migration.All(old.Database.Provider).TakeWhile(migration => !migration.Name.EndsWith("fewer_random_pages", StringComparison.Ordinal)).ToList();
+            var noted = old.Database.Provider == "Sqlite"
+                ? $"PRAGMA user_version = {before.Count}"
+                : $"CREATE TABLE schema_version (number BIGINT, name TEXT); INSERT INTO schema_version SELECT generate_series(1, {before.Count}), ''";
+            await connection.ExecuteAsync(string.Join(';', [.. before.Select(migration => migration.Sql), noted]), null, transaction);
+            await connection.ExecuteAsync(orders.Insert, orders.Rows, transaction);
+            await connection.ExecuteAsync(events.Insert, events.Rows, transaction);
+            await connection.ExecuteAsync(inbox.Insert, inbox.Rows, transaction);
+        }, Token);
+
+        await old.Database.MigrateAsync(Token);
+
+        var report = await new StoreVerification(old.Database, old.Events).RunAsync(repair: false, null, Token);
+        Assert.Equal((4L, 3L, 0L), (report.Events, report.Orders, report.Wrong));
+        Assert.Equal(["ORDER_PLACED", "ORDER_PAID"], (await old.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
+        Assert.Equal([1L, 2L, 3L, 4L], (await old.Events.AfterAsync(0, 10, Token)).Select(recorded => recorded.Position));
+        var copy = Place("k-1", "A-1");
+        var next = Ship("k-5", "A-1");
+        await old.AppendAsync(copy, next);
+        Assert.Equal((Fate.Duplicate, Fate.Accepted), (copy.Fate, next.Fate));
+
+        async Task<(string Insert, List<Dictionary<string, object>> Rows)> RowsAsync(string table, string columns, string order)
+        {
+            var rows = await Store.Database.ReadAsync(connection => connection.QueryAsync($"SELECT {columns} FROM {table} ORDER BY {order}"), Token);
+            var values = string.Join(", ", columns.Split(", ").Select(column => "@" + column));
+            return ($"INSERT INTO {table} ({columns}) VALUES ({values})", [.. rows.Cast<IDictionary<string, object>>().Select(row => new Dictionary<string, object>(row))]);
+        }
+    }
+
+    [Fact]
     public async Task Verification_finds_a_flipped_byte_and_repairs_the_read_model()
     {
         await Store.AppendAsync(Place("k-1", "A-1"), Pay("k-2", "A-1"), Place("k-3", "A-2"), Place("k-4", "A-3"));
