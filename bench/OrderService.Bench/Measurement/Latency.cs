@@ -39,6 +39,9 @@ internal sealed partial class Latency(BenchAddresses addresses, Broker broker, s
     private const int WarmUpFrom = 50_000_000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
 
+    /// <summary>As long as the measurement, within limits: after ten seconds the runtime still compiled what it found to be used most, on the processors that were measured.</summary>
+    public static TimeSpan WarmUpFor(double seconds) => TimeSpan.FromSeconds(Math.Clamp(seconds, 2, 25));
+
     public async Task<LatencyRun> RunAsync(Contestant contestant, int round, int rate, TimeSpan duration, TimeSpan warmUp, CancellationToken cancellationToken)
     {
         var name = string.Create(CultureInfo.InvariantCulture, $"bench-{contestant.Name}-{rate}-{round}");

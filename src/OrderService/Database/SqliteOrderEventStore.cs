@@ -12,6 +12,10 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private Statements? statements;
     private int statementsOf = -1;
 
+    /// <inheritdoc/>
+    /// <remarks>Whatever it holds, a commit writes the last page of some ten tables and indexes whole, and syncs the log.</remarks>
+    public TimeSpan WorthGathering { get; } = TimeSpan.FromMilliseconds(3);
+
     public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
         database.WriteLargeAsync(
             transaction =>

@@ -8,19 +8,20 @@ namespace OrderService.Inbox;
 /// <summary>
 /// Takes deliveries, decides them in batches, and settles them after the commit that holds their outcome.
 /// While one transaction commits the next batch gathers, so an idle system has the latency of one commit and a busy one its throughput.
-/// Behind a long queue it gathers a little longer: orders that are written together share the pages of the indexes.
+/// Under a steady load it gathers as long as the store finds it worth, and behind a long queue a little longer: orders that are written together share the pages of the indexes.
 /// </summary>
 public sealed class InboxProcessor : IHostedService, Observability.IStation, IDisposable
 {
     /// <summary>As many deliveries within one commit come only from a long queue, whose orders are late anyway.</summary>
     private const int LongQueue = 100;
 
-    private static readonly TimeSpan GatherFor = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan BehindLongQueue = TimeSpan.FromMilliseconds(20);
 
     private readonly OrderSubscriptions subscriptions;
     private readonly BatchProcessor<Delivery> processor;
     private readonly InboxOptions options;
     private readonly int prefetch;
+    private readonly TimeSpan worthGathering;
     private readonly TimeProvider clock;
     private readonly CancellationTokenSource stopIntake = new();
     private readonly CancellationTokenSource abort = new();
@@ -33,6 +34,7 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         this.subscriptions = subscriptions;
         this.options = options.Value;
         prefetch = broker.Value.Prefetch;
+        worthGathering = commit.WorthGathering;
         this.clock = clock;
         processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);
     }
@@ -80,10 +82,9 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         {
             while (await subscriptions.WaitToReadAsync(abort.Token))
             {
-                // Where half of what the broker hands out at once is in one batch, there is too little left to wait for.
-                if (batch.Count >= LongQueue && batch.Count < prefetch / 2)
+                if (Pause(batch.Count) is { Ticks: > 0 } pause)
                 {
-                    await Task.Delay(GatherFor, clock, abort.Token);
+                    await Task.Delay(pause, clock, abort.Token);
                 }
                 Gather(batch, suspects);
                 if (batch.Count > 0)
@@ -100,6 +101,18 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         {
             // The grace period is over; what is unsettled goes back to the queue and finds its inbox row, if it has one.
         }
+    }
+
+    /// <summary>How long the next batch gathers, by the size of the last one.</summary>
+    private TimeSpan Pause(int last)
+    {
+        if (last < LongQueue)
+        {
+            // One alone stands for no steady load; the next one should not wait for company that does not come.
+            return last < 2 ? TimeSpan.Zero : worthGathering;
+        }
+        // Where half of what the broker hands out at once is in one batch, there is too little left to wait for.
+        return last < prefetch / 2 ? BehindLongQueue : TimeSpan.Zero;
     }
 
     private void Gather(List<Delivery> batch, List<Delivery> suspects)
