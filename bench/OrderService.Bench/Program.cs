@@ -131,7 +131,7 @@ static async Task MeasureAsync(BenchOptions options)
                 {
                     Progress(string.Create(CultureInfo.InvariantCulture, $"latency {round} at {rate:N0}/s: {contestant.Name}"));
                     var run = await new Latency(addresses, broker, folder).RunAsync(
-                        contestant, round, rate, TimeSpan.FromSeconds(options.LatencySeconds), Latency.WarmUpFor(options.LatencySeconds), stopping.Token);
+                        contestant, round, rate, TimeSpan.FromSeconds(options.LatencySeconds), stopping.Token);
                     latency.Add(run);
                     var committed = run.Committed is null ? "" : string.Create(CultureInfo.InvariantCulture, $" committed p50 {run.Committed.P50:F1} p99 {run.Committed.P99:F1},");
                     Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{committed} relayed p50 {run.Relayed?.P50:F1} p99 {run.Relayed?.P99:F1} ms{(run.Held ? "" : "; could not hold the rate")}"));

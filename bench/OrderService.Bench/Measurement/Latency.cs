@@ -39,10 +39,7 @@ internal sealed partial class Latency(BenchAddresses addresses, Broker broker, s
     private const int WarmUpFrom = 50_000_000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
 
-    /// <summary>As long as the measurement, within limits: after ten seconds the runtime still compiled what it found to be used most, on the processors that were measured.</summary>
-    public static TimeSpan WarmUpFor(double seconds) => TimeSpan.FromSeconds(Math.Clamp(seconds, 2, 25));
-
-    public async Task<LatencyRun> RunAsync(Contestant contestant, int round, int rate, TimeSpan duration, TimeSpan warmUp, CancellationToken cancellationToken)
+    public async Task<LatencyRun> RunAsync(Contestant contestant, int round, int rate, TimeSpan duration, CancellationToken cancellationToken)
     {
         var name = string.Create(CultureInfo.InvariantCulture, $"bench-{contestant.Name}-{rate}-{round}");
         await using var run = await broker.PrepareAsync(name, cancellationToken);
@@ -55,11 +52,13 @@ internal sealed partial class Latency(BenchAddresses addresses, Broker broker, s
         var sink = new SinkConsumer(sinkChannel, Math.Max(1, (int)(rate * duration.TotalSeconds)));
         await sinkChannel.BasicConsumeAsync(Broker.Sink, autoAck: true, sink, cancellationToken);
 
+        // As long as the measurement, within limits: after ten seconds the runtime still compiled what it found to be used most, on the processors that were measured.
+        var warmUp = Math.Clamp(duration.TotalSeconds, 2, 25);
         // Twice: the first pass compiles, the second lets settle what the first one left behind, at the rate to come.
         var warmUps = 0;
         foreach (var pace in new[] { Math.Max(rate, 500), rate })
         {
-            var orders = Math.Max(100, (int)(pace * warmUp.TotalSeconds / 2));
+            var orders = Math.Max(100, (int)(pace * warmUp / 2));
             await PublishAsync(channel, WarmUpFrom + warmUps, orders, pace, null, cancellationToken);
             warmUps += orders;
             await Wait.UntilAsync(
