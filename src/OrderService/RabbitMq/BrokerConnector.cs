@@ -8,31 +8,31 @@ namespace OrderService.RabbitMq;
 /// <summary>Opens connections. The client's automatic recovery is off: whoever holds a connection builds a new one, with everything on it, when it is lost.</summary>
 public sealed class BrokerConnector
 {
-    private readonly RabbitMqOptions _options;
-    private readonly BrokerAddress _address;
-    private readonly TimeProvider _clock;
+    private readonly RabbitMqOptions options;
+    private readonly BrokerAddress address;
+    private readonly TimeProvider clock;
 
     public BrokerConnector(IOptions<RabbitMqOptions> options, TimeProvider clock)
     {
-        _options = options.Value;
-        _clock = clock;
-        if (!BrokerAddress.TryParse(_options, out BrokerAddress? address, out IReadOnlyList<string> mistakes))
+        this.options = options.Value;
+        this.clock = clock;
+        if (!BrokerAddress.TryParse(this.options, out BrokerAddress? address, out IReadOnlyList<string> mistakes))
         {
             throw new OptionsValidationException(RabbitMqOptions.Section, typeof(RabbitMqOptions), mistakes);
         }
 
-        _address = address;
+        this.address = address;
     }
 
     /// <summary>Host, port and virtual host, without credentials.</summary>
-    public string Redacted => _address.Redacted;
+    public string Redacted => address.Redacted;
 
     /// <summary>The virtual host everything lives in.</summary>
-    public string VirtualHost => _address.VirtualHost;
+    public string VirtualHost => address.VirtualHost;
 
-    internal RabbitMqOptions Options => _options;
+    internal RabbitMqOptions Options => options;
 
-    internal BrokerAddress Address => _address;
+    internal BrokerAddress Address => address;
 
     /// <summary>Opens a connection to the first endpoint, in random order, that answers; host names are looked up anew.</summary>
     /// <param name="purpose">Ends up in the broker's list of connections behind the name of the service and the machine.</param>
@@ -40,11 +40,11 @@ public sealed class BrokerConnector
     public async Task<IConnection> OpenAsync(string purpose, CancellationToken stopping)
     {
         using var cancel = CancellationTokenSource.CreateLinkedTokenSource(stopping);
-        Task<IConnection> opening = CreateFactory().CreateConnectionAsync(Endpoints(), $"{_options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
+        Task<IConnection> opening = CreateFactory().CreateConnectionAsync(Endpoints(), $"{options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
         try
         {
             // The client's own cancellation can hang, so the wait has an end of its own.
-            return await opening.WaitAsync(_options.ConnectTimeout, _clock, stopping);
+            return await opening.WaitAsync(options.ConnectTimeout, clock, stopping);
         }
         catch
         {
@@ -99,15 +99,15 @@ public sealed class BrokerConnector
 
     private ConnectionFactory CreateFactory() => new()
     {
-        UserName = _address.User,
-        Password = _address.Password,
-        VirtualHost = _address.VirtualHost,
+        UserName = address.User,
+        Password = address.Password,
+        VirtualHost = address.VirtualHost,
         AutomaticRecoveryEnabled = false,
         TopologyRecoveryEnabled = false,
         ConsumerDispatchConcurrency = 1,
-        RequestedHeartbeat = _options.Heartbeat,
-        RequestedConnectionTimeout = Shorter(_options.ConnectTimeout, TimeSpan.FromSeconds(5)),
-        HandshakeContinuationTimeout = _options.ConnectTimeout,
+        RequestedHeartbeat = options.Heartbeat,
+        RequestedConnectionTimeout = Shorter(options.ConnectTimeout, TimeSpan.FromSeconds(5)),
+        HandshakeContinuationTimeout = options.ConnectTimeout,
         ContinuationTimeout = TimeSpan.FromSeconds(15),
         RequestedChannelMax = 64,
         SocketFactory = GatheringTcpClient.Create,
@@ -117,8 +117,8 @@ public sealed class BrokerConnector
 
     private List<AmqpTcpEndpoint> Endpoints()
     {
-        var endpoints = new List<AmqpTcpEndpoint>(_address.Hosts.Count);
-        foreach (BrokerHost host in _address.Hosts)
+        var endpoints = new List<AmqpTcpEndpoint>(address.Hosts.Count);
+        foreach (BrokerHost host in address.Hosts)
         {
             endpoints.Add(new AmqpTcpEndpoint(host.Name, host.Port, Ssl(host), 512 * 1024 * 1024));
         }
@@ -128,22 +128,22 @@ public sealed class BrokerConnector
 
     private SslOption Ssl(BrokerHost host)
     {
-        var ssl = new SslOption { Enabled = _address.Tls, ServerName = host.Name, AcceptablePolicyErrors = SslPolicyErrors.None };
-        if (!_address.Tls)
+        var ssl = new SslOption { Enabled = address.Tls, ServerName = host.Name, AcceptablePolicyErrors = SslPolicyErrors.None };
+        if (!address.Tls)
         {
             return ssl;
         }
 
-        if (_options.CaFile is { } caFile)
+        if (options.CaFile is { } caFile)
         {
             var authorities = new X509Certificate2Collection();
             authorities.ImportFromPemFile(caFile);
             ssl.CertificateValidationCallback = (_, certificate, chain, errors) => IsTrusted(certificate, chain, errors, authorities);
         }
 
-        if (_options.ClientCertificateFile is { } certificateFile)
+        if (options.ClientCertificateFile is { } certificateFile)
         {
-            ssl.Certs = [X509Certificate2.CreateFromPemFile(certificateFile, _options.ClientKeyFile)];
+            ssl.Certs = [X509Certificate2.CreateFromPemFile(certificateFile, options.ClientKeyFile)];
         }
 
         return ssl;

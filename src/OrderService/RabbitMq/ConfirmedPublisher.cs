@@ -34,36 +34,36 @@ public sealed record PublisherState(
 /// </summary>
 public sealed partial class ConfirmedPublisher : IAsyncDisposable
 {
-    private readonly BrokerConnector _connector;
-    private readonly RabbitMqOptions _options;
-    private readonly TimeProvider _clock;
-    private readonly ILogger _logger;
-    private readonly Func<IConnection, CancellationToken, Task>? _declare;
-    private readonly Reconnection _reconnection;
-    private readonly SemaphoreSlim _window;
-    private readonly Channel<PendingPublish> _waiting = Channel.CreateUnbounded<PendingPublish>(new UnboundedChannelOptions { SingleReader = false });
-    private readonly Lock _taking = new();
-    private readonly Lock _gate = new();
-    private readonly CancellationTokenSource _closing = new();
+    private readonly BrokerConnector connector;
+    private readonly RabbitMqOptions options;
+    private readonly TimeProvider clock;
+    private readonly ILogger logger;
+    private readonly Func<IConnection, CancellationToken, Task>? declare;
+    private readonly Reconnection reconnection;
+    private readonly SemaphoreSlim window;
+    private readonly Channel<PendingPublish> waiting = Channel.CreateUnbounded<PendingPublish>(new UnboundedChannelOptions { SingleReader = false });
+    private readonly Lock taking = new();
+    private readonly Lock gate = new();
+    private readonly CancellationTokenSource closing = new();
 
     // Exchange and routing key as bytes, once: there are few, and each publish would encode them again.
-    private readonly ConcurrentDictionary<string, CachedString> _names = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, CachedString> names = new(StringComparer.Ordinal);
 
-    private Task? _running;
-    private volatile bool _closed;
-    private volatile PublishSession? _session;
-    private volatile string? _blocked;
-    private TaskCompletionSource _unblocked = Completed();
-    private bool _connected;
-    private DateTimeOffset _since;
-    private string? _lastError;
-    private DateTimeOffset? _lastErrorAt;
-    private int _unconfirmed;
-    private long _confirmed;
-    private long _returned;
-    private long _nacked;
-    private long _unknown;
-    private long _refused;
+    private Task? running;
+    private volatile bool closed;
+    private volatile PublishSession? session;
+    private volatile string? blocked;
+    private TaskCompletionSource unblocked = Completed();
+    private bool connected;
+    private DateTimeOffset since;
+    private string? lastError;
+    private DateTimeOffset? lastErrorAt;
+    private int unconfirmed;
+    private long confirmed;
+    private long returned;
+    private long nacked;
+    private long unknown;
+    private long refused;
 
     /// <param name="declare">Run before every new channel: an exchange that was deleted is there again.</param>
     public ConfirmedPublisher(
@@ -73,35 +73,35 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         ILogger<ConfirmedPublisher> logger,
         Func<IConnection, CancellationToken, Task>? declare = null)
     {
-        _connector = connector;
-        _options = options.Value;
-        _clock = clock;
-        _logger = logger;
-        _declare = declare;
-        _since = clock.GetUtcNow();
-        _window = new SemaphoreSlim(_options.MaxUnconfirmed, _options.MaxUnconfirmed);
-        _reconnection = new Reconnection(_options, clock, (failure, _) => Remember(BrokerErrors.Describe(failure)));
+        this.connector = connector;
+        this.options = options.Value;
+        this.clock = clock;
+        this.logger = logger;
+        this.declare = declare;
+        since = clock.GetUtcNow();
+        window = new SemaphoreSlim(this.options.MaxUnconfirmed, this.options.MaxUnconfirmed);
+        reconnection = new Reconnection(this.options, clock, (failure, _) => Remember(BrokerErrors.Describe(failure)));
     }
 
     public PublisherState State
     {
         get
         {
-            lock (_gate)
+            lock (gate)
             {
                 return new PublisherState(
-                    _connected,
-                    _since,
-                    _blocked,
-                    _lastError,
-                    _lastErrorAt,
-                    Volatile.Read(ref _unconfirmed),
-                    Interlocked.Read(ref _confirmed),
-                    Interlocked.Read(ref _returned),
-                    Interlocked.Read(ref _nacked),
-                    Interlocked.Read(ref _unknown),
-                    Interlocked.Read(ref _refused),
-                    _reconnection.CircuitOpen);
+                    connected,
+                    since,
+                    blocked,
+                    lastError,
+                    lastErrorAt,
+                    Volatile.Read(ref unconfirmed),
+                    Interlocked.Read(ref confirmed),
+                    Interlocked.Read(ref returned),
+                    Interlocked.Read(ref nacked),
+                    Interlocked.Read(ref unknown),
+                    Interlocked.Read(ref refused),
+                    reconnection.CircuitOpen);
             }
         }
     }
@@ -109,14 +109,14 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <summary>Connects before the first publish does, so that <see cref="State"/> means something.</summary>
     public void Start()
     {
-        if (_running is not null)
+        if (running is not null)
         {
             return;
         }
 
-        lock (_gate)
+        lock (gate)
         {
-            _running ??= Task.WhenAll(Task.Run(RunAsync), Task.Run(ExpireAsync));
+            running ??= Task.WhenAll(Task.Run(RunAsync), Task.Run(ExpireAsync));
         }
     }
 
@@ -130,14 +130,14 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         BasicProperties? properties = PropertyMapping.Write(message, out string? refusal);
         if (properties is null)
         {
-            Interlocked.Increment(ref _refused);
+            Interlocked.Increment(ref refused);
             LogRefused(message.MessageId, refusal!);
             completed(message, new PublishOutcome.Refused(refusal!));
             return ValueTask.CompletedTask;
         }
 
         var pending = new PendingPublish(message, Partition(message), properties, completed);
-        if (_window.Wait(0, CancellationToken.None))
+        if (window.Wait(0, CancellationToken.None))
         {
             Enqueue(pending);
             return ValueTask.CompletedTask;
@@ -161,9 +161,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         int places = 0;
         try
         {
-            while (places < _options.MaxUnconfirmed)
+            while (places < options.MaxUnconfirmed)
             {
-                await _window.WaitAsync(cancellationToken);
+                await window.WaitAsync(cancellationToken);
                 places++;
             }
         }
@@ -171,7 +171,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         {
             if (places > 0)
             {
-                _window.Release(places);
+                window.Release(places);
             }
         }
     }
@@ -179,12 +179,12 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <summary>Closes the connection. What has no outcome yet gets <see cref="PublishOutcome.Unknown"/>.</summary>
     public async ValueTask DisposeAsync()
     {
-        _closed = true;
-        await _closing.CancelAsync();
+        closed = true;
+        await closing.CancelAsync();
         Task? running;
-        lock (_gate)
+        lock (gate)
         {
-            running = _running;
+            running = this.running;
         }
 
         if (running is not null)
@@ -200,17 +200,17 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private async ValueTask WaitAndEnqueueAsync(PendingPublish pending, CancellationToken cancellationToken)
     {
-        await _window.WaitAsync(cancellationToken);
+        await window.WaitAsync(cancellationToken);
         Enqueue(pending);
     }
 
     private void Enqueue(PendingPublish pending)
     {
-        pending.Since = _clock.GetTimestamp();
-        Interlocked.Increment(ref _unconfirmed);
+        pending.Since = clock.GetTimestamp();
+        Interlocked.Increment(ref unconfirmed);
         Start();
-        _waiting.Writer.TryWrite(pending);
-        if (_closed && TakeWaiting(long.MaxValue) is { } late)
+        waiting.Writer.TryWrite(pending);
+        if (closed && TakeWaiting(long.MaxValue) is { } late)
         {
             Complete(late, new PublishOutcome.Unknown("the publisher is closed"));
         }
@@ -218,13 +218,13 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private async Task RunAsync()
     {
-        while (!_closing.IsCancellationRequested)
+        while (!closing.IsCancellationRequested)
         {
             try
             {
-                await _reconnection.RunAsync(RunConnectionAsync, _closing.Token);
+                await reconnection.RunAsync(RunConnectionAsync, closing.Token);
             }
-            catch (Exception) when (_closing.IsCancellationRequested)
+            catch (Exception) when (closing.IsCancellationRequested)
             {
                 return;
             }
@@ -236,11 +236,11 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         IConnection? connection = null;
         try
         {
-            connection = await _reconnection.ConnectAsync(async token => await _connector.OpenAsync("publishes", token), stopping);
+            connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync("publishes", token), stopping);
             connection.ConnectionBlockedAsync += (_, blocked) => Block(blocked.Reason);
             connection.ConnectionUnblockedAsync += (_, _) => Unblock();
             Enter(connected: true);
-            LogConnected(_connector.Redacted);
+            LogConnected(connector.Redacted);
             await RunChannelsAsync(connection, stopping);
         }
         finally
@@ -258,9 +258,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         bool worked = false;
         while (true)
         {
-            if (_declare is not null)
+            if (declare is not null)
             {
-                await _declare(connection, stopping);
+                await declare(connection, stopping);
             }
 
             await using PublishSession session = await RunChannelAsync(connection, stopping);
@@ -301,14 +301,14 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             session.Kill("the connection was lost");
         }
 
-        _session = session;
+        this.session = session;
         try
         {
             await SendAsync(channel, session);
         }
         finally
         {
-            _session = null;
+            this.session = null;
             session.Kill("the channel was closed");
             await DisposeQuietlyAsync(channel);
         }
@@ -320,10 +320,10 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     {
         while (session.IsAlive)
         {
-            if (_blocked is not null)
+            if (blocked is not null)
             {
                 // Whatever is written now only fills buffers, and its time runs out there.
-                await Task.WhenAny(_unblocked.Task, session.Ended);
+                await Task.WhenAny(unblocked.Task, session.Ended);
                 continue;
             }
 
@@ -362,7 +362,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     {
         try
         {
-            await _waiting.Reader.WaitToReadAsync(session.Token);
+            await waiting.Reader.WaitToReadAsync(session.Token);
         }
         catch (OperationCanceledException)
         {
@@ -371,19 +371,19 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     }
 
     /// <summary>The routing key for the exchange in front of the partitions; null for what goes where it says.</summary>
-    private string? Partition(OutgoingMessage message) => _options.Partitions > 0 && message is { Exchange: "", RoutingKey: TopologyNames.Orders } ? message.OrderId : null;
+    private string? Partition(OutgoingMessage message) => options.Partitions > 0 && message is { Exchange: "", RoutingKey: TopologyNames.Orders } ? message.OrderId : null;
 
     private CachedString Name(string text)
     {
-        if (_names.TryGetValue(text, out CachedString? cached))
+        if (names.TryGetValue(text, out CachedString? cached))
         {
             return cached;
         }
 
         cached = new CachedString(text);
-        if (_names.Count < 1000)
+        if (names.Count < 1000)
         {
-            _names[text] = cached;
+            names[text] = cached;
         }
 
         return cached;
@@ -392,19 +392,19 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <summary>Gives every publish its end in time, sent or not.</summary>
     private async Task ExpireAsync()
     {
-        TimeSpan interval = _options.ConfirmTimeout / 10;
-        using var tick = new PeriodicTimer(interval < TimeSpan.FromSeconds(1) ? interval : TimeSpan.FromSeconds(1), _clock);
+        TimeSpan interval = options.ConfirmTimeout / 10;
+        using var tick = new PeriodicTimer(interval < TimeSpan.FromSeconds(1) ? interval : TimeSpan.FromSeconds(1), clock);
         try
         {
-            while (await tick.WaitForNextTickAsync(_closing.Token))
+            while (await tick.WaitForNextTickAsync(closing.Token))
             {
-                long expired = _clock.GetTimestamp() - (long)(_options.ConfirmTimeout.TotalSeconds * _clock.TimestampFrequency);
+                long expired = clock.GetTimestamp() - (long)(options.ConfirmTimeout.TotalSeconds * clock.TimestampFrequency);
                 while (TakeWaiting(expired) is { } waiting)
                 {
-                    Complete(waiting, new PublishOutcome.Unknown($"not sent within {_options.ConfirmTimeout.TotalSeconds:0.#} s: {WhyNotSent()}"));
+                    Complete(waiting, new PublishOutcome.Unknown($"not sent within {options.ConfirmTimeout.TotalSeconds:0.#} s: {WhyNotSent()}"));
                 }
 
-                _session?.Expire(expired);
+                session?.Expire(expired);
             }
         }
         catch (OperationCanceledException)
@@ -413,14 +413,14 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         }
     }
 
-    private string WhyNotSent() => _blocked is { } alarm ? $"the broker takes no publishes ({alarm})" : State is { Connected: false } state ? $"not connected ({state.LastError ?? "connecting"})" : "the broker takes publishes too slowly";
+    private string WhyNotSent() => blocked is { } alarm ? $"the broker takes no publishes ({alarm})" : State is { Connected: false } state ? $"not connected ({state.LastError ?? "connecting"})" : "the broker takes publishes too slowly";
 
     /// <summary>Takes the oldest waiting publish if it is as old as that.</summary>
     private PendingPublish? TakeWaiting(long notAfter)
     {
-        lock (_taking)
+        lock (taking)
         {
-            return _waiting.Reader.TryPeek(out PendingPublish? first) && first.Since <= notAfter && _waiting.Reader.TryRead(out PendingPublish? taken) ? taken : null;
+            return waiting.Reader.TryPeek(out PendingPublish? first) && first.Since <= notAfter && waiting.Reader.TryRead(out PendingPublish? taken) ? taken : null;
         }
     }
 
@@ -429,23 +429,23 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         switch (outcome)
         {
             case PublishOutcome.Confirmed:
-                Interlocked.Increment(ref _confirmed);
+                Interlocked.Increment(ref confirmed);
                 break;
             case PublishOutcome.Returned:
-                Interlocked.Increment(ref _returned);
+                Interlocked.Increment(ref returned);
                 break;
             case PublishOutcome.Nacked:
-                Interlocked.Increment(ref _nacked);
+                Interlocked.Increment(ref nacked);
                 break;
             case PublishOutcome.Refused:
-                Interlocked.Increment(ref _refused);
+                Interlocked.Increment(ref refused);
                 break;
             default:
-                Interlocked.Increment(ref _unknown);
+                Interlocked.Increment(ref unknown);
                 break;
         }
 
-        Interlocked.Decrement(ref _unconfirmed);
+        Interlocked.Decrement(ref unconfirmed);
         try
         {
             pending.Completed(pending.Message, outcome);
@@ -457,20 +457,20 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         }
         finally
         {
-            _window.Release();
+            window.Release();
         }
     }
 
     private Task Block(string reason)
     {
-        lock (_gate)
+        lock (gate)
         {
-            if (_blocked is null)
+            if (blocked is null)
             {
-                _unblocked = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                unblocked = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             }
 
-            _blocked = reason;
+            blocked = reason;
         }
 
         LogBlocked(reason);
@@ -479,15 +479,15 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private Task Unblock()
     {
-        lock (_gate)
+        lock (gate)
         {
-            if (_blocked is not null)
+            if (blocked is not null)
             {
-                _blocked = null;
+                blocked = null;
                 LogUnblocked();
             }
 
-            _unblocked.TrySetResult();
+            unblocked.TrySetResult();
         }
 
         return Task.CompletedTask;
@@ -495,12 +495,12 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private void Enter(bool connected)
     {
-        lock (_gate)
+        lock (gate)
         {
-            if (_connected != connected)
+            if (this.connected != connected)
             {
-                _connected = connected;
-                _since = _clock.GetUtcNow();
+                this.connected = connected;
+                since = clock.GetUtcNow();
             }
         }
     }
@@ -508,16 +508,16 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     private void Remember(string error)
     {
         bool news;
-        lock (_gate)
+        lock (gate)
         {
-            news = _lastError != error;
-            _lastError = error;
-            _lastErrorAt = _clock.GetUtcNow();
+            news = lastError != error;
+            lastError = error;
+            lastErrorAt = clock.GetUtcNow();
         }
 
-        if (news && !_closing.IsCancellationRequested)
+        if (news && !closing.IsCancellationRequested)
         {
-            LogTrouble(_connector.Redacted, error);
+            LogTrouble(connector.Redacted, error);
         }
     }
 
@@ -587,22 +587,22 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <summary>The life of one channel: what was sent on it, by the broker's numbering, and has no outcome yet.</summary>
     private sealed class PublishSession(ConfirmedPublisher publisher) : IAsyncDisposable
     {
-        private readonly Lock _gate = new();
-        private readonly Dictionary<ulong, PendingPublish> _sent = [];
-        private readonly CancellationTokenSource _ended = new();
-        private readonly TaskCompletionSource _endedSignal = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        private ulong _next = 1;
-        private ulong _lowest = 1;
-        private string? _reason;
-        private Task _cancelling = Task.CompletedTask;
+        private readonly Lock gate = new();
+        private readonly Dictionary<ulong, PendingPublish> sent = [];
+        private readonly CancellationTokenSource ended = new();
+        private readonly TaskCompletionSource endedSignal = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private ulong next = 1;
+        private ulong lowest = 1;
+        private string? reason;
+        private Task cancelling = Task.CompletedTask;
 
-        public bool IsAlive => Volatile.Read(ref _reason) is null;
+        public bool IsAlive => Volatile.Read(ref reason) is null;
 
-        public string Reason => Volatile.Read(ref _reason) ?? "";
+        public string Reason => Volatile.Read(ref reason) ?? "";
 
-        public Task Ended => _endedSignal.Task;
+        public Task Ended => endedSignal.Task;
 
-        public CancellationToken Token => _ended.Token;
+        public CancellationToken Token => ended.Token;
 
         /// <summary>It ended because a confirm did not come.</summary>
         public bool TimedOut { get; private set; }
@@ -612,25 +612,25 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
         public bool TryAdd(PendingPublish pending)
         {
-            lock (_gate)
+            lock (gate)
             {
-                if (_reason is not null)
+                if (reason is not null)
                 {
                     return false;
                 }
 
-                _sent.Add(_next++, pending);
+                sent.Add(next++, pending);
                 return true;
             }
         }
 
         public void TakeBack(PendingPublish pending)
         {
-            lock (_gate)
+            lock (gate)
             {
-                if (_sent.TryGetValue(_next - 1, out PendingPublish? last) && ReferenceEquals(last, pending))
+                if (sent.TryGetValue(next - 1, out PendingPublish? last) && ReferenceEquals(last, pending))
                 {
-                    _sent.Remove(--_next);
+                    sent.Remove(--next);
                 }
             }
         }
@@ -640,9 +640,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             if (!multiple)
             {
                 PendingPublish? one;
-                lock (_gate)
+                lock (gate)
                 {
-                    if (_sent.Remove(tag, out one))
+                    if (sent.Remove(tag, out one))
                     {
                         Settled++;
                     }
@@ -657,11 +657,11 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             }
 
             List<PendingPublish>? several = null;
-            lock (_gate)
+            lock (gate)
             {
-                for (; _lowest <= tag && _lowest < _next; _lowest++)
+                for (; lowest <= tag && lowest < next; lowest++)
                 {
-                    if (_sent.Remove(_lowest, out PendingPublish? pending))
+                    if (sent.Remove(lowest, out PendingPublish? pending))
                     {
                         (several ??= []).Add(pending);
                         Settled++;
@@ -681,11 +681,11 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         public Task Return(BasicReturnEventArgs returned)
         {
             string? messageId = returned.BasicProperties.MessageId;
-            lock (_gate)
+            lock (gate)
             {
-                for (ulong tag = Lowest(); tag < _next; tag++)
+                for (ulong tag = Lowest(); tag < next; tag++)
                 {
-                    if (_sent.TryGetValue(tag, out PendingPublish? pending)
+                    if (sent.TryGetValue(tag, out PendingPublish? pending)
                         && pending.Returned is null
                         && pending.Message.MessageId == messageId
                         && pending.Exchange == returned.Exchange
@@ -703,11 +703,11 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         /// <summary>Ends the session when its oldest publish is as old as that. Under an alarm the reason is known, so only the publishes end.</summary>
         public void Expire(long notAfter)
         {
-            bool blocked = publisher._blocked is not null;
+            bool blocked = publisher.blocked is not null;
             List<PendingPublish>? expired = null;
-            lock (_gate)
+            lock (gate)
             {
-                for (ulong tag = Lowest(); tag < _next && _sent.TryGetValue(tag, out PendingPublish? pending) && pending.Since <= notAfter; tag = Lowest())
+                for (ulong tag = Lowest(); tag < next && sent.TryGetValue(tag, out PendingPublish? pending) && pending.Since <= notAfter; tag = Lowest())
                 {
                     if (!blocked)
                     {
@@ -715,14 +715,14 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                         break;
                     }
 
-                    _sent.Remove(tag);
+                    sent.Remove(tag);
                     (expired ??= []).Add(pending);
                 }
             }
 
             if (TimedOut)
             {
-                Kill($"no confirm within {publisher._options.ConfirmTimeout.TotalSeconds:0.#} s");
+                Kill($"no confirm within {publisher.options.ConfirmTimeout.TotalSeconds:0.#} s");
             }
 
             foreach (PendingPublish pending in expired ?? [])
@@ -741,22 +741,22 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         public void Kill(string reason)
         {
             PendingPublish[] orphans;
-            lock (_gate)
+            lock (gate)
             {
-                if (_reason is not null)
+                if (this.reason is not null)
                 {
                     return;
                 }
 
-                Volatile.Write(ref _reason, reason);
-                orphans = [.. _sent.Values];
-                _sent.Clear();
+                Volatile.Write(ref this.reason, reason);
+                orphans = [.. sent.Values];
+                sent.Clear();
 
                 // On another thread: what waits for the token must not run on the client's loop.
-                _cancelling = _ended.CancelAsync();
+                cancelling = ended.CancelAsync();
             }
 
-            _endedSignal.TrySetResult();
+            endedSignal.TrySetResult();
             foreach (PendingPublish orphan in orphans)
             {
                 // What came back did not arrive, whatever became of the channel since.
@@ -767,18 +767,18 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         public async ValueTask DisposeAsync()
         {
             Kill("the channel was closed");
-            await _cancelling;
-            _ended.Dispose();
+            await cancelling;
+            ended.Dispose();
         }
 
         private ulong Lowest()
         {
-            while (_lowest < _next && !_sent.ContainsKey(_lowest))
+            while (lowest < next && !sent.ContainsKey(lowest))
             {
-                _lowest++;
+                lowest++;
             }
 
-            return _lowest;
+            return lowest;
         }
     }
 }

@@ -31,29 +31,29 @@ internal sealed class SettlePlan
 /// </summary>
 internal sealed class DeliveryLedger
 {
-    private readonly Lock _gate = new();
-    private readonly HashSet<ulong> _unsettled = [];
-    private readonly List<ulong> _acked = [];
-    private ulong _lowest = 1;
-    private ulong _highest;
+    private readonly Lock gate = new();
+    private readonly HashSet<ulong> unsettled = [];
+    private readonly List<ulong> acked = [];
+    private ulong lowest = 1;
+    private ulong highest;
 
     public int InHand
     {
         get
         {
-            lock (_gate)
+            lock (gate)
             {
-                return _unsettled.Count;
+                return unsettled.Count;
             }
         }
     }
 
     public void Delivered(ulong tag)
     {
-        lock (_gate)
+        lock (gate)
         {
-            _unsettled.Add(tag);
-            _highest = Math.Max(_highest, tag);
+            unsettled.Add(tag);
+            highest = Math.Max(highest, tag);
         }
     }
 
@@ -61,13 +61,13 @@ internal sealed class DeliveryLedger
     public void Settle(IReadOnlyList<SettledDelivery> batch, Generation generation, SettlePlan plan)
     {
         plan.Clear();
-        lock (_gate)
+        lock (gate)
         {
-            _acked.Clear();
+            acked.Clear();
             for (int i = 0; i < batch.Count; i++)
             {
                 SettledDelivery settled = batch[i];
-                if (!ReferenceEquals(settled.Delivery.Generation, generation) || settled.Settlement is Settlement.None || !_unsettled.Remove(settled.Delivery.Tag))
+                if (!ReferenceEquals(settled.Delivery.Generation, generation) || settled.Settlement is Settlement.None || !unsettled.Remove(settled.Delivery.Tag))
                 {
                     continue;
                 }
@@ -78,19 +78,19 @@ internal sealed class DeliveryLedger
                 }
                 else
                 {
-                    _acked.Add(settled.Delivery.Tag);
+                    acked.Add(settled.Delivery.Tag);
                 }
             }
 
-            while (_lowest <= _highest && !_unsettled.Contains(_lowest))
+            while (lowest <= highest && !unsettled.Contains(lowest))
             {
-                _lowest++;
+                lowest++;
             }
 
-            plan.AckCount = _acked.Count;
-            foreach (ulong tag in CollectionsMarshal.AsSpan(_acked))
+            plan.AckCount = acked.Count;
+            foreach (ulong tag in CollectionsMarshal.AsSpan(acked))
             {
-                if (tag >= _lowest)
+                if (tag >= lowest)
                 {
                     plan.Acks.Add(tag);
                 }

@@ -16,32 +16,32 @@ internal sealed class GatheringStream(Socket socket) : NetworkStream(socket, own
 
     private static readonly TimeSpan LongestClose = TimeSpan.FromSeconds(1);
 
-    private readonly Lock _gate = new();
-    private ArrayBufferWriter<byte> _gathered = new(16 * 1024);
-    private ArrayBufferWriter<byte> _leaving = new(16 * 1024);
-    private TaskCompletionSource? _taken;
-    private bool _sending;
-    private Exception? _failure;
+    private readonly Lock gate = new();
+    private ArrayBufferWriter<byte> gathered = new(16 * 1024);
+    private ArrayBufferWriter<byte> leaving = new(16 * 1024);
+    private TaskCompletionSource? taken;
+    private bool sending;
+    private Exception? failure;
 
     /// <exception cref="IOException">An earlier send failed.</exception>
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
         Task? room = null;
-        lock (_gate)
+        lock (gate)
         {
-            if (_failure is not null)
+            if (failure is not null)
             {
-                return ValueTask.FromException(new IOException("An earlier send failed.", _failure));
+                return ValueTask.FromException(new IOException("An earlier send failed.", failure));
             }
 
-            _gathered.Write(buffer.Span);
-            if (!_sending)
+            gathered.Write(buffer.Span);
+            if (!sending)
             {
-                _sending = true;
+                sending = true;
                 ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
             }
 
-            if (_gathered.WrittenCount > MostUnsent)
+            if (gathered.WrittenCount > MostUnsent)
             {
                 room = Taken();
             }
@@ -55,9 +55,9 @@ internal sealed class GatheringStream(Socket socket) : NetworkStream(socket, own
         while (true)
         {
             Task unsent;
-            lock (_gate)
+            lock (gate)
             {
-                if (!_sending)
+                if (!sending)
                 {
                     break;
                 }
@@ -91,9 +91,9 @@ internal sealed class GatheringStream(Socket socket) : NetworkStream(socket, own
             }
             catch (Exception exception)
             {
-                lock (_gate)
+                lock (gate)
                 {
-                    _failure = exception;
+                    failure = exception;
                 }
             }
         }
@@ -102,22 +102,22 @@ internal sealed class GatheringStream(Socket socket) : NetworkStream(socket, own
     /// <summary>What was gathered meanwhile; null when that is nothing, which ends the sending.</summary>
     private ReadOnlyMemory<byte>? Take()
     {
-        lock (_gate)
+        lock (gate)
         {
-            _taken?.SetResult();
-            _taken = null;
-            if (_gathered.WrittenCount == 0 || _failure is not null)
+            taken?.SetResult();
+            taken = null;
+            if (gathered.WrittenCount == 0 || failure is not null)
             {
-                _sending = false;
+                sending = false;
                 return null;
             }
 
-            (_gathered, _leaving) = (_leaving, _gathered);
-            _gathered.ResetWrittenCount();
-            return _leaving.WrittenMemory;
+            (gathered, leaving) = (leaving, gathered);
+            gathered.ResetWrittenCount();
+            return leaving.WrittenMemory;
         }
     }
 
     /// <summary>Ends when what is gathered now is being sent, or everything is.</summary>
-    private Task Taken() => (_taken ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+    private Task Taken() => (taken ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
 }

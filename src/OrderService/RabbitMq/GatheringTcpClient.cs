@@ -9,13 +9,13 @@ namespace OrderService.RabbitMq;
 /// </summary>
 internal sealed class GatheringTcpClient : TcpClientAdapter
 {
-    private readonly Socket _socket;
+    private readonly Socket socket;
 
     private GatheringTcpClient(Socket socket)
-        : base(socket) => _socket = socket;
+        : base(socket) => this.socket = socket;
 
     /// <summary>For <see cref="ConnectionFactory.SocketFactory"/>; the socket is set up as the client's own factory does it.</summary>
     public static ITcpClient Create(AddressFamily family) => new GatheringTcpClient(new Socket(family, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
 
-    public override NetworkStream GetStream() => new GatheringStream(_socket);
+    public override NetworkStream GetStream() => new GatheringStream(socket);
 }

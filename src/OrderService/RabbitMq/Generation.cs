@@ -5,8 +5,8 @@ namespace OrderService.RabbitMq;
 /// <summary>One connection, channel and consumer, built together and thrown away together. A delivery can be settled only while its generation lives.</summary>
 public sealed class Generation
 {
-    private readonly TaskCompletionSource<string> _dead = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private volatile bool _isAlive = true;
+    private readonly TaskCompletionSource<string> dead = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private volatile bool isAlive = true;
 
     internal Generation(int number) => Number = number;
 
@@ -14,10 +14,10 @@ public sealed class Generation
     public int Number { get; }
 
     /// <summary>False once nothing more can be settled: the broker has taken back, or will, what was unsettled.</summary>
-    public bool IsAlive => _isAlive;
+    public bool IsAlive => isAlive;
 
     /// <summary>Completes with the reason, in plain words, when the generation is dead.</summary>
-    public Task<string> Dead => _dead.Task;
+    public Task<string> Dead => dead.Task;
 
     internal IConnection? Connection { get; set; }
 
@@ -46,8 +46,8 @@ public sealed class Generation
     /// <summary>The first reason stays.</summary>
     internal bool Kill(string reason)
     {
-        _isAlive = false;
-        return _dead.TrySetResult(reason);
+        isAlive = false;
+        return dead.TrySetResult(reason);
     }
 
     public override string ToString() => $"generation {Number}";

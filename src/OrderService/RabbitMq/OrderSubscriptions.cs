@@ -9,44 +9,44 @@ namespace OrderService.RabbitMq;
 /// </summary>
 public sealed class OrderSubscriptions : IAsyncDisposable
 {
-    private readonly IReadOnlyList<QueueSubscription> _subscriptions;
-    private readonly List<Lane> _lanes;
-    private int _turn;
+    private readonly IReadOnlyList<QueueSubscription> subscriptions;
+    private readonly List<Lane> lanes;
+    private int turn;
 
     public OrderSubscriptions(IReadOnlyList<QueueSubscription> subscriptions)
     {
-        _subscriptions = subscriptions;
-        _lanes = [.. subscriptions.Select(subscription => new Lane(subscription.Deliveries))];
+        this.subscriptions = subscriptions;
+        lanes = [.. subscriptions.Select(subscription => new Lane(subscription.Deliveries))];
     }
 
     /// <summary>What each of them is doing, <c>orders</c> first.</summary>
-    public IEnumerable<SubscriptionState> States => _subscriptions.Select(subscription => subscription.State);
+    public IEnumerable<SubscriptionState> States => subscriptions.Select(subscription => subscription.State);
 
     /// <inheritdoc cref="QueueSubscription.RunAsync"/>
-    public Task RunAsync(CancellationToken stopIntake) => Task.WhenAll(_subscriptions.Select(subscription => subscription.RunAsync(stopIntake)));
+    public Task RunAsync(CancellationToken stopIntake) => Task.WhenAll(subscriptions.Select(subscription => subscription.RunAsync(stopIntake)));
 
     /// <summary>False once the intake of all has ended and everything is read. True is no promise: what a dead generation brought may be gone by then.</summary>
     public async ValueTask<bool> WaitToReadAsync(CancellationToken cancellationToken)
     {
-        while (_lanes.Count > 0)
+        while (lanes.Count > 0)
         {
-            await Task.WhenAny(_lanes.Select(lane => lane.Arrival ??= lane.Deliveries.WaitToReadAsync(cancellationToken).AsTask()));
+            await Task.WhenAny(lanes.Select(lane => lane.Arrival ??= lane.Deliveries.WaitToReadAsync(cancellationToken).AsTask()));
             bool arrived = false;
-            for (int index = _lanes.Count - 1; index >= 0; index--)
+            for (int index = lanes.Count - 1; index >= 0; index--)
             {
-                if (_lanes[index].Arrival is not { IsCompleted: true } arrival)
+                if (lanes[index].Arrival is not { IsCompleted: true } arrival)
                 {
                     continue;
                 }
 
-                _lanes[index].Arrival = null;
+                lanes[index].Arrival = null;
                 if (await arrival)
                 {
                     arrived = true;
                 }
                 else
                 {
-                    _lanes.RemoveAt(index);
+                    lanes.RemoveAt(index);
                 }
             }
 
@@ -62,10 +62,10 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <summary>Takes one delivery of each in turn, so that a long queue holds up no short one.</summary>
     public bool TryRead([MaybeNullWhen(false)] out Delivery delivery)
     {
-        for (int tried = 0; tried < _lanes.Count; tried++)
+        for (int tried = 0; tried < lanes.Count; tried++)
         {
-            _turn = (_turn + 1) % _lanes.Count;
-            if (_lanes[_turn].Deliveries.TryRead(out delivery))
+            turn = (turn + 1) % lanes.Count;
+            if (lanes[turn].Deliveries.TryRead(out delivery))
             {
                 return true;
             }
@@ -78,7 +78,7 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <inheritdoc cref="QueueSubscription.SettleAsync(IReadOnlyList{SettledDelivery})"/>
     public async ValueTask SettleAsync(IReadOnlyList<SettledDelivery> batch)
     {
-        foreach (QueueSubscription subscription in _subscriptions)
+        foreach (QueueSubscription subscription in subscriptions)
         {
             // Each settles its own and passes over the others'.
             await subscription.SettleAsync(batch);
@@ -88,7 +88,7 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <inheritdoc cref="QueueSubscription.Hold"/>
     public void Hold(string reason)
     {
-        foreach (QueueSubscription subscription in _subscriptions)
+        foreach (QueueSubscription subscription in subscriptions)
         {
             subscription.Hold(reason);
         }
@@ -97,13 +97,13 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <inheritdoc cref="QueueSubscription.Release"/>
     public void Release()
     {
-        foreach (QueueSubscription subscription in _subscriptions)
+        foreach (QueueSubscription subscription in subscriptions)
         {
             subscription.Release();
         }
     }
 
-    public async ValueTask DisposeAsync() => await Task.WhenAll(_subscriptions.Select(subscription => subscription.DisposeAsync().AsTask()));
+    public async ValueTask DisposeAsync() => await Task.WhenAll(subscriptions.Select(subscription => subscription.DisposeAsync().AsTask()));
 
     private sealed class Lane(ChannelReader<Delivery> deliveries)
     {

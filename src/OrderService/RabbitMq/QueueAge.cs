@@ -9,11 +9,11 @@ internal sealed class QueueAge
     private const int Steps = 500;
 
     // Readings that saw messages come in, from the one that saw the oldest waiting one on. The longer a backlog lasts, the fewer of the new ones are kept.
-    private readonly List<(DateTimeOffset At, long Arrived)> _arrivals = [];
-    private long _missing;
+    private readonly List<(DateTimeOffset At, long Arrived)> arrivals = [];
+    private long missing;
 
     /// <summary>How many readings are remembered.</summary>
-    internal int Kept => _arrivals.Count;
+    internal int Kept => arrivals.Count;
 
     /// <summary>Takes the next reading in.</summary>
     /// <param name="ready">How many messages wait.</param>
@@ -23,30 +23,30 @@ internal sealed class QueueAge
     {
         if (counted is not { } known)
         {
-            _arrivals.Clear();
+            arrivals.Clear();
             return null;
         }
 
-        if (_arrivals.Count > 0)
+        if (arrivals.Count > 0)
         {
             // It never becomes less: somebody took messages that we did not see go, or a counter began anew.
-            _missing = Math.Max(_missing, _arrivals[^1].Arrived - known);
+            missing = Math.Max(missing, arrivals[^1].Arrived - known);
         }
 
-        long arrived = known + _missing;
+        long arrived = known + missing;
         if (ready == 0)
         {
-            _arrivals.Clear();
+            arrivals.Clear();
         }
 
-        if (_arrivals.Count == 0 || arrived > _arrivals[^1].Arrived)
+        if (arrivals.Count == 0 || arrived > arrivals[^1].Arrived)
         {
-            if (_arrivals.Count > 1 && _arrivals[^1].At - _arrivals[^2].At < (at - _arrivals[0].At) / Steps)
+            if (arrivals.Count > 1 && arrivals[^1].At - arrivals[^2].At < (at - arrivals[0].At) / Steps)
             {
-                _arrivals.RemoveAt(_arrivals.Count - 1);
+                arrivals.RemoveAt(arrivals.Count - 1);
             }
 
-            _arrivals.Add((at, arrived));
+            arrivals.Add((at, arrived));
         }
 
         if (ready == 0)
@@ -54,7 +54,7 @@ internal sealed class QueueAge
             return null;
         }
 
-        _arrivals.RemoveRange(0, _arrivals.FindIndex(reading => reading.Arrived > arrived - ready));
-        return _arrivals[0].At;
+        arrivals.RemoveRange(0, arrivals.FindIndex(reading => reading.Arrived > arrived - ready));
+        return arrivals[0].At;
     }
 }

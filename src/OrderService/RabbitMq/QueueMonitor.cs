@@ -41,66 +41,66 @@ public sealed partial class QueueMonitor : BackgroundService
     // What a policy may not set on the queues whose messages must not get lost. Overflow drop-head even deletes dead letters that wait for their target.
     private static readonly string[] LosingPolicyKeys = ["max-length", "max-length-bytes", "overflow", "message-ttl", "expires", "delivery-limit", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"];
 
-    private readonly BrokerConnector _connector;
-    private readonly Topology _topology;
-    private readonly RabbitMqOptions _options;
-    private readonly TimeProvider _clock;
-    private readonly ILogger _logger;
-    private readonly HttpClient? _management;
-    private readonly Func<string, SubscriptionState?> _own;
-    private readonly Dictionary<string, QueueAge> _ages;
+    private readonly BrokerConnector connector;
+    private readonly Topology topology;
+    private readonly RabbitMqOptions options;
+    private readonly TimeProvider clock;
+    private readonly ILogger logger;
+    private readonly HttpClient? management;
+    private readonly Func<string, SubscriptionState?> own;
+    private readonly Dictionary<string, QueueAge> ages;
 
-    private volatile IReadOnlyList<QueueDepth> _depths = [];
-    private volatile IReadOnlyList<string> _unconsumed = [];
-    private IReadOnlyList<string> _beyond = [];
-    private volatile IReadOnlyList<string> _unsafePolicies = [];
-    private volatile string? _lastError;
-    private volatile string? _managementError;
+    private volatile IReadOnlyList<QueueDepth> depths = [];
+    private volatile IReadOnlyList<string> unconsumed = [];
+    private IReadOnlyList<string> beyond = [];
+    private volatile IReadOnlyList<string> unsafePolicies = [];
+    private volatile string? lastError;
+    private volatile string? managementError;
 
     /// <param name="own">This process's own subscription to a queue; null where there is none.</param>
     public QueueMonitor(BrokerConnector connector, Topology topology, IOptions<RabbitMqOptions> options, Func<string, SubscriptionState?> own, TimeProvider clock, ILogger<QueueMonitor> logger)
     {
-        _own = own;
-        _connector = connector;
-        _topology = topology;
-        _ages = topology.Queues.ToDictionary(queue => queue.Name, _ => new QueueAge());
-        _options = options.Value;
-        _clock = clock;
-        _logger = logger;
-        if (_options.ManagementUri is { Length: > 0 } management)
+        this.own = own;
+        this.connector = connector;
+        this.topology = topology;
+        ages = topology.Queues.ToDictionary(queue => queue.Name, _ => new QueueAge());
+        this.options = options.Value;
+        this.clock = clock;
+        this.logger = logger;
+        if (this.options.ManagementUri is { Length: > 0 } management)
         {
-            _management = ManagementClient(new Uri(management), connector.Address);
+            this.management = ManagementClient(new Uri(management), connector.Address);
         }
     }
 
     /// <summary>The newest reading of each queue; empty before the first.</summary>
-    public IReadOnlyList<QueueDepth> Depths => _depths;
+    public IReadOnlyList<QueueDepth> Depths => depths;
 
     /// <summary>The queues that the inbox takes its messages from, together, under the name of the first; with the fewest consumers that one of them has. Null before the first reading.</summary>
-    public QueueDepth? Orders => _depths.Where(depth => depth.Exists && _topology.OrderQueues.Contains(depth.Queue)).DefaultIfEmpty().Aggregate((one, other) => QueueDepth.Sum(one!, other!));
+    public QueueDepth? Orders => depths.Where(depth => depth.Exists && topology.OrderQueues.Contains(depth.Queue)).DefaultIfEmpty().Aggregate((one, other) => QueueDepth.Sum(one!, other!));
 
     /// <summary>Partitions above those that are consumed and not empty, one sentence each.</summary>
-    public IReadOnlyList<string> Unconsumed => _unconsumed;
+    public IReadOnlyList<string> Unconsumed => unconsumed;
 
     /// <summary>Policies that could lose messages, one sentence each; known only with the management API.</summary>
-    public IReadOnlyList<string> UnsafePolicies => _unsafePolicies;
+    public IReadOnlyList<string> UnsafePolicies => unsafePolicies;
 
     /// <summary>Why the newest reading failed; null when it did not.</summary>
-    public string? LastError => _lastError;
+    public string? LastError => lastError;
 
     /// <summary>Why the management API did not answer; null when it did, or is not used. The depths over AMQP are there all the same.</summary>
-    public string? ManagementError => _managementError;
+    public string? ManagementError => managementError;
 
     public override void Dispose()
     {
-        _management?.Dispose();
+        management?.Dispose();
         base.Dispose();
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         IConnection? connection = null;
-        using var tick = new PeriodicTimer(_options.QueuePollInterval, _clock);
+        using var tick = new PeriodicTimer(options.QueuePollInterval, clock);
         try
         {
             do
@@ -109,18 +109,18 @@ public sealed partial class QueueMonitor : BackgroundService
                 {
                     connection = connection is { IsOpen: true } ? connection : await ReconnectAsync(connection, stoppingToken);
                     await ReadAsync(connection, stoppingToken);
-                    _lastError = null;
+                    lastError = null;
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
                     // Readings are only looked at: the next tick tries again, on a new connection.
                     string reason = BrokerErrors.Describe(exception);
-                    if (reason != _lastError)
+                    if (reason != lastError)
                     {
-                        LogNoReading(_connector.Redacted, reason);
+                        LogNoReading(connector.Redacted, reason);
                     }
 
-                    _lastError = reason;
+                    lastError = reason;
                     await BrokerConnector.DisposeQuietlyAsync(connection);
                     connection = null;
                 }
@@ -140,11 +140,11 @@ public sealed partial class QueueMonitor : BackgroundService
     private async Task<IConnection> ReconnectAsync(IConnection? last, CancellationToken cancellationToken)
     {
         await BrokerConnector.DisposeQuietlyAsync(last);
-        IConnection connection = await _connector.OpenAsync("watches the queues", cancellationToken);
+        IConnection connection = await connector.OpenAsync("watches the queues", cancellationToken);
         try
         {
             // Once for each connection: to lower the number takes a restart, and the broker logs every look at a queue that is not there.
-            _beyond = [.. (await _topology.FindBeyondAsync(connection, cancellationToken)).Select(queue => queue.QueueName)];
+            beyond = [.. (await topology.FindBeyondAsync(connection, cancellationToken)).Select(queue => queue.QueueName)];
             return connection;
         }
         catch
@@ -160,53 +160,53 @@ public sealed partial class QueueMonitor : BackgroundService
         deadline.CancelAfter(TimeSpan.FromSeconds(15));
         var depths = new List<QueueDepth>();
         var unsafePolicies = new List<string>();
-        _managementError = null;
-        foreach (string queue in _topology.Queues.Select(queue => queue.Name))
+        managementError = null;
+        foreach (string queue in topology.Queues.Select(queue => queue.Name))
         {
             QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
             long? arrived = Arrived(depth);
-            QueueDepth managed = depth.Exists && _management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
-            depths.Add(managed with { OldestSince = managed.Published is null ? _ages[queue].Read(depth.At, depth.Ready, arrived) : _ages[queue].Read(depth.At, managed.Ready, managed.Published) });
+            QueueDepth managed = depth.Exists && management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
+            depths.Add(managed with { OldestSince = managed.Published is null ? ages[queue].Read(depth.At, depth.Ready, arrived) : ages[queue].Read(depth.At, managed.Ready, managed.Published) });
         }
 
         var unconsumed = new List<string>();
-        foreach (string queue in _beyond)
+        foreach (string queue in beyond)
         {
             // While an instance with the number of before still consumes it, all is well.
             QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
             if (depth is { Exists: true, Consumers: 0 })
             {
-                await _topology.RetireAsync(connection, queue, deadline.Token);
+                await topology.RetireAsync(connection, queue, deadline.Token);
                 if (depth.Ready > 0)
                 {
                     depths.Add(depth);
-                    unconsumed.Add(Topology.Unconsumed(queue, depth.Ready, _beyond[^1]).Sentence);
+                    unconsumed.Add(Topology.Unconsumed(queue, depth.Ready, beyond[^1]).Sentence);
                 }
             }
         }
 
-        if (unconsumed.Count > _unconsumed.Count)
+        if (unconsumed.Count > this.unconsumed.Count)
         {
             unconsumed.ForEach(LogUnconsumed);
         }
 
         foreach (string policy in unsafePolicies)
         {
-            if (!_unsafePolicies.Contains(policy))
+            if (!this.unsafePolicies.Contains(policy))
             {
                 LogUnsafePolicy(policy);
             }
         }
 
-        _depths = depths;
-        _unconsumed = unconsumed;
-        _unsafePolicies = unsafePolicies;
+        this.depths = depths;
+        this.unconsumed = unconsumed;
+        this.unsafePolicies = unsafePolicies;
     }
 
     /// <summary>How many messages have come in since this process started, by its own count; null where others take messages out as well.</summary>
     private long? Arrived(QueueDepth depth)
     {
-        SubscriptionState? own = _own(depth.Queue);
+        SubscriptionState? own = this.own(depth.Queue);
         return depth.Exists && depth.Consumers <= (own?.Phase == SubscriptionPhase.Consuming ? 1 : 0)
             ? depth.Ready + (own is null ? 0 : own.InHand + own.Acknowledged + own.Rejected)
             : null;
@@ -218,16 +218,16 @@ public sealed partial class QueueMonitor : BackgroundService
         try
         {
             QueueDeclareOk read = await channel.QueueDeclarePassiveAsync(queue, cancellationToken);
-            return new QueueDepth(queue, true, read.MessageCount, (int)read.ConsumerCount, null, null, _clock.GetUtcNow());
+            return new QueueDepth(queue, true, read.MessageCount, (int)read.ConsumerCount, null, null, clock.GetUtcNow());
         }
         catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.NotFound)
         {
-            return new QueueDepth(queue, false, 0, 0, null, null, _clock.GetUtcNow());
+            return new QueueDepth(queue, false, 0, 0, null, null, clock.GetUtcNow());
         }
-        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused && _management is not null)
+        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused && management is not null)
         {
             // Some versions ask for the right to configure even for looking; the management API says it all.
-            return new QueueDepth(queue, true, 0, 0, null, null, _clock.GetUtcNow());
+            return new QueueDepth(queue, true, 0, 0, null, null, clock.GetUtcNow());
         }
     }
 
@@ -236,7 +236,7 @@ public sealed partial class QueueMonitor : BackgroundService
         try
         {
             using var document = await JsonDocument.ParseAsync(
-                await _management!.GetStreamAsync(new Uri($"api/queues/{Uri.EscapeDataString(_connector.VirtualHost)}/{Uri.EscapeDataString(depth.Queue)}", UriKind.Relative), cancellationToken),
+                await management!.GetStreamAsync(new Uri($"api/queues/{Uri.EscapeDataString(connector.VirtualHost)}/{Uri.EscapeDataString(depth.Queue)}", UriKind.Relative), cancellationToken),
                 cancellationToken: cancellationToken);
             JsonElement queue = document.RootElement;
             if (depth.Queue != TopologyNames.UnroutedEvents)
@@ -256,7 +256,7 @@ public sealed partial class QueueMonitor : BackgroundService
         }
         catch (Exception exception) when (exception is HttpRequestException or JsonException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
         {
-            _managementError = exception is HttpRequestException { StatusCode: { } status } ? string.Create(CultureInfo.InvariantCulture, $"the management API answered {(int)status}") : "the management API does not answer";
+            managementError = exception is HttpRequestException { StatusCode: { } status } ? string.Create(CultureInfo.InvariantCulture, $"the management API answered {(int)status}") : "the management API does not answer";
             return depth;
         }
     }

@@ -53,37 +53,37 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 {
     private static readonly TimeSpan SettleTimeout = TimeSpan.FromSeconds(30);
 
-    private readonly BrokerConnector _connector;
-    private readonly string _queue;
-    private readonly TimeProvider _clock;
-    private readonly ILogger _logger;
-    private readonly Func<IConnection, CancellationToken, Task>? _declare;
-    private readonly Reconnection _reconnection;
+    private readonly BrokerConnector connector;
+    private readonly string queue;
+    private readonly TimeProvider clock;
+    private readonly ILogger logger;
+    private readonly Func<IConnection, CancellationToken, Task>? declare;
+    private readonly Reconnection reconnection;
 
     // Unbounded in form; in fact bounded by the prefetch, because what a dead generation left is taken out before the next one is built.
-    private readonly Channel<Delivery> _deliveries = Channel.CreateUnbounded<Delivery>(new UnboundedChannelOptions { SingleWriter = false, SingleReader = false });
+    private readonly Channel<Delivery> deliveries = Channel.CreateUnbounded<Delivery>(new UnboundedChannelOptions { SingleWriter = false, SingleReader = false });
 
-    private readonly Channel<bool> _changes = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
-    private readonly TaskCompletionSource _intakeEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly CancellationTokenSource _stopIntake = new();
-    private readonly Lock _gate = new();
+    private readonly Channel<bool> changes = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly TaskCompletionSource intakeEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource stopIntake = new();
+    private readonly Lock gate = new();
 
-    private volatile Generation? _current;
-    private volatile string? _holdReason;
-    private int _generations;
-    private int _started;
-    private SubscriptionPhase _phase = SubscriptionPhase.Stopped;
-    private DateTimeOffset _since;
-    private string? _lastError;
-    private DateTimeOffset? _lastErrorAt;
-    private long _delivered;
-    private long _acknowledged;
-    private long _rejected;
-    private long _progressTimestamp;
-    private DateTimeOffset? _watchedProgressAt;
-    private long _watchedProgress;
-    private volatile bool _stalled;
-    private volatile bool _oneByOne;
+    private volatile Generation? current;
+    private volatile string? holdReason;
+    private int generations;
+    private int started;
+    private SubscriptionPhase phase = SubscriptionPhase.Stopped;
+    private DateTimeOffset since;
+    private string? lastError;
+    private DateTimeOffset? lastErrorAt;
+    private long delivered;
+    private long acknowledged;
+    private long rejected;
+    private long progressTimestamp;
+    private DateTimeOffset? watchedProgressAt;
+    private long watchedProgress;
+    private volatile bool stalled;
+    private volatile bool oneByOne;
 
     /// <param name="declare">Run on every new connection before anything is consumed: a queue that was deleted is there again.</param>
     public QueueSubscription(
@@ -94,54 +94,54 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         ILogger<QueueSubscription> logger,
         Func<IConnection, CancellationToken, Task>? declare = null)
     {
-        _connector = connector;
-        _queue = queue;
-        _clock = clock;
-        _logger = logger;
-        _declare = declare;
-        _since = clock.GetUtcNow();
+        this.connector = connector;
+        this.queue = queue;
+        this.clock = clock;
+        this.logger = logger;
+        this.declare = declare;
+        since = clock.GetUtcNow();
         Prefetch = prefetch;
-        _reconnection = new Reconnection(connector.Options, clock, OnFailure);
+        reconnection = new Reconnection(connector.Options, clock, OnFailure);
     }
 
     /// <summary>What was delivered, oldest first; ends after intake was told to stop. Deliveries of dead generations may be among them: see <see cref="Generation.IsAlive"/>.</summary>
-    public ChannelReader<Delivery> Deliveries => _deliveries.Reader;
+    public ChannelReader<Delivery> Deliveries => deliveries.Reader;
 
     /// <summary>How many deliveries the broker may hand out unsettled; a change counts from the next generation or the next <see cref="Release"/> on.</summary>
     public ushort Prefetch { get; set; }
 
-    internal Generation? Current => _current;
+    internal Generation? Current => current;
 
     public SubscriptionState State
     {
         get
         {
-            lock (_gate)
+            lock (gate)
             {
                 // Progress is counted per delivery and put on the calendar here, where it is rare.
-                long progress = Volatile.Read(ref _progressTimestamp);
-                if (progress != _watchedProgress)
+                long progress = Volatile.Read(ref progressTimestamp);
+                if (progress != watchedProgress)
                 {
-                    _watchedProgress = progress;
-                    _watchedProgressAt = _clock.GetUtcNow() - _clock.GetElapsedTime(progress);
+                    watchedProgress = progress;
+                    watchedProgressAt = clock.GetUtcNow() - clock.GetElapsedTime(progress);
                 }
 
                 return new SubscriptionState(
-                    _queue,
-                    _phase,
-                    _since,
-                    _holdReason,
-                    _lastError,
-                    _lastErrorAt,
-                    Volatile.Read(ref _generations),
-                    _oneByOne ? 1 : Prefetch,
-                    _current?.Ledger.InHand ?? 0,
-                    Interlocked.Read(ref _delivered),
-                    Interlocked.Read(ref _acknowledged),
-                    Interlocked.Read(ref _rejected),
-                    _watchedProgressAt,
-                    _stalled,
-                    _reconnection.CircuitOpen);
+                    queue,
+                    phase,
+                    since,
+                    holdReason,
+                    lastError,
+                    lastErrorAt,
+                    Volatile.Read(ref generations),
+                    oneByOne ? 1 : Prefetch,
+                    current?.Ledger.InHand ?? 0,
+                    Interlocked.Read(ref delivered),
+                    Interlocked.Read(ref acknowledged),
+                    Interlocked.Read(ref rejected),
+                    watchedProgressAt,
+                    stalled,
+                    reconnection.CircuitOpen);
             }
         }
     }
@@ -152,21 +152,21 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// </summary>
     public async Task RunAsync(CancellationToken stopIntake)
     {
-        if (Interlocked.Exchange(ref _started, 1) != 0)
+        if (Interlocked.Exchange(ref started, 1) != 0)
         {
             throw new InvalidOperationException("A subscription runs once.");
         }
 
-        using CancellationTokenRegistration stop = stopIntake.UnsafeRegister(static subscription => ((QueueSubscription)subscription!)._stopIntake.Cancel(), this);
+        using CancellationTokenRegistration stop = stopIntake.UnsafeRegister(static subscription => ((QueueSubscription)subscription!).stopIntake.Cancel(), this);
         try
         {
             Enter(SubscriptionPhase.Connecting);
-            while (!_stopIntake.IsCancellationRequested)
+            while (!this.stopIntake.IsCancellationRequested)
             {
-                await _reconnection.RunAsync(RunGenerationAsync, _stopIntake.Token);
+                await reconnection.RunAsync(RunGenerationAsync, this.stopIntake.Token);
             }
         }
-        catch (Exception) when (_stopIntake.IsCancellationRequested)
+        catch (Exception) when (this.stopIntake.IsCancellationRequested)
         {
             // That is the end we were told to come to; an attempt to connect that fails at the same moment changes nothing about it.
         }
@@ -179,30 +179,30 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// <summary>Takes no more deliveries; what is in hand can still be settled. Works between generations too.</summary>
     public void Hold(string reason)
     {
-        _holdReason = reason;
-        _changes.Writer.TryWrite(true);
+        holdReason = reason;
+        changes.Writer.TryWrite(true);
     }
 
     /// <summary>Takes deliveries again.</summary>
     public void Release()
     {
-        _holdReason = null;
-        _changes.Writer.TryWrite(true);
+        holdReason = null;
+        changes.Writer.TryWrite(true);
     }
 
     /// <summary>Throws the living generation away, which returns what is unsettled to the queue, and builds the next.</summary>
-    public void Restart(string reason) => _current?.Kill(reason);
+    public void Restart(string reason) => current?.Kill(reason);
 
     /// <summary>Cancels the consumer for good and waits until no delivery can come any more. <see cref="RunAsync"/> ends with it.</summary>
     public async Task StopConsumingAsync(CancellationToken cancellationToken)
     {
-        await _stopIntake.CancelAsync();
-        if (Volatile.Read(ref _started) == 0)
+        await stopIntake.CancelAsync();
+        if (Volatile.Read(ref started) == 0)
         {
             EndIntake();
         }
 
-        await _intakeEnded.Task.WaitAsync(cancellationToken);
+        await intakeEnded.Task.WaitAsync(cancellationToken);
     }
 
     /// <summary>
@@ -211,7 +211,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// </summary>
     public async ValueTask SettleAsync(IReadOnlyList<SettledDelivery> batch)
     {
-        Generation? generation = _current;
+        Generation? generation = current;
         if (generation is not { IsAlive: true } || batch.Count == 0)
         {
             return;
@@ -238,7 +238,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await StopConsumingAsync(CancellationToken.None);
-        if (_current is { } last)
+        if (current is { } last)
         {
             last.Kill("the subscription was closed");
             await DisposeAsync(last);
@@ -248,13 +248,13 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private async ValueTask RunGenerationAsync(CancellationToken stopping)
     {
         Enter(SubscriptionPhase.Connecting);
-        var generation = new Generation(Interlocked.Increment(ref _generations));
+        var generation = new Generation(Interlocked.Increment(ref generations));
         long opened;
         try
         {
             await OpenAsync(generation, stopping);
-            opened = _clock.GetTimestamp();
-            _current = generation;
+            opened = clock.GetTimestamp();
+            current = generation;
             await SuperviseAsync(generation, stopping);
         }
         catch (Exception exception)
@@ -279,7 +279,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             MeetOneByOne(reason);
         }
 
-        bool worked = Volatile.Read(ref generation.Settled) > 0 || _clock.GetElapsedTime(opened) > TimeSpan.FromSeconds(10);
+        bool worked = Volatile.Read(ref generation.Settled) > 0 || clock.GetElapsedTime(opened) > TimeSpan.FromSeconds(10);
         if (!worked)
         {
             // The pauses grow: a generation that dies at birth must not be rebuilt in a tight loop.
@@ -287,21 +287,21 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
 
         Remember(reason);
-        LogGenerationEnded(_queue, generation.Number, reason);
+        LogGenerationEnded(queue, generation.Number, reason);
     }
 
     private async Task OpenAsync(Generation generation, CancellationToken stopping)
     {
-        generation.Connection = await _reconnection.ConnectAsync(async token => await _connector.OpenAsync($"consumes {_queue}", token), stopping);
+        generation.Connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync($"consumes {queue}", token), stopping);
         generation.Connection.ConnectionShutdownAsync += (_, shutdown) =>
         {
             generation.MetUnreadable |= generation.IsAlive && BrokerErrors.IsUnreadable(shutdown);
             return Lost(generation, $"connection {BrokerErrors.Describe(shutdown)}");
         };
         generation.Connection.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
-        if (_declare is not null)
+        if (declare is not null)
         {
-            await _declare(generation.Connection, stopping);
+            await declare(generation.Connection, stopping);
         }
 
         generation.Channel = await generation.Connection.CreateChannelAsync(new CreateChannelOptions(false, false, null, 1), stopping);
@@ -315,10 +315,10 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// </summary>
     private void MeetOneByOne(string reason)
     {
-        if (!_oneByOne)
+        if (!oneByOne)
         {
-            _oneByOne = true;
-            LogUnreadable(_queue, reason);
+            oneByOne = true;
+            LogUnreadable(queue, reason);
         }
 
         throw new UnreadableMessageException(reason);
@@ -333,9 +333,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private async Task SuperviseAsync(Generation generation, CancellationToken stopping)
     {
-        Task<bool> change = _changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
-        long began = _clock.GetTimestamp();
-        using var watch = new PeriodicTimer(WatchInterval, _clock);
+        Task<bool> change = changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
+        long began = clock.GetTimestamp();
+        using var watch = new PeriodicTimer(WatchInterval, clock);
         Task<bool> tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
         Task stop = StopSignal(stopping, out CancellationTokenRegistration registration);
         using (registration)
@@ -346,17 +346,17 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                 await Task.WhenAny(generation.Dead, stop, change, tick);
                 if (change.IsCompleted)
                 {
-                    _changes.Reader.TryRead(out _);
-                    change = _changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
+                    changes.Reader.TryRead(out _);
+                    change = changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
                 }
 
                 if (tick.IsCompleted)
                 {
                     await WatchAsync(generation, stopping);
-                    if (_oneByOne && _clock.GetElapsedTime(began) >= WatchInterval)
+                    if (oneByOne && clock.GetElapsedTime(began) >= WatchInterval)
                     {
                         // The unreadable message would have come first. Cancelling makes way for a consumer with the full prefetch.
-                        _oneByOne = false;
+                        oneByOne = false;
                         await CancelConsumerAsync(generation);
                     }
 
@@ -381,11 +381,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// <summary>Brings the consumer to what is wanted: delivering, or held.</summary>
     private async Task AdjustAsync(Generation generation, CancellationToken stopping)
     {
-        if (_holdReason is { } reason)
+        if (holdReason is { } reason)
         {
             if (generation.Consumer is not null)
             {
-                LogHeld(_queue, reason);
+                LogHeld(queue, reason);
                 await CancelConsumerAsync(generation);
             }
 
@@ -393,16 +393,16 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
         else if (generation.Consumer is null)
         {
-            generation.Prefetch = _oneByOne ? (ushort)1 : Prefetch;
+            generation.Prefetch = oneByOne ? (ushort)1 : Prefetch;
             await generation.Channel!.BasicQosAsync(0, generation.Prefetch, global: false, stopping);
             MarkProgress();
             var consumer = new Consumer(this, generation);
-            consumer.Tag = await generation.Channel.BasicConsumeAsync(_queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
+            consumer.Tag = await generation.Channel.BasicConsumeAsync(queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
             generation.Consumer = consumer;
             Enter(SubscriptionPhase.Consuming);
-            if (!_oneByOne)
+            if (!oneByOne)
             {
-                LogConsuming(_queue, _connector.Redacted, generation.Number, generation.Prefetch);
+                LogConsuming(queue, connector.Redacted, generation.Number, generation.Prefetch);
             }
         }
     }
@@ -429,16 +429,16 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
     }
 
-    private TimeSpan WatchInterval => _connector.Options.StallAfter / 3;
+    private TimeSpan WatchInterval => connector.Options.StallAfter / 3;
 
     /// <summary>Notices what no event tells: messages are ready, the broker thinks that we consume, and nothing comes.</summary>
     private async Task WatchAsync(Generation generation, CancellationToken stopping)
     {
-        bool idle = generation.Consumer is not null && _clock.GetElapsedTime(Volatile.Read(ref _progressTimestamp)) >= _connector.Options.StallAfter;
+        bool idle = generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
         bool full = generation.Ledger.InHand >= generation.Prefetch;
 
         // With its hands full a subscription can't progress, and to throw the generation away would only use up the delivery limit of innocent messages.
-        _stalled = idle && full;
+        stalled = idle && full;
         if (!idle || full || !generation.IsAlive)
         {
             return;
@@ -447,13 +447,13 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         try
         {
             // A channel of its own: a refusal closes it, and must not close the one that settles.
-            using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(10), _clock);
+            using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(10), clock);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
             await using IChannel channel = await generation.Connection!.CreateChannelAsync(null, either.Token);
-            QueueDeclareOk queue = await channel.QueueDeclarePassiveAsync(_queue, either.Token);
+            QueueDeclareOk queue = await channel.QueueDeclarePassiveAsync(this.queue, either.Token);
             if (queue.MessageCount > 0)
             {
-                generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {_connector.Options.StallAfter.TotalSeconds:0} s");
+                generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
             }
         }
         catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused)
@@ -462,7 +462,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
         catch (Exception exception) when (!stopping.IsCancellationRequested)
         {
-            generation.Kill($"nothing was delivered for {_connector.Options.StallAfter.TotalSeconds:0} s, and the broker does not say how many messages are ready: {BrokerErrors.Describe(exception)}");
+            generation.Kill($"nothing was delivered for {connector.Options.StallAfter.TotalSeconds:0} s, and the broker does not say how many messages are ready: {BrokerErrors.Describe(exception)}");
         }
     }
 
@@ -476,7 +476,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
 
         // The write waits only for a peer that stopped reading. Then the generation is lost, and what was not told comes again.
-        using var deadline = new CancellationTokenSource(SettleTimeout, _clock);
+        using var deadline = new CancellationTokenSource(SettleTimeout, clock);
         try
         {
             IChannel channel = generation.Channel!;
@@ -496,8 +496,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             }
 
             Interlocked.Add(ref generation.Settled, plan.Rejects.Count + plan.AckCount);
-            Interlocked.Add(ref _rejected, plan.Rejects.Count);
-            Interlocked.Add(ref _acknowledged, plan.AckCount);
+            Interlocked.Add(ref rejected, plan.Rejects.Count);
+            Interlocked.Add(ref acknowledged, plan.AckCount);
             MarkProgress();
         }
         catch (Exception exception)
@@ -515,21 +515,21 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
         generation.Ledger.Delivered(delivery.Tag);
         Interlocked.Increment(ref generation.Delivered);
-        Interlocked.Increment(ref _delivered);
+        Interlocked.Increment(ref delivered);
         MarkProgress();
-        _deliveries.Writer.TryWrite(delivery);
+        deliveries.Writer.TryWrite(delivery);
     }
 
     private void MarkProgress()
     {
-        Volatile.Write(ref _progressTimestamp, _clock.GetTimestamp());
-        _stalled = false;
+        Volatile.Write(ref progressTimestamp, clock.GetTimestamp());
+        stalled = false;
     }
 
     /// <summary>Between two generations nothing in there can be settled any more, and left in there it would fill the memory, once for each generation.</summary>
     private void DropDead()
     {
-        while (_deliveries.Reader.TryRead(out _))
+        while (deliveries.Reader.TryRead(out _))
         {
         }
     }
@@ -537,8 +537,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private void EndIntake()
     {
         Enter(SubscriptionPhase.Stopped);
-        _deliveries.Writer.TryComplete();
-        _intakeEnded.TrySetResult();
+        deliveries.Writer.TryComplete();
+        intakeEnded.TrySetResult();
     }
 
     private static async Task DisposeAsync(Generation generation)
@@ -549,22 +549,22 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private void Enter(SubscriptionPhase phase)
     {
-        lock (_gate)
+        lock (gate)
         {
-            if (_phase != phase)
+            if (this.phase != phase)
             {
-                _phase = phase;
-                _since = _clock.GetUtcNow();
+                this.phase = phase;
+                since = clock.GetUtcNow();
             }
         }
     }
 
     private void Remember(string error)
     {
-        lock (_gate)
+        lock (gate)
         {
-            _lastError = error;
-            _lastErrorAt = _clock.GetUtcNow();
+            lastError = error;
+            lastErrorAt = clock.GetUtcNow();
         }
     }
 
@@ -572,16 +572,16 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     {
         string reason = BrokerErrors.Describe(exception);
         bool news;
-        lock (_gate)
+        lock (gate)
         {
-            news = _lastError != reason;
+            news = lastError != reason;
         }
 
         Remember(reason);
         if (news)
         {
             // Once for each new reason: an outage of an hour is one line, and the state tells the rest.
-            LogNotConsuming(_queue, _connector.Redacted, reason, pause);
+            LogNotConsuming(queue, connector.Redacted, reason, pause);
         }
     }
 
@@ -603,12 +603,12 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// <summary>The client's end of a generation. Nothing it does may throw or wait: it runs on the client's own loop.</summary>
     internal sealed class Consumer(QueueSubscription subscription, Generation generation) : IAsyncBasicConsumer
     {
-        private readonly TaskCompletionSource _cancelled = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly TaskCompletionSource cancelled = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public string Tag { get; set; } = "";
 
         /// <summary>Completes once every delivery before the cancellation has been taken.</summary>
-        public Task Cancelled => _cancelled.Task;
+        public Task Cancelled => cancelled.Task;
 
         public IChannel? Channel => generation.Channel;
 
@@ -643,7 +643,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
         public Task HandleBasicCancelOkAsync(string consumerTag, CancellationToken cancellationToken = default)
         {
-            _cancelled.TrySetResult();
+            cancelled.TrySetResult();
             return Task.CompletedTask;
         }
 

@@ -7,13 +7,13 @@ namespace OrderService.RabbitMq;
 /// <summary>How often the broker is tried: pauses that grow to a ceiling, with jitter, and a circuit breaker in front of the connecting itself.</summary>
 internal sealed class Reconnection
 {
-    private readonly CircuitBreakerStateProvider _state = new();
-    private readonly ResiliencePipeline _retry;
-    private readonly ResiliencePipeline _breaker;
+    private readonly CircuitBreakerStateProvider state = new();
+    private readonly ResiliencePipeline retry;
+    private readonly ResiliencePipeline breaker;
 
     public Reconnection(RabbitMqOptions options, TimeProvider clock, Action<Exception, TimeSpan> onFailure)
     {
-        _retry = new ResiliencePipelineBuilder { TimeProvider = clock }
+        retry = new ResiliencePipelineBuilder { TimeProvider = clock }
             .AddRetry(new RetryStrategyOptions
             {
                 // The client's own time-outs are cancellations too; only ours mean that we stop.
@@ -33,7 +33,7 @@ internal sealed class Reconnection
                 },
             })
             .Build();
-        _breaker = new ResiliencePipelineBuilder { TimeProvider = clock }
+        breaker = new ResiliencePipelineBuilder { TimeProvider = clock }
             .AddCircuitBreaker(new CircuitBreakerStrategyOptions
             {
                 ShouldHandle = static arguments => ValueTask.FromResult(arguments.Outcome.Exception is not null && !arguments.Context.CancellationToken.IsCancellationRequested),
@@ -41,18 +41,18 @@ internal sealed class Reconnection
                 MinimumThroughput = 5,
                 SamplingDuration = TimeSpan.FromSeconds(30),
                 BreakDuration = options.MaxReconnectDelay < TimeSpan.FromSeconds(0.5) ? TimeSpan.FromSeconds(0.5) : options.MaxReconnectDelay,
-                StateProvider = _state,
+                StateProvider = state,
             })
             .Build();
     }
 
     /// <summary>True while attempts are not even made.</summary>
-    public bool CircuitOpen => _state.CircuitState is CircuitState.Open or CircuitState.Isolated;
+    public bool CircuitOpen => state.CircuitState is CircuitState.Open or CircuitState.Isolated;
 
     /// <summary>Runs until it ends without an exception, or the token is cancelled.</summary>
-    public ValueTask RunAsync(Func<CancellationToken, ValueTask> attempt, CancellationToken stopping) => _retry.ExecuteAsync(attempt, stopping);
+    public ValueTask RunAsync(Func<CancellationToken, ValueTask> attempt, CancellationToken stopping) => retry.ExecuteAsync(attempt, stopping);
 
-    public ValueTask<T> ConnectAsync<T>(Func<CancellationToken, ValueTask<T>> connect, CancellationToken stopping) => _breaker.ExecuteAsync(connect, stopping);
+    public ValueTask<T> ConnectAsync<T>(Func<CancellationToken, ValueTask<T>> connect, CancellationToken stopping) => breaker.ExecuteAsync(connect, stopping);
 
     // Half of every pause is chance, at the ceiling too: several instances must not come back in step.
     private static TimeSpan Pause(int attempt, TimeSpan ceiling)

@@ -20,13 +20,13 @@ public sealed partial class Topology
     private const string HashPlugin = "rabbitmq_consistent_hash_exchange";
     private const string EqualWeight = "1";
 
-    private readonly ILogger _logger;
-    private readonly int _consumedPartitions;
+    private readonly ILogger logger;
+    private readonly int consumedPartitions;
 
     public Topology(IOptions<RabbitMqOptions> options, ILogger<Topology> logger)
     {
-        _logger = logger;
-        _consumedPartitions = options.Value.ConsumedPartitions;
+        this.logger = logger;
+        consumedPartitions = options.Value.ConsumedPartitions;
         var commands = new Dictionary<string, object?>
         {
             ["x-queue-type"] = "quorum",
@@ -36,7 +36,7 @@ public sealed partial class Topology
             ["x-overflow"] = "reject-publish",
             ["x-delivery-limit"] = options.Value.DeliveryLimit,
         };
-        string[] partitions = [.. Enumerable.Range(1, _consumedPartitions).Select(TopologyNames.Partition)];
+        string[] partitions = [.. Enumerable.Range(1, consumedPartitions).Select(TopologyNames.Partition)];
         OrderQueues = [TopologyNames.Orders, .. partitions];
         Queues =
         [
@@ -183,7 +183,7 @@ public sealed partial class Topology
         {
             while (true)
             {
-                string queue = TopologyNames.Partition(_consumedPartitions + found.Count + 1);
+                string queue = TopologyNames.Partition(consumedPartitions + found.Count + 1);
                 await channel.RunAsync(async (open, token) => found.Add(await open.QueueDeclarePassiveAsync(queue, token)), cancellationToken);
             }
         }
@@ -380,14 +380,14 @@ public sealed partial class Topology
     /// <summary>A channel that is opened again after the broker closed it over an error.</summary>
     private sealed class ReopeningChannel(IConnection connection) : IAsyncDisposable
     {
-        private IChannel? _open;
+        private IChannel? open;
 
         public async Task RunAsync(Func<IChannel, CancellationToken, Task> work, CancellationToken cancellationToken)
         {
-            _open ??= await connection.CreateChannelAsync(null, cancellationToken);
+            this.open ??= await connection.CreateChannelAsync(null, cancellationToken);
             try
             {
-                await work(_open, cancellationToken);
+                await work(this.open, cancellationToken);
             }
             catch
             {
@@ -398,8 +398,8 @@ public sealed partial class Topology
 
         public async ValueTask DisposeAsync()
         {
-            IChannel? last = _open;
-            _open = null;
+            IChannel? last = this.open;
+            this.open = null;
             if (last is not null)
             {
                 try

@@ -17,24 +17,24 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
     private const string User = "tests";
     private const string Password = "tests-password";
 
-    private readonly SemaphoreSlim _starting = new(1);
-    private RabbitMqContainer? _container;
-    private HttpClient? _management;
+    private readonly SemaphoreSlim starting = new(1);
+    private RabbitMqContainer? container;
+    private HttpClient? management;
 
     /// <summary>The management API, credentials included.</summary>
-    public Uri ManagementUri => new($"http://{User}:{Password}@{_container!.Hostname}:{_container.GetMappedPublicPort(15672)}/");
+    public Uri ManagementUri => new($"http://{User}:{Password}@{container!.Hostname}:{container.GetMappedPublicPort(15672)}/");
 
     public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 
     public async ValueTask DisposeAsync()
     {
-        _management?.Dispose();
-        if (_container is not null)
+        management?.Dispose();
+        if (container is not null)
         {
-            await _container.DisposeAsync();
+            await container.DisposeAsync();
         }
 
-        _starting.Dispose();
+        starting.Dispose();
     }
 
     /// <summary>Makes an empty virtual host.</summary>
@@ -43,7 +43,7 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
     {
         RabbitMqContainer container = await StartAsync();
         string name = $"test-{Guid.NewGuid():N}";
-        using HttpResponseMessage response = await _management!.PutAsJsonAsync($"api/vhosts/{name}", new { default_queue_type = "classic" });
+        using HttpResponseMessage response = await management!.PutAsJsonAsync($"api/vhosts/{name}", new { default_queue_type = "classic" });
         response.EnsureSuccessStatusCode();
         return $"amqp://{User}:{Password}@{container.Hostname}:{container.GetMappedPublicPort(5672)}/{name}";
     }
@@ -66,7 +66,7 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
     public async Task<HttpClient> ManagementAsync()
     {
         await StartAsync();
-        return _management!;
+        return management!;
     }
 
     /// <summary>What every RabbitMQ of the tests has in common: image, label, and the user <c>tests</c> with the password <c>tests-password</c>. For tests that need one of their own.</summary>
@@ -82,10 +82,10 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
     private async Task<RabbitMqContainer> StartAsync()
     {
         await ContainerEngine.RequireAsync();
-        await _starting.WaitAsync(TestContext.Current.CancellationToken);
+        await starting.WaitAsync(TestContext.Current.CancellationToken);
         try
         {
-            if (_container is null)
+            if (this.container is null)
             {
                 RabbitMqContainer container = (await BuilderAsync())
                     .WithPortBinding(15672, assignRandomHostPort: true)
@@ -93,16 +93,16 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
                     .WithResourceMapping("[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."u8.ToArray(), "/etc/rabbitmq/enabled_plugins")
                     .Build();
                 await container.StartAsync();
-                _management = new HttpClient { BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/") };
-                _management.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes($"{User}:{Password}")));
-                _container = container;
+                management = new HttpClient { BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/") };
+                management.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes($"{User}:{Password}")));
+                this.container = container;
             }
 
-            return _container;
+            return this.container;
         }
         finally
         {
-            _starting.Release();
+            starting.Release();
         }
     }
 }

@@ -14,36 +14,36 @@ public sealed class BrokerConnectorTlsTests : IDisposable
 {
     private static readonly DateTimeOffset Today = new(TimeProvider.System.GetUtcNow().UtcDateTime.Date, TimeSpan.Zero);
 
-    private readonly X509Certificate2 _authority = Authority("Test authority");
-    private readonly string _authorityFile = Path.GetTempFileName();
+    private readonly X509Certificate2 authority = Authority("Test authority");
+    private readonly string authorityFile = Path.GetTempFileName();
 
-    public BrokerConnectorTlsTests() => File.WriteAllText(_authorityFile, _authority.ExportCertificatePem());
+    public BrokerConnectorTlsTests() => File.WriteAllText(authorityFile, authority.ExportCertificatePem());
 
     public void Dispose()
     {
-        _authority.Dispose();
-        File.Delete(_authorityFile);
+        authority.Dispose();
+        File.Delete(authorityFile);
     }
 
     [Fact]
     public async Task A_certificate_of_the_given_authority_for_the_host_is_trusted() =>
-        Assert.Equal("AMQP", await GreetingAsync(Leaf(_authority, "localhost"), _authorityFile));
+        Assert.Equal("AMQP", await GreetingAsync(Leaf(authority, "localhost"), authorityFile));
 
     [Fact]
     public async Task A_certificate_for_another_host_is_refused() =>
-        Assert.Null(await GreetingAsync(Leaf(_authority, "elsewhere.example"), _authorityFile));
+        Assert.Null(await GreetingAsync(Leaf(authority, "elsewhere.example"), authorityFile));
 
     [Fact]
     public async Task A_certificate_of_another_authority_is_refused()
     {
         using X509Certificate2 stranger = Authority("Stranger");
 
-        Assert.Null(await GreetingAsync(Leaf(stranger, "localhost"), _authorityFile));
+        Assert.Null(await GreetingAsync(Leaf(stranger, "localhost"), authorityFile));
     }
 
     [Fact]
     public async Task Without_the_file_only_the_systems_authorities_count() =>
-        Assert.Null(await GreetingAsync(Leaf(_authority, "localhost"), caFile: null));
+        Assert.Null(await GreetingAsync(Leaf(authority, "localhost"), caFile: null));
 
     /// <returns>The first four bytes the client sent once it trusted the connection; null when it did not.</returns>
     private static async Task<string?> GreetingAsync(X509Certificate2 certificate, string? caFile)

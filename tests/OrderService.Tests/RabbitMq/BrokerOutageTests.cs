@@ -18,12 +18,12 @@ public sealed class DisturbedBrokerFixture : IAsyncLifetime
 
 public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClassFixture<DisturbedBrokerFixture>
 {
-    private readonly RabbitMqContainerFixture _fixture = disturbed.Broker;
+    private readonly RabbitMqContainerFixture fixture = disturbed.Broker;
 
     [Fact]
     public async Task A_memory_alarm_stops_publishing_and_leaves_settling_alone()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(_fixture, options => options.ConfirmTimeout = TimeSpan.FromSeconds(2));
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.ConfirmTimeout = TimeSpan.FromSeconds(2));
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 10);
         await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
@@ -57,7 +57,7 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
     [Fact]
     public async Task A_broker_that_stops_and_starts_costs_no_confirmed_message()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(_fixture);
+        await using TestBroker broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
         Task running = subscription.RunAsync(TestBroker.Stopping);
@@ -110,7 +110,7 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         await PatienceAsync("1000");
         try
         {
-            await using TestBroker broker = await TestBroker.StartAsync(_fixture);
+            await using TestBroker broker = await TestBroker.StartAsync(fixture);
             await broker.DeclareAsync();
             await broker.PublishAsync(TopologyNames.Orders, 1);
             await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
@@ -131,13 +131,13 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         }
 
         async Task PatienceAsync(string milliseconds) =>
-            await _fixture.ExecAsync("rabbitmqctl", "eval", $"application:set_env(rabbit, consumer_timeout, {milliseconds}), application:set_env(rabbit, channel_tick_interval, 500).");
+            await fixture.ExecAsync("rabbitmqctl", "eval", $"application:set_env(rabbit, consumer_timeout, {milliseconds}), application:set_env(rabbit, channel_tick_interval, 500).");
     }
 
     [Fact]
     public async Task A_broker_that_freezes_is_noticed_by_both_sides_and_used_again_when_it_thaws()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(_fixture, options =>
+        await using TestBroker broker = await TestBroker.StartAsync(fixture, options =>
         {
             options.Heartbeat = TimeSpan.FromSeconds(5);
             options.ConfirmTimeout = TimeSpan.FromSeconds(2);
@@ -149,7 +149,7 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(), TestBroker.Stopping));
         await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
 
-        await _fixture.PauseAsync();
+        await fixture.PauseAsync();
         try
         {
             Assert.IsType<PublishOutcome.Unknown>(await publisher.PublishAsync(Message(), TestBroker.Stopping));
@@ -157,7 +157,7 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         }
         finally
         {
-            await _fixture.UnpauseAsync();
+            await fixture.UnpauseAsync();
         }
 
         await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming, TimeSpan.FromSeconds(60));

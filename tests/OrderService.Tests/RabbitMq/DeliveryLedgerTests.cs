@@ -6,9 +6,9 @@ namespace OrderService.Tests.RabbitMq;
 
 public sealed class DeliveryLedgerTests
 {
-    private readonly Generation _generation = new(1);
-    private readonly DeliveryLedger _ledger = new();
-    private readonly SettlePlan _plan = new();
+    private readonly Generation generation = new(1);
+    private readonly DeliveryLedger ledger = new();
+    private readonly SettlePlan plan = new();
 
     [Fact]
     public void A_batch_in_order_is_one_ack()
@@ -17,10 +17,10 @@ public sealed class DeliveryLedgerTests
 
         Settle(Acks(1, 2, 3, 4, 5));
 
-        Assert.Equal(5ul, _plan.AckUpTo);
-        Assert.Empty(_plan.Acks);
-        Assert.Equal(5, _plan.AckCount);
-        Assert.Equal(0, _ledger.InHand);
+        Assert.Equal(5ul, plan.AckUpTo);
+        Assert.Empty(plan.Acks);
+        Assert.Equal(5, plan.AckCount);
+        Assert.Equal(0, ledger.InHand);
     }
 
     [Fact]
@@ -30,14 +30,14 @@ public sealed class DeliveryLedgerTests
 
         Settle(Acks(1, 2, 4, 5));
 
-        Assert.Equal(2ul, _plan.AckUpTo);
-        Assert.Equal([4ul, 5ul], _plan.Acks);
-        Assert.Equal(1, _ledger.InHand);
+        Assert.Equal(2ul, plan.AckUpTo);
+        Assert.Equal([4ul, 5ul], plan.Acks);
+        Assert.Equal(1, ledger.InHand);
 
         Settle(Acks(3));
 
-        Assert.Equal(3ul, _plan.AckUpTo);
-        Assert.Empty(_plan.Acks);
+        Assert.Equal(3ul, plan.AckUpTo);
+        Assert.Empty(plan.Acks);
     }
 
     [Fact]
@@ -47,8 +47,8 @@ public sealed class DeliveryLedgerTests
 
         Settle([.. Acks(1, 2), new SettledDelivery(Delivery(3), new Settlement.Reject("malformed_json"))]);
 
-        Assert.Equal([3ul], _plan.Rejects);
-        Assert.Equal(2ul, _plan.AckUpTo);
+        Assert.Equal([3ul], plan.Rejects);
+        Assert.Equal(2ul, plan.AckUpTo);
     }
 
     [Fact]
@@ -59,8 +59,8 @@ public sealed class DeliveryLedgerTests
 
         Settle(Acks(1));
 
-        Assert.Equal(0, _plan.AckCount);
-        Assert.Equal(0ul, _plan.AckUpTo);
+        Assert.Equal(0, plan.AckCount);
+        Assert.Equal(0ul, plan.AckUpTo);
     }
 
     [Fact]
@@ -70,8 +70,8 @@ public sealed class DeliveryLedgerTests
 
         Settle([new SettledDelivery(Delivery(1) with { Generation = new Generation(2) }, Settlement.Acknowledge)]);
 
-        Assert.Equal(0, _plan.AckCount);
-        Assert.Equal(2, _ledger.InHand);
+        Assert.Equal(0, plan.AckCount);
+        Assert.Equal(2, ledger.InHand);
     }
 
     [Fact]
@@ -81,9 +81,9 @@ public sealed class DeliveryLedgerTests
 
         Settle([new SettledDelivery(Delivery(1), Settlement.Leave), .. Acks(2)]);
 
-        Assert.Equal(0ul, _plan.AckUpTo);
-        Assert.Equal([2ul], _plan.Acks);
-        Assert.Equal(1, _ledger.InHand);
+        Assert.Equal(0ul, plan.AckUpTo);
+        Assert.Equal([2ul], plan.Acks);
+        Assert.Equal(1, ledger.InHand);
     }
 
     [Fact]
@@ -151,13 +151,13 @@ public sealed class DeliveryLedgerTests
     {
         for (ulong tag = first; tag <= last; tag++)
         {
-            _ledger.Delivered(tag);
+            ledger.Delivered(tag);
         }
     }
 
-    private void Settle(params SettledDelivery[] batch) => _ledger.Settle(batch, _generation, _plan);
+    private void Settle(params SettledDelivery[] batch) => ledger.Settle(batch, generation, plan);
 
     private SettledDelivery[] Acks(params ulong[] tags) => [.. tags.Select(tag => new SettledDelivery(Delivery(tag), Settlement.Acknowledge))];
 
-    private Delivery Delivery(ulong tag) => new(tag, default, MessageProperties.Empty, false, 0, "", "orders", _generation);
+    private Delivery Delivery(ulong tag) => new(tag, default, MessageProperties.Empty, false, 0, "", "orders", generation);
 }

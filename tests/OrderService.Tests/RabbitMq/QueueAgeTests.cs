@@ -7,7 +7,7 @@ public sealed class QueueAgeTests
 {
     private static readonly DateTimeOffset Noon = new(2026, 3, 1, 12, 0, 0, TimeSpan.Zero);
 
-    private readonly QueueAge _age = new();
+    private readonly QueueAge age = new();
 
     [Fact]
     public void An_empty_queue_has_no_oldest_message()
@@ -105,10 +105,10 @@ public sealed class QueueAgeTests
         // Half of it is processed at once.
         DateTimeOffset since = Read(500_005, ready: 50_000, arrived: 100_000)!.Value;
         Assert.InRange(since, At(50_001 * 5), At(50_200 * 5));
-        Assert.InRange(_age.Kept, 100, 4_000);
+        Assert.InRange(age.Kept, 100, 4_000);
     }
 
-    private DateTimeOffset? Read(int second, long ready, long? arrived) => _age.Read(At(second), ready, arrived);
+    private DateTimeOffset? Read(int second, long ready, long? arrived) => age.Read(At(second), ready, arrived);
 
     private static DateTimeOffset At(int second) => Noon.AddSeconds(second);
 }

@@ -5,10 +5,10 @@ namespace OrderService.Tests.RabbitMq;
 
 public sealed class RabbitMqOptionsTests
 {
-    private readonly RabbitMqOptionsValidator _validator = new();
+    private readonly RabbitMqOptionsValidator validator = new();
 
     [Fact]
-    public void The_defaults_are_fine() => Assert.True(_validator.Validate(null, new RabbitMqOptions()).Succeeded);
+    public void The_defaults_are_fine() => Assert.True(validator.Validate(null, new RabbitMqOptions()).Succeeded);
 
     [Theory]
     [InlineData("amqp://shop:secret@broker.example:5672/", "no TLS")]
@@ -18,7 +18,7 @@ public sealed class RabbitMqOptionsTests
     [InlineData("amqp://shop:secret@localhost/one/two", "virtual host")]
     public void An_unsafe_or_unreadable_address_is_refused_without_being_shown(string uri, string rule)
     {
-        ValidateOptionsResult result = _validator.Validate(null, new RabbitMqOptions { Uri = uri });
+        ValidateOptionsResult result = validator.Validate(null, new RabbitMqOptions { Uri = uri });
 
         Assert.True(result.Failed);
         Assert.Contains(rule, result.FailureMessage, StringComparison.Ordinal);
@@ -28,11 +28,11 @@ public sealed class RabbitMqOptionsTests
 
     [Fact]
     public void A_private_network_can_be_declared_one() =>
-        Assert.True(_validator.Validate(null, new RabbitMqOptions { Uri = "amqp://guest:guest@rabbitmq:5672/", AllowPlaintext = true }).Succeeded);
+        Assert.True(validator.Validate(null, new RabbitMqOptions { Uri = "amqp://guest:guest@rabbitmq:5672/", AllowPlaintext = true }).Succeeded);
 
     [Fact]
     public void An_endpoint_on_another_machine_counts_as_one() =>
-        Assert.True(_validator.Validate(null, new RabbitMqOptions { Endpoints = ["localhost", "10.0.0.7:5673"] }).Failed);
+        Assert.True(validator.Validate(null, new RabbitMqOptions { Endpoints = ["localhost", "10.0.0.7:5673"] }).Failed);
 
     [Theory]
     [InlineData(0, 0, null)]
@@ -47,7 +47,7 @@ public sealed class RabbitMqOptionsTests
     [InlineData(0, 33, "RabbitMq:PartitionsBefore is 33; it must be 0 (nothing is left of more partitions), or above RabbitMq:Partitions and at most 32.")]
     public void Partitions_are_off_or_a_number_that_means_something(int partitions, int before, string? mistake)
     {
-        ValidateOptionsResult result = _validator.Validate(null, new RabbitMqOptions { Partitions = partitions, PartitionsBefore = before });
+        ValidateOptionsResult result = validator.Validate(null, new RabbitMqOptions { Partitions = partitions, PartitionsBefore = before });
 
         Assert.Equal(mistake is null ? [] : [mistake], result.Failures ?? []);
     }
@@ -55,7 +55,7 @@ public sealed class RabbitMqOptionsTests
     [Fact]
     public void All_mistakes_come_at_once()
     {
-        ValidateOptionsResult result = _validator.Validate(null, new RabbitMqOptions
+        ValidateOptionsResult result = validator.Validate(null, new RabbitMqOptions
         {
             Prefetch = 0,
             DeliveryLimit = -1,

@@ -7,17 +7,17 @@ namespace OrderService.Tests.RabbitMq;
 /// <summary>A producer without a client library: it writes header tables byte by byte, also such as no library would.</summary>
 internal sealed class RawProducer : IAsyncDisposable
 {
-    private readonly TcpClient _socket = new();
-    private NetworkStream _stream = null!;
+    private readonly TcpClient socket = new();
+    private NetworkStream stream = null!;
 
     public static async Task<RawProducer> ConnectAsync(string uri)
     {
         var address = new Uri(uri);
         string[] credentials = address.UserInfo.Split(':');
         var producer = new RawProducer();
-        await producer._socket.ConnectAsync(address.Host, address.Port, TestBroker.Stopping);
-        producer._stream = producer._socket.GetStream();
-        await producer._stream.WriteAsync(new byte[] { (byte)'A', (byte)'M', (byte)'Q', (byte)'P', 0, 0, 9, 1 }, TestBroker.Stopping);
+        await producer.socket.ConnectAsync(address.Host, address.Port, TestBroker.Stopping);
+        producer.stream = producer.socket.GetStream();
+        await producer.stream.WriteAsync(new byte[] { (byte)'A', (byte)'M', (byte)'Q', (byte)'P', 0, 0, 9, 1 }, TestBroker.Stopping);
         await producer.ReadAsync();
         await producer.MethodAsync(0, 10, 11, [.. Long([]), .. Short("PLAIN"), .. Long(Encoding.UTF8.GetBytes($"\0{credentials[0]}\0{credentials[1]}")), .. Short("en_US")]);
         byte[] tune = await producer.ReadAsync();
@@ -56,7 +56,7 @@ internal sealed class RawProducer : IAsyncDisposable
 
     public ValueTask DisposeAsync()
     {
-        _socket.Dispose();
+        socket.Dispose();
         return ValueTask.CompletedTask;
     }
 
@@ -65,16 +65,16 @@ internal sealed class RawProducer : IAsyncDisposable
     private Task MethodAsync(ushort channel, ushort type, ushort method, byte[] arguments) => FrameAsync(1, channel, [0, (byte)type, 0, (byte)method, .. arguments]);
 
     private async Task FrameAsync(byte type, ushort channel, byte[] payload) =>
-        await _stream.WriteAsync((byte[])[type, 0, (byte)channel, .. Long(payload), 0xce], TestBroker.Stopping);
+        await stream.WriteAsync((byte[])[type, 0, (byte)channel, .. Long(payload), 0xce], TestBroker.Stopping);
 
     private async Task<byte[]> ReadAsync()
     {
         while (true)
         {
             byte[] head = new byte[7];
-            await _stream.ReadExactlyAsync(head, TestBroker.Stopping);
+            await stream.ReadExactlyAsync(head, TestBroker.Stopping);
             byte[] payload = new byte[BinaryPrimitives.ReadInt32BigEndian(head.AsSpan(3)) + 1];
-            await _stream.ReadExactlyAsync(payload, TestBroker.Stopping);
+            await stream.ReadExactlyAsync(payload, TestBroker.Stopping);
             if (head[0] != 8)
             {
                 return payload[..^1];

@@ -10,12 +10,12 @@ namespace OrderService.Tests.RabbitMq;
 /// <summary>One virtual host and what is needed to work with it as the service does, and as a stranger does.</summary>
 internal sealed class TestBroker : IAsyncDisposable
 {
-    private readonly RabbitMqContainerFixture _fixture;
-    private IConnection? _connection;
+    private readonly RabbitMqContainerFixture fixture;
+    private IConnection? connection;
 
     private TestBroker(RabbitMqContainerFixture fixture, RabbitMqOptions options)
     {
-        _fixture = fixture;
+        this.fixture = fixture;
         Options = options;
         Connector = new BrokerConnector(Microsoft.Extensions.Options.Options.Create(options), TimeProvider.System);
         Topology = new Topology(Microsoft.Extensions.Options.Options.Create(options), NullLogger<Topology>.Instance);
@@ -44,7 +44,7 @@ internal sealed class TestBroker : IAsyncDisposable
     }
 
     /// <summary>A connection that is none of the service's.</summary>
-    public async Task<IConnection> ConnectionAsync() => _connection is { IsOpen: true } ? _connection : _connection = await Connector.OpenAsync("test", Stopping);
+    public async Task<IConnection> ConnectionAsync() => connection is { IsOpen: true } ? connection : connection = await Connector.OpenAsync("test", Stopping);
 
     public async Task<IChannel> ChannelAsync() => await (await ConnectionAsync()).CreateChannelAsync(null, Stopping);
 
@@ -72,7 +72,7 @@ internal sealed class TestBroker : IAsyncDisposable
     public ConfirmedPublisher Publisher(Func<IConnection, CancellationToken, Task>? declare = null) =>
         new(Connector, Microsoft.Extensions.Options.Options.Create(Options), TimeProvider.System, NullLogger<ConfirmedPublisher>.Instance, declare);
 
-    public Task<string> ControlAsync(params string[] arguments) => _fixture.ExecAsync(["rabbitmqctl", .. arguments]);
+    public Task<string> ControlAsync(params string[] arguments) => this.fixture.ExecAsync(["rabbitmqctl", .. arguments]);
 
-    public async ValueTask DisposeAsync() => await BrokerConnector.DisposeQuietlyAsync(_connection);
+    public async ValueTask DisposeAsync() => await BrokerConnector.DisposeQuietlyAsync(connection);
 }
