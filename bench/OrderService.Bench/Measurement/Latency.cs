@@ -52,9 +52,9 @@ internal sealed partial class Latency(BenchAddresses addresses, Broker broker, s
         var sink = new SinkConsumer(sinkChannel, Math.Max(1, (int)(rate * duration.TotalSeconds)));
         await sinkChannel.BasicConsumeAsync(Broker.Sink, autoAck: true, sink, cancellationToken);
 
-        // As long as the measurement, within limits: after ten seconds the runtime still compiled what it found to be used most, on the processors that were measured.
+        // As long as the measurement, within limits: what is measured is a process that has been at work for a while.
         var warmUp = Math.Clamp(duration.TotalSeconds, 2, 25);
-        // Twice: the first pass compiles, the second lets settle what the first one left behind, at the rate to come.
+        // Twice: the first pass compiles, the second lets settle what the first one left behind.
         var warmUps = 0;
         foreach (var pace in new[] { Math.Max(rate, 500), rate })
         {

@@ -384,10 +384,10 @@ public sealed partial class Topology
 
         public async Task RunAsync(Func<IChannel, CancellationToken, Task> work, CancellationToken cancellationToken)
         {
-            this.open ??= await connection.CreateChannelAsync(null, cancellationToken);
+            open ??= await connection.CreateChannelAsync(null, cancellationToken);
             try
             {
-                await work(this.open, cancellationToken);
+                await work(open, cancellationToken);
             }
             catch
             {
@@ -398,8 +398,8 @@ public sealed partial class Topology
 
         public async ValueTask DisposeAsync()
         {
-            IChannel? last = this.open;
-            this.open = null;
+            IChannel? last = open;
+            open = null;
             if (last is not null)
             {
                 try

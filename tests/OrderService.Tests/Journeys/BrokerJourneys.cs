@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
 using Testcontainers.RabbitMq;
 
@@ -46,8 +47,8 @@ public sealed class BrokerJourneys : IAsyncLifetime
         Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
         try
         {
-            // RabbitMQ 4.0.5 came back without the sink's binding twice, on a busy machine; then the alternate exchange keeps what nobody is bound for.
-            await EventSink.HoldsAsync(Address, Orders, "order-events.unrouted");
+            // RabbitMQ 4.0.5 came back without the sink's binding on a busy machine; then the alternate exchange keeps what nobody is bound for.
+            await EventSink.HoldsAsync(Address, Orders, TopologyNames.UnroutedEvents);
         }
         catch (Exception exception)
         {

@@ -72,7 +72,7 @@ internal sealed class TestBroker : IAsyncDisposable
     public ConfirmedPublisher Publisher(Func<IConnection, CancellationToken, Task>? declare = null) =>
         new(Connector, Microsoft.Extensions.Options.Options.Create(Options), TimeProvider.System, NullLogger<ConfirmedPublisher>.Instance, declare);
 
-    public Task<string> ControlAsync(params string[] arguments) => this.fixture.ExecAsync(["rabbitmqctl", .. arguments]);
+    public Task<string> ControlAsync(params string[] arguments) => fixture.ExecAsync(["rabbitmqctl", .. arguments]);
 
     public async ValueTask DisposeAsync() => await BrokerConnector.DisposeQuietlyAsync(connection);
 }
