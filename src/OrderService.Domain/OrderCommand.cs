@@ -19,7 +19,7 @@ public static class CommandType
 /// <param name="Sku">What is bought: <c>[A-Za-z0-9._-]{1,64}</c>.</param>
 /// <param name="Quantity">Pieces, 1 to 1,000,000.</param>
 /// <param name="UnitPriceMinor">The price of one piece in minor units of the order's currency, 0 to <see cref="Money.MaxMinor"/>.</param>
-public sealed record OrderLine(string Sku, int Quantity, long UnitPriceMinor);
+public readonly record struct OrderLine(string Sku, int Quantity, long UnitPriceMinor);
 
 /// <summary>What somebody wants done to an order. There is no sixth command.</summary>
 public abstract record OrderCommand

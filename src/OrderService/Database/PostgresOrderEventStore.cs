@@ -138,7 +138,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     private static async Task<BatchState> ReadAsync(NpgsqlConnection connection, string[] keys, string[] orderIds, CancellationToken cancellationToken)
     {
-        var state = new BatchState();
+        var state = new BatchState(keys.Length);
         if (keys.Length + orderIds.Length == 0)
         {
             return state;

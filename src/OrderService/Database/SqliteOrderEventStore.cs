@@ -51,7 +51,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
 
     private static BatchState Read(Statements prepared, BatchQuery query)
     {
-        var state = new BatchState();
+        var state = new BatchState(query.Keys.Count);
         var anyLetters = prepared.AnyOpenLetter.Step();
         prepared.AnyOpenLetter.Reset();
         var anyDeferred = prepared.AnyDeferred.Step();

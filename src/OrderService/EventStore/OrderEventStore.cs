@@ -27,11 +27,12 @@ public interface IOrderEventStore
 public sealed record BatchQuery(IReadOnlyCollection<string> Keys, IReadOnlyCollection<string> OrderIds);
 
 /// <summary>What the store knew when the batch was decided.</summary>
-public sealed class BatchState
+/// <param name="capacity">How many messages the batch has: deciding it adds as many entries.</param>
+public sealed class BatchState(int capacity = 0)
 {
-    public Dictionary<string, InboxEntry> Inbox { get; } = new(StringComparer.Ordinal);
+    public Dictionary<string, InboxEntry> Inbox { get; } = new(capacity, StringComparer.Ordinal);
 
-    public Dictionary<string, OrderHead> Heads { get; } = new(StringComparer.Ordinal);
+    public Dictionary<string, OrderHead> Heads { get; } = new(capacity, StringComparer.Ordinal);
 
     /// <summary>Commands that wait for their order, by order id, in the order they came.</summary>
     public Dictionary<string, List<DeferredCommand>> Deferred { get; } = new(StringComparer.Ordinal);
@@ -86,12 +87,13 @@ public sealed record RecordedEvent(
 }
 
 /// <summary>Everything one transaction writes.</summary>
-public sealed class Append
+/// <param name="capacity">How many messages it answers: most have a row in each of the first four lists.</param>
+public sealed class Append(int capacity = 0)
 {
-    public List<InboxRow> Inbox { get; } = [];
-    public List<RecordedEvent> Events { get; } = [];
-    public List<HeadChange> Heads { get; } = [];
-    public List<OutboxRow> Outbox { get; } = [];
+    public List<InboxRow> Inbox { get; } = new(capacity);
+    public List<RecordedEvent> Events { get; } = new(capacity);
+    public List<HeadChange> Heads { get; } = new(capacity);
+    public List<OutboxRow> Outbox { get; } = new(capacity);
     public List<DeferredCommand> Deferred { get; } = [];
     public List<string> DeferredDecided { get; } = [];
     public List<RejectionRow> Rejections { get; } = [];

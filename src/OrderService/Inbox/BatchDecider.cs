@@ -25,6 +25,13 @@ public sealed record Incoming(Decoded Decoded, ReadOnlyMemory<byte> Body, Messag
 
     /// <summary>SHA-256 of the body when it was noted as started; the note goes with the decision.</summary>
     public byte[]? StartedHash { get; init; }
+
+    public static Incoming Read(IInboxMessage message)
+    {
+        var decoded = EnvelopeDecoder.Decode(message.Properties, message.Body);
+        Failpoint.Hit("inbox-decoded", decoded is Decoded.Valid valid ? valid.Envelope.Command.OrderId : null);
+        return new Incoming(decoded, message.Body, message.Properties);
+    }
 }
 
 /// <summary>How a delivery was decided; says what its settlement is.</summary>
@@ -43,7 +50,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
     /// <param name="now">Unix milliseconds.</param>
     public Append Decide(IReadOnlyList<Incoming> batch, BatchState state, long now)
     {
-        var run = new Run(rules, deferFor, state, now);
+        var run = new Run(rules, deferFor, state, now, batch.Count);
         foreach (var incoming in batch)
         {
             run.Decide(incoming);
@@ -51,11 +58,10 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         return run.Finish();
     }
 
-    private sealed class Run(OrderRules rules, TimeSpan deferFor, BatchState state, long now)
+    private sealed class Run(OrderRules rules, TimeSpan deferFor, BatchState state, long now, int capacity)
     {
-        private readonly Append append = new();
-        private readonly Dictionary<string, HeadChange> heads = new(StringComparer.Ordinal);
-        private readonly Dictionary<string, int> inboxRows = new(StringComparer.Ordinal);
+        private readonly Append append = new(capacity);
+        private readonly Dictionary<string, HeadChange> heads = new(capacity, StringComparer.Ordinal);
         private readonly HashSet<(string, string)> rejected = [];
 
         public void Decide(Incoming incoming)
@@ -93,12 +99,13 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 Again(incoming, envelope, entry, replayed);
                 return;
             }
-            switch (OrderDecider.Decide(Head(envelope.Command.OrderId).Order, envelope.Command, rules))
+            var head = Head(envelope.Command.OrderId);
+            switch (OrderDecider.Decide(head.Order, envelope.Command, rules))
             {
                 case Decision.Accepted accepted:
                     incoming.Fate = Fate.Accepted;
                     Claim(envelope, InboxOutcome.Accepted, null, replaces: known);
-                    Record(envelope.Command.OrderId, accepted.Event, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
+                    Record(head, accepted.Event, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
                     DecideDeferred(envelope.Command.OrderId);
                     break;
                 case Decision.Refused refused:
@@ -168,16 +175,21 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
 
         /// <summary>The open letter whose replay this delivery is; a forged mark finds none.</summary>
         private OpenLetter? ReplayedLetter(Envelope envelope) =>
-            envelope.Replay is { } mark && state.Letters.TryGetValue(envelope.Key, out var letters)
-                ? letters.Find(letter => letter.Id == mark.LetterId && letter.Replayed)
-                : null;
+            envelope.Replay is { } mark && state.Letters.TryGetValue(envelope.Key, out var letters) ? ReplayedLetter(letters, mark) : null;
+
+        private static OpenLetter? ReplayedLetter(List<OpenLetter> letters, ReplayMark mark) =>
+            letters.Find(letter => letter.Id == mark.LetterId && letter.Replayed);
 
         private void SettleLetters(Envelope envelope, OpenLetter? replayed, Fate fate)
         {
-            if (!state.Letters.TryGetValue(envelope.Key, out var letters))
+            if (state.Letters.TryGetValue(envelope.Key, out var letters))
             {
-                return;
+                SettleLetters(letters, envelope, replayed, fate);
             }
+        }
+
+        private void SettleLetters(List<OpenLetter> letters, Envelope envelope, OpenLetter? replayed, Fate fate)
+        {
             foreach (var letter in letters)
             {
                 if (letter.Id == replayed?.Id)
@@ -207,22 +219,24 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         private void Claim(string key, byte[] fingerprint, InboxOutcome outcome, string? reason, string? orderId, bool replaces)
         {
             state.Inbox[key] = new InboxEntry(fingerprint, outcome, reason);
-            if (inboxRows.TryGetValue(key, out var index))
+            var row = new InboxRow(key, fingerprint, outcome, reason, orderId, now, replaces);
+            if (replaces && RowOf(key) is >= 0 and var index)
             {
                 // Deferred and decided within one batch: one row with the last word.
-                append.Inbox[index] = new InboxRow(key, fingerprint, outcome, reason, orderId, now, append.Inbox[index].Replaces);
+                append.Inbox[index] = row with { Replaces = append.Inbox[index].Replaces };
                 return;
             }
-            inboxRows[key] = append.Inbox.Count;
-            append.Inbox.Add(new InboxRow(key, fingerprint, outcome, reason, orderId, now, replaces));
+            append.Inbox.Add(row);
         }
+
+        private int RowOf(string key) => append.Inbox.FindIndex(row => row.Key == key);
 
         private OrderHead Head(string orderId) =>
             state.Heads.TryGetValue(orderId, out var head) ? head : new OrderHead(Order.None(orderId), EventHash.Genesis);
 
-        private void Record(string orderId, OrderEvent happened, string key, string correlationId, string? traceParent)
+        private void Record(OrderHead head, OrderEvent happened, string key, string correlationId, string? traceParent)
         {
-            var head = Head(orderId);
+            var orderId = head.Order.OrderId;
             var version = head.Order.Version + 1;
             var data = EventSerializer.Serialize(happened);
             var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, correlationId, key, traceParent, now);
@@ -276,11 +290,12 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 {
                     append.DeferredDecided.Add(deferred.Key);
                 }
-                switch (OrderDecider.Decide(Head(orderId).Order, command, rules))
+                var head = Head(orderId);
+                switch (OrderDecider.Decide(head.Order, command, rules))
                 {
                     case Decision.Accepted accepted:
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, null, orderId, replaces: true);
-                        Record(orderId, accepted.Event, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
+                        Record(head, accepted.Event, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
                         break;
                     case Decision.Refused refused:
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Refused, refused.Code, orderId, replaces: true);

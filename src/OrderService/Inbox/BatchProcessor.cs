@@ -61,13 +61,17 @@ public sealed partial class BatchProcessor<TMessage>
     /// <summary>Counts since the start: accepted, duplicate, refused, deferred, rejected, in the order of <see cref="Fate"/>.</summary>
     public IReadOnlyList<long> Fates => fates;
 
+    /// <inheritdoc cref="ProcessAsync(IReadOnlyList{TMessage}, IReadOnlyList{Incoming}, CancellationToken)"/>
+    public Task ProcessAsync(IReadOnlyList<TMessage> messages, CancellationToken abort) => ProcessAsync(messages, [.. messages.Select(message => Incoming.Read(message))], abort);
+
     /// <summary>Decides and settles; when the batch fails for a reason of one message, halves find it, so that it alone is held back.</summary>
+    /// <param name="decoded">What <see cref="Incoming.Read"/> made of each message.</param>
     /// <param name="abort">Gives up waiting for the store; what is not committed then is not settled.</param>
-    public async Task ProcessAsync(IReadOnlyList<TMessage> messages, CancellationToken abort)
+    public async Task ProcessAsync(IReadOnlyList<TMessage> messages, IReadOnlyList<Incoming> decoded, CancellationToken abort)
     {
         try
         {
-            await CommitAsync(messages, [.. messages.Select(Decode)], abort);
+            await CommitAsync(messages, decoded, abort);
         }
         catch (Exception exception) when (!abort.IsCancellationRequested)
         {
@@ -100,7 +104,7 @@ public sealed partial class BatchProcessor<TMessage>
         }
         try
         {
-            await CommitAsync([message], [Decode(message) with { StartedHash = hash }], abort);
+            await CommitAsync([message], [Incoming.Read(message) with { StartedHash = hash }], abort);
         }
         catch (Exception exception) when (!abort.IsCancellationRequested)
         {
@@ -119,7 +123,7 @@ public sealed partial class BatchProcessor<TMessage>
         {
             try
             {
-                await CommitAsync([message], [Decode(message) with { StartedHash = startedHash }], abort);
+                await CommitAsync([message], [Incoming.Read(message) with { StartedHash = startedHash }], abort);
                 return;
             }
             catch (Exception again) when (!abort.IsCancellationRequested)
@@ -164,13 +168,6 @@ public sealed partial class BatchProcessor<TMessage>
         }
         await settle(messages, batch, append);
         Failpoint.Hit("inbox-after-ack");
-    }
-
-    private static Incoming Decode(TMessage message)
-    {
-        var decoded = EnvelopeDecoder.Decode(message.Properties, message.Body);
-        Failpoint.Hit("inbox-decoded", decoded is Decoded.Valid valid ? valid.Envelope.Command.OrderId : null);
-        return new Incoming(decoded, message.Body, message.Properties);
     }
 
     private ResiliencePipeline Pipeline()

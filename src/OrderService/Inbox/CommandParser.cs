@@ -24,6 +24,10 @@ internal ref struct CommandParser
         AllowTrailingCommas = false,
     };
 
+    // One a thread: nearly every command has lines, and what is read into it is used up before the next one is parsed.
+    [ThreadStatic]
+    private static PendingLine[]? pendingLines;
+
     private readonly string? orderIdFromPath;
     private Utf8JsonReader reader;
     private Rejection? rejection;
@@ -244,7 +248,7 @@ internal ref struct CommandParser
             return WrongType("lines", "an array of objects");
         }
 
-        var lines = new PendingLine[4];
+        var lines = pendingLines ??= new PendingLine[16];
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {
             if (count == MaxLines)
@@ -256,6 +260,7 @@ internal ref struct CommandParser
             if (count == lines.Length)
             {
                 Array.Resize(ref lines, Math.Min(lines.Length * 4, MaxLines));
+                pendingLines = lines;
             }
 
             line = count;
@@ -292,7 +297,7 @@ internal ref struct CommandParser
         while (NextMember())
         {
             var known =
-                reader.ValueTextEquals("sku"u8) ? Once(ref seen, 1, "sku") && Id("sku", out sku)
+                reader.ValueTextEquals("sku"u8) ? Once(ref seen, 1, "sku") && Id("sku", out sku, recurs: true)
                 : reader.ValueTextEquals("quantity"u8) ? Once(ref seen, 2, "quantity") && Quantity(out quantity)
                 : reader.ValueTextEquals("unitPrice"u8) ? Once(ref seen, 4, "unitPrice") && Amount("unitPrice", out unitPrice)
                 : Unknown("sku, quantity, unitPrice");
@@ -329,7 +334,8 @@ internal ref struct CommandParser
 
     // Every reader below leaves null for a JSON null: for an optional member that is "absent", for a required one "missing".
 
-    private bool Id(string name, out string? id)
+    /// <param name="recurs">Many commands have the same one.</param>
+    private bool Id(string name, out string? id, bool recurs = false)
     {
         id = null;
         if (reader.TokenType != JsonTokenType.String)
@@ -339,7 +345,7 @@ internal ref struct CommandParser
 
         if (!reader.ValueIsEscaped && TextRules.IsId(reader.ValueSpan))
         {
-            id = reader.GetString();
+            id = recurs ? RecurringText.Of(reader.ValueSpan) : reader.GetString();
             return true;
         }
 

@@ -8,7 +8,7 @@ public sealed class InboxOptions
 {
     public const string Section = "Inbox";
 
-    /// <summary>How many deliveries one transaction may hold. What is there is taken; only behind a long queue, after a batch of 100 or more, the next one gathers for 20 ms.</summary>
+    /// <summary>How many deliveries one transaction may hold; never more than half of what the queues hand out at once, so that the other half arrives meanwhile.</summary>
     [Range(1, 10_000)]
     public int MaxBatch { get; init; } = 2000;
 

@@ -7,20 +7,21 @@ namespace OrderService.Inbox;
 
 /// <summary>
 /// Takes deliveries, decides them in batches, and settles them after the commit that holds their outcome.
-/// While one transaction commits the next batch gathers, so an idle system has the latency of one commit and a busy one its throughput.
-/// Under a steady load it gathers as long as the store finds it worth, and behind a long queue a little longer: orders that are written together share the pages of the indexes.
+/// While one batch commits the next one arrives and is read, so an idle system has the latency of one commit and a busy one its throughput.
+/// Under a steady load a batch gathers as long as the store finds it worth, and behind a long queue until it is large: orders that are written together share the pages of the indexes.
 /// </summary>
 public sealed class InboxProcessor : IHostedService, Observability.IStation, IDisposable
 {
-    /// <summary>As many deliveries within one commit come only from a long queue, whose orders are late anyway.</summary>
-    private const int LongQueue = 100;
+    /// <summary>In a millisecond; deliveries come as fast only from a long queue, whose orders are late anyway.</summary>
+    private const double LongQueue = 4;
 
-    private static readonly TimeSpan BehindLongQueue = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan LongestGathering = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan GatheringStep = TimeSpan.FromMilliseconds(3);
 
     private readonly OrderSubscriptions subscriptions;
     private readonly BatchProcessor<Delivery> processor;
     private readonly InboxOptions options;
-    private readonly int prefetch;
+    private readonly int largestBatch;
     private readonly TimeSpan worthGathering;
     private readonly TimeProvider clock;
     private readonly CancellationTokenSource stopIntake = new();
@@ -33,7 +34,8 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
     {
         this.subscriptions = subscriptions;
         this.options = options.Value;
-        prefetch = broker.Value.Prefetch;
+        // Half of what the queues hand out at once: the other half arrives while the first is committed.
+        largestBatch = Math.Min(options.Value.MaxBatch, Math.Max(1, broker.Value.Prefetch * Math.Max(1, broker.Value.Partitions) / 2));
         worthGathering = commit.WorthGathering;
         this.clock = clock;
         processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);
@@ -76,59 +78,103 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
 
     private async Task ProcessAllAsync()
     {
-        var batch = new List<Delivery>(options.MaxBatch);
-        var suspects = new List<Delivery>();
+        var committing = Task.CompletedTask;
+        var began = clock.GetTimestamp();
+        var last = 0;
         try
         {
-            while (await subscriptions.WaitToReadAsync(abort.Token))
+            while (true)
             {
-                if (Pause(batch.Count) is { Ticks: > 0 } pause)
+                if (subscriptions.Arrived == 0)
                 {
-                    await Task.Delay(pause, clock, abort.Token);
+                    // Nothing to read meanwhile. A commit that failed for good is heard of here, whether or not another delivery comes.
+                    await committing;
                 }
-                Gather(batch, suspects);
-                if (batch.Count > 0)
+                if (!await subscriptions.WaitToReadAsync(abort.Token))
                 {
-                    await processor.ProcessAsync(batch, abort.Token);
+                    break;
                 }
-                foreach (var suspect in suspects)
-                {
-                    await processor.ProcessSuspectAsync(suspect, abort.Token);
-                }
+                var batch = new Batch();
+                Take(batch);
+                await committing;
+                await LetGatherAsync(batch, last, clock.GetElapsedTime(began));
+                Take(batch);
+                began = clock.GetTimestamp();
+                last = batch.Deliveries.Count;
+                committing = CommitAsync(batch);
             }
+            await committing;
         }
         catch (OperationCanceledException) when (abort.IsCancellationRequested)
         {
             // The grace period is over; what is unsettled goes back to the queue and finds its inbox row, if it has one.
+            await committing;
         }
     }
 
-    /// <summary>How long the next batch gathers, by the size of the last one.</summary>
-    private TimeSpan Pause(int last)
+    /// <summary>Waits while more is sure to come soon: a moment where the store finds it worth and messages come steadily, longer behind a long queue, until the batch is full.</summary>
+    /// <param name="last">How many deliveries the last batch had.</param>
+    /// <param name="cycle">How long ago it began.</param>
+    private async Task LetGatherAsync(Batch batch, int last, TimeSpan cycle)
     {
-        if (last < LongQueue)
+        // One alone stands for no steady load; the next one should not wait for company that does not come.
+        if (last < 2 || (worthGathering == TimeSpan.Zero && last < LongQueue * cycle.TotalMilliseconds))
         {
-            // One alone stands for no steady load; the next one should not wait for company that does not come.
-            return last < 2 ? TimeSpan.Zero : worthGathering;
+            return;
         }
-        // Where half of what the broker hands out at once is in one batch, there is too little left to wait for.
-        return last < prefetch / 2 ? BehindLongQueue : TimeSpan.Zero;
+        for (var waited = TimeSpan.Zero; waited < LongestGathering; waited += GatheringStep)
+        {
+            var before = subscriptions.Arrived;
+            if (batch.Deliveries.Count + before >= largestBatch)
+            {
+                return;
+            }
+            await Task.Delay(GatheringStep, clock, abort.Token);
+            if (subscriptions.Arrived - before < LongQueue * GatheringStep.TotalMilliseconds)
+            {
+                return;
+            }
+        }
     }
 
-    private void Gather(List<Delivery> batch, List<Delivery> suspects)
+    /// <summary>Reads what has arrived, as far as there is room in the batch.</summary>
+    private void Take(Batch batch)
     {
-        batch.Clear();
-        suspects.Clear();
-        var bytes = 0;
-        while (batch.Count + suspects.Count < options.MaxBatch && bytes < options.MaxBatchBytes && subscriptions.TryRead(out var delivery))
+        while (batch.Deliveries.Count + batch.Suspects.Count < largestBatch && batch.Bytes < options.MaxBatchBytes && subscriptions.TryRead(out var delivery))
         {
             if (!delivery.Generation.IsAlive)
             {
                 // The broker has taken it back and delivers it again.
                 continue;
             }
-            bytes += delivery.Body.Length;
-            (delivery.DeliveryCount >= options.SuspectAfterReturns ? suspects : batch).Add(delivery);
+            batch.Bytes += delivery.Body.Length;
+            if (delivery.DeliveryCount >= options.SuspectAfterReturns)
+            {
+                // Not even read before it is noted as begun.
+                batch.Suspects.Add(delivery);
+                continue;
+            }
+            batch.Deliveries.Add(delivery);
+            batch.Decoded.Add(Incoming.Read(delivery));
+        }
+    }
+
+    private async Task CommitAsync(Batch batch)
+    {
+        try
+        {
+            if (batch.Deliveries.Count > 0)
+            {
+                await processor.ProcessAsync(batch.Deliveries, batch.Decoded, abort.Token);
+            }
+            foreach (var suspect in batch.Suspects)
+            {
+                await processor.ProcessSuspectAsync(suspect, abort.Token);
+            }
+        }
+        catch (OperationCanceledException) when (abort.IsCancellationRequested)
+        {
+            // The loop ends for the same reason.
         }
     }
 
@@ -143,5 +189,18 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
                 decided[index].Fate == Fate.Rejected ? new Settlement.Reject(decided[index].Reason ?? RejectionReason.InternalError) : Settlement.Acknowledge);
         }
         return subscriptions.SettleAsync(settled);
+    }
+
+    private sealed class Batch
+    {
+        public List<Delivery> Deliveries { get; } = [];
+
+        /// <summary>What was read from each of <see cref="Deliveries"/>.</summary>
+        public List<Incoming> Decoded { get; } = [];
+
+        /// <summary>Came back again and again; each is begun alone.</summary>
+        public List<Delivery> Suspects { get; } = [];
+
+        public int Bytes { get; set; }
     }
 }

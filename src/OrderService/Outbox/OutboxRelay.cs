@@ -316,6 +316,7 @@ public sealed partial class OutboxRelay(
 
     private async Task PublishLoopAsync()
     {
+        Action<OutgoingMessage, PublishOutcome> completed = Completed;
         try
         {
             await foreach (var row in ready.Reader.ReadAllAsync(stop.Token))
@@ -327,7 +328,7 @@ public sealed partial class OutboxRelay(
                 try
                 {
                     Failpoint.Hit("relay-before-publish");
-                    await publisher.PublishAsync(Render(row), Completed, stop.Token);
+                    await publisher.PublishAsync(Render(row), completed, stop.Token);
                     Failpoint.Hit("relay-after-publish");
                 }
                 catch (Exception exception) when (!stop.IsCancellationRequested)
@@ -460,14 +461,15 @@ public sealed partial class OutboxRelay(
     {
         if (row.Event is { } recorded)
         {
+            var eventId = recorded.EventId;
             var head = new CloudEventHead(
-                recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
+                eventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
                 recorded.CorrelationId, recorded.CausationId, recorded.TraceParent);
             return new OutgoingMessage
             {
                 Exchange = TopologyNames.OrderEvents,
                 RoutingKey = EventRoutingKey.Of(recorded.Type),
-                MessageId = recorded.EventId,
+                MessageId = eventId,
                 Body = CloudEventWriter.Write(head, recorded.Data.Span),
                 ContentType = CloudEventWriter.ContentType,
                 CorrelationId = recorded.CorrelationId,

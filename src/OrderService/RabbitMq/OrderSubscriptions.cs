@@ -59,6 +59,9 @@ public sealed class OrderSubscriptions : IAsyncDisposable
         return false;
     }
 
+    /// <summary>How many deliveries have arrived and are not read.</summary>
+    public int Arrived => lanes.Sum(lane => lane.Deliveries.Count);
+
     /// <summary>Takes one delivery of each in turn, so that a long queue holds up no short one.</summary>
     public bool TryRead([MaybeNullWhen(false)] out Delivery delivery)
     {

@@ -19,7 +19,7 @@ public sealed class RabbitMqOptions
     /// How many unsettled deliveries one consumer holds. It bounds the memory (times the size of a message), how many messages gain a delivery count when the process
     /// dies, and the largest batch one transaction can take: while one half commits, the other half gathers. 2,000 is what a quorum queue itself takes as "unlimited".
     /// </summary>
-    public int Prefetch { get; set; } = 1000;
+    public int Prefetch { get; set; } = 2000;
 
     /// <summary>After so many returns the broker dead-letters a message by itself: a backstop, well above what crashes of the service use up. Argument of the queue <c>orders</c>.</summary>
     public int DeliveryLimit { get; set; } = 20;
