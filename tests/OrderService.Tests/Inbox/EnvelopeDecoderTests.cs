@@ -47,6 +47,33 @@ public sealed class EnvelopeDecoderTests
         Assert.NotEqual(ship.Key, deliver.Key);
     }
 
+    [Fact]
+    public void Lines_of_one_order_are_never_those_of_another()
+    {
+        // More, fewer, and before each one that fails at its last line: what they are read into is used again and again.
+        foreach (var count in new[] { 1, 40, 500, 2, 17 })
+        {
+            var lines = Enumerable.Range(1, count).Select(number => $$"""{"sku":"S-{{count}}-{{number}}","quantity":{{number}},"unitPrice":1}""").ToList();
+            var body = $$"""{"orderId":"A-1","customerId":"C-7","currency":"EUR","lines":[{{string.Join(',', lines)}}]}""";
+            var broken = body.Replace($"\"quantity\":{count},", "\"quantity\":0,", StringComparison.Ordinal);
+
+            Assert.IsType<Decoded.Invalid>(EnvelopeDecoder.Decode(new MessageProperties(), Encoding.UTF8.GetBytes(broken)));
+            var place = Assert.IsType<OrderCommand.Place>(Valid(new MessageProperties(), Encoding.UTF8.GetBytes(body)).Command);
+
+            Assert.Equal(Enumerable.Range(1, count).Select(number => new OrderLine($"S-{count}-{number}", number, 1_00)), place.Lines);
+        }
+    }
+
+    [Fact]
+    public void An_article_number_that_comes_again_is_the_same_string()
+    {
+        var first = Assert.IsType<OrderCommand.Place>(Valid(new MessageProperties(), Good).Command);
+        var second = Assert.IsType<OrderCommand.Place>(Valid(new MessageProperties(), Good).Command);
+
+        Assert.Same(first.Lines[0].Sku, second.Lines[0].Sku);
+        Assert.NotSame(first.CustomerId, second.CustomerId);
+    }
+
     [Theory]
     [InlineData(null)]
     [InlineData("")]

@@ -41,4 +41,40 @@ public sealed class BackpressureJourneys(RabbitMqContainerFixture broker)
         Assert.True(service.ResidentBytes - atStart < 150L << 20);
         await service.WaitUntilReadyAsync();
     }
+
+    [Fact]
+    public async Task A_batch_is_at_most_half_of_what_the_broker_hands_out_so_that_the_other_half_can_arrive()
+    {
+        const int Prefetch = 10;
+        const int Orders = 100;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address, new() { ["RabbitMq__Prefetch"] = Prefetch.ToString(CultureInfo.InvariantCulture) });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await using (var blocker = new SqliteConnection($"Data Source={Path.Combine(service.Folder, "orders.db")};Pooling=False"))
+        {
+            await blocker.OpenAsync(TestContext.Current.CancellationToken);
+            await using var held = blocker.BeginTransaction(deferred: false);
+            await shop.PublishAsync(Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
+            // All that it may have in hand is in hand, so that the next batch could take all of it.
+            await Eventually.TrueAsync(async () => await shop.DepthAsync("orders") == Orders - Prefetch);
+        }
+
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == Orders);
+        await Eventually.HoldsAsync(async () =>
+        {
+            var (batches, messages) = await BatchesAsync(service);
+            Assert.Equal(Orders, messages);
+            Assert.InRange(batches, Orders / (Prefetch / 2), Orders);
+        });
+    }
+
+    /// <summary>How many batches were committed, and how many messages were in them.</summary>
+    private static async Task<(long Batches, long Messages)> BatchesAsync(RunningService service)
+    {
+        var metrics = (await service.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken)).Split('\n');
+        return (Sample("count"), Sample("sum"));
+
+        long Sample(string name) =>
+            long.Parse(Assert.Single(metrics, line => line.StartsWith($"orders_batch_size_{name}", StringComparison.Ordinal)).Split(' ')[1], CultureInfo.InvariantCulture);
+    }
 }
