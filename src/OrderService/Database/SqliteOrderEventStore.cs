@@ -14,7 +14,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
 
     /// <inheritdoc/>
     /// <remarks>Whatever it holds, a commit writes the last page of some ten tables and indexes whole, and syncs the log.</remarks>
-    public TimeSpan WorthGathering { get; } = TimeSpan.FromMilliseconds(3);
+    public bool IsGatheringWorthwhile => true;
 
     public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
         database.WriteLargeAsync(

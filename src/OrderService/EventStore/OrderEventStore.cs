@@ -16,8 +16,8 @@ public interface IOrderEventStore
     /// <exception cref="Database.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
     Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken);
 
-    /// <summary>How long messages that come steadily are worth waiting for, because a commit of few costs nearly what one of many does.</summary>
-    TimeSpan WorthGathering => TimeSpan.Zero;
+    /// <summary>Whether messages that come steadily are worth waiting for a moment, because a commit of few costs nearly what one of many does.</summary>
+    bool IsGatheringWorthwhile => false;
 
     /// <summary>Notes that a delivery is begun alone; answers how often that was noted before without an end.</summary>
     Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken);

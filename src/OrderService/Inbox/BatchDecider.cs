@@ -62,6 +62,9 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
     {
         private readonly Append append = new(capacity);
         private readonly Dictionary<string, HeadChange> heads = new(capacity, StringComparer.Ordinal);
+
+        // Rows of this batch that may be rewritten within it: what waits may be decided, what was rejected may come again as a replay.
+        private readonly Dictionary<string, int> openRows = new(StringComparer.Ordinal);
         private readonly HashSet<(string, string)> rejected = [];
 
         public void Decide(Incoming incoming)
@@ -220,16 +223,18 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         {
             state.Inbox[key] = new InboxEntry(fingerprint, outcome, reason);
             var row = new InboxRow(key, fingerprint, outcome, reason, orderId, now, replaces);
-            if (replaces && RowOf(key) is >= 0 and var index)
+            if (replaces && openRows.TryGetValue(key, out var index))
             {
-                // Deferred and decided within one batch: one row with the last word.
+                // One row with the last word.
                 append.Inbox[index] = row with { Replaces = append.Inbox[index].Replaces };
                 return;
             }
+            if (outcome is InboxOutcome.Deferred or InboxOutcome.Rejected)
+            {
+                openRows[key] = append.Inbox.Count;
+            }
             append.Inbox.Add(row);
         }
-
-        private int RowOf(string key) => append.Inbox.FindIndex(row => row.Key == key);
 
         private OrderHead Head(string orderId) =>
             state.Heads.TryGetValue(orderId, out var head) ? head : new OrderHead(Order.None(orderId), EventHash.Genesis);

@@ -61,17 +61,17 @@ public sealed partial class BatchProcessor<TMessage>
     /// <summary>Counts since the start: accepted, duplicate, refused, deferred, rejected, in the order of <see cref="Fate"/>.</summary>
     public IReadOnlyList<long> Fates => fates;
 
-    /// <inheritdoc cref="ProcessAsync(IReadOnlyList{TMessage}, IReadOnlyList{Incoming}, CancellationToken)"/>
-    public Task ProcessAsync(IReadOnlyList<TMessage> messages, CancellationToken abort) => ProcessAsync(messages, [.. messages.Select(message => Incoming.Read(message))], abort);
+    /// <inheritdoc cref="ProcessAsync(IReadOnlyList{TMessage}, IReadOnlyList{Incoming}?, CancellationToken)"/>
+    public Task ProcessAsync(IReadOnlyList<TMessage> messages, CancellationToken abort) => ProcessAsync(messages, null, abort);
 
     /// <summary>Decides and settles; when the batch fails for a reason of one message, halves find it, so that it alone is held back.</summary>
-    /// <param name="decoded">What <see cref="Incoming.Read"/> made of each message.</param>
+    /// <param name="decoded">What <see cref="Incoming.Read"/> made of each message; null when that is still to be done.</param>
     /// <param name="abort">Gives up waiting for the store; what is not committed then is not settled.</param>
-    public async Task ProcessAsync(IReadOnlyList<TMessage> messages, IReadOnlyList<Incoming> decoded, CancellationToken abort)
+    public async Task ProcessAsync(IReadOnlyList<TMessage> messages, IReadOnlyList<Incoming>? decoded, CancellationToken abort)
     {
         try
         {
-            await CommitAsync(messages, decoded, abort);
+            await CommitAsync(messages, decoded ?? [.. messages.Select(message => Incoming.Read(message))], abort);
         }
         catch (Exception exception) when (!abort.IsCancellationRequested)
         {

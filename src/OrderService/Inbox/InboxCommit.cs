@@ -29,8 +29,8 @@ public sealed class InboxCommit : IDisposable
         decider = new BatchDecider(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
     }
 
-    /// <inheritdoc cref="IOrderEventStore.WorthGathering"/>
-    public TimeSpan WorthGathering => store.WorthGathering;
+    /// <inheritdoc cref="IOrderEventStore.IsGatheringWorthwhile"/>
+    public bool IsGatheringWorthwhile => store.IsGatheringWorthwhile;
 
     /// <summary>Writes the fate of every message of the batch, and what follows from it, in one transaction.</summary>
     /// <exception cref="Database.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>

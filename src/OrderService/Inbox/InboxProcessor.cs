@@ -8,7 +8,7 @@ namespace OrderService.Inbox;
 /// <summary>
 /// Takes deliveries, decides them in batches, and settles them after the commit that holds their outcome.
 /// While one batch commits the next one arrives and is read, so an idle system has the latency of one commit and a busy one its throughput.
-/// Under a steady load a batch gathers as long as the store finds it worth, and behind a long queue until it is large: orders that are written together share the pages of the indexes.
+/// Under a steady load a batch gathers for a moment where the store finds it worthwhile, and behind a long queue until it is large: orders that are written together share the pages of the indexes.
 /// </summary>
 public sealed class InboxProcessor : IHostedService, Observability.IStation, IDisposable
 {
@@ -22,7 +22,7 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
     private readonly BatchProcessor<Delivery> processor;
     private readonly InboxOptions options;
     private readonly int largestBatch;
-    private readonly TimeSpan worthGathering;
+    private readonly bool isGatheringWorthwhile;
     private readonly TimeProvider clock;
     private readonly CancellationTokenSource stopIntake = new();
     private readonly CancellationTokenSource abort = new();
@@ -36,7 +36,7 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         this.options = options.Value;
         // Half of what the queues hand out at once: the other half arrives while the first is committed.
         largestBatch = Math.Min(options.Value.MaxBatch, Math.Max(1, broker.Value.Prefetch * Math.Max(1, broker.Value.Partitions) / 2));
-        worthGathering = commit.WorthGathering;
+        isGatheringWorthwhile = commit.IsGatheringWorthwhile;
         this.clock = clock;
         processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);
     }
@@ -83,16 +83,16 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         var last = 0;
         try
         {
-            while (true)
+            while (!abort.IsCancellationRequested)
             {
                 if (subscriptions.Arrived == 0)
                 {
                     // Nothing to read meanwhile. A commit that failed for good is heard of here, whether or not another delivery comes.
                     await committing;
-                }
-                if (!await subscriptions.WaitToReadAsync(abort.Token))
-                {
-                    break;
+                    if (!await subscriptions.WaitToReadAsync(abort.Token))
+                    {
+                        break;
+                    }
                 }
                 var batch = new Batch();
                 Take(batch);
@@ -102,30 +102,37 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
                 began = clock.GetTimestamp();
                 last = batch.Deliveries.Count;
                 committing = CommitAsync(batch);
+                if (batch.Suspects.Count > 0)
+                {
+                    // A suspect is begun alone: were another message read meanwhile, the crash could be that one's.
+                    await committing;
+                }
             }
-            await committing;
         }
         catch (OperationCanceledException) when (abort.IsCancellationRequested)
         {
             // The grace period is over; what is unsettled goes back to the queue and finds its inbox row, if it has one.
+        }
+        finally
+        {
             await committing;
         }
     }
 
-    /// <summary>Waits while more is sure to come soon: a moment where the store finds it worth and messages come steadily, longer behind a long queue, until the batch is full.</summary>
+    /// <summary>Waits while more is sure to come soon: a moment where the store finds it worthwhile and messages come steadily, longer behind a long queue, until the batch is full.</summary>
     /// <param name="last">How many deliveries the last batch had.</param>
     /// <param name="cycle">How long ago it began.</param>
     private async Task LetGatherAsync(Batch batch, int last, TimeSpan cycle)
     {
         // One alone stands for no steady load; the next one should not wait for company that does not come.
-        if (last < 2 || (worthGathering == TimeSpan.Zero && last < LongQueue * cycle.TotalMilliseconds))
+        if (last < 2 || (!isGatheringWorthwhile && last < LongQueue * cycle.TotalMilliseconds))
         {
             return;
         }
         for (var waited = TimeSpan.Zero; waited < LongestGathering; waited += GatheringStep)
         {
             var before = subscriptions.Arrived;
-            if (batch.Deliveries.Count + before >= largestBatch)
+            if (batch.Count + before >= largestBatch || batch.Bytes >= options.MaxBatchBytes)
             {
                 return;
             }
@@ -140,7 +147,7 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
     /// <summary>Reads what has arrived, as far as there is room in the batch.</summary>
     private void Take(Batch batch)
     {
-        while (batch.Deliveries.Count + batch.Suspects.Count < largestBatch && batch.Bytes < options.MaxBatchBytes && subscriptions.TryRead(out var delivery))
+        while (batch.Count < largestBatch && batch.Bytes < options.MaxBatchBytes && subscriptions.TryRead(out var delivery))
         {
             if (!delivery.Generation.IsAlive)
             {
@@ -148,14 +155,29 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
                 continue;
             }
             batch.Bytes += delivery.Body.Length;
-            if (delivery.DeliveryCount >= options.SuspectAfterReturns)
+            // A suspect is not even read before it is noted as begun.
+            if (delivery.DeliveryCount < options.SuspectAfterReturns && TryRead(delivery) is { } decoded)
             {
-                // Not even read before it is noted as begun.
-                batch.Suspects.Add(delivery);
-                continue;
+                batch.Deliveries.Add(delivery);
+                batch.Decoded.Add(decoded);
             }
-            batch.Deliveries.Add(delivery);
-            batch.Decoded.Add(Incoming.Read(delivery));
+            else
+            {
+                batch.Suspects.Add(delivery);
+            }
+        }
+    }
+
+    private static Incoming? TryRead(Delivery delivery)
+    {
+        try
+        {
+            return Incoming.Read(delivery);
+        }
+        catch (Exception)
+        {
+            // A mistake of ours, for the decoder lets nothing through. Alone, the message meets it again, and becomes a dead letter with its trace.
+            return null;
         }
     }
 
@@ -198,9 +220,12 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         /// <summary>What was read from each of <see cref="Deliveries"/>.</summary>
         public List<Incoming> Decoded { get; } = [];
 
-        /// <summary>Came back again and again; each is begun alone.</summary>
+        /// <summary>Came back again and again, or could not be read; each is begun alone.</summary>
         public List<Delivery> Suspects { get; } = [];
 
+        public int Count => Deliveries.Count + Suspects.Count;
+
+        /// <summary>Of the bodies.</summary>
         public int Bytes { get; set; }
     }
 }
