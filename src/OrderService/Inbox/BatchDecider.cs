@@ -26,6 +26,7 @@ public sealed record Incoming(Decoded Decoded, ReadOnlyMemory<byte> Body, Messag
     /// <summary>SHA-256 of the body when it was noted as started; the note goes with the decision.</summary>
     public byte[]? StartedHash { get; init; }
 
+    /// <summary>Decodes a message; what can't be decoded is <see cref="Decoded.Invalid"/>.</summary>
     public static Incoming Read(IInboxMessage message)
     {
         var decoded = EnvelopeDecoder.Decode(message.Properties, message.Body);
@@ -178,21 +179,16 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
 
         /// <summary>The open letter whose replay this delivery is; a forged mark finds none.</summary>
         private OpenLetter? ReplayedLetter(Envelope envelope) =>
-            envelope.Replay is { } mark && state.Letters.TryGetValue(envelope.Key, out var letters) ? ReplayedLetter(letters, mark) : null;
-
-        private static OpenLetter? ReplayedLetter(List<OpenLetter> letters, ReplayMark mark) =>
-            letters.Find(letter => letter.Id == mark.LetterId && letter.Replayed);
+            envelope.Replay is { } mark && state.Letters.TryGetValue(envelope.Key, out var letters)
+                ? letters.Find(letter => letter.Id == mark.LetterId && letter.Replayed)
+                : null;
 
         private void SettleLetters(Envelope envelope, OpenLetter? replayed, Fate fate)
         {
-            if (state.Letters.TryGetValue(envelope.Key, out var letters))
+            if (!state.Letters.TryGetValue(envelope.Key, out var letters))
             {
-                SettleLetters(letters, envelope, replayed, fate);
+                return;
             }
-        }
-
-        private void SettleLetters(List<OpenLetter> letters, Envelope envelope, OpenLetter? replayed, Fate fate)
-        {
             foreach (var letter in letters)
             {
                 if (letter.Id == replayed?.Id)

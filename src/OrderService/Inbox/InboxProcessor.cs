@@ -12,7 +12,7 @@ namespace OrderService.Inbox;
 /// </summary>
 public sealed class InboxProcessor : IHostedService, Observability.IStation, IDisposable
 {
-    /// <summary>In a millisecond; deliveries come as fast only from a long queue, whose orders are late anyway.</summary>
+    /// <summary>Deliveries a millisecond; they come as fast only from a long queue, whose orders are late anyway.</summary>
     private const double LongQueue = 4;
 
     private static readonly TimeSpan LongestGathering = TimeSpan.FromMilliseconds(50);

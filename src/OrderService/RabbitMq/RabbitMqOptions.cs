@@ -17,7 +17,7 @@ public sealed class RabbitMqOptions
 
     /// <summary>
     /// How many unsettled deliveries one consumer holds. It bounds the memory (times the size of a message), how many messages gain a delivery count when the process
-    /// dies, and the largest batch one transaction can take: while one half commits, the other half gathers. 2,000 is what a quorum queue itself takes as "unlimited".
+    /// dies, and the largest batch one transaction can take, which is half of it: while one half commits, the other half arrives. 2,000 is what a quorum queue itself takes as "unlimited".
     /// </summary>
     public int Prefetch { get; set; } = 2000;
 

@@ -17,11 +17,8 @@ public sealed class BackpressureJourneys(RabbitMqContainerFixture broker)
         await using var shop = await TestProducer.ConnectAsync(address);
         var atStart = service.ResidentBytes;
 
-        // Another program holds the store's write lock: every commit has to wait.
-        await using (var blocker = new SqliteConnection($"Data Source={Path.Combine(service.Folder, "orders.db")};Pooling=False"))
+        await using (await HoldStoreAsync(service))
         {
-            await blocker.OpenAsync(TestContext.Current.CancellationToken);
-            await using var held = blocker.BeginTransaction(deferred: false);
             // One message sent many times: the backlog is what counts, and its end is quickly checked.
             var copies = Enumerable.Repeat(TestMessage.Place("A-1"), 5000).ToList();
             var most = atStart;
@@ -50,10 +47,8 @@ public sealed class BackpressureJourneys(RabbitMqContainerFixture broker)
         var address = await broker.AddVirtualHostAsync();
         await using var service = await RunningService.StartAsync(address, new() { ["RabbitMq__Prefetch"] = Prefetch.ToString(CultureInfo.InvariantCulture) });
         await using var shop = await TestProducer.ConnectAsync(address);
-        await using (var blocker = new SqliteConnection($"Data Source={Path.Combine(service.Folder, "orders.db")};Pooling=False"))
+        await using (await HoldStoreAsync(service))
         {
-            await blocker.OpenAsync(TestContext.Current.CancellationToken);
-            await using var held = blocker.BeginTransaction(deferred: false);
             await shop.PublishAsync(Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
             // All that it may have in hand is in hand, so that the next batch could take all of it.
             await Eventually.TrueAsync(async () => await shop.DepthAsync("orders") == Orders - Prefetch);
@@ -66,6 +61,16 @@ public sealed class BackpressureJourneys(RabbitMqContainerFixture broker)
             Assert.Equal(Orders, messages);
             Assert.InRange(batches, Orders / (Prefetch / 2), Orders);
         });
+    }
+
+    /// <summary>Another program that holds the store's write lock until it is disposed: every commit has to wait.</summary>
+    private static async Task<SqliteConnection> HoldStoreAsync(RunningService service)
+    {
+        var blocker = new SqliteConnection($"Data Source={Path.Combine(service.Folder, "orders.db")};Pooling=False");
+        await blocker.OpenAsync(TestContext.Current.CancellationToken);
+        // Disposing the connection rolls it back.
+        _ = blocker.BeginTransaction(deferred: false);
+        return blocker;
     }
 
     /// <summary>How many batches were committed, and how many messages were in them.</summary>
