@@ -45,7 +45,7 @@ public sealed partial class OutboxRelay(
     private readonly SentVersions sent = new();
     private readonly List<OutboxRow> buffer = [];
     private readonly Channel<OutboxRow> ready = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
-    private readonly Channel<OutboxRow> confirmed = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
+    private readonly Channel<Confirmed> confirmed = Channel.CreateUnbounded<Confirmed>(new() { SingleReader = true });
     private readonly Channel<OutboxRow> failed = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
     private readonly CancellationTokenSource stop = new();
     private readonly CancellationTokenSource abort = new();
@@ -353,7 +353,7 @@ public sealed partial class OutboxRelay(
             return;
         }
         LastFailure = null;
-        confirmed.Writer.TryWrite(row);
+        confirmed.Writer.TryWrite(new Confirmed(row.Id, Shard.Of(row.OrderId)));
         lock (gate)
         {
             if (row.Kind == OutboxKind.Event && lease.SharesStreams)
@@ -416,7 +416,7 @@ public sealed partial class OutboxRelay(
 
     private async Task MarkLoopAsync()
     {
-        var rows = new List<OutboxRow>();
+        var rows = new List<Confirmed>();
         while (await confirmed.Reader.WaitToReadAsync(CancellationToken.None))
         {
             await Task.Delay(MarkDelay, clock, stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -450,7 +450,7 @@ public sealed partial class OutboxRelay(
                 foreach (var row in rows)
                 {
                     known.Remove(row.Id);
-                    underWay[Shard.Of(row.OrderId)]--;
+                    underWay[row.Shard]--;
                 }
             }
             rows.Clear();
@@ -506,6 +506,9 @@ public sealed partial class OutboxRelay(
 
     [LoggerMessage(LogLevel.Warning, "Confirmed messages could not be marked as sent yet: {Reason}")]
     private partial void LogMarkFailed(string reason);
+
+    /// <summary>A row that waits for its mark. Its message is let go: a batch of them, held for nobody, would be copied by every collection.</summary>
+    private readonly record struct Confirmed(long Id, int Shard);
 
     /// <summary>A stream with a message in <see cref="ready"/>, under way or waiting for its next attempt, and those behind it.</summary>
     private sealed class StreamInHand
