@@ -8,6 +8,12 @@ namespace OrderService.Health;
 public static class HealthSetup
 {
     /// <summary>
+    /// Series an instrument may have; further ones are counted as one overflow series. Room for all of them is taken at the start, and the library's default of 2,000 takes 9 MB.
+    /// The most that can be wanted are queues and routes, some dozens of each.
+    /// </summary>
+    private const int SeriesLimit = 250;
+
+    /// <summary>
     /// Registers metrics, traces and readiness. Metrics are scraped at <c>/metrics</c>; with <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> (or <c>OpenTelemetry:OtlpEndpoint</c>)
     /// metrics and traces also go to a collector. Without one no span is made at all.
     /// </summary>
@@ -24,6 +30,7 @@ public static class HealthSetup
             .WithMetrics(metrics =>
             {
                 metrics.AddMeter(OrderMetrics.MeterName, "Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel").AddRuntimeInstrumentation().AddPrometheusExporter();
+                metrics.AddView(_ => new MetricStreamConfiguration { CardinalityLimit = SeriesLimit });
                 if (!string.IsNullOrEmpty(collector))
                 {
                     metrics.AddOtlpExporter(exporter => exporter.Endpoint = new Uri(collector));

@@ -158,7 +158,7 @@ public sealed partial class OutboxRelay(
     /// <summary>Call with <see cref="gate"/> held.</summary>
     private void Take(OutboxRow row)
     {
-        if (!shards.Contains(Shard.Of(row.OrderId)) || !known.Add(row.Id))
+        if (!shards.Contains(row.Shard) || !known.Add(row.Id))
         {
             return;
         }
@@ -182,10 +182,9 @@ public sealed partial class OutboxRelay(
     {
         lock (gate)
         {
-            var shard = Shard.Of(row.OrderId);
-            if (shards.Contains(shard) && lease.IsCurrent)
+            if (shards.Contains(row.Shard) && lease.IsCurrent)
             {
-                underWay[shard]++;
+                underWay[row.Shard]++;
                 return true;
             }
             known.Remove(row.Id);
@@ -353,7 +352,7 @@ public sealed partial class OutboxRelay(
             return;
         }
         LastFailure = null;
-        confirmed.Writer.TryWrite(new Confirmed(row.Id, Shard.Of(row.OrderId)));
+        confirmed.Writer.TryWrite(new Confirmed(row.Id, row.Shard));
         lock (gate)
         {
             if (row.Kind == OutboxKind.Event && lease.SharesStreams)
@@ -386,7 +385,7 @@ public sealed partial class OutboxRelay(
         LastFailure = reason;
         lock (gate)
         {
-            underWay[Shard.Of(row.OrderId)]--;
+            underWay[row.Shard]--;
         }
         failed.Writer.TryWrite(row);
     }
