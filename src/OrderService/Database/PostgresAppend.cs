@@ -9,8 +9,9 @@ namespace OrderService.Database;
 /// The one round trip that writes an append: a batch that is one implicit transaction, which the server commits at its end or not at all.
 /// Every table gets its rows in one statement.
 /// </summary>
+/// <param name="streams">The number of each order's stream.</param>
 /// <param name="rejectedKeys">The keys that stood in the inbox as rejected when the batch was decided.</param>
-internal sealed class PostgresAppend(Append append, HashSet<string> rejectedKeys)
+internal sealed class PostgresAppend(Append append, Dictionary<string, long> streams, HashSet<string> rejectedKeys)
 {
     // Any number serves; it has to be the same in every version.
     private const long LogLock = 0x4f72_6465_7253_0002;
@@ -122,12 +123,12 @@ internal sealed class PostgresAppend(Append append, HashSet<string> rejectedKeys
         {
             Add(batch,
                 """
-                INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
-                SELECT order_id, version, status, customer_id, currency, total_minor, line_count, at, at, last_hash
-                FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS head (order_id, version, status, customer_id, currency, total_minor, line_count, at, last_hash)
+                INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
+                SELECT seq, order_id, version, status, customer_id, currency, total_minor, line_count, at, at, last_hash
+                FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS head (seq, order_id, version, status, customer_id, currency, total_minor, line_count, at, last_hash)
                 """,
                 null,
-                Texts(added, head => head.OrderId), Numbers(added, head => head.Version), Numbers(added, head => (long)head.Status), Texts(added, head => head.CustomerId),
+                Numbers(added, head => streams[head.OrderId]), Texts(added, head => head.OrderId), Numbers(added, head => head.Version), Numbers(added, head => (long)head.Status), Texts(added, head => head.CustomerId),
                 Texts(added, head => head.Currency), Numbers(added, head => head.TotalMinor), Numbers(added, head => head.LineCount), Numbers(added, head => head.At),
                 Bytes(added, head => head.LastHash));
         }
@@ -243,13 +244,13 @@ internal sealed class PostgresAppend(Append append, HashSet<string> rejectedKeys
             $"""
             WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({LogLock}))
             INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
-            SELECT (SELECT seq FROM orders WHERE orders.order_id = recorded.order_id), order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash
-            FROM turn, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                WITH ORDINALITY AS recorded (order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, place)
+            SELECT stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash
+            FROM turn, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                WITH ORDINALITY AS recorded (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, place)
             ORDER BY place RETURNING position
             """,
             Answer.Positions,
-            Texts(rows, row => row.OrderId), Numbers(rows, row => row.Version), Texts(rows, row => row.Type), Memories(rows), Texts(rows, row => row.CorrelationId),
+            Numbers(rows, row => streams[row.OrderId]), Texts(rows, row => row.OrderId), Numbers(rows, row => row.Version), Texts(rows, row => row.Type), Memories(rows), Texts(rows, row => row.CorrelationId),
             Texts(rows, row => row.CausationId), Texts(rows, row => row.TraceParent), Numbers(rows, row => row.RecordedAt), Bytes(rows, row => row.Hash));
     }
 

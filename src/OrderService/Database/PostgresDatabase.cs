@@ -35,7 +35,7 @@ public sealed partial class PostgresDatabase : IDatabase
         queries = Build(given, MaxConnections, TimeSpan.FromSeconds(30), "");
         // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
         // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
-        Appends = Build(given, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off");
+        Appends = Build(given, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off");
     }
 
     public string Provider => "Postgres";
