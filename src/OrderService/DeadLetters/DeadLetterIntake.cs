@@ -147,7 +147,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
 
     private async Task ParkAsync(IReadOnlyList<Delivery> batch, bool raw = false)
     {
-        IReadOnlyList<Delivery> living = batch;
+        var living = batch;
         IReadOnlyList<DeadLetter> letters = [];
         var outcomes = await pipeline.ExecuteAsync(async token =>
         {

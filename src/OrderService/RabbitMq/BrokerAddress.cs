@@ -28,24 +28,24 @@ internal sealed class BrokerAddress
         address = null;
         var found = new List<string>();
         mistakes = found;
-        if (!System.Uri.TryCreate(options.Uri, UriKind.Absolute, out Uri? uri) || uri.Scheme is not ("amqp" or "amqps") || string.IsNullOrEmpty(uri.Host))
+        if (!System.Uri.TryCreate(options.Uri, UriKind.Absolute, out var uri) || uri.Scheme is not ("amqp" or "amqps") || string.IsNullOrEmpty(uri.Host))
         {
             found.Add("RabbitMq:Uri is not an address of the form amqp://user:password@host:port/virtual-host or amqps://...");
             return false;
         }
 
-        string[] path = uri.AbsolutePath.Split('/', StringSplitOptions.RemoveEmptyEntries);
+        var path = uri.AbsolutePath.Split('/', StringSplitOptions.RemoveEmptyEntries);
         if (path.Length > 1 || uri.Query.Length > 0)
         {
             found.Add("RabbitMq:Uri has more after the virtual host than is understood; write a slash inside the virtual host's name as %2F.");
         }
 
-        bool tls = uri.Scheme == "amqps";
-        int defaultPort = tls ? 5671 : 5672;
+        var tls = uri.Scheme == "amqps";
+        var defaultPort = tls ? 5671 : 5672;
         var hosts = new List<BrokerHost>();
-        foreach (string endpoint in options.Endpoints)
+        foreach (var endpoint in options.Endpoints)
         {
-            if (System.Uri.TryCreate($"amqp://{endpoint}", UriKind.Absolute, out Uri? node) && node.UserInfo.Length == 0 && node.AbsolutePath is "" or "/" && node!.Host.Length > 0)
+            if (System.Uri.TryCreate($"amqp://{endpoint}", UriKind.Absolute, out var node) && node.UserInfo.Length == 0 && node.AbsolutePath is "" or "/" && node!.Host.Length > 0)
             {
                 hosts.Add(new BrokerHost(node.DnsSafeHost, node.Port == -1 ? defaultPort : node.Port));
             }
@@ -65,7 +65,7 @@ internal sealed class BrokerAddress
             hosts.Add(new BrokerHost(uri.DnsSafeHost, uri.Port == -1 ? defaultPort : uri.Port));
         }
 
-        string[] credentials = uri.UserInfo.Split(':', 2);
+        var credentials = uri.UserInfo.Split(':', 2);
         address = new BrokerAddress
         {
             Tls = tls,

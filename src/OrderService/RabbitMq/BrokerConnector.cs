@@ -16,7 +16,7 @@ public sealed class BrokerConnector
     {
         this.options = options.Value;
         this.clock = clock;
-        if (!BrokerAddress.TryParse(this.options, out BrokerAddress? address, out IReadOnlyList<string> mistakes))
+        if (!BrokerAddress.TryParse(this.options, out var address, out var mistakes))
         {
             throw new OptionsValidationException(RabbitMqOptions.Section, typeof(RabbitMqOptions), mistakes);
         }
@@ -40,7 +40,7 @@ public sealed class BrokerConnector
     public async Task<IConnection> OpenAsync(string purpose, CancellationToken stopping)
     {
         using var cancel = CancellationTokenSource.CreateLinkedTokenSource(stopping);
-        Task<IConnection> opening = CreateFactory().CreateConnectionAsync(Endpoints(), $"{options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
+        var opening = CreateFactory().CreateConnectionAsync(Endpoints(), $"{options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
         try
         {
             // The client's own cancellation can hang, so the wait has an end of its own.
@@ -118,7 +118,7 @@ public sealed class BrokerConnector
     private List<AmqpTcpEndpoint> Endpoints()
     {
         var endpoints = new List<AmqpTcpEndpoint>(address.Hosts.Count);
-        foreach (BrokerHost host in address.Hosts)
+        foreach (var host in address.Hosts)
         {
             endpoints.Add(new AmqpTcpEndpoint(host.Name, host.Port, Ssl(host), 512 * 1024 * 1024));
         }
@@ -162,7 +162,7 @@ public sealed class BrokerConnector
         chain.ChainPolicy.CustomTrustStore.AddRange(authorities);
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
         chain.ChainPolicy.ApplicationPolicy.Add(new System.Security.Cryptography.Oid("1.3.6.1.5.5.7.3.1"));
-        foreach (X509ChainElement element in offered?.ChainElements ?? Enumerable.Empty<X509ChainElement>())
+        foreach (var element in offered?.ChainElements ?? Enumerable.Empty<X509ChainElement>())
         {
             chain.ChainPolicy.ExtraStore.Add(element.Certificate);
         }

@@ -127,7 +127,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <param name="cancellationToken">Ends the wait for a place. A message that was handed over can't be called back.</param>
     public ValueTask PublishAsync(OutgoingMessage message, Action<OutgoingMessage, PublishOutcome> completed, CancellationToken cancellationToken)
     {
-        BasicProperties? properties = PropertyMapping.Write(message, out string? refusal);
+        var properties = PropertyMapping.Write(message, out var refusal);
         if (properties is null)
         {
             Interlocked.Increment(ref refused);
@@ -158,7 +158,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <summary>Waits until every publish has its outcome. New publishes wait meanwhile.</summary>
     public async Task DrainAsync(CancellationToken cancellationToken)
     {
-        int places = 0;
+        var places = 0;
         try
         {
             while (places < options.MaxUnconfirmed)
@@ -254,8 +254,8 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <summary>Opens channel after channel while the connection is good; throws when it is not, unless it did good work.</summary>
     private async Task RunChannelsAsync(IConnection connection, CancellationToken stopping)
     {
-        int timeouts = 0;
-        bool worked = false;
+        var timeouts = 0;
+        var worked = false;
         while (true)
         {
             if (declare is not null)
@@ -263,7 +263,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                 await declare(connection, stopping);
             }
 
-            await using PublishSession session = await RunChannelAsync(connection, stopping);
+            await using var session = await RunChannelAsync(connection, stopping);
             worked |= session.Settled > 0;
             Remember(session.Reason);
             LogChannelEnded(session.Reason, session.Settled);
@@ -287,9 +287,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private async Task<PublishSession> RunChannelAsync(IConnection connection, CancellationToken stopping)
     {
-        IChannel channel = await connection.CreateChannelAsync(new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: false), stopping);
+        var channel = await connection.CreateChannelAsync(new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: false), stopping);
         var session = new PublishSession(this);
-        using CancellationTokenRegistration stop = stopping.UnsafeRegister(static ended => ((PublishSession)ended!).Kill("the publisher was closed"), session);
+        using var stop = stopping.UnsafeRegister(static ended => ((PublishSession)ended!).Kill("the publisher was closed"), session);
         channel.BasicAcksAsync += (_, ack) => session.Confirm(ack.DeliveryTag, ack.Multiple, PublishOutcome.Confirmed.Instance);
         channel.BasicNacksAsync += (_, nack) => session.Confirm(nack.DeliveryTag, nack.Multiple, PublishOutcome.Nacked.Instance);
         channel.BasicReturnAsync += (_, returned) => session.Return(returned);
@@ -342,7 +342,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             try
             {
                 // Ids of orders are too many to be kept.
-                CachedString routingKey = pending.IsPartitioned ? new CachedString(pending.RoutingKey) : Name(pending.RoutingKey);
+                var routingKey = pending.IsPartitioned ? new CachedString(pending.RoutingKey) : Name(pending.RoutingKey);
                 await channel.BasicPublishAsync(Name(pending.Exchange), routingKey, mandatory: true, pending.Properties, pending.Message.Body, session.Token);
             }
             catch (Exception exception) when (exception is ArgumentException or WireFormattingException)
@@ -375,7 +375,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private CachedString Name(string text)
     {
-        if (names.TryGetValue(text, out CachedString? cached))
+        if (names.TryGetValue(text, out var cached))
         {
             return cached;
         }
@@ -392,13 +392,13 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     /// <summary>Gives every publish its end in time, sent or not.</summary>
     private async Task ExpireAsync()
     {
-        TimeSpan interval = options.ConfirmTimeout / 10;
+        var interval = options.ConfirmTimeout / 10;
         using var tick = new PeriodicTimer(interval < TimeSpan.FromSeconds(1) ? interval : TimeSpan.FromSeconds(1), clock);
         try
         {
             while (await tick.WaitForNextTickAsync(closing.Token))
             {
-                long expired = clock.GetTimestamp() - (long)(options.ConfirmTimeout.TotalSeconds * clock.TimestampFrequency);
+                var expired = clock.GetTimestamp() - (long)(options.ConfirmTimeout.TotalSeconds * clock.TimestampFrequency);
                 while (TakeWaiting(expired) is { } waiting)
                 {
                     Complete(waiting, new PublishOutcome.Unknown($"not sent within {options.ConfirmTimeout.TotalSeconds:0.#} s: {WhyNotSent()}"));
@@ -420,7 +420,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     {
         lock (taking)
         {
-            return waiting.Reader.TryPeek(out PendingPublish? first) && first.Since <= notAfter && waiting.Reader.TryRead(out PendingPublish? taken) ? taken : null;
+            return waiting.Reader.TryPeek(out var first) && first.Since <= notAfter && waiting.Reader.TryRead(out var taken) ? taken : null;
         }
     }
 
@@ -628,7 +628,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         {
             lock (gate)
             {
-                if (sent.TryGetValue(next - 1, out PendingPublish? last) && ReferenceEquals(last, pending))
+                if (sent.TryGetValue(next - 1, out var last) && ReferenceEquals(last, pending))
                 {
                     sent.Remove(--next);
                 }
@@ -661,7 +661,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             {
                 for (; lowest <= tag && lowest < next; lowest++)
                 {
-                    if (sent.Remove(lowest, out PendingPublish? pending))
+                    if (sent.Remove(lowest, out var pending))
                     {
                         (several ??= []).Add(pending);
                         Settled++;
@@ -669,7 +669,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                 }
             }
 
-            foreach (PendingPublish pending in several ?? [])
+            foreach (var pending in several ?? [])
             {
                 publisher.Complete(pending, pending.Returned ?? outcome);
             }
@@ -680,12 +680,12 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         /// <summary>A return comes before the confirm of the same message, in the order of publishing; the message id tells which it was.</summary>
         public Task Return(BasicReturnEventArgs returned)
         {
-            string? messageId = returned.BasicProperties.MessageId;
+            var messageId = returned.BasicProperties.MessageId;
             lock (gate)
             {
-                for (ulong tag = Lowest(); tag < next; tag++)
+                for (var tag = Lowest(); tag < next; tag++)
                 {
-                    if (sent.TryGetValue(tag, out PendingPublish? pending)
+                    if (sent.TryGetValue(tag, out var pending)
                         && pending.Returned is null
                         && pending.Message.MessageId == messageId
                         && pending.Exchange == returned.Exchange
@@ -703,11 +703,11 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         /// <summary>Ends the session when its oldest publish is as old as that. Under an alarm the reason is known, so only the publishes end.</summary>
         public void Expire(long notAfter)
         {
-            bool blocked = publisher.blocked is not null;
+            var blocked = publisher.blocked is not null;
             List<PendingPublish>? expired = null;
             lock (gate)
             {
-                for (ulong tag = Lowest(); tag < next && sent.TryGetValue(tag, out PendingPublish? pending) && pending.Since <= notAfter; tag = Lowest())
+                for (var tag = Lowest(); tag < next && sent.TryGetValue(tag, out var pending) && pending.Since <= notAfter; tag = Lowest())
                 {
                     if (!blocked)
                     {
@@ -725,7 +725,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                 Kill($"no confirm within {publisher.options.ConfirmTimeout.TotalSeconds:0.#} s");
             }
 
-            foreach (PendingPublish pending in expired ?? [])
+            foreach (var pending in expired ?? [])
             {
                 publisher.Complete(pending, new PublishOutcome.Unknown($"no confirm: {publisher.WhyNotSent()}"));
             }
@@ -757,7 +757,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             }
 
             endedSignal.TrySetResult();
-            foreach (PendingPublish orphan in orphans)
+            foreach (var orphan in orphans)
             {
                 // What came back did not arrive, whatever became of the channel since.
                 publisher.Complete(orphan, orphan.Returned ?? (PublishOutcome)new PublishOutcome.Unknown(reason));

@@ -64,9 +64,9 @@ internal sealed class DeliveryLedger
         lock (gate)
         {
             acked.Clear();
-            for (int i = 0; i < batch.Count; i++)
+            for (var i = 0; i < batch.Count; i++)
             {
-                SettledDelivery settled = batch[i];
+                var settled = batch[i];
                 if (!ReferenceEquals(settled.Delivery.Generation, generation) || settled.Settlement is Settlement.None || !unsettled.Remove(settled.Delivery.Tag))
                 {
                     continue;
@@ -88,7 +88,7 @@ internal sealed class DeliveryLedger
             }
 
             plan.AckCount = acked.Count;
-            foreach (ulong tag in CollectionsMarshal.AsSpan(acked))
+            foreach (var tag in CollectionsMarshal.AsSpan(acked))
             {
                 if (tag >= lowest)
                 {

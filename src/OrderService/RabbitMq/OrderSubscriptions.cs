@@ -31,8 +31,8 @@ public sealed class OrderSubscriptions : IAsyncDisposable
         while (lanes.Count > 0)
         {
             await Task.WhenAny(lanes.Select(lane => lane.Arrival ??= lane.Deliveries.WaitToReadAsync(cancellationToken).AsTask()));
-            bool arrived = false;
-            for (int index = lanes.Count - 1; index >= 0; index--)
+            var arrived = false;
+            for (var index = lanes.Count - 1; index >= 0; index--)
             {
                 if (lanes[index].Arrival is not { IsCompleted: true } arrival)
                 {
@@ -65,7 +65,7 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <summary>Takes one delivery of each in turn, so that a long queue holds up no short one.</summary>
     public bool TryRead([MaybeNullWhen(false)] out Delivery delivery)
     {
-        for (int tried = 0; tried < lanes.Count; tried++)
+        for (var tried = 0; tried < lanes.Count; tried++)
         {
             turn = (turn + 1) % lanes.Count;
             if (lanes[turn].Deliveries.TryRead(out delivery))
@@ -81,7 +81,7 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <inheritdoc cref="QueueSubscription.SettleAsync(IReadOnlyList{SettledDelivery})"/>
     public async ValueTask SettleAsync(IReadOnlyList<SettledDelivery> batch)
     {
-        foreach (QueueSubscription subscription in subscriptions)
+        foreach (var subscription in subscriptions)
         {
             // Each settles its own and passes over the others'.
             await subscription.SettleAsync(batch);
@@ -91,7 +91,7 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <inheritdoc cref="QueueSubscription.Hold"/>
     public void Hold(string reason)
     {
-        foreach (QueueSubscription subscription in subscriptions)
+        foreach (var subscription in subscriptions)
         {
             subscription.Hold(reason);
         }
@@ -100,7 +100,7 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <inheritdoc cref="QueueSubscription.Release"/>
     public void Release()
     {
-        foreach (QueueSubscription subscription in subscriptions)
+        foreach (var subscription in subscriptions)
         {
             subscription.Release();
         }

@@ -39,12 +39,12 @@ internal static class PropertyMapping
     /// <summary>The broker's count of returns. Any producer can write the header, so it counts only on a message that was returned.</summary>
     public static int ReadDeliveryCount(MessageProperties properties, bool redelivered)
     {
-        if (!redelivered || properties.Headers is null || !properties.Headers.TryGetValue("x-delivery-count", out object? value))
+        if (!redelivered || properties.Headers is null || !properties.Headers.TryGetValue("x-delivery-count", out var value))
         {
             return 0;
         }
 
-        long count = value switch
+        var count = value switch
         {
             byte n => n,
             sbyte n => n,
@@ -61,7 +61,7 @@ internal static class PropertyMapping
     private static Dictionary<string, object?> ReadTable(IDictionary<string, object?> table, int depth)
     {
         var copy = new Dictionary<string, object?>(table.Count, StringComparer.Ordinal);
-        foreach (KeyValuePair<string, object?> entry in table)
+        foreach (var entry in table)
         {
             copy[entry.Key] = ReadValue(entry.Value, depth);
         }
@@ -83,7 +83,7 @@ internal static class PropertyMapping
     private static List<object?> ReadList(IList list, int depth)
     {
         var copy = new List<object?>(list.Count);
-        foreach (object? item in list)
+        foreach (var item in list)
         {
             copy.Add(ReadValue(item, depth));
         }
@@ -143,7 +143,7 @@ internal static class PropertyMapping
 
         if (message.Headers is { Count: > 0 } headers)
         {
-            int size = 0;
+            var size = 0;
             properties.Headers = WriteTable(headers, 0, ref size, ref refusal);
             if (refusal is null && size > HeaderBudget)
             {
@@ -162,7 +162,7 @@ internal static class PropertyMapping
     {
         var copy = new Dictionary<string, object?>(StringComparer.Ordinal);
         size += 5;
-        foreach ((string key, object? value) in table)
+        foreach ((var key, var value) in table)
         {
             refusal ??= CheckName("name of a header", key);
             size += 2 + Encoding.UTF8.GetByteCount(key);
@@ -204,7 +204,7 @@ internal static class PropertyMapping
             case IEnumerable list when depth < DepthLimit && value is not IDictionary:
                 size += 5;
                 var copy = new List<object?>();
-                foreach (object? item in list)
+                foreach (var item in list)
                 {
                     copy.Add(WriteValue(item, depth + 1, ref size, ref refusal));
                 }

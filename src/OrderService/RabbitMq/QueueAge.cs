@@ -33,7 +33,7 @@ internal sealed class QueueAge
             missing = Math.Max(missing, arrivals[^1].Arrived - known);
         }
 
-        long arrived = known + missing;
+        var arrived = known + missing;
         if (ready == 0)
         {
             arrivals.Clear();

@@ -114,7 +114,7 @@ public sealed partial class QueueMonitor : BackgroundService
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
                     // Readings are only looked at: the next tick tries again, on a new connection.
-                    string reason = BrokerErrors.Describe(exception);
+                    var reason = BrokerErrors.Describe(exception);
                     if (reason != lastError)
                     {
                         LogNoReading(connector.Redacted, reason);
@@ -140,7 +140,7 @@ public sealed partial class QueueMonitor : BackgroundService
     private async Task<IConnection> ReconnectAsync(IConnection? last, CancellationToken cancellationToken)
     {
         await BrokerConnector.DisposeQuietlyAsync(last);
-        IConnection connection = await connector.OpenAsync("watches the queues", cancellationToken);
+        var connection = await connector.OpenAsync("watches the queues", cancellationToken);
         try
         {
             // Once for each connection: to lower the number takes a restart, and the broker logs every look at a queue that is not there.
@@ -161,19 +161,19 @@ public sealed partial class QueueMonitor : BackgroundService
         var depths = new List<QueueDepth>();
         var unsafePolicies = new List<string>();
         managementError = null;
-        foreach (string queue in topology.Queues.Select(queue => queue.Name))
+        foreach (var queue in topology.Queues.Select(queue => queue.Name))
         {
-            QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
-            long? arrived = Arrived(depth);
-            QueueDepth managed = depth.Exists && management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
+            var depth = await ReadAsync(connection, queue, deadline.Token);
+            var arrived = Arrived(depth);
+            var managed = depth.Exists && management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
             depths.Add(managed with { OldestSince = managed.Published is null ? ages[queue].Read(depth.At, depth.Ready, arrived) : ages[queue].Read(depth.At, managed.Ready, managed.Published) });
         }
 
         var unconsumed = new List<string>();
-        foreach (string queue in beyond)
+        foreach (var queue in beyond)
         {
             // While an instance with the number of before still consumes it, all is well.
-            QueueDepth depth = await ReadAsync(connection, queue, deadline.Token);
+            var depth = await ReadAsync(connection, queue, deadline.Token);
             if (depth is { Exists: true, Consumers: 0 })
             {
                 await topology.RetireAsync(connection, queue, deadline.Token);
@@ -190,7 +190,7 @@ public sealed partial class QueueMonitor : BackgroundService
             unconsumed.ForEach(LogUnconsumed);
         }
 
-        foreach (string policy in unsafePolicies)
+        foreach (var policy in unsafePolicies)
         {
             if (!this.unsafePolicies.Contains(policy))
             {
@@ -206,7 +206,7 @@ public sealed partial class QueueMonitor : BackgroundService
     /// <summary>How many messages have come in since this process started, by its own count; null where others take messages out as well.</summary>
     private long? Arrived(QueueDepth depth)
     {
-        SubscriptionState? own = this.own(depth.Queue);
+        var own = this.own(depth.Queue);
         return depth.Exists && depth.Consumers <= (own?.Phase == SubscriptionPhase.Consuming ? 1 : 0)
             ? depth.Ready + (own is null ? 0 : own.InHand + own.Acknowledged + own.Rejected)
             : null;
@@ -214,10 +214,10 @@ public sealed partial class QueueMonitor : BackgroundService
 
     private async Task<QueueDepth> ReadAsync(IConnection connection, string queue, CancellationToken cancellationToken)
     {
-        await using IChannel channel = await connection.CreateChannelAsync(null, cancellationToken);
+        await using var channel = await connection.CreateChannelAsync(null, cancellationToken);
         try
         {
-            QueueDeclareOk read = await channel.QueueDeclarePassiveAsync(queue, cancellationToken);
+            var read = await channel.QueueDeclarePassiveAsync(queue, cancellationToken);
             return new QueueDepth(queue, true, read.MessageCount, (int)read.ConsumerCount, null, null, clock.GetUtcNow());
         }
         catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.NotFound)
@@ -238,7 +238,7 @@ public sealed partial class QueueMonitor : BackgroundService
             using var document = await JsonDocument.ParseAsync(
                 await management!.GetStreamAsync(new Uri($"api/queues/{Uri.EscapeDataString(connector.VirtualHost)}/{Uri.EscapeDataString(depth.Queue)}", UriKind.Relative), cancellationToken),
                 cancellationToken: cancellationToken);
-            JsonElement queue = document.RootElement;
+            var queue = document.RootElement;
             if (depth.Queue != TopologyNames.UnroutedEvents)
             {
                 FindUnsafePolicy(depth.Queue, queue, unsafePolicies);
@@ -251,7 +251,7 @@ public sealed partial class QueueMonitor : BackgroundService
                 Unacknowledged = Number(queue, "messages_unacknowledged"),
                 Total = Number(queue, "messages"),
                 // Not counted for what the broker itself puts there: dead letters.
-                Published = queue.TryGetProperty("message_stats", out JsonElement stats) ? Number(stats, "publish") : null,
+                Published = queue.TryGetProperty("message_stats", out var stats) ? Number(stats, "publish") : null,
             };
         }
         catch (Exception exception) when (exception is HttpRequestException or JsonException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
@@ -262,19 +262,19 @@ public sealed partial class QueueMonitor : BackgroundService
     }
 
     private static long? Number(JsonElement queue, string name) =>
-        queue.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out long number) ? number : null;
+        queue.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out var number) ? number : null;
 
     private static void FindUnsafePolicy(string name, JsonElement queue, List<string> unsafePolicies)
     {
-        if (!queue.TryGetProperty("effective_policy_definition", out JsonElement definition) || definition.ValueKind != JsonValueKind.Object)
+        if (!queue.TryGetProperty("effective_policy_definition", out var definition) || definition.ValueKind != JsonValueKind.Object)
         {
             return;
         }
 
-        string policy = queue.TryGetProperty("policy", out JsonElement named) && named.ValueKind == JsonValueKind.String ? named.GetString()! : "(operator policy)";
-        foreach (JsonProperty setting in definition.EnumerateObject())
+        var policy = queue.TryGetProperty("policy", out var named) && named.ValueKind == JsonValueKind.String ? named.GetString()! : "(operator policy)";
+        foreach (var setting in definition.EnumerateObject())
         {
-            bool harmless = setting is { Name: "overflow", Value.ValueKind: JsonValueKind.String } && setting.Value.GetString() == "reject-publish";
+            var harmless = setting is { Name: "overflow", Value.ValueKind: JsonValueKind.String } && setting.Value.GetString() == "reject-publish";
             if (LosingPolicyKeys.Contains(setting.Name) && !harmless)
             {
                 unsafePolicies.Add($"The policy '{policy}' sets {setting.Name} to {setting.Value} on the queue '{name}', which can lose or divert messages; remove it: rabbitmqctl clear_policy '{policy}'");
@@ -284,7 +284,7 @@ public sealed partial class QueueMonitor : BackgroundService
 
     private static HttpClient ManagementClient(Uri management, BrokerAddress address)
     {
-        string credentials = management.UserInfo.Length > 0 ? Uri.UnescapeDataString(management.UserInfo) : $"{address.User}:{address.Password}";
+        var credentials = management.UserInfo.Length > 0 ? Uri.UnescapeDataString(management.UserInfo) : $"{address.User}:{address.Password}";
         var client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
         {
             BaseAddress = new UriBuilder(management) { UserName = "", Password = "", Path = management.AbsolutePath.TrimEnd('/') + "/" }.Uri,

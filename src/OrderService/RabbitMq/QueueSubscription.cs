@@ -119,7 +119,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             lock (gate)
             {
                 // Progress is counted per delivery and put on the calendar here, where it is rare.
-                long progress = Volatile.Read(ref progressTimestamp);
+                var progress = Volatile.Read(ref progressTimestamp);
                 if (progress != watchedProgress)
                 {
                     watchedProgress = progress;
@@ -157,7 +157,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             throw new InvalidOperationException("A subscription runs once.");
         }
 
-        using CancellationTokenRegistration stop = stopIntake.UnsafeRegister(static subscription => ((QueueSubscription)subscription!).stopIntake.Cancel(), this);
+        using var stop = stopIntake.UnsafeRegister(static subscription => ((QueueSubscription)subscription!).stopIntake.Cancel(), this);
         try
         {
             Enter(SubscriptionPhase.Connecting);
@@ -211,7 +211,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// </summary>
     public async ValueTask SettleAsync(IReadOnlyList<SettledDelivery> batch)
     {
-        Generation? generation = current;
+        var generation = current;
         if (generation is not { IsAlive: true } || batch.Count == 0)
         {
             return;
@@ -271,7 +271,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             return;
         }
 
-        string reason = await generation.Dead;
+        var reason = await generation.Dead;
         await DisposeAsync(generation);
         DropDead();
         if (generation.MetUnreadable)
@@ -279,7 +279,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             MeetOneByOne(reason);
         }
 
-        bool worked = Volatile.Read(ref generation.Settled) > 0 || clock.GetElapsedTime(opened) > TimeSpan.FromSeconds(10);
+        var worked = Volatile.Read(ref generation.Settled) > 0 || clock.GetElapsedTime(opened) > TimeSpan.FromSeconds(10);
         if (!worked)
         {
             // The pauses grow: a generation that dies at birth must not be rebuilt in a tight loop.
@@ -333,11 +333,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private async Task SuperviseAsync(Generation generation, CancellationToken stopping)
     {
-        Task<bool> change = changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
-        long began = clock.GetTimestamp();
+        var change = changes.Reader.WaitToReadAsync(CancellationToken.None).AsTask();
+        var began = clock.GetTimestamp();
         using var watch = new PeriodicTimer(WatchInterval, clock);
-        Task<bool> tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
-        Task stop = StopSignal(stopping, out CancellationTokenRegistration registration);
+        var tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
+        var stop = StopSignal(stopping, out var registration);
         using (registration)
         {
             while (generation.IsAlive && !stopping.IsCancellationRequested)
@@ -434,8 +434,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// <summary>Notices what no event tells: messages are ready, the broker thinks that we consume, and nothing comes.</summary>
     private async Task WatchAsync(Generation generation, CancellationToken stopping)
     {
-        bool idle = generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
-        bool full = generation.Ledger.InHand >= generation.Prefetch;
+        var idle = generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
+        var full = generation.Ledger.InHand >= generation.Prefetch;
 
         // With its hands full a subscription can't progress, and to throw the generation away would only use up the delivery limit of innocent messages.
         stalled = idle && full;
@@ -449,8 +449,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             // A channel of its own: a refusal closes it, and must not close the one that settles.
             using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(10), clock);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
-            await using IChannel channel = await generation.Connection!.CreateChannelAsync(null, either.Token);
-            QueueDeclareOk queue = await channel.QueueDeclarePassiveAsync(this.queue, either.Token);
+            await using var channel = await generation.Connection!.CreateChannelAsync(null, either.Token);
+            var queue = await channel.QueueDeclarePassiveAsync(this.queue, either.Token);
             if (queue.MessageCount > 0)
             {
                 generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
@@ -468,7 +468,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private async Task WriteAsync(Generation generation, IReadOnlyList<SettledDelivery> batch)
     {
-        SettlePlan plan = generation.Plan;
+        var plan = generation.Plan;
         generation.Ledger.Settle(batch, generation, plan);
         if (plan.Rejects.Count == 0 && plan.AckCount == 0)
         {
@@ -479,8 +479,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         using var deadline = new CancellationTokenSource(SettleTimeout, clock);
         try
         {
-            IChannel channel = generation.Channel!;
-            foreach (ulong tag in plan.Rejects)
+            var channel = generation.Channel!;
+            foreach (var tag in plan.Rejects)
             {
                 await channel.BasicRejectAsync(tag, requeue: false, deadline.Token);
             }
@@ -490,7 +490,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                 await channel.BasicAckAsync(plan.AckUpTo, multiple: true, deadline.Token);
             }
 
-            foreach (ulong tag in plan.Acks)
+            foreach (var tag in plan.Acks)
             {
                 await channel.BasicAckAsync(tag, multiple: false, deadline.Token);
             }
@@ -570,7 +570,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private void OnFailure(Exception exception, TimeSpan pause)
     {
-        string reason = BrokerErrors.Describe(exception);
+        var reason = BrokerErrors.Describe(exception);
         bool news;
         lock (gate)
         {
@@ -624,7 +624,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         {
             try
             {
-                MessageProperties read = PropertyMapping.Read(properties);
+                var read = PropertyMapping.Read(properties);
                 subscription.Take(
                     generation,
                     new Delivery(deliveryTag, body.ToArray(), read, redelivered, PropertyMapping.ReadDeliveryCount(read, redelivered), exchange, routingKey, generation));

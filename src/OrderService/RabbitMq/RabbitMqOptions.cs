@@ -77,7 +77,7 @@ public sealed class RabbitMqOptions
     internal int ConsumedPartitions => Math.Max(Partitions, PartitionsBefore);
 
     /// <summary>Host, port and virtual host without credentials, for logs and health.</summary>
-    public string Redacted => BrokerAddress.TryParse(this, out BrokerAddress? address, out _) ? address.Redacted : "an unreadable address";
+    public string Redacted => BrokerAddress.TryParse(this, out var address, out _) ? address.Redacted : "an unreadable address";
 }
 
 /// <summary>All mistakes at once, each naming its key, none showing a credential.</summary>
@@ -102,13 +102,13 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
 
         void CheckFile(string? path, string key) => Check(path is null || File.Exists(path), key, $"names the file '{path}', which does not exist.");
 
-        if (!BrokerAddress.TryParse(options, out BrokerAddress? address, out IReadOnlyList<string> unreadable))
+        if (!BrokerAddress.TryParse(options, out var address, out var unreadable))
         {
             mistakes.AddRange(unreadable);
         }
         else
         {
-            bool local = address.Hosts.All(IsThisMachine);
+            var local = address.Hosts.All(IsThisMachine);
             Check(address.Tls || local || options.AllowPlaintext, nameof(options.Uri), "is amqp:// (no TLS) to another machine; use amqps://, or set RabbitMq:AllowPlaintext on a private network.");
             Check(address.User != "guest" || local || options.AllowPlaintext, nameof(options.Uri), "uses the user guest on another machine; give the service a user of its own, or set RabbitMq:AllowPlaintext on a private network.");
             Check(address.Tls || options.CaFile is null, nameof(options.CaFile), "is set, but RabbitMq:Uri is not amqps://.");
@@ -131,7 +131,7 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
         CheckTime(options.QueuePollInterval, 0.2, 300, nameof(options.QueuePollInterval));
         Check(options.ConnectionName.Length is >= 1 and <= 100, nameof(options.ConnectionName), "must have 1 to 100 characters.");
         Check(
-            options.ManagementUri is null || (System.Uri.TryCreate(options.ManagementUri, UriKind.Absolute, out Uri? management) && management.Scheme is "http" or "https"),
+            options.ManagementUri is null || (System.Uri.TryCreate(options.ManagementUri, UriKind.Absolute, out var management) && management.Scheme is "http" or "https"),
             nameof(options.ManagementUri),
             "is not an http or https address.");
         CheckFile(options.CaFile, nameof(options.CaFile));
@@ -143,5 +143,5 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
     }
 
     private static bool IsThisMachine(BrokerHost host) =>
-        host.Name.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host.Name, out IPAddress? address) && IPAddress.IsLoopback(address));
+        host.Name.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host.Name, out var address) && IPAddress.IsLoopback(address));
 }

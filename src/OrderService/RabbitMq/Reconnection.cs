@@ -58,7 +58,7 @@ internal sealed class Reconnection
     private static TimeSpan Pause(int attempt, TimeSpan ceiling)
     {
         TimeSpan grown = TimeSpan.FromSeconds(0.2 * Math.Pow(2, Math.Min(attempt, 10)));
-        TimeSpan capped = grown < ceiling ? grown : ceiling;
+        var capped = grown < ceiling ? grown : ceiling;
         return capped * (0.5 + (0.5 * Random.Shared.NextDouble()));
     }
 }

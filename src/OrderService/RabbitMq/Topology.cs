@@ -99,17 +99,17 @@ public sealed partial class Topology
     /// <summary>One line for each queue, exchange and binding, for <c>orderservice topology</c>.</summary>
     public IEnumerable<string> Describe()
     {
-        foreach (QueueShape queue in Queues)
+        foreach (var queue in Queues)
         {
             yield return $"queue {queue.Name}, durable{Describe(queue.Arguments)}";
         }
 
-        foreach (ExchangeShape exchange in Exchanges)
+        foreach (var exchange in Exchanges)
         {
             yield return $"exchange {exchange.Name}, {exchange.Type}, durable{Describe(exchange.Arguments)}";
         }
 
-        foreach (BindingShape binding in Bindings)
+        foreach (var binding in Bindings)
         {
             yield return $"{(binding.IsWanted ? "" : "no ")}binding {binding.Exchange} -> {binding.Queue}{(binding.RoutingKey.Length == 0 ? "" : $" by {binding.RoutingKey}")}";
         }
@@ -120,17 +120,17 @@ public sealed partial class Topology
     public async Task DeclareAsync(IConnection connection, CancellationToken cancellationToken)
     {
         await using var channel = new ReopeningChannel(connection);
-        foreach (QueueShape queue in Queues)
+        foreach (var queue in Queues)
         {
             await DeclareAsync(channel, "queue", queue.Name, Declare(queue, queue.Arguments), static (open, name, token) => open.QueueDeclarePassiveAsync(name, token), cancellationToken);
         }
 
-        foreach (ExchangeShape exchange in Exchanges)
+        foreach (var exchange in Exchanges)
         {
             await DeclareAsync(channel, "exchange", exchange.Name, Declare(exchange, exchange.Type, exchange.Arguments), static (open, name, token) => open.ExchangeDeclarePassiveAsync(name, token), cancellationToken);
         }
 
-        foreach (BindingShape binding in Bindings)
+        foreach (var binding in Bindings)
         {
             try
             {
@@ -153,7 +153,7 @@ public sealed partial class Topology
     {
         var differences = new List<TopologyDifference>();
         await using var channel = new ReopeningChannel(connection);
-        foreach (QueueShape queue in Queues)
+        foreach (var queue in Queues)
         {
             if (await IsThereAsync(channel, "queue", queue.Name, static (open, name, token) => open.QueueDeclarePassiveAsync(name, token), differences, cancellationToken))
             {
@@ -161,7 +161,7 @@ public sealed partial class Topology
             }
         }
 
-        foreach (ExchangeShape exchange in Exchanges)
+        foreach (var exchange in Exchanges)
         {
             if (await IsThereAsync(channel, "exchange", exchange.Name, static (open, name, token) => open.ExchangeDeclarePassiveAsync(name, token), differences, cancellationToken))
             {
@@ -169,7 +169,7 @@ public sealed partial class Topology
             }
         }
 
-        IReadOnlyList<QueueDeclareOk> beyond = await FindBeyondAsync(connection, cancellationToken);
+        var beyond = await FindBeyondAsync(connection, cancellationToken);
         differences.AddRange(beyond.Where(queue => queue is { MessageCount: > 0, ConsumerCount: 0 }).Select(queue => Unconsumed(queue.QueueName, queue.MessageCount, beyond[^1].QueueName)));
         return differences;
     }
@@ -183,7 +183,7 @@ public sealed partial class Topology
         {
             while (true)
             {
-                string queue = TopologyNames.Partition(consumedPartitions + found.Count + 1);
+                var queue = TopologyNames.Partition(consumedPartitions + found.Count + 1);
                 await channel.RunAsync(async (open, token) => found.Add(await open.QueueDeclarePassiveAsync(queue, token)), cancellationToken);
             }
         }
@@ -221,16 +221,16 @@ public sealed partial class Topology
             return new TopologyDifference("exchange", TopologyNames.OrdersPartitioned, "plugin", "none", HashPlugin, $"rabbitmq-plugins enable {HashPlugin}");
         }
 
-        Match match = InequivalentArgument().Match(text);
+        var match = InequivalentArgument().Match(text);
         if (!match.Success)
         {
             return null;
         }
 
-        string kind = match.Groups["kind"].Value;
-        string name = match.Groups["name"].Value;
-        string argument = match.Groups["argument"].Value;
-        string actual = ReadValue(match.Groups["current"].Value);
+        var kind = match.Groups["kind"].Value;
+        var name = match.Groups["name"].Value;
+        var argument = match.Groups["argument"].Value;
+        var actual = ReadValue(match.Groups["current"].Value);
         return new TopologyDifference(kind, name, argument, actual, ReadValue(match.Groups["received"].Value), MendCommand(kind, name, argument, actual, match.Groups["host"].Value));
     }
 
@@ -242,7 +242,7 @@ public sealed partial class Topology
 
     private static string ReadValue(string text)
     {
-        Match quoted = QuotedValue().Match(text);
+        var quoted = QuotedValue().Match(text);
         return quoted.Success ? quoted.Groups["value"].Value : text.Trim();
     }
 
@@ -321,7 +321,7 @@ public sealed partial class Topology
     {
         var arguments = new Dictionary<string, object?>(wanted);
         string? type = null;
-        for (int round = 0; round < 20; round++)
+        for (var round = 0; round < 20; round++)
         {
             try
             {
@@ -355,7 +355,7 @@ public sealed partial class Topology
                 }
                 else
                 {
-                    arguments[difference.Argument] = long.TryParse(difference.Actual, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) ? number : difference.Actual;
+                    arguments[difference.Argument] = long.TryParse(difference.Actual, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) ? number : difference.Actual;
                 }
             }
         }
@@ -398,7 +398,7 @@ public sealed partial class Topology
 
         public async ValueTask DisposeAsync()
         {
-            IChannel? last = open;
+            var last = open;
             open = null;
             if (last is not null)
             {

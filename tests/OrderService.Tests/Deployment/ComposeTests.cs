@@ -23,7 +23,7 @@ public sealed class ComposeTests : IAsyncLifetime
     {
         await ContainerEngine.RequireAsync();
         // A mirror of packages that this machine restores from is good for the image's build as well.
-        string mirror = Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "NuGet", "NuGet.Config");
+        var mirror = Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "NuGet", "NuGet.Config");
         if (File.Exists(mirror))
         {
             environment["NUGET_CONFIG"] = Environment.GetEnvironmentVariable("NUGET_CONFIG") ?? mirror;
@@ -37,7 +37,7 @@ public sealed class ComposeTests : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
-        if (environment.TryGetValue("ORDERS_IMAGE", out string? image))
+        if (environment.TryGetValue("ORDERS_IMAGE", out var image))
         {
             await ComposeAsync(null, "down", "--volumes", "--timeout", "40");
             await DockerAsync(null, "image", "rm", "--force", image);
@@ -49,11 +49,11 @@ public sealed class ComposeTests : IAsyncLifetime
     {
         await SucceedAsync(null, "up", "--build", "--detach", "--wait", "--wait-timeout", "300");
 
-        string container = (await SucceedAsync(null, "ps", "--quiet", "orders")).Trim();
-        (_, string inspected) = await DockerAsync(null, "inspect", container);
+        var container = (await SucceedAsync(null, "ps", "--quiet", "orders")).Trim();
+        (_, var inspected) = await DockerAsync(null, "inspect", container);
         using (JsonDocument settings = JsonDocument.Parse(inspected))
         {
-            JsonElement host = settings.RootElement[0].GetProperty("HostConfig");
+            var host = settings.RootElement[0].GetProperty("HostConfig");
             Assert.True(host.GetProperty("ReadonlyRootfs").GetBoolean());
             Assert.Equal("ALL", Assert.Single(host.GetProperty("CapDrop").EnumerateArray()).GetString());
             Assert.Equal("1654:1654", settings.RootElement[0].GetProperty("Config").GetProperty("User").GetString());
@@ -62,7 +62,7 @@ public sealed class ComposeTests : IAsyncLifetime
                 binding => Assert.Equal("127.0.0.1", binding.GetProperty("HostIp").GetString()));
         }
 
-        string published = await SucceedAsync(
+        var published = await SucceedAsync(
             """
             {"orderId":"COMPOSE-1","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}]}
             this is not JSON
@@ -73,7 +73,7 @@ public sealed class ComposeTests : IAsyncLifetime
         await Eventually.TrueAsync(() => ShowsAsync("order", "show", "COMPOSE-1", "placed"), TimeSpan.FromMinutes(2));
         await Eventually.TrueAsync(() => ShowsAsync("dlq", "list", "malformed_json"), TimeSpan.FromMinutes(2));
 
-        string port = (await SucceedAsync(null, "port", "orders", "8080")).Trim().Split(':')[^1];
+        var port = (await SucceedAsync(null, "port", "orders", "8080")).Trim().Split(':')[^1];
         using (var http = new HttpClient { BaseAddress = new Uri($"http://localhost:{port}/") })
         {
             Assert.Equal(System.Net.HttpStatusCode.OK, (await http.GetAsync("health/ready", TestContext.Current.CancellationToken)).StatusCode);
@@ -81,7 +81,7 @@ public sealed class ComposeTests : IAsyncLifetime
         }
 
         await SucceedAsync(null, "stop", "orders");
-        (_, string exitCode) = await DockerAsync(null, "inspect", "--format", "{{.State.ExitCode}}", container);
+        (_, var exitCode) = await DockerAsync(null, "inspect", "--format", "{{.State.ExitCode}}", container);
         Assert.Equal("0", exitCode.Trim());
 
         await SucceedAsync(null, "up", "--detach", "--wait", "--wait-timeout", "300", "--force-recreate", "orders");
@@ -91,16 +91,16 @@ public sealed class ComposeTests : IAsyncLifetime
     /// <summary>Runs a command of the service's in a container beside it; the last argument is what its output must hold.</summary>
     private async Task<bool> ShowsAsync(params string[] commandAndText)
     {
-        (int exitCode, string output) = await ComposeAsync(null, ["exec", "--no-TTY", "orders", "/app/orderservice", .. commandAndText[..^1]]);
+        (var exitCode, var output) = await ComposeAsync(null, ["exec", "--no-TTY", "orders", "/app/orderservice", .. commandAndText[..^1]]);
         return exitCode == 0 && output.Contains(commandAndText[^1], StringComparison.Ordinal);
     }
 
     private async Task<string> SucceedAsync(string? input, params string[] arguments)
     {
-        (int exitCode, string output) = await ComposeAsync(input, arguments);
+        (var exitCode, var output) = await ComposeAsync(input, arguments);
         if (exitCode != 0)
         {
-            (_, string log) = await ComposeAsync(null, "logs", "--no-color", "--tail", "50");
+            (_, var log) = await ComposeAsync(null, "logs", "--no-color", "--tail", "50");
             Assert.Fail($"docker compose {string.Join(' ', arguments)} ended with {exitCode}:\n{output}\n{log}");
         }
 

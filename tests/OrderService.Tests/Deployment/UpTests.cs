@@ -11,7 +11,7 @@ public sealed class UpTests
     {
         await ContainerEngine.RequireAsync();
 
-        (int exitCode, string output) = await RepositoryProgram.RunAsync("bash", ["eng/up", "--once"], new Dictionary<string, string> { ["ORDERS_PORT"] = "18080" });
+        (var exitCode, var output) = await RepositoryProgram.RunAsync("bash", ["eng/up", "--once"], new Dictionary<string, string> { ["ORDERS_PORT"] = "18080" });
 
         Assert.True(exitCode == 0, output);
         Assert.Contains("received 16, accepted 8, duplicates 2, refused 1, deferred 1, deadLettered 4", output, StringComparison.Ordinal);
@@ -23,8 +23,8 @@ public sealed class UpTests
         Assert.Contains("A message is not valid JSON - 1 message is held  [log: sent]", output, StringComparison.Ordinal);
         Assert.Matches("sign in  http://localhost:[0-9]+/#key=", output);
 
-        string run = output.Split('\n').Single(line => line.StartsWith("up: this run is ", StringComparison.Ordinal)).Split(' ')[^1];
-        (_, string containers) = await RepositoryProgram.RunAsync("docker", ["ps", "--all", "--quiet", "--filter", $"label=orderservice.up={run}"], new Dictionary<string, string>());
+        var run = output.Split('\n').Single(line => line.StartsWith("up: this run is ", StringComparison.Ordinal)).Split(' ')[^1];
+        (_, var containers) = await RepositoryProgram.RunAsync("docker", ["ps", "--all", "--quiet", "--filter", $"label=orderservice.up={run}"], new Dictionary<string, string>());
         Assert.Equal("", containers);
     }
 }

@@ -36,21 +36,21 @@ public static class ContainerEngine
             return named;
         }
 
-        (int exitCode, _) = await DockerAsync("image", "inspect", "--format", "{{.Id}}", built);
+        (var exitCode, _) = await DockerAsync("image", "inspect", "--format", "{{.Id}}", built);
         return exitCode == 0 ? built : published;
     }
 
     /// <summary>SIGKILL to a container's process; the container stays and can be started again.</summary>
     public static async Task KillAsync(string containerId)
     {
-        (int exitCode, string output) = await DockerAsync("kill", "--signal", "KILL", containerId);
+        (var exitCode, var output) = await DockerAsync("kill", "--signal", "KILL", containerId);
         Assert.True(exitCode == 0, output);
     }
 
     /// <summary>Starts a container again that was killed or stopped.</summary>
     public static async Task StartAgainAsync(string containerId)
     {
-        (int exitCode, string output) = await DockerAsync("start", containerId);
+        (var exitCode, var output) = await DockerAsync("start", containerId);
         Assert.True(exitCode == 0, output);
     }
 
@@ -58,7 +58,7 @@ public static class ContainerEngine
     {
         try
         {
-            (int exitCode, string output) = await DockerAsync("version", "--format", "{{.Server.APIVersion}}");
+            (var exitCode, var output) = await DockerAsync("version", "--format", "{{.Server.APIVersion}}");
             if (exitCode != 0)
             {
                 return output.Trim();
@@ -92,9 +92,9 @@ public static class ContainerEngine
     public static async Task<(int ExitCode, string Output)> DockerAsync(params string[] arguments)
     {
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        using Process process = Process.Start(new ProcessStartInfo("docker", arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
-        Task<string> output = process.StandardOutput.ReadToEndAsync(deadline.Token);
-        Task<string> errors = process.StandardError.ReadToEndAsync(deadline.Token);
+        using var process = Process.Start(new ProcessStartInfo("docker", arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var output = process.StandardOutput.ReadToEndAsync(deadline.Token);
+        var errors = process.StandardError.ReadToEndAsync(deadline.Token);
         await process.WaitForExitAsync(deadline.Token);
         return (process.ExitCode, process.ExitCode == 0 ? await output : await errors);
     }

@@ -41,9 +41,9 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
     /// <returns>Its AMQP address, credentials included.</returns>
     public async Task<string> AddVirtualHostAsync()
     {
-        RabbitMqContainer container = await StartAsync();
-        string name = $"test-{Guid.NewGuid():N}";
-        using HttpResponseMessage response = await management!.PutAsJsonAsync($"api/vhosts/{name}", new { default_queue_type = "classic" });
+        var container = await StartAsync();
+        var name = $"test-{Guid.NewGuid():N}";
+        using var response = await management!.PutAsJsonAsync($"api/vhosts/{name}", new { default_queue_type = "classic" });
         response.EnsureSuccessStatusCode();
         return $"amqp://{User}:{Password}@{container.Hostname}:{container.GetMappedPublicPort(5672)}/{name}";
     }
@@ -52,8 +52,8 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
     /// <returns>Its standard output.</returns>
     public async Task<string> ExecAsync(params string[] command)
     {
-        RabbitMqContainer container = await StartAsync();
-        DotNet.Testcontainers.Containers.ExecResult result = await container.ExecAsync(command.Length == 1 ? ["sh", "-c", command[0]] : command);
+        var container = await StartAsync();
+        var result = await container.ExecAsync(command.Length == 1 ? ["sh", "-c", command[0]] : command);
         return result.ExitCode == 0 ? result.Stdout : throw new InvalidOperationException($"'{string.Join(' ', command)}' ended with {result.ExitCode}: {result.Stderr}{result.Stdout}");
     }
 
@@ -87,7 +87,7 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
         {
             if (this.container is null)
             {
-                RabbitMqContainer container = (await BuilderAsync())
+                var container = (await BuilderAsync())
                     .WithPortBinding(15672, assignRandomHostPort: true)
                     // The published image ships this plugin and does not enable it.
                     .WithResourceMapping("[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."u8.ToArray(), "/etc/rabbitmq/enabled_plugins")

@@ -36,7 +36,7 @@ public sealed class BrokerConnectorTlsTests : IDisposable
     [Fact]
     public async Task A_certificate_of_another_authority_is_refused()
     {
-        using X509Certificate2 stranger = Authority("Stranger");
+        using var stranger = Authority("Stranger");
 
         Assert.Null(await GreetingAsync(Leaf(stranger, "localhost"), authorityFile));
     }
@@ -52,7 +52,7 @@ public sealed class BrokerConnectorTlsTests : IDisposable
         using (var listener = new TcpListener(IPAddress.Loopback, 0))
         {
             listener.Start();
-            Task<string?> greeting = AnswerAsync(listener, certificate);
+            var greeting = AnswerAsync(listener, certificate);
             var options = new RabbitMqOptions
             {
                 Uri = $"amqps://shop:secret@localhost:{((IPEndPoint)listener.LocalEndpoint).Port}/",
@@ -68,12 +68,12 @@ public sealed class BrokerConnectorTlsTests : IDisposable
 
     private static async Task<string?> AnswerAsync(TcpListener listener, X509Certificate2 certificate)
     {
-        using TcpClient client = await listener.AcceptTcpClientAsync(TestBroker.Stopping);
+        using var client = await listener.AcceptTcpClientAsync(TestBroker.Stopping);
         await using var stream = new SslStream(client.GetStream());
         try
         {
             await stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificate = certificate }, TestBroker.Stopping);
-            byte[] first = new byte[4];
+            var first = new byte[4];
             await stream.ReadExactlyAsync(first, TestBroker.Stopping);
             return Encoding.ASCII.GetString(first);
         }
@@ -100,8 +100,8 @@ public sealed class BrokerConnectorTlsTests : IDisposable
         names.AddDnsName(host);
         request.CertificateExtensions.Add(names.Build());
         request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid("1.3.6.1.5.5.7.3.1")], critical: false));
-        using X509Certificate2 signed = request.Create(authority, Today.AddDays(-1), Today.AddDays(20), [1, 2, 3, 4]);
-        using X509Certificate2 withKey = signed.CopyWithPrivateKey(key);
+        using var signed = request.Create(authority, Today.AddDays(-1), Today.AddDays(20), [1, 2, 3, 4]);
+        using var withKey = signed.CopyWithPrivateKey(key);
         return X509CertificateLoader.LoadPkcs12(withKey.Export(X509ContentType.Pkcs12), null);
     }
 }

@@ -23,20 +23,20 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
     [Fact]
     public async Task A_memory_alarm_stops_publishing_and_leaves_settling_alone()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.ConfirmTimeout = TimeSpan.FromSeconds(2));
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.ConfirmTimeout = TimeSpan.FromSeconds(2));
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 10);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
-        Delivery first = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        var first = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
+        await using var publisher = broker.Publisher();
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(), TestBroker.Stopping));
         await Eventually.TrueAsync(() => subscription.State.InHand == 11);
 
         await broker.ControlAsync("set_vm_memory_high_watermark", "0");
         try
         {
-            PublishOutcome during = await publisher.PublishAsync(Message(), TestBroker.Stopping);
+            var during = await publisher.PublishAsync(Message(), TestBroker.Stopping);
             Assert.Contains("takes no publishes", Assert.IsType<PublishOutcome.Unknown>(during).Reason, StringComparison.Ordinal);
             Assert.NotNull(publisher.State.Blocked);
 
@@ -57,17 +57,17 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
     [Fact]
     public async Task A_broker_that_stops_and_starts_costs_no_confirmed_message()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
-        Task running = subscription.RunAsync(TestBroker.Stopping);
-        await using ConfirmedPublisher publisher = broker.Publisher(broker.Topology.DeclareAsync);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
+        var running = subscription.RunAsync(TestBroker.Stopping);
+        await using var publisher = broker.Publisher(broker.Topology.DeclareAsync);
         var confirmed = new ConcurrentDictionary<string, bool>();
         var arrived = new ConcurrentDictionary<string, bool>();
         using var enough = new CancellationTokenSource();
         Task consuming = Task.Run(async () =>
         {
-            await foreach (Delivery delivery in subscription.Deliveries.ReadAllAsync(TestBroker.Stopping))
+            await foreach (var delivery in subscription.Deliveries.ReadAllAsync(TestBroker.Stopping))
             {
                 if (delivery.Generation.IsAlive)
                 {
@@ -80,7 +80,7 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         {
             while (!enough.IsCancellationRequested)
             {
-                OutgoingMessage message = Message();
+                var message = Message();
                 if (await publisher.PublishAsync(message, TestBroker.Stopping) is PublishOutcome.Confirmed)
                 {
                     confirmed[message.MessageId] = true;
@@ -94,7 +94,7 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         await broker.ControlAsync("start_app");
 
         await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming);
-        int before = confirmed.Count;
+        var before = confirmed.Count;
         await Eventually.TrueAsync(() => confirmed.Count > before + 20);
         await enough.CancelAsync();
         await publishing;
@@ -110,14 +110,14 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         await PatienceAsync("1000");
         try
         {
-            await using TestBroker broker = await TestBroker.StartAsync(fixture);
+            await using var broker = await TestBroker.StartAsync(fixture);
             await broker.DeclareAsync();
             await broker.PublishAsync(TopologyNames.Orders, 1);
-            await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+            await using var subscription = broker.Subscribe(TopologyNames.Orders);
             _ = subscription.RunAsync(TestBroker.Stopping);
-            Delivery slow = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
+            var slow = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
 
-            Delivery again = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
+            var again = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
 
             Assert.False(slow.Generation.IsAlive);
             Assert.True(again.Redelivered);
@@ -137,15 +137,15 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
     [Fact]
     public async Task A_broker_that_freezes_is_noticed_by_both_sides_and_used_again_when_it_thaws()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options =>
+        await using var broker = await TestBroker.StartAsync(fixture, options =>
         {
             options.Heartbeat = TimeSpan.FromSeconds(5);
             options.ConfirmTimeout = TimeSpan.FromSeconds(2);
         });
         await broker.DeclareAsync();
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(), TestBroker.Stopping));
         await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
 
@@ -169,8 +169,8 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
 
     private static async Task<int> UnacknowledgedAsync(TestBroker broker)
     {
-        string list = await broker.ControlAsync("list_queues", "-p", broker.VirtualHost, "--quiet", "--no-table-headers", "name", "messages_unacknowledged");
-        string line = list.Split('\n').First(row => row.StartsWith("orders\t", StringComparison.Ordinal));
+        var list = await broker.ControlAsync("list_queues", "-p", broker.VirtualHost, "--quiet", "--no-table-headers", "name", "messages_unacknowledged");
+        var line = list.Split('\n').First(row => row.StartsWith("orders\t", StringComparison.Ordinal));
         return int.Parse(line.Split('\t')[1], System.Globalization.CultureInfo.InvariantCulture);
     }
 }

@@ -12,15 +12,15 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task What_a_queue_took_is_confirmed_and_persistent()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using ConfirmedPublisher publisher = broker.Publisher();
-        OutgoingMessage message = Message(TopologyNames.Orders, headers: new() { ["traceparent"] = "00-1", ["attempt"] = 3 });
+        await using var publisher = broker.Publisher();
+        var message = Message(TopologyNames.Orders, headers: new() { ["traceparent"] = "00-1", ["attempt"] = 3 });
 
         Assert.Equal(PublishOutcome.Confirmed.Instance, await publisher.PublishAsync(message, TestBroker.Stopping));
 
-        await using IChannel channel = await broker.ChannelAsync();
-        BasicGetResult stored = (await channel.BasicGetAsync(TopologyNames.Orders, autoAck: true, TestBroker.Stopping))!;
+        await using var channel = await broker.ChannelAsync();
+        var stored = (await channel.BasicGetAsync(TopologyNames.Orders, autoAck: true, TestBroker.Stopping))!;
         Assert.Equal(message.MessageId, stored.BasicProperties.MessageId);
         Assert.True(stored.BasicProperties.Persistent);
         Assert.Equal("application/json", stored.BasicProperties.ContentType);
@@ -33,12 +33,12 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Thousands_share_the_window_and_each_has_one_outcome_in_order()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.MaxUnconfirmed = 100);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.MaxUnconfirmed = 100);
         await broker.DeclareAsync();
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
         var outcomes = new ConcurrentDictionary<string, PublishOutcome>();
 
-        for (int number = 0; number < 5000; number++)
+        for (var number = 0; number < 5000; number++)
         {
             await publisher.PublishAsync(Message(TopologyNames.Orders), (message, outcome) => Assert.True(outcomes.TryAdd(message.MessageId, outcome)), TestBroker.Stopping);
             Assert.InRange(publisher.State.Unconfirmed, 0, 100);
@@ -55,18 +55,18 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task What_no_queue_wants_comes_back_as_returned_and_its_neighbours_are_confirmed()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
 
         var publishes = new List<Task<PublishOutcome>>();
-        for (int number = 0; number < 60; number++)
+        for (var number = 0; number < 60; number++)
         {
             publishes.Add(publisher.PublishAsync(Message(number % 3 == 0 ? "nowhere" : TopologyNames.Orders), TestBroker.Stopping));
         }
 
-        PublishOutcome[] outcomes = await Task.WhenAll(publishes);
-        for (int number = 0; number < 60; number++)
+        var outcomes = await Task.WhenAll(publishes);
+        for (var number = 0; number < 60; number++)
         {
             if (number % 3 == 0)
             {
@@ -84,13 +84,13 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task What_a_full_queue_refuses_is_nacked()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
-        await using (IChannel channel = await broker.ChannelAsync())
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await using (var channel = await broker.ChannelAsync())
         {
             await channel.QueueDeclareAsync("small", true, false, false, new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" }, cancellationToken: TestBroker.Stopping);
         }
 
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
         await publisher.PublishAsync(Message("small"), TestBroker.Stopping);
 
         Assert.IsType<PublishOutcome.Nacked>(await publisher.PublishAsync(Message("small"), TestBroker.Stopping));
@@ -99,9 +99,9 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task An_event_without_a_subscriber_is_kept_where_an_operator_can_see_it()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
 
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message("order.placed", TopologyNames.OrderEvents), TestBroker.Stopping));
 
@@ -123,13 +123,13 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [MemberData(nameof(Unsendable))]
     public async Task What_would_harm_the_connection_is_refused_and_the_next_publish_is_confirmed(string reason, OutgoingMessage message)
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
-        DateTimeOffset connectedSince = publisher.State.Since;
+        var connectedSince = publisher.State.Since;
 
-        PublishOutcome outcome = await publisher.PublishAsync(message, TestBroker.Stopping);
+        var outcome = await publisher.PublishAsync(message, TestBroker.Stopping);
 
         Assert.Contains(reason, Assert.IsType<PublishOutcome.Refused>(outcome).Reason, StringComparison.Ordinal);
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
@@ -139,11 +139,11 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Headers_that_just_fit_the_budget_are_sent()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
 
-        OutgoingMessage message = Message(TopologyNames.Orders, headers: new() { ["big"] = new string('x', 16_000), ["nested"] = new Dictionary<string, object?> { ["list"] = new List<object?> { 1, "two", 3.0m, null } } });
+        var message = Message(TopologyNames.Orders, headers: new() { ["big"] = new string('x', 16_000), ["nested"] = new Dictionary<string, object?> { ["list"] = new List<object?> { 1, "two", 3.0m, null } } });
 
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(message, TestBroker.Stopping));
     }
@@ -151,16 +151,16 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_deleted_exchange_is_declared_again_and_nothing_stays_without_an_outcome()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
-        await using ConfirmedPublisher publisher = broker.Publisher(broker.Topology.DeclareAsync);
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await using var publisher = broker.Publisher(broker.Topology.DeclareAsync);
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message("order.placed", TopologyNames.OrderEvents), TestBroker.Stopping));
-        await using (IChannel channel = await broker.ChannelAsync())
+        await using (var channel = await broker.ChannelAsync())
         {
             await channel.ExchangeDeleteAsync(TopologyNames.OrderEvents, cancellationToken: TestBroker.Stopping);
         }
 
-        PublishOutcome lost = await publisher.PublishAsync(Message("order.paid", TopologyNames.OrderEvents), TestBroker.Stopping);
-        PublishOutcome again = await publisher.PublishAsync(Message("order.paid", TopologyNames.OrderEvents), TestBroker.Stopping);
+        var lost = await publisher.PublishAsync(Message("order.paid", TopologyNames.OrderEvents), TestBroker.Stopping);
+        var again = await publisher.PublishAsync(Message("order.paid", TopologyNames.OrderEvents), TestBroker.Stopping);
 
         Assert.Contains("404", Assert.IsType<PublishOutcome.Unknown>(lost).Reason, StringComparison.Ordinal);
         Assert.IsType<PublishOutcome.Confirmed>(again);
@@ -169,9 +169,9 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_connection_lost_between_publish_and_confirm_leaves_the_outcome_unknown_and_the_next_one_works()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
         await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
         var outcomes = new ConcurrentBag<PublishOutcome>();
         using var enough = new CancellationTokenSource();
@@ -185,7 +185,7 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
         }, TestBroker.Stopping);
         await broker.ControlAsync("close_all_connections", "-p", broker.VirtualHost, "test");
         await Eventually.TrueAsync(() => outcomes.Any(outcome => outcome is PublishOutcome.Unknown));
-        long confirmed = publisher.State.Confirmed;
+        var confirmed = publisher.State.Confirmed;
         await Eventually.TrueAsync(() => publisher.State.Confirmed > confirmed + 100);
         await enough.CancelAsync();
         await flood;
@@ -199,14 +199,14 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Without_a_broker_a_publish_ends_in_time_with_the_reason()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options =>
+        await using var broker = await TestBroker.StartAsync(fixture, options =>
         {
             options.Uri = "amqp://guest:guest@localhost:1/";
             options.ConfirmTimeout = TimeSpan.FromSeconds(1);
         });
-        await using ConfirmedPublisher publisher = broker.Publisher();
+        await using var publisher = broker.Publisher();
 
-        PublishOutcome outcome = await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
+        var outcome = await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
 
         Assert.Contains("not connected (not reachable: ConnectionRefused)", Assert.IsType<PublishOutcome.Unknown>(outcome).Reason, StringComparison.Ordinal);
         Assert.False(publisher.State.Connected);
@@ -215,9 +215,9 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Closing_gives_every_publish_its_outcome()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Uri = "amqp://guest:guest@localhost:1/");
-        ConfirmedPublisher publisher = broker.Publisher();
-        Task<PublishOutcome> waiting = publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Uri = "amqp://guest:guest@localhost:1/");
+        var publisher = broker.Publisher();
+        var waiting = publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping);
 
         await publisher.DisposeAsync();
 

@@ -104,13 +104,13 @@ public sealed class DeliveryLedgerTests
                 expected.Add(tag);
             }
 
-            foreach (ulong[] batch in Shuffled(fates).Chunk(batchSize))
+            foreach (var batch in Shuffled(fates).Chunk(batchSize))
             {
                 var settled = new List<SettledDelivery>();
-                foreach (ulong tag in batch)
+                foreach (var tag in batch)
                 {
-                    int fate = fates[tag - 1];
-                    Settlement settlement = fate < 6 ? Settlement.Acknowledge : fate < 8 ? new Settlement.Reject("malformed_json") : Settlement.Leave;
+                    var fate = fates[tag - 1];
+                    var settlement = fate < 6 ? Settlement.Acknowledge : fate < 8 ? new Settlement.Reject("malformed_json") : Settlement.Leave;
                     settled.Add(new SettledDelivery(new Delivery(tag, default, MessageProperties.Empty, false, 0, "", "", generation), settlement));
                     if (fate == 5)
                     {
@@ -149,7 +149,7 @@ public sealed class DeliveryLedgerTests
 
     private void Deliver(ulong first, ulong last)
     {
-        for (ulong tag = first; tag <= last; tag++)
+        for (var tag = first; tag <= last; tag++)
         {
             ledger.Delivered(tag);
         }

@@ -55,7 +55,7 @@ public sealed class MissingPluginTests : IAsyncLifetime
 
     private async Task DeclareAsync()
     {
-        IOptions<RabbitMqOptions> options = Options.Create(new RabbitMqOptions { Uri = Uri(), Partitions = 2 });
+        var options = Options.Create(new RabbitMqOptions { Uri = Uri(), Partitions = 2 });
         await using var connection = await new BrokerConnector(options, TimeProvider.System).OpenAsync("test", TestBroker.Stopping);
         await new Topology(options, NullLogger<Topology>.Instance).DeclareAsync(connection, TestBroker.Stopping);
     }

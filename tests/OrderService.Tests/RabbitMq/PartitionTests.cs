@@ -14,16 +14,16 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Partitions_are_declared_with_the_arguments_of_orders_and_the_check_finds_nothing()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 3);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 3);
 
         await broker.DeclareAsync();
         await broker.DeclareAsync();
 
         Assert.Empty(await broker.Topology.CheckAsync(await broker.ConnectionAsync(), TestBroker.Stopping));
         string[] described = [.. broker.Topology.Describe()];
-        string orders = described.Single(line => line.StartsWith("queue orders,", StringComparison.Ordinal));
+        var orders = described.Single(line => line.StartsWith("queue orders,", StringComparison.Ordinal));
         Assert.Contains("x-dead-letter-strategy=at-least-once", orders, StringComparison.Ordinal);
-        foreach (int number in Enumerable.Range(1, 3))
+        foreach (var number in Enumerable.Range(1, 3))
         {
             Assert.Contains(orders.Replace("queue orders,", $"queue orders.{number},", StringComparison.Ordinal), described);
             Assert.Contains($"binding orders.partitioned -> orders.{number} by 1", described);
@@ -36,19 +36,19 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_partition_with_other_arguments_is_one_sentence_with_both_values_and_the_remedy()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => (options.Partitions, options.DeliveryLimit) = (2, 7));
+        await using var broker = await TestBroker.StartAsync(fixture, options => (options.Partitions, options.DeliveryLimit) = (2, 7));
         await broker.DeclareAsync();
-        await using TestBroker wanted = await BesideAsync(broker, options => (options.Partitions, options.DeliveryLimit) = (3, 7));
-        await using (IChannel channel = await broker.ChannelAsync())
+        await using var wanted = await BesideAsync(broker, options => (options.Partitions, options.DeliveryLimit) = (3, 7));
+        await using (var channel = await broker.ChannelAsync())
         {
             await channel.QueueDeclareAsync("orders.3", true, false, false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum", ["x-delivery-limit"] = 5 }, cancellationToken: TestBroker.Stopping);
         }
 
-        TopologyMismatchException mismatch = await Assert.ThrowsAsync<TopologyMismatchException>(wanted.DeclareAsync);
-        IReadOnlyList<TopologyDifference> differences = await wanted.Topology.CheckAsync(await wanted.ConnectionAsync(), TestBroker.Stopping);
+        var mismatch = await Assert.ThrowsAsync<TopologyMismatchException>(wanted.DeclareAsync);
+        var differences = await wanted.Topology.CheckAsync(await wanted.ConnectionAsync(), TestBroker.Stopping);
 
         Assert.Contains("The queue 'orders.3' exists with", mismatch.Message, StringComparison.Ordinal);
-        TopologyDifference limit = Assert.Single(differences, difference => difference.Argument == "x-delivery-limit");
+        var limit = Assert.Single(differences, difference => difference.Argument == "x-delivery-limit");
         Assert.StartsWith("The queue 'orders.3' exists with x-delivery-limit 5, but 7 is wanted; once it is empty, run: ", limit.Sentence, StringComparison.Ordinal);
         Assert.All(differences, difference => Assert.Equal("orders.3", difference.Name));
     }
@@ -56,13 +56,13 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task An_exchange_of_another_type_is_named()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
-        await using (IChannel channel = await broker.ChannelAsync())
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
+        await using (var channel = await broker.ChannelAsync())
         {
             await channel.ExchangeDeclareAsync("orders.partitioned", ExchangeType.Direct, durable: true, arguments: new Dictionary<string, object?> { ["alternate-exchange"] = "orders.in" }, cancellationToken: TestBroker.Stopping);
         }
 
-        TopologyMismatchException mismatch = await Assert.ThrowsAsync<TopologyMismatchException>(broker.DeclareAsync);
+        var mismatch = await Assert.ThrowsAsync<TopologyMismatchException>(broker.DeclareAsync);
 
         Assert.StartsWith("The exchange 'orders.partitioned' exists with type direct, but x-consistent-hash is wanted; run: ", mismatch.Message, StringComparison.Ordinal);
         Assert.Contains(await broker.Topology.CheckAsync(await broker.ConnectionAsync(), TestBroker.Stopping), difference => difference.Sentence == mismatch.Message);
@@ -71,21 +71,21 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task All_messages_of_an_order_end_in_one_queue_and_the_orders_are_spread()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 3);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 3);
         await broker.DeclareAsync();
         string[] orders = [.. Enumerable.Range(1, 90).Select(number => $"A-{number}")];
 
         await PublishByOrderAsync(broker, [.. orders, .. orders, .. orders]);
 
         var places = new Dictionary<string, HashSet<string>>();
-        await using IChannel channel = await broker.ChannelAsync();
-        foreach (int number in Enumerable.Range(1, 3))
+        await using var channel = await broker.ChannelAsync();
+        foreach (var number in Enumerable.Range(1, 3))
         {
-            string queue = $"orders.{number}";
+            var queue = $"orders.{number}";
             Assert.InRange(await broker.ReadyAsync(queue), 1u, 269u);
             while (await channel.BasicGetAsync(queue, autoAck: true, TestBroker.Stopping) is { } message)
             {
-                string order = Encoding.UTF8.GetString(message.Body.Span);
+                var order = Encoding.UTF8.GetString(message.Body.Span);
                 places[order] = [.. places.GetValueOrDefault(order, []), queue];
             }
         }
@@ -98,9 +98,9 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task What_the_exchange_can_not_place_goes_through_the_front_door()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
         await broker.DeclareAsync();
-        await using (IChannel channel = await broker.ChannelAsync())
+        await using (var channel = await broker.ChannelAsync())
         {
             await channel.QueueDeleteAsync("orders.1", cancellationToken: TestBroker.Stopping);
             await channel.QueueDeleteAsync("orders.2", cancellationToken: TestBroker.Stopping);
@@ -114,11 +114,11 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task The_publisher_takes_the_exchange_for_a_command_whose_order_it_knows_and_for_nothing_else()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
-        await using ConfirmedPublisher publisher = broker.Publisher(broker.Topology.DeclareAsync);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
+        await using var publisher = broker.Publisher(broker.Topology.DeclareAsync);
         OutgoingMessage Message(string id, string exchange, string routingKey, string? orderId) => new() { Exchange = exchange, RoutingKey = routingKey, MessageId = id, OrderId = orderId, Body = "{}"u8.ToArray() };
 
-        foreach (int number in Enumerable.Range(1, 20))
+        foreach (var number in Enumerable.Range(1, 20))
         {
             Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message($"known-{number}", "", TopologyNames.Orders, $"A-{number}"), TestBroker.Stopping));
         }
@@ -136,8 +136,8 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Without_partitions_the_publisher_takes_the_queue()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
-        await using ConfirmedPublisher publisher = broker.Publisher(broker.Topology.DeclareAsync);
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await using var publisher = broker.Publisher(broker.Topology.DeclareAsync);
 
         await publisher.PublishAsync(new OutgoingMessage { Exchange = "", RoutingKey = TopologyNames.Orders, MessageId = "key-1", OrderId = "A-1", Body = "{}"u8.ToArray() }, TestBroker.Stopping);
 
@@ -147,20 +147,20 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Several_queues_are_read_in_turn_and_each_delivery_is_settled_where_it_came_from()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
         await broker.DeclareAsync();
         await broker.PublishAsync("orders", 60);
         await broker.PublishAsync("orders.1", 3);
         QueueSubscription[] each = [broker.Subscribe("orders"), broker.Subscribe("orders.1"), broker.Subscribe("orders.2")];
         var subscriptions = new OrderSubscriptions(each);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(TestBroker.Stopping);
-        Task running = subscriptions.RunAsync(stop.Token);
+        var running = subscriptions.RunAsync(stop.Token);
         await Eventually.TrueAsync(() => each[0].State.Delivered == 60 && each[1].State.Delivered == 3);
 
         // The long queue holds up no short one.
         Assert.True(await subscriptions.WaitToReadAsync(TestBroker.Stopping));
         var batch = new List<Delivery>();
-        while (subscriptions.TryRead(out Delivery? delivery))
+        while (subscriptions.TryRead(out var delivery))
         {
             batch.Add(delivery);
         }
@@ -184,7 +184,7 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
         var seen = new List<string>();
         while (seen.Count < 2 && await subscriptions.WaitToReadAsync(TestBroker.Stopping))
         {
-            while (subscriptions.TryRead(out Delivery? delivery))
+            while (subscriptions.TryRead(out var delivery))
             {
                 if (delivery.Generation.IsAlive)
                 {
@@ -207,7 +207,7 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Holding_holds_all_queues()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
         await using var subscriptions = new OrderSubscriptions([broker.Subscribe("orders"), broker.Subscribe("orders.1"), broker.Subscribe("orders.2")]);
         _ = subscriptions.RunAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => subscriptions.States.All(state => state.Phase == SubscriptionPhase.Consuming));
@@ -222,13 +222,13 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task After_the_number_was_lowered_nothing_new_goes_to_the_queues_above_and_what_is_in_them_is_reported_until_somebody_takes_it()
     {
-        await using TestBroker before = await TestBroker.StartAsync(fixture, options => options.Partitions = 4);
+        await using var before = await TestBroker.StartAsync(fixture, options => options.Partitions = 4);
         await before.DeclareAsync();
         string[] orders = [.. Enumerable.Range(1, 80).Select(number => $"A-{number}")];
         await PublishByOrderAsync(before, orders);
-        uint left = await before.ReadyAsync("orders.3") + await before.ReadyAsync("orders.4");
+        var left = await before.ReadyAsync("orders.3") + await before.ReadyAsync("orders.4");
         Assert.NotEqual(0u, left);
-        await using TestBroker lowered = await BesideAsync(before, options => (options.Partitions, options.QueuePollInterval) = (2, TimeSpan.FromSeconds(0.2)));
+        await using var lowered = await BesideAsync(before, options => (options.Partitions, options.QueuePollInterval) = (2, TimeSpan.FromSeconds(0.2)));
         await lowered.DeclareAsync();
 
         // Whoever still runs with the old number consumes them, so all is well.
@@ -243,7 +243,7 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
         using var monitor = new QueueMonitor(lowered.Connector, lowered.Topology, Microsoft.Extensions.Options.Options.Create(lowered.Options), _ => null, TimeProvider.System, NullLogger<QueueMonitor>.Instance);
         await monitor.StartAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => monitor.Unconsumed.Count == 2);
-        string sentence = $"The queue 'orders.3' holds {await before.ReadyAsync("orders.3")} messages that nobody consumes, because RabbitMq:Partitions was lowered; "
+        var sentence = $"The queue 'orders.3' holds {await before.ReadyAsync("orders.3")} messages that nobody consumes, because RabbitMq:Partitions was lowered; "
             + "set RabbitMq__PartitionsBefore=4 and restart an instance with the role orders, which consumes them then";
         Assert.Contains(sentence, monitor.Unconsumed);
         Assert.Contains(await lowered.Topology.CheckAsync(await lowered.ConnectionAsync(), TestBroker.Stopping), difference => difference.Sentence == sentence);
@@ -254,11 +254,11 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
         Assert.Equal(160u - left, await before.ReadyAsync("orders.1") + await before.ReadyAsync("orders.2"));
         await Eventually.TrueAsync(() => monitor.Orders?.Ready == 160 - left);
 
-        await using TestBroker draining = await BesideAsync(before, options => (options.Partitions, options.PartitionsBefore) = (2, 4));
+        await using var draining = await BesideAsync(before, options => (options.Partitions, options.PartitionsBefore) = (2, 4));
         await draining.DeclareAsync();
         Assert.Equal(["orders", "orders.1", "orders.2", "orders.3", "orders.4"], draining.Topology.OrderQueues);
         Assert.Empty(await draining.Topology.CheckAsync(await draining.ConnectionAsync(), TestBroker.Stopping));
-        await using (IChannel channel = await before.ChannelAsync())
+        await using (var channel = await before.ChannelAsync())
         {
             await channel.QueuePurgeAsync("orders.3", TestBroker.Stopping);
             await channel.QueuePurgeAsync("orders.4", TestBroker.Stopping);
@@ -271,9 +271,9 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Switched_off_with_what_is_left_to_be_consumed_the_exchange_leads_to_the_front_door()
     {
-        await using TestBroker before = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
+        await using var before = await TestBroker.StartAsync(fixture, options => options.Partitions = 2);
         await before.DeclareAsync();
-        await using TestBroker off = await BesideAsync(before, options => (options.Partitions, options.PartitionsBefore) = (0, 2));
+        await using var off = await BesideAsync(before, options => (options.Partitions, options.PartitionsBefore) = (0, 2));
 
         await off.DeclareAsync();
         await PublishByOrderAsync(before, "A-1", "A-2", "A-3", "A-4");
@@ -291,8 +291,8 @@ public sealed class PartitionTests(RabbitMqContainerFixture fixture)
     /// <summary>The body is the order's id.</summary>
     private static async Task PublishByOrderAsync(TestBroker broker, params string[] orders)
     {
-        await using IChannel channel = await (await broker.ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping);
-        foreach (string order in orders)
+        await using var channel = await (await broker.ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping);
+        foreach (var order in orders)
         {
             await channel.BasicPublishAsync("orders.partitioned", order, mandatory: true, new BasicProperties { Persistent = true }, Encoding.UTF8.GetBytes(order), TestBroker.Stopping);
         }

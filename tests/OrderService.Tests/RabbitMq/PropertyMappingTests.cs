@@ -11,7 +11,7 @@ public sealed class PropertyMappingTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Every_type_a_header_can_have_arrives_free_of_the_clients_types()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         var properties = new BasicProperties
         {
@@ -50,20 +50,20 @@ public sealed class PropertyMappingTests(RabbitMqContainerFixture fixture)
                 ["x-delivery-count"] = 12,
             },
         };
-        await using (IChannel channel = await (await broker.ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping))
+        await using (var channel = await (await broker.ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping))
         {
             await channel.BasicPublishAsync("", TopologyNames.Orders, true, properties, "{}"u8.ToArray(), TestBroker.Stopping);
         }
 
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
-        Delivery delivery = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
+        var delivery = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
 
-        MessageProperties read = delivery.Properties;
+        var read = delivery.Properties;
         Assert.Equal(("m-1", "c-1", "order.place", "application/json", "utf-8"), (read.MessageId, read.CorrelationId, read.Type, read.ContentType, read.ContentEncoding));
         Assert.Equal(("shop", "tests", "nobody", "60000", 1_700_000_000L), (read.AppId, read.UserId, read.ReplyTo, read.Expiration, read.Timestamp));
         Assert.Equal((2, 4), (read.DeliveryMode, read.Priority));
-        IReadOnlyDictionary<string, object?> headers = read.Headers!;
+        var headers = read.Headers!;
         Assert.Null(headers["nothing"]);
         Assert.Equal("grün", headers["text"]);
         Assert.Equal(new byte[] { 0xff, 0xfe }, headers["bytes"]);
@@ -93,7 +93,7 @@ public sealed class PropertyMappingTests(RabbitMqContainerFixture fixture)
     [Fact]
     public void A_message_without_properties_has_none()
     {
-        MessageProperties read = PropertyMapping.Read(new BasicProperties());
+        var read = PropertyMapping.Read(new BasicProperties());
 
         Assert.Null(read.MessageId);
         Assert.Null(read.Timestamp);
@@ -105,15 +105,15 @@ public sealed class PropertyMappingTests(RabbitMqContainerFixture fixture)
     public void Nesting_without_end_is_cut_off_and_does_not_throw()
     {
         object? deep = "bottom";
-        for (int level = 0; level < 500; level++)
+        for (var level = 0; level < 500; level++)
         {
             deep = new Dictionary<string, object?> { ["in"] = deep };
         }
 
-        MessageProperties read = PropertyMapping.Read(new BasicProperties { Headers = new Dictionary<string, object?> { ["deep"] = deep } });
+        var read = PropertyMapping.Read(new BasicProperties { Headers = new Dictionary<string, object?> { ["deep"] = deep } });
 
-        int depth = 0;
-        for (object? at = read.Headers!["deep"]; at is IReadOnlyDictionary<string, object?> table; at = table["in"])
+        var depth = 0;
+        for (var at = read.Headers!["deep"]; at is IReadOnlyDictionary<string, object?> table; at = table["in"])
         {
             depth++;
         }
@@ -140,10 +140,10 @@ public sealed class PropertyMappingTests(RabbitMqContainerFixture fixture)
     {
         var headers = new Dictionary<string, object?> { ["text"] = "grün", ["raw"] = new byte[] { 0xff }, ["time"] = DateTimeOffset.FromUnixTimeSeconds(5), ["list"] = new List<object?> { 1, "x" }, ["large"] = 79228162514264337593543950335m };
 
-        BasicProperties? written = PropertyMapping.Write(new OutgoingMessage { Exchange = "", RoutingKey = "q", MessageId = "1", Body = default, Headers = headers }, out string? refusal);
+        var written = PropertyMapping.Write(new OutgoingMessage { Exchange = "", RoutingKey = "q", MessageId = "1", Body = default, Headers = headers }, out var refusal);
 
         Assert.Null(refusal);
-        MessageProperties read = PropertyMapping.Read(written!);
+        var read = PropertyMapping.Read(written!);
         Assert.Equal("grün", read.Headers!["text"]);
         Assert.Equal(DateTimeOffset.FromUnixTimeSeconds(5), read.Headers["time"]);
         Assert.Equal("79228162514264337593543950335", read.Headers["large"]);

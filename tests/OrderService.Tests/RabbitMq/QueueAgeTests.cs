@@ -75,10 +75,10 @@ public sealed class QueueAgeTests
             var queue = new Queue<int>();
             long arrived = 0;
             Assert.Null(age.Read(At(0), 0, 0));
-            for (int step = 1; step <= steps.Length; step++)
+            for (var step = 1; step <= steps.Length; step++)
             {
                 var (come, go) = steps[step - 1];
-                for (int message = 0; message < come; message++)
+                for (var message = 0; message < come; message++)
                 {
                     queue.Enqueue(step);
                 }
@@ -97,13 +97,13 @@ public sealed class QueueAgeTests
     public void A_backlog_of_days_is_known_to_within_a_500th_and_takes_little_memory()
     {
         Read(0, ready: 0, arrived: 0);
-        for (int reading = 1; reading <= 100_000; reading++)
+        for (var reading = 1; reading <= 100_000; reading++)
         {
             Assert.Equal(At(5), Read(reading * 5, ready: reading, arrived: reading));
         }
 
         // Half of it is processed at once.
-        DateTimeOffset since = Read(500_005, ready: 50_000, arrived: 100_000)!.Value;
+        var since = Read(500_005, ready: 50_000, arrived: 100_000)!.Value;
         Assert.InRange(since, At(50_001 * 5), At(50_200 * 5));
         Assert.InRange(age.Kept, 100, 4_000);
     }

@@ -10,14 +10,14 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Depth_and_consumers_are_read_over_amqp_alone()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
-        using QueueMonitor monitor = Monitor(broker);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
+        using var monitor = Monitor(broker);
         await monitor.StartAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Exists: false }));
 
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.DeadLetters, 3);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
 
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.DeadLetters, Ready: 3, Unacknowledged: null }));
@@ -29,14 +29,14 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task With_the_management_api_unacknowledged_messages_and_unsafe_policies_are_known()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 5);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 2);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 2);
         _ = subscription.RunAsync(TestBroker.Stopping);
         broker.Options.ManagementUri = fixture.ManagementUri.ToString();
         await broker.ControlAsync("set_policy", "-p", broker.VirtualHost, "shorten", "^orders$", """{"max-length":10,"overflow":"drop-head"}""", "--apply-to", "queues");
-        using QueueMonitor monitor = Monitor(broker);
+        using var monitor = Monitor(broker);
         await monitor.StartAsync(TestBroker.Stopping);
 
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Ready: 3, Unacknowledged: 2, Total: 5 }));
@@ -48,29 +48,29 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task The_oldest_message_is_known_by_what_the_process_itself_took_out()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
         await broker.DeclareAsync();
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
-        using QueueMonitor monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription.State : null);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
+        using var monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription.State : null);
         await monitor.StartAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Exists: true, Ready: 0, OldestSince: null }));
 
         await broker.PublishAsync(TopologyNames.Orders, 10);
-        QueueDepth first = await WaitAsync(monitor, depth => depth is { Ready: 10, OldestSince: not null });
+        var first = await WaitAsync(monitor, depth => depth is { Ready: 10, OldestSince: not null });
         await broker.PublishAsync(TopologyNames.Orders, 10, first: 11);
-        QueueDepth second = await WaitAsync(monitor, depth => depth is { Ready: 20 });
+        var second = await WaitAsync(monitor, depth => depth is { Ready: 20 });
         Assert.Equal(first.OldestSince, second.OldestSince);
         Assert.True(first.OldestSince <= first.At);
 
         _ = subscription.RunAsync(TestBroker.Stopping);
         Assert.Equal(first.OldestSince, (await WaitAsync(monitor, depth => depth is { Ready: 15, Consumers: 1 })).OldestSince);
-        for (int taken = 0; taken < 5; taken++)
+        for (var taken = 0; taken < 5; taken++)
         {
             await subscription.SettleAsync(await subscription.Deliveries.ReadAsync(TestBroker.Stopping), Settlement.Acknowledge);
         }
 
         // The first ten are settled or in hand; the oldest is one of those that came later.
-        QueueDepth third = await WaitAsync(monitor, depth => depth is { Ready: 10 });
+        var third = await WaitAsync(monitor, depth => depth is { Ready: 10 });
         Assert.InRange(third.OldestSince!.Value, first.At, second.At);
         Assert.NotEqual(first.OldestSince, third.OldestSince);
         await monitor.StopAsync(TestBroker.Stopping);
@@ -79,11 +79,11 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Where_others_consume_too_the_oldest_message_is_known_with_the_management_api_alone()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
         await broker.DeclareAsync();
-        await using QueueSubscription stranger = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
+        await using var stranger = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
         _ = stranger.RunAsync(TestBroker.Stopping);
-        using QueueMonitor without = Monitor(broker);
+        using var without = Monitor(broker);
         await without.StartAsync(TestBroker.Stopping);
         await WaitAsync(without, depth => depth is { Consumers: 1 });
         await broker.PublishAsync(TopologyNames.Orders, 10);
@@ -91,9 +91,9 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         Assert.Null((await WaitAsync(without, depth => depth is { Ready: 5 })).OldestSince);
         await without.StopAsync(TestBroker.Stopping);
         broker.Options.ManagementUri = fixture.ManagementUri.ToString();
-        using QueueMonitor with = Monitor(broker);
+        using var with = Monitor(broker);
         await with.StartAsync(TestBroker.Stopping);
-        QueueDepth known = await WaitAsync(with, depth => depth is { Ready: 5, OldestSince: not null });
+        var known = await WaitAsync(with, depth => depth is { Ready: 5, OldestSince: not null });
         Assert.Equal(10, known.Published);
         await with.StopAsync(TestBroker.Stopping);
     }

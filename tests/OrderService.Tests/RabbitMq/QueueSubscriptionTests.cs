@@ -11,15 +11,15 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task What_is_published_is_delivered_in_order_and_gone_once_acknowledged()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 250);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
-        Task running = subscription.RunAsync(TestBroker.Stopping);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
+        var running = subscription.RunAsync(TestBroker.Stopping);
 
-        for (int number = 1; number <= 250; number++)
+        for (var number = 1; number <= 250; number++)
         {
-            Delivery delivery = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
+            var delivery = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
             Assert.Equal($"{number}", Encoding.UTF8.GetString(delivery.Body.Span));
             Assert.False(delivery.Redelivered);
             Assert.Equal(TopologyNames.Orders, delivery.RoutingKey);
@@ -37,18 +37,18 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_rejected_delivery_arrives_in_the_dead_letter_queue_untouched()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 2);
-        await using QueueSubscription orders = broker.Subscribe(TopologyNames.Orders);
-        await using QueueSubscription deadLetters = broker.Subscribe(TopologyNames.DeadLetters);
+        await using var orders = broker.Subscribe(TopologyNames.Orders);
+        await using var deadLetters = broker.Subscribe(TopologyNames.DeadLetters);
         _ = orders.RunAsync(TestBroker.Stopping);
         _ = deadLetters.RunAsync(TestBroker.Stopping);
-        List<Delivery> both = await ReadAsync(orders, 2);
+        var both = await ReadAsync(orders, 2);
 
         await orders.SettleAsync([new(both[1], new Settlement.Reject("malformed_json")), new(both[0], Settlement.Acknowledge)]);
 
-        Delivery letter = await deadLetters.Deliveries.ReadAsync(TestBroker.Stopping);
+        var letter = await deadLetters.Deliveries.ReadAsync(TestBroker.Stopping);
         Assert.Equal("2", Encoding.UTF8.GetString(letter.Body.Span));
         var death = Assert.IsAssignableFrom<IReadOnlyDictionary<string, object?>>(Assert.IsAssignableFrom<IReadOnlyList<object?>>(letter.Properties.Headers!["x-death"])[0]);
         Assert.Equal("rejected", death["reason"]);
@@ -59,12 +59,12 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task What_was_not_settled_goes_back_when_the_subscription_closes()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 10);
-        QueueSubscription first = broker.Subscribe(TopologyNames.Orders);
+        var first = broker.Subscribe(TopologyNames.Orders);
         _ = first.RunAsync(TestBroker.Stopping);
-        List<Delivery> deliveries = await ReadAsync(first, 10);
+        var deliveries = await ReadAsync(first, 10);
         await first.StopConsumingAsync(TestBroker.Stopping);
         Assert.False(await first.Deliveries.WaitToReadAsync(TestBroker.Stopping));
 
@@ -72,9 +72,9 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
         await first.SettleAsync([new(deliveries[0], Settlement.Acknowledge), new(deliveries[2], Settlement.Acknowledge)]);
         await first.DisposeAsync();
 
-        await using QueueSubscription second = broker.Subscribe(TopologyNames.Orders);
+        await using var second = broker.Subscribe(TopologyNames.Orders);
         _ = second.RunAsync(TestBroker.Stopping);
-        List<Delivery> again = await ReadAsync(second, 8);
+        var again = await ReadAsync(second, 8);
         Assert.All(again, delivery => Assert.True(delivery.Redelivered));
         Assert.All(again, delivery => Assert.Equal(1, delivery.DeliveryCount));
         Assert.Equal(["2", "4", "5", "6", "7", "8", "9", "10"], again.Select(delivery => Encoding.UTF8.GetString(delivery.Body.Span)).OrderBy(int.Parse));
@@ -83,12 +83,12 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_held_subscription_takes_nothing_more_but_settles_what_is_in_hand()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 3);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
-        List<Delivery> inHand = await ReadAsync(subscription, 3);
+        var inHand = await ReadAsync(subscription, 3);
 
         subscription.Hold("the store is away");
         await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Held);
@@ -99,7 +99,7 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
         Assert.Equal("the store is away", subscription.State.HoldReason);
 
         subscription.Release();
-        List<Delivery> later = await ReadAsync(subscription, 2);
+        var later = await ReadAsync(subscription, 2);
         Assert.All(later, delivery => Assert.False(delivery.Redelivered));
         Assert.Same(inHand[0].Generation, later[0].Generation);
     }
@@ -107,13 +107,13 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_deleted_queue_is_declared_again_and_consumed()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming);
-        int before = subscription.State.Generation;
+        var before = subscription.State.Generation;
 
-        await using (IChannel channel = await broker.ChannelAsync())
+        await using (var channel = await broker.ChannelAsync())
         {
             await channel.QueueDeleteAsync(TopologyNames.Orders, cancellationToken: TestBroker.Stopping);
         }
@@ -127,16 +127,16 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_connection_that_is_closed_by_force_costs_one_generation_and_no_message()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 5);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
-        List<Delivery> lost = await ReadAsync(subscription, 5);
+        var lost = await ReadAsync(subscription, 5);
 
         await broker.ControlAsync("close_all_connections", "-p", broker.VirtualHost, "test");
 
-        List<Delivery> again = await ReadAsync(subscription, 5);
+        var again = await ReadAsync(subscription, 5);
         Assert.False(lost[0].Generation.IsAlive);
         await subscription.SettleAsync([.. lost.Select(delivery => new SettledDelivery(delivery, Settlement.Acknowledge))]);
         Assert.Equal(5, subscription.State.InHand);
@@ -149,17 +149,17 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_channel_the_broker_closed_is_followed_by_a_new_generation()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 1);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
-        Delivery delivery = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
+        var delivery = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
 
         // What a faulty client would do: the broker answers with 406 and closes the channel, and the connection stays open.
         await delivery.Generation.Channel!.BasicAckAsync(4711, multiple: false, TestBroker.Stopping);
 
-        Delivery again = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
+        var again = await subscription.Deliveries.ReadAsync(TestBroker.Stopping);
         Assert.True(again.Redelivered);
         Assert.False(delivery.Generation.IsAlive);
         Assert.Contains("406", subscription.State.LastError, StringComparison.Ordinal);
@@ -168,9 +168,9 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Messages_that_are_ready_without_progress_end_the_generation()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming);
 
@@ -185,12 +185,12 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Full_hands_without_progress_are_reported_and_cost_no_delivery_count()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.StallAfter = TimeSpan.FromSeconds(1));
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.StallAfter = TimeSpan.FromSeconds(1));
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.Orders, 5);
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 2);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 2);
         _ = subscription.RunAsync(TestBroker.Stopping);
-        List<Delivery> stuck = await ReadAsync(subscription, 2);
+        var stuck = await ReadAsync(subscription, 2);
 
         await Eventually.TrueAsync(() => subscription.State.Stalled);
 
@@ -203,8 +203,8 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_broker_that_refuses_the_password_is_tried_on_and_the_state_says_so_without_it()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Uri = options.Uri.Replace("tests-password", "guesswork", StringComparison.Ordinal));
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Uri = options.Uri.Replace("tests-password", "guesswork", StringComparison.Ordinal));
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
 
         await Eventually.TrueAsync(() => subscription.State.Generation >= 3);
@@ -217,8 +217,8 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_broker_that_stays_away_opens_the_circuit_and_the_reason_stays_visible()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.Uri = "amqp://guest:guest@localhost:1/");
-        await using QueueSubscription subscription = broker.Subscribe(TopologyNames.Orders);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.Uri = "amqp://guest:guest@localhost:1/");
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
 
         await Eventually.TrueAsync(() => subscription.State.CircuitOpen);

@@ -18,7 +18,7 @@ public sealed class RabbitMqOptionsTests
     [InlineData("amqp://shop:secret@localhost/one/two", "virtual host")]
     public void An_unsafe_or_unreadable_address_is_refused_without_being_shown(string uri, string rule)
     {
-        ValidateOptionsResult result = validator.Validate(null, new RabbitMqOptions { Uri = uri });
+        var result = validator.Validate(null, new RabbitMqOptions { Uri = uri });
 
         Assert.True(result.Failed);
         Assert.Contains(rule, result.FailureMessage, StringComparison.Ordinal);
@@ -47,7 +47,7 @@ public sealed class RabbitMqOptionsTests
     [InlineData(0, 33, "RabbitMq:PartitionsBefore is 33; it must be 0 (nothing is left of more partitions), or above RabbitMq:Partitions and at most 32.")]
     public void Partitions_are_off_or_a_number_that_means_something(int partitions, int before, string? mistake)
     {
-        ValidateOptionsResult result = validator.Validate(null, new RabbitMqOptions { Partitions = partitions, PartitionsBefore = before });
+        var result = validator.Validate(null, new RabbitMqOptions { Partitions = partitions, PartitionsBefore = before });
 
         Assert.Equal(mistake is null ? [] : [mistake], result.Failures ?? []);
     }
@@ -55,7 +55,7 @@ public sealed class RabbitMqOptionsTests
     [Fact]
     public void All_mistakes_come_at_once()
     {
-        ValidateOptionsResult result = validator.Validate(null, new RabbitMqOptions
+        var result = validator.Validate(null, new RabbitMqOptions
         {
             Prefetch = 0,
             DeliveryLimit = -1,
@@ -75,7 +75,7 @@ public sealed class RabbitMqOptionsTests
         var options = new RabbitMqOptions { Uri = "amqps://shop:s%2Fcret@a.example/orders%2Flive", Endpoints = ["one:5671", "[::1]:5673"] };
 
         Assert.Equal("amqps://one:5671,[::1]:5673/orders%2Flive", options.Redacted);
-        Assert.True(BrokerAddress.TryParse(options, out BrokerAddress? address, out _));
+        Assert.True(BrokerAddress.TryParse(options, out var address, out _));
         Assert.Equal(("shop", "s/cret", "orders/live"), (address.User, address.Password, address.VirtualHost));
     }
 }

@@ -13,14 +13,14 @@ internal sealed class RawProducer : IAsyncDisposable
     public static async Task<RawProducer> ConnectAsync(string uri)
     {
         var address = new Uri(uri);
-        string[] credentials = address.UserInfo.Split(':');
+        var credentials = address.UserInfo.Split(':');
         var producer = new RawProducer();
         await producer.socket.ConnectAsync(address.Host, address.Port, TestBroker.Stopping);
         producer.stream = producer.socket.GetStream();
         await producer.stream.WriteAsync(new byte[] { (byte)'A', (byte)'M', (byte)'Q', (byte)'P', 0, 0, 9, 1 }, TestBroker.Stopping);
         await producer.ReadAsync();
         await producer.MethodAsync(0, 10, 11, [.. Long([]), .. Short("PLAIN"), .. Long(Encoding.UTF8.GetBytes($"\0{credentials[0]}\0{credentials[1]}")), .. Short("en_US")]);
-        byte[] tune = await producer.ReadAsync();
+        var tune = await producer.ReadAsync();
         await producer.MethodAsync(0, 10, 31, [.. tune.AsSpan(4, 6), 0, 0]);
         await producer.MethodAsync(0, 10, 40, [.. Short(address.AbsolutePath.TrimStart('/')), 0, 0]);
         await producer.ReadAsync();
@@ -34,13 +34,13 @@ internal sealed class RawProducer : IAsyncDisposable
     /// <summary>Publishes with these bytes as header table, and waits for the confirm.</summary>
     public async Task PublishAsync(string queue, byte[] table, string body)
     {
-        byte[] content = Encoding.UTF8.GetBytes(body);
+        var content = Encoding.UTF8.GetBytes(body);
         await MethodAsync(1, 60, 40, [0, 0, 0, .. Short(queue), 0]);
-        byte[] size = new byte[8];
+        var size = new byte[8];
         BinaryPrimitives.WriteInt64BigEndian(size, content.Length);
         await FrameAsync(2, 1, [0, 60, 0, 0, .. size, 0x30, 0, .. Long(table), 2]);
         await FrameAsync(3, 1, content);
-        byte[] answer = await ReadAsync();
+        var answer = await ReadAsync();
         Assert.Equal([0, 60, 0, 80], answer[..4]);
     }
 
@@ -48,7 +48,7 @@ internal sealed class RawProducer : IAsyncDisposable
 
     public static byte[] Long(byte[] bytes)
     {
-        byte[] all = new byte[4 + bytes.Length];
+        var all = new byte[4 + bytes.Length];
         BinaryPrimitives.WriteInt32BigEndian(all, bytes.Length);
         bytes.CopyTo(all, 4);
         return all;
@@ -71,9 +71,9 @@ internal sealed class RawProducer : IAsyncDisposable
     {
         while (true)
         {
-            byte[] head = new byte[7];
+            var head = new byte[7];
             await stream.ReadExactlyAsync(head, TestBroker.Stopping);
-            byte[] payload = new byte[BinaryPrimitives.ReadInt32BigEndian(head.AsSpan(3)) + 1];
+            var payload = new byte[BinaryPrimitives.ReadInt32BigEndian(head.AsSpan(3)) + 1];
             await stream.ReadExactlyAsync(payload, TestBroker.Stopping);
             if (head[0] != 8)
             {

@@ -53,8 +53,8 @@ internal sealed class TestBroker : IAsyncDisposable
     /// <summary>Publishes bodies "1", "2", ... with confirms.</summary>
     public async Task PublishAsync(string queue, int count, int first = 1)
     {
-        await using IChannel channel = await (await ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
-        for (int number = first; number < first + count; number++)
+        await using var channel = await (await ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
+        for (var number = first; number < first + count; number++)
         {
             await channel.BasicPublishAsync("", queue, mandatory: true, new BasicProperties { Persistent = true }, System.Text.Encoding.UTF8.GetBytes($"{number}"), Stopping);
         }
@@ -62,7 +62,7 @@ internal sealed class TestBroker : IAsyncDisposable
 
     public async Task<uint> ReadyAsync(string queue)
     {
-        await using IChannel channel = await ChannelAsync();
+        await using var channel = await ChannelAsync();
         return await channel.MessageCountAsync(queue, Stopping);
     }
 

@@ -9,7 +9,7 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Declaring_twice_is_fine_and_the_check_finds_nothing()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         Assert.Contains(await broker.Topology.CheckAsync(await broker.ConnectionAsync(), TestBroker.Stopping), difference => difference.Name == TopologyNames.Orders && difference.Argument == "existence");
 
         await broker.DeclareAsync();
@@ -21,12 +21,12 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Another_delivery_limit_is_one_sentence_with_both_values_and_the_remedy()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         broker.Options.DeliveryLimit = 7;
         var wanted = new Topology(Microsoft.Extensions.Options.Options.Create(broker.Options), Microsoft.Extensions.Logging.Abstractions.NullLogger<Topology>.Instance);
 
-        TopologyMismatchException mismatch = await Assert.ThrowsAsync<TopologyMismatchException>(async () => await wanted.DeclareAsync(await broker.ConnectionAsync(), TestBroker.Stopping));
+        var mismatch = await Assert.ThrowsAsync<TopologyMismatchException>(async () => await wanted.DeclareAsync(await broker.ConnectionAsync(), TestBroker.Stopping));
 
         Assert.Equal(
             $"The queue 'orders' exists with x-delivery-limit 20, but 7 is wanted; once it is empty, run: rabbitmqctl -p '{broker.VirtualHost}' delete_queue 'orders' && orderservice topology --declare (or set RabbitMq__DeliveryLimit=20 to keep the queue as it is)",
@@ -36,14 +36,14 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task The_check_names_every_difference_and_declares_nothing()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
-        await using (IChannel channel = await broker.ChannelAsync())
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await using (var channel = await broker.ChannelAsync())
         {
             await channel.QueueDeclareAsync(TopologyNames.Orders, true, false, false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum", ["x-delivery-limit"] = 3, ["x-max-length"] = 10 }, cancellationToken: TestBroker.Stopping);
             await channel.ExchangeDeclareAsync(TopologyNames.OrdersIn, ExchangeType.Direct, durable: true, cancellationToken: TestBroker.Stopping);
         }
 
-        IReadOnlyList<TopologyDifference> differences = await broker.Topology.CheckAsync(await broker.ConnectionAsync(), TestBroker.Stopping);
+        var differences = await broker.Topology.CheckAsync(await broker.ConnectionAsync(), TestBroker.Stopping);
 
         TopologyDifference Find(string name, string argument) => Assert.Single(differences, difference => difference.Name == name && difference.Argument == argument);
         Assert.Equal("3", Find("orders", "x-delivery-limit").Actual);
@@ -51,22 +51,22 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
         Assert.Equal("reject-publish", Find("orders", "x-overflow").Wanted);
         Assert.Equal("direct", Find("orders.in", "type").Actual);
         Find("orders.dlq", "existence");
-        await using IChannel look = await broker.ChannelAsync();
+        await using var look = await broker.ChannelAsync();
         await Assert.ThrowsAsync<global::RabbitMQ.Client.Exceptions.OperationInterruptedException>(() => look.QueueDeclarePassiveAsync(TopologyNames.DeadLetters, TestBroker.Stopping));
     }
 
     [Fact]
     public async Task A_user_who_may_not_declare_is_enough_once_everything_exists()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        string user = $"runtime-{Guid.NewGuid():N}";
+        var user = $"runtime-{Guid.NewGuid():N}";
         await broker.ControlAsync("add_user", user, "runtime-password");
         await broker.ControlAsync("set_permissions", "-p", broker.VirtualHost, user, "^$", "^order-events$", "^(orders|orders\\.dlq)$");
-        await using TestBroker runtime = await TestBroker.StartAsync(fixture, options => options.Uri = broker.Options.Uri.Replace("tests:tests-password", $"{user}:runtime-password", StringComparison.Ordinal));
+        await using var runtime = await TestBroker.StartAsync(fixture, options => options.Uri = broker.Options.Uri.Replace("tests:tests-password", $"{user}:runtime-password", StringComparison.Ordinal));
 
         await runtime.DeclareAsync();
-        await using QueueSubscription subscription = runtime.Subscribe(TopologyNames.Orders);
+        await using var subscription = runtime.Subscribe(TopologyNames.Orders);
         _ = subscription.RunAsync(TestBroker.Stopping);
         await broker.PublishAsync(TopologyNames.Orders, 1);
 
@@ -76,12 +76,12 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_dead_letter_survives_more_returns_than_any_default_limit()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
         await broker.PublishAsync(TopologyNames.DeadLetters, 1);
-        await using IChannel channel = await broker.ChannelAsync();
+        await using var channel = await broker.ChannelAsync();
 
-        for (int round = 0; round < 60; round++)
+        for (var round = 0; round < 60; round++)
         {
             BasicGetResult? letter = null;
             await Eventually.TrueAsync(async () => (letter = await channel.BasicGetAsync(TopologyNames.DeadLetters, autoAck: false, TestBroker.Stopping)) is not null);
@@ -92,9 +92,9 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_producer_may_use_the_exchange_with_any_routing_key()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using IChannel channel = await (await broker.ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping);
+        await using var channel = await (await broker.ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping);
 
         await channel.BasicPublishAsync(TopologyNames.OrdersIn, "whatever", mandatory: true, new BasicProperties(), "{}"u8.ToArray(), TestBroker.Stopping);
 
@@ -111,7 +111,7 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
     [InlineData("PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'orders' in vhost '/': received none but current is the value '10' of type 'long'", "x-max-length", "10", "none")]
     public void The_brokers_texts_are_understood(string text, string argument, string actual, string wanted)
     {
-        TopologyDifference? difference = Topology.ReadDifference(text);
+        var difference = Topology.ReadDifference(text);
 
         Assert.NotNull(difference);
         Assert.Equal((argument, actual, wanted), (difference.Argument, difference.Actual, difference.Wanted));

@@ -11,21 +11,21 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task A_message_the_client_cannot_read_ends_up_aside_and_costs_its_neighbours_one_return()
     {
-        byte[] headers = RawProducer.Field("a decimal with 200 places", 'D', 200, 0, 0, 0, 1);
-        await using TestBroker broker = await TestBroker.StartAsync(fixture, options => options.DeliveryLimit = 5);
+        var headers = RawProducer.Field("a decimal with 200 places", 'D', 200, 0, 0, 0, 1);
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.DeliveryLimit = 5);
         await broker.DeclareAsync();
-        await using RawProducer producer = await RawProducer.ConnectAsync(broker.Options.Uri);
-        for (int number = 1; number <= 30; number++)
+        await using var producer = await RawProducer.ConnectAsync(broker.Options.Uri);
+        for (var number = 1; number <= 30; number++)
         {
             await producer.PublishAsync(TopologyNames.Orders, number == 10 ? headers : [], $"{number}");
         }
 
-        await using QueueSubscription orders = broker.Subscribe(TopologyNames.Orders);
-        await using QueueSubscription deadLetters = broker.Subscribe(TopologyNames.DeadLetters);
+        await using var orders = broker.Subscribe(TopologyNames.Orders);
+        await using var deadLetters = broker.Subscribe(TopologyNames.DeadLetters);
         _ = orders.RunAsync(TestBroker.Stopping);
 
         // What was in hand beside the unreadable message is settled only the second time.
-        ConcurrentDictionary<string, int> taken = Take(orders, fromGeneration: 2);
+        var taken = Take(orders, fromGeneration: 2);
         await Eventually.TrueAsync(() => taken.Count == 29);
         Assert.DoesNotContain("10", taken.Keys);
         Assert.InRange(taken.Values.Max(), 0, 2);
@@ -35,7 +35,7 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
         // The dead-letter consumer meets it as well, until the broker has moved it on; a letter behind it is taken all the same.
         await broker.PublishAsync(TopologyNames.DeadLetters, 1);
         _ = deadLetters.RunAsync(TestBroker.Stopping);
-        ConcurrentDictionary<string, int> letters = Take(deadLetters, fromGeneration: 2);
+        var letters = Take(deadLetters, fromGeneration: 2);
         await Eventually.TrueAsync(() => letters.ContainsKey("1"), TimeSpan.FromSeconds(60));
         await Eventually.TrueAsync(async () => await broker.ReadyAsync(TopologyNames.Unreadable) == 1, TimeSpan.FromSeconds(120));
     }
@@ -46,7 +46,7 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
         var taken = new ConcurrentDictionary<string, int>();
         _ = Task.Run(async () =>
         {
-            await foreach (Delivery delivery in subscription.Deliveries.ReadAllAsync(TestBroker.Stopping))
+            await foreach (var delivery in subscription.Deliveries.ReadAllAsync(TestBroker.Stopping))
             {
                 if (delivery.Generation.Number >= fromGeneration)
                 {
@@ -61,12 +61,12 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Headers_nested_as_deep_as_a_frame_allows_arrive_and_the_process_lives()
     {
-        await using TestBroker broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartAsync(fixture);
         await broker.DeclareAsync();
-        await using RawProducer producer = await RawProducer.ConnectAsync(broker.Options.Uri);
+        await using var producer = await RawProducer.ConnectAsync(broker.Options.Uri);
         await producer.PublishAsync(TopologyNames.Orders, Nested(18_000, inner => RawProducer.Field("", 'F', RawProducer.Long(inner))), "tables");
         await producer.PublishAsync(TopologyNames.Orders, RawProducer.Field("a", 'A', RawProducer.Long(Nested(25_000, inner => [(byte)'A', .. RawProducer.Long(inner)]))), "arrays");
-        await using QueueSubscription orders = broker.Subscribe(TopologyNames.Orders);
+        await using var orders = broker.Subscribe(TopologyNames.Orders);
         _ = orders.RunAsync(TestBroker.Stopping);
 
         Assert.Equal("tables", Encoding.UTF8.GetString((await orders.Deliveries.ReadAsync(TestBroker.Stopping)).Body.Span));
@@ -77,7 +77,7 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
     private static byte[] Nested(int depth, Func<byte[], byte[]> wrap)
     {
         byte[] bytes = [];
-        for (int level = 0; level < depth; level++)
+        for (var level = 0; level < depth; level++)
         {
             bytes = wrap(bytes);
         }
