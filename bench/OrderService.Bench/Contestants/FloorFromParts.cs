@@ -15,7 +15,7 @@ internal static class FloorFromParts
         var options = Options.Create(new RabbitMqOptions { Uri = settings.Broker, Prefetch = ContestantSettings.Prefetch, Partitions = settings.Partitions, ConnectionName = "bench floor-parts" });
         var connector = new BrokerConnector(options, TimeProvider.System);
         await using var subscriptions = new OrderSubscriptions([.. new Topology(options, NullLogger<Topology>.Instance).OrderQueues
-            .Select(queue => new QueueSubscription(connector, queue, ContestantSettings.Prefetch, TimeProvider.System, NullLogger<QueueSubscription>.Instance))]);
+            .Select(queue => new QueueSubscription(connector, queue, options.Value.PrefetchOf(queue), TimeProvider.System, NullLogger<QueueSubscription>.Instance))]);
         await using var publisher = new ConfirmedPublisher(connector, options, TimeProvider.System, NullLogger<ConfirmedPublisher>.Instance);
         var confirmed = Channel.CreateUnbounded<Delivery>(new UnboundedChannelOptions { SingleReader = true });
         var intake = subscriptions.RunAsync(stopping);

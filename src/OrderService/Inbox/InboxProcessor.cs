@@ -34,8 +34,8 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
     {
         this.subscriptions = subscriptions;
         this.options = options.Value;
-        // Half of what the queues hand out at once: the other half arrives while the first is committed.
-        largestBatch = Math.Min(options.Value.MaxBatch, Math.Max(1, broker.Value.Prefetch * Math.Max(1, broker.Value.Partitions) / 2));
+        // Half of what is handed out at once: the other half arrives while the first is committed.
+        largestBatch = Math.Min(options.Value.MaxBatch, Math.Max(1, broker.Value.Prefetch / 2));
         isGatheringWorthwhile = commit.IsGatheringWorthwhile;
         this.clock = clock;
         processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);

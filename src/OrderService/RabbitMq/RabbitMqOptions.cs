@@ -16,8 +16,8 @@ public sealed class RabbitMqOptions
     public IList<string> Endpoints { get; set; } = [];
 
     /// <summary>
-    /// How many unsettled deliveries one consumer holds. It bounds the memory (times the size of a message), how many messages gain a delivery count when the process
-    /// dies, and the largest batch one transaction can take, which is half of it: while one half commits, the other half arrives. 2,000 is what a quorum queue itself takes as "unlimited".
+    /// How many unsettled deliveries of a queue are in hand; partitions share as many. It bounds the memory (times the size of a message), how many messages gain a delivery count when the
+    /// process dies, and the largest batch one transaction can take, which is half of it: while one half commits, the other half arrives. 2,000 is what a quorum queue itself takes as "unlimited".
     /// </summary>
     public int Prefetch { get; set; } = 2000;
 
@@ -75,6 +75,9 @@ public sealed class RabbitMqOptions
 
     /// <summary>The highest number of a partition that is consumed.</summary>
     internal int ConsumedPartitions => Math.Max(Partitions, PartitionsBefore);
+
+    /// <summary>The <see cref="Prefetch"/> of one queue's consumer: a partition has its share, at least 1.</summary>
+    public ushort PrefetchOf(string queue) => (ushort)(TopologyNames.IsPartition(queue) ? Math.Max(1, Prefetch / ConsumedPartitions) : Prefetch);
 
     /// <summary>Host, port and virtual host without credentials, for logs and health.</summary>
     public string Redacted => BrokerAddress.TryParse(this, out var address, out _) ? address.Redacted : "an unreadable address";

@@ -37,7 +37,7 @@ public static class RabbitMqSetup
     private static QueueSubscription Subscribe(IServiceProvider provider, string queue) => new(
         provider.GetRequiredService<BrokerConnector>(),
         queue,
-        (ushort)provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.Prefetch,
+        provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.PrefetchOf(queue),
         provider.GetRequiredService<TimeProvider>(),
         provider.GetRequiredService<ILogger<QueueSubscription>>(),
         provider.GetRequiredService<Topology>().DeclareAsync);

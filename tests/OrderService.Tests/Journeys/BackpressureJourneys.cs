@@ -40,6 +40,34 @@ public sealed class BackpressureJourneys(RabbitMqContainerFixture broker)
     }
 
     [Fact]
+    public async Task Partitions_share_what_the_broker_hands_out_so_that_several_need_no_more_memory_than_one()
+    {
+        const int Prefetch = 12;
+        const int Orders = 300;
+        string[] partitions = ["orders.1", "orders.2", "orders.3"];
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address, new() { ["RabbitMq__Prefetch"] = $"{Prefetch}", ["RabbitMq__Partitions"] = $"{partitions.Length}" });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await using (await HoldStoreAsync(service))
+        {
+            await shop.PublishByOrderAsync(Enumerable.Range(0, Orders).Select(number => ($"A-{number}", TestMessage.Place($"A-{number}"))));
+            await Eventually.TrueAsync(async () => await DepthAsync() == Orders - Prefetch);
+        }
+
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == Orders);
+
+        async Task<long> DepthAsync()
+        {
+            var depth = 0L;
+            foreach (var partition in partitions)
+            {
+                depth += await shop.DepthAsync(partition);
+            }
+            return depth;
+        }
+    }
+
+    [Fact]
     public async Task A_batch_is_at_most_half_of_what_the_broker_hands_out_so_that_the_other_half_can_arrive()
     {
         const int Prefetch = 10;
