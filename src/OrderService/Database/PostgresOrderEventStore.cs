@@ -137,7 +137,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         _ => database.Translate(exception),
     };
 
-    /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet: looking it up again for every event doubled the time under the log's lock.</param>
+    /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet. To look it up for every event instead would be a third of the time under the log's lock.</param>
     private static async Task<BatchState> ReadAsync(
         NpgsqlConnection connection, string[] keys, string[] orderIds, Dictionary<string, long> streams, CancellationToken cancellationToken)
     {

@@ -8,10 +8,10 @@ namespace OrderService.Health;
 public static class HealthSetup
 {
     /// <summary>
-    /// Series an instrument may have; further ones are counted as one overflow series. Room for all of them is taken at the start, and the library's default of 2,000 takes 9 MB.
-    /// The most that can be wanted are queues and routes, some dozens of each.
+    /// Series an instrument may have; further ones are counted as one overflow series. Room for all of them is taken at the start: 9 MB with the library's default of 2,000.
+    /// The most are wanted for requests: some sixty routes with a few answers each.
     /// </summary>
-    private const int SeriesLimit = 250;
+    private const int SeriesLimit = 500;
 
     /// <summary>
     /// Registers metrics, traces and readiness. Metrics are scraped at <c>/metrics</c>; with <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> (or <c>OpenTelemetry:OtlpEndpoint</c>)
