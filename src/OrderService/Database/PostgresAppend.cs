@@ -165,7 +165,7 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
             ORDER BY place RETURNING id
             """,
             Answer.OutboxIds,
-            Numbers(rows, row => row.Shard), Numbers(rows, row => (long)row.Kind), Texts(rows, row => row.OrderId), Numbers(rows, row => row.Version),
+            Numbers(rows, row => Shard.Of(row.OrderId)), Numbers(rows, row => (long)row.Kind), Texts(rows, row => row.OrderId), Numbers(rows, row => row.Version),
             Texts(rows, row => row.Message), Bytes(rows, row => row.Body), Numbers(rows, row => row.CreatedAt));
     }
 

@@ -150,6 +150,8 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         {
             BatchCommands =
             {
+                // A number that is drawn is logged, and nobody needs to wait for that: the append flushes what came before it.
+                new("SELECT set_config('synchronous_commit', 'off', true)"),
                 new("SELECT key, fingerprint, outcome, reason FROM inbox WHERE key = ANY($1)") { Parameters = { Array(keys, NpgsqlDbType.Text) } },
                 new("""
                     SELECT place, coalesce(seq, nextval('orders_seq_seq')), version, status, currency, last_hash
@@ -166,6 +168,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             },
         };
         await using var reader = await batch.ExecuteReaderAsync(cancellationToken);
+        await reader.NextResultAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {
             state.Inbox[reader.GetString(0)] = new InboxEntry(reader.GetFieldValue<byte[]>(1), (InboxOutcome)reader.GetInt64(2), TextOrNull(reader, 3));

@@ -156,7 +156,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         foreach (var row in append.Outbox)
         {
             prepared.InsertOutbox
-                .Bind(1, row.Shard).Bind(2, (long)row.Kind).Bind(3, row.OrderId).Bind(4, row.Version).Bind(5, row.Message);
+                .Bind(1, Shard.Of(row.OrderId)).Bind(2, (long)row.Kind).Bind(3, row.OrderId).Bind(4, row.Version).Bind(5, row.Message);
             if (row.Body is null)
             {
                 prepared.InsertOutbox.BindNull(6);

@@ -129,9 +129,6 @@ public sealed record OutboxRow(OutboxKind Kind, string OrderId, long Version, Re
 {
     /// <summary>Set when the row was written.</summary>
     public long Id { get; set; }
-
-    /// <summary>Whose share of the streams it belongs to, see <see cref="Outbox.Shard"/>.</summary>
-    public int Shard { get; } = Outbox.Shard.Of(OrderId);
 }
 
 /// <summary>Why a delivery is rejected; written before the reject leaves.</summary>

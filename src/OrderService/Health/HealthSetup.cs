@@ -9,7 +9,7 @@ public static class HealthSetup
 {
     /// <summary>
     /// Series an instrument may have; further ones are counted as one overflow series. Room for all of them is taken at the start: 9 MB with the library's default of 2,000.
-    /// The most are wanted for requests: some sixty routes with a few answers each.
+    /// The most are wanted for requests: some forty routes with a few answers each.
     /// </summary>
     private const int SeriesLimit = 500;
 

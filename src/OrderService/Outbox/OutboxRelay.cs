@@ -158,7 +158,7 @@ public sealed partial class OutboxRelay(
     /// <summary>Call with <see cref="gate"/> held.</summary>
     private void Take(OutboxRow row)
     {
-        if (!shards.Contains(row.Shard) || !known.Add(row.Id))
+        if (!shards.Contains(Shard.Of(row.OrderId)) || !known.Add(row.Id))
         {
             return;
         }
@@ -182,9 +182,10 @@ public sealed partial class OutboxRelay(
     {
         lock (gate)
         {
-            if (shards.Contains(row.Shard) && lease.IsCurrent)
+            var shard = Shard.Of(row.OrderId);
+            if (shards.Contains(shard) && lease.IsCurrent)
             {
-                underWay[row.Shard]++;
+                underWay[shard]++;
                 return true;
             }
             known.Remove(row.Id);
@@ -352,7 +353,7 @@ public sealed partial class OutboxRelay(
             return;
         }
         LastFailure = null;
-        confirmed.Writer.TryWrite(new Confirmed(row.Id, row.Shard));
+        confirmed.Writer.TryWrite(new Confirmed(row.Id, Shard.Of(row.OrderId)));
         lock (gate)
         {
             if (row.Kind == OutboxKind.Event && lease.SharesStreams)
@@ -385,7 +386,7 @@ public sealed partial class OutboxRelay(
         LastFailure = reason;
         lock (gate)
         {
-            underWay[row.Shard]--;
+            underWay[Shard.Of(row.OrderId)]--;
         }
         failed.Writer.TryWrite(row);
     }
