@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Sockets;
-using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
 using Testcontainers.RabbitMq;
 
@@ -30,7 +29,8 @@ public sealed class BrokerJourneys : IAsyncLifetime
     {
         const int Orders = 3000;
         await using var service = await RunningService.StartAsync(Address);
-        await EventSink.BindAsync(Address, "classic");
+        await EventSink.BindAsync(Address);
+        await WriteRegistriesAsync();
         var publishing = TestProducer.PublishUntilConfirmedAsync([Address], Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") > 200);
 
@@ -45,15 +45,7 @@ public sealed class BrokerJourneys : IAsyncLifetime
                 Assert.True(events == Orders && outbox == 0, $"{events} events, {outbox} in the outbox\n{string.Join('\n', service.Output.Split('\n').TakeLast(20))}");
             });
         Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
-        try
-        {
-            // RabbitMQ 4.0.5 came back without the sink's binding on a busy machine; then the alternate exchange keeps what nobody is bound for.
-            await EventSink.HoldsAsync(Address, Orders, TopologyNames.UnroutedEvents);
-        }
-        catch (Exception exception)
-        {
-            throw new InvalidOperationException($"{await ExecAsync("rabbitmqctl", "list_queues", "name", "messages")}\n{await ExecAsync("rabbitmqctl", "list_bindings", "source_name", "destination_name")}", exception);
-        }
+        await EventSink.HoldsAsync(Address, Orders);
         await service.WaitUntilReadyAsync();
     }
 
@@ -95,6 +87,13 @@ public sealed class BrokerJourneys : IAsyncLifetime
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0);
         await service.WaitUntilReadyAsync();
     }
+
+    /// <summary>
+    /// Puts on disk what the broker knows of its queues and bindings. It does so by itself a second or so after a declaration, and one killed before forgets what lies in a queue that was
+    /// declared just now, confirmed or not (RabbitMQ 4.0.5: "configured member of queue was not found on this node. Starting member as a new one").
+    /// </summary>
+    private async Task WriteRegistriesAsync() =>
+        Assert.Matches(@"^\[ok(,\s*ok)+\]$", (await ExecAsync("rabbitmqctl", "-q", "eval", "[mnesia:sync_log() | [dets:sync(Table) || Table <- dets:all()]].")).Trim());
 
     private async Task<string> ExecAsync(params string[] command)
     {

@@ -66,7 +66,7 @@ public sealed class ClusterJourneys : IAsyncLifetime
         var settings = Addresses.Select((address, index) => ($"RabbitMq__Endpoints__{index}", new Uri(address).Authority.Split('@')[^1])).ToDictionary(pair => pair.Item1, pair => pair.Item2);
         settings["RabbitMq__Partitions"] = $"{partitions}";
         await using var service = await RunningService.StartAsync(Addresses[0], settings);
-        await EventSink.BindAsync(Addresses[0], "quorum");
+        await EventSink.BindAsync(Addresses[0]);
 
         var messages = Enumerable.Range(0, Orders).Select(number => (OrderId: $"A-{number}", Message: TestMessage.Place($"A-{number}"))).ToList();
         var publishing = partitions == 0

@@ -22,7 +22,7 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
 
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.DeadLetters, Ready: 3, Unacknowledged: null }));
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Exists: true, Consumers: 1 }));
-        Assert.Null(monitor.LastError);
+        await Eventually.TrueAsync(() => monitor.LastError is null);
         await monitor.StopAsync(TestBroker.Stopping);
     }
 
@@ -40,8 +40,9 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         await monitor.StartAsync(TestBroker.Stopping);
 
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Ready: 3, Unacknowledged: 2, Total: 5 }));
-        await Eventually.TrueAsync(() => monitor.UnsafePolicies.Count == 2);
-        Assert.Contains(monitor.UnsafePolicies, sentence => sentence.StartsWith("The policy 'shorten' sets overflow to drop-head on the queue 'orders'", StringComparison.Ordinal));
+        IReadOnlyList<string> unsafePolicies = [];
+        await Eventually.TrueAsync(() => (unsafePolicies = monitor.UnsafePolicies).Count == 2);
+        Assert.Contains(unsafePolicies, sentence => sentence.StartsWith("The policy 'shorten' sets overflow to drop-head on the queue 'orders'", StringComparison.Ordinal));
         await monitor.StopAsync(TestBroker.Stopping);
     }
 
