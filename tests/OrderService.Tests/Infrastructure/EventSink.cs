@@ -12,7 +12,12 @@ public static class EventSink
     {
         await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync();
         await using var channel = await connection.CreateChannelAsync();
-        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" });
+        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false, new Dictionary<string, object?>
+        {
+            ["x-queue-type"] = "quorum",
+            // Every read returns all of it, and 20 returns would be the end of a message.
+            ["x-delivery-limit"] = 1_000_000,
+        });
         await channel.QueueBindAsync(Queue, "order-events", "#");
     }
 
