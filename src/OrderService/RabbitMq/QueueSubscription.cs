@@ -431,7 +431,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private TimeSpan WatchInterval => connector.Options.StallAfter / 3;
 
-    /// <summary>Notices what no event tells: messages are ready, the broker thinks that we consume, and nothing comes.</summary>
+    /// <summary>Notices what no event tells: messages are ready and nothing comes, or the broker knows nothing of our consumer. A queue without a leader counts neither.</summary>
     private async Task WatchAsync(Generation generation, CancellationToken stopping)
     {
         var idle = generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
@@ -451,7 +451,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
             await using var channel = await generation.Connection!.CreateChannelAsync(null, either.Token);
             var queue = await channel.QueueDeclarePassiveAsync(this.queue, either.Token);
-            if (queue.MessageCount > 0)
+            if (queue.ConsumerCount == 0)
+            {
+                generation.Kill("the broker counts no consumer of the queue any more: it has no leader, or has lost sight of this one");
+            }
+            else if (queue.MessageCount > 0)
             {
                 generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
             }

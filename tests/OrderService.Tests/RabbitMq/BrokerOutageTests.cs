@@ -135,6 +135,35 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
     }
 
     [Fact]
+    public async Task A_queue_that_lost_its_leader_without_a_word_is_noticed_and_consumed_again_when_it_has_one()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.StallAfter = TimeSpan.FromSeconds(1));
+        await broker.DeclareAsync();
+        await using var subscription = broker.Subscribe(TopologyNames.Orders);
+        _ = subscription.RunAsync(TestBroker.Stopping);
+        await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming);
+
+        await MemberAsync("stop_server");
+        try
+        {
+            await Eventually.TrueAsync(() => subscription.State.LastError?.Contains("no leader", StringComparison.Ordinal) == true);
+            await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Connecting);
+        }
+        finally
+        {
+            await MemberAsync("restart_server");
+        }
+
+        await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming);
+        await Eventually.HoldsAsync(() => broker.PublishAsync(TopologyNames.Orders, 1));
+        Assert.True((await subscription.Deliveries.ReadAsync(TestBroker.Stopping)).Generation.IsAlive);
+
+        // The queue has one member, which is its leader.
+        async Task MemberAsync(string call) =>
+            Assert.Equal("ok", (await broker.ControlAsync("-q", "eval", $"ra:{call}(quorum_queues, {{list_to_atom(\"{broker.VirtualHost}_orders\"), node()}}).")).Trim());
+    }
+
+    [Fact]
     public async Task A_broker_that_freezes_is_noticed_by_both_sides_and_used_again_when_it_thaws()
     {
         await using var broker = await TestBroker.StartAsync(fixture, options =>
