@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.Options;
@@ -11,6 +12,9 @@ public sealed class BrokerConnector
     private readonly RabbitMqOptions options;
     private readonly BrokerAddress address;
     private readonly TimeProvider clock;
+
+    // When a connection to it was given up last. A node that is cut off from the others answers, and serves nothing.
+    private readonly ConcurrentDictionary<BrokerHost, long> givenUp = new();
 
     public BrokerConnector(IOptions<RabbitMqOptions> options, TimeProvider clock)
     {
@@ -34,7 +38,10 @@ public sealed class BrokerConnector
 
     internal BrokerAddress Address => address;
 
-    /// <summary>Opens a connection to the first endpoint, in random order, that answers; host names are looked up anew.</summary>
+    /// <summary>
+    /// Opens a connection to the first endpoint that answers; host names are looked up anew. The order is random, except that endpoints whose connections were given up
+    /// come last, the latest of them at the very end.
+    /// </summary>
     /// <param name="purpose">Ends up in the broker's list of connections behind the name of the service and the machine.</param>
     /// <exception cref="TimeoutException">Nothing answered within <see cref="RabbitMqOptions.ConnectTimeout"/>.</exception>
     public async Task<IConnection> OpenAsync(string purpose, CancellationToken stopping)
@@ -52,6 +59,17 @@ public sealed class BrokerConnector
             _ = opening.ContinueWith(static late => Discard(late), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
             throw;
         }
+    }
+
+    /// <summary>Closes a connection that was lost or did not do what it was opened for; the next one is sought elsewhere first.</summary>
+    internal Task GiveUpAsync(IConnection? connection)
+    {
+        if (connection is not null)
+        {
+            givenUp[new BrokerHost(connection.Endpoint.HostName, connection.Endpoint.Port)] = clock.GetTimestamp();
+        }
+
+        return DisposeQuietlyAsync(connection);
     }
 
     private static void Discard(Task<IConnection> late)
@@ -111,6 +129,7 @@ public sealed class BrokerConnector
         ContinuationTimeout = TimeSpan.FromSeconds(15),
         RequestedChannelMax = 64,
         SocketFactory = GatheringTcpClient.Create,
+        EndpointResolverFactory = static endpoints => new InGivenOrder([.. endpoints]),
         // The broker's own ceiling: a smaller one here would turn a large message into a connection that dies again and again.
         MaxInboundMessageBodySize = 512 * 1024 * 1024,
     };
@@ -118,7 +137,7 @@ public sealed class BrokerConnector
     private List<AmqpTcpEndpoint> Endpoints()
     {
         var endpoints = new List<AmqpTcpEndpoint>(address.Hosts.Count);
-        foreach (var host in address.Hosts)
+        foreach (var host in address.Hosts.OrderBy(host => givenUp.GetValueOrDefault(host)).ThenBy(_ => Random.Shared.Next()))
         {
             endpoints.Add(new AmqpTcpEndpoint(host.Name, host.Port, Ssl(host), 512 * 1024 * 1024));
         }
@@ -168,6 +187,12 @@ public sealed class BrokerConnector
         }
 
         return chain.Build(shown);
+    }
+
+    /// <summary>The client's own resolver shuffles.</summary>
+    private sealed class InGivenOrder(IReadOnlyList<AmqpTcpEndpoint> endpoints) : IEndpointResolver
+    {
+        public IEnumerable<AmqpTcpEndpoint> All() => endpoints;
     }
 
     private static TimeSpan Shorter(TimeSpan one, TimeSpan other) => one < other ? one : other;

@@ -38,6 +38,7 @@ internal static class BrokerErrors
         TimeoutException => "no answer in time",
         AuthenticationException => $"TLS: {exception.Message}",
         OperationInterruptedException { ShutdownReason: { } reason } => Describe(reason),
+        EndOfStreamException => "the other side closed the connection without a word",
         SocketException socket => $"not reachable: {socket.SocketErrorCode}",
         AggregateException { InnerExceptions.Count: > 0 } several => Describe(several.InnerExceptions[^1]),
         _ when exception.InnerException is { } inner => Describe(inner),

@@ -247,7 +247,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         {
             Enter(connected: false);
             await Unblock();
-            await BrokerConnector.DisposeQuietlyAsync(connection);
+            await connector.GiveUpAsync(connection);
         }
     }
 

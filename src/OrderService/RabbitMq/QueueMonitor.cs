@@ -121,7 +121,7 @@ public sealed partial class QueueMonitor : BackgroundService
                     }
 
                     lastError = reason;
-                    await BrokerConnector.DisposeQuietlyAsync(connection);
+                    await connector.GiveUpAsync(connection);
                     connection = null;
                 }
             }

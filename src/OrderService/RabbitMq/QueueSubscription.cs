@@ -241,7 +241,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         if (current is { } last)
         {
             last.Kill("the subscription was closed");
-            await DisposeAsync(last);
+            await BrokerConnector.DisposeQuietlyAsync(last.Connection);
         }
     }
 
@@ -260,7 +260,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         catch (Exception exception)
         {
             generation.Kill(BrokerErrors.Describe(exception));
-            await DisposeAsync(generation);
+            await connector.GiveUpAsync(generation.Connection);
             DropDead();
             throw;
         }
@@ -272,7 +272,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
 
         var reason = await generation.Dead;
-        await DisposeAsync(generation);
+        await connector.GiveUpAsync(generation.Connection);
         DropDead();
         if (generation.MetUnreadable)
         {
@@ -451,13 +451,13 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
             await using var channel = await generation.Connection!.CreateChannelAsync(null, either.Token);
             var queue = await channel.QueueDeclarePassiveAsync(this.queue, either.Token);
-            if (queue.ConsumerCount == 0)
-            {
-                generation.Kill("the broker counts no consumer of the queue any more: it has no leader, or has lost sight of this one");
-            }
-            else if (queue.MessageCount > 0)
+            if (queue.MessageCount > 0)
             {
                 generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
+            }
+            else if (queue.ConsumerCount == 0)
+            {
+                generation.Kill("the broker counts no consumer of the queue any more: it has no leader, or has lost sight of this one");
             }
         }
         catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused)
@@ -543,12 +543,6 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         Enter(SubscriptionPhase.Stopped);
         deliveries.Writer.TryComplete();
         intakeEnded.TrySetResult();
-    }
-
-    private static async Task DisposeAsync(Generation generation)
-    {
-        await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
-        generation.Connection = null;
     }
 
     private void Enter(SubscriptionPhase phase)

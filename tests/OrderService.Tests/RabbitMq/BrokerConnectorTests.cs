@@ -1,0 +1,26 @@
+using OrderService.RabbitMq;
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.RabbitMq;
+
+public sealed class BrokerConnectorTests(RabbitMqContainerFixture fixture)
+{
+    [Fact]
+    public async Task The_next_connection_is_sought_at_another_endpoint_than_the_one_given_up()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture);
+        var port = new Uri(broker.Options.Uri).Port;
+        broker.Options.Endpoints = [$"localhost:{port}", $"127.0.0.1:{port}"];
+        var connector = new BrokerConnector(Microsoft.Extensions.Options.Options.Create(broker.Options), TimeProvider.System);
+
+        var hosts = new List<string>();
+        for (var round = 0; round < 12; round++)
+        {
+            var connection = await connector.OpenAsync("test", TestBroker.Stopping);
+            hosts.Add(connection.Endpoint.HostName);
+            await connector.GiveUpAsync(connection);
+        }
+
+        Assert.All(hosts.Zip(hosts.Skip(1)), pair => Assert.NotEqual(pair.First, pair.Second));
+    }
+}
