@@ -22,6 +22,9 @@ public sealed class OrderSubscriptions : IAsyncDisposable
     /// <summary>What each of them is doing, <c>orders</c> first.</summary>
     public IEnumerable<SubscriptionState> States => subscriptions.Select(subscription => subscription.State);
 
+    /// <summary>The subscription to a queue; null when it is none of these.</summary>
+    public QueueSubscription? To(string queue) => subscriptions.FirstOrDefault(subscription => subscription.State.Queue == queue);
+
     /// <inheritdoc cref="QueueSubscription.RunAsync"/>
     public Task RunAsync(CancellationToken stopIntake) => Task.WhenAll(subscriptions.Select(subscription => subscription.RunAsync(stopIntake)));
 

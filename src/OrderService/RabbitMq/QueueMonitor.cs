@@ -35,9 +35,14 @@ public sealed record QueueDepth(string Queue, bool Exists, long Ready, int Consu
     };
 }
 
-/// <summary>Reads the depths of the service's queues every few seconds, over AMQP alone, and with the management API more.</summary>
+/// <summary>
+/// Reads the depths of the service's queues every few seconds, over AMQP alone, and with the management API more. Where the broker has several nodes it asks another one every
+/// minute, and tells this process's subscriptions what it saw there.
+/// </summary>
 public sealed partial class QueueMonitor : BackgroundService
 {
+    private static readonly TimeSpan Turn = TimeSpan.FromMinutes(1);
+
     // What a policy may not set on the queues whose messages must not get lost. Overflow drop-head even deletes dead letters that wait for their target.
     private static readonly string[] LosingPolicyKeys = ["max-length", "max-length-bytes", "overflow", "message-ttl", "expires", "delivery-limit", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"];
 
@@ -47,9 +52,10 @@ public sealed partial class QueueMonitor : BackgroundService
     private readonly TimeProvider clock;
     private readonly ILogger logger;
     private readonly HttpClient? management;
-    private readonly Func<string, SubscriptionState?> own;
+    private readonly Func<string, QueueSubscription?> own;
     private readonly Dictionary<string, QueueAge> ages;
 
+    private long connectedAt;
     private volatile IReadOnlyList<QueueDepth> depths = [];
     private volatile IReadOnlyList<string> unconsumed = [];
     private IReadOnlyList<string> beyond = [];
@@ -58,7 +64,7 @@ public sealed partial class QueueMonitor : BackgroundService
     private volatile string? managementError;
 
     /// <param name="own">This process's own subscription to a queue; null where there is none.</param>
-    public QueueMonitor(BrokerConnector connector, Topology topology, IOptions<RabbitMqOptions> options, Func<string, SubscriptionState?> own, TimeProvider clock, ILogger<QueueMonitor> logger)
+    public QueueMonitor(BrokerConnector connector, Topology topology, IOptions<RabbitMqOptions> options, Func<string, QueueSubscription?> own, TimeProvider clock, ILogger<QueueMonitor> logger)
     {
         this.own = own;
         this.connector = connector;
@@ -107,7 +113,7 @@ public sealed partial class QueueMonitor : BackgroundService
             {
                 try
                 {
-                    connection = connection is { IsOpen: true } ? connection : await ReconnectAsync(connection, stoppingToken);
+                    connection = connection is { IsOpen: true } && !IsTurnOver() ? connection : await ReconnectAsync(connection, stoppingToken);
                     await ReadAsync(connection, stoppingToken);
                     lastError = null;
                 }
@@ -137,13 +143,22 @@ public sealed partial class QueueMonitor : BackgroundService
         }
     }
 
+    private bool IsTurnOver() => connector.Address.Hosts.Count > 1 && clock.GetElapsedTime(connectedAt) >= Turn;
+
     private async Task<IConnection> ReconnectAsync(IConnection? last, CancellationToken cancellationToken)
     {
-        await BrokerConnector.DisposeQuietlyAsync(last);
+        var wasLost = last is not { IsOpen: true };
+        await connector.GiveUpAsync(last);
         var connection = await connector.OpenAsync("watches the queues", cancellationToken);
+        connectedAt = clock.GetTimestamp();
+        if (!wasLost)
+        {
+            return connection;
+        }
+
         try
         {
-            // Once for each connection: to lower the number takes a restart, and the broker logs every look at a queue that is not there.
+            // Once after each loss: to lower the number takes a restart, and the broker logs every look at a queue that is not there.
             beyond = [.. (await topology.FindBeyondAsync(connection, cancellationToken)).Select(queue => queue.QueueName)];
             return connection;
         }
@@ -164,6 +179,7 @@ public sealed partial class QueueMonitor : BackgroundService
         foreach (var queue in topology.Queues.Select(queue => queue.Name))
         {
             var depth = await ReadAsync(connection, queue, deadline.Token);
+            own(queue)?.HearOf(depth.Ready);
             var arrived = Arrived(depth);
             var managed = depth.Exists && management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
             depths.Add(managed with { OldestSince = managed.Published is null ? ages[queue].Read(depth.At, depth.Ready, arrived) : ages[queue].Read(depth.At, managed.Ready, managed.Published) });
@@ -206,7 +222,7 @@ public sealed partial class QueueMonitor : BackgroundService
     /// <summary>How many messages have come in since this process started, by its own count; null where others take messages out as well.</summary>
     private long? Arrived(QueueDepth depth)
     {
-        var own = this.own(depth.Queue);
+        var own = this.own(depth.Queue)?.State;
         return depth.Exists && depth.Consumers <= (own?.Phase == SubscriptionPhase.Consuming ? 1 : 0)
             ? depth.Ready + (own is null ? 0 : own.InHand + own.Acknowledged + own.Rejected)
             : null;

@@ -83,6 +83,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private DateTimeOffset? watchedProgressAt;
     private long watchedProgress;
     private volatile bool stalled;
+    private long? doubted;
     private volatile bool oneByOne;
 
     /// <param name="declare">Run on every new connection before anything is consumed: a queue that was deleted is there again.</param>
@@ -192,6 +193,29 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     /// <summary>Throws the living generation away, which returns what is unsettled to the queue, and builds the next.</summary>
     public void Restart(string reason) => current?.Kill(reason);
+
+    /// <summary>
+    /// Hears how many messages wait by the count of another connection, which is one to another node where there are several. A leader that is cut off from the other
+    /// nodes counts its consumers as ever and says that its queue is empty, while the others have a new leader and new messages. For one caller.
+    /// </summary>
+    public void HearOf(long ready)
+    {
+        if (ready == 0 || current is not { IsAlive: true } generation || !IsIdle(generation) || IsFull(generation))
+        {
+            doubted = null;
+            return;
+        }
+
+        var progress = Volatile.Read(ref progressTimestamp);
+        if (doubted != progress)
+        {
+            // The first time it may be on its way here.
+            doubted = progress;
+            return;
+        }
+
+        generation.Kill($"{ready} messages are ready by the count of another connection, and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
+    }
 
     /// <summary>Cancels the consumer for good and waits until no delivery can come any more. <see cref="RunAsync"/> ends with it.</summary>
     public async Task StopConsumingAsync(CancellationToken cancellationToken)
@@ -431,11 +455,16 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private TimeSpan WatchInterval => connector.Options.StallAfter / 3;
 
+    private bool IsIdle(Generation generation) =>
+        generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
+
+    private static bool IsFull(Generation generation) => generation.Ledger.InHand >= generation.Prefetch;
+
     /// <summary>Notices what no event tells: messages are ready and nothing comes, or the broker knows nothing of our consumer. A queue without a leader counts neither.</summary>
     private async Task WatchAsync(Generation generation, CancellationToken stopping)
     {
-        var idle = generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
-        var full = generation.Ledger.InHand >= generation.Prefetch;
+        var idle = IsIdle(generation);
+        var full = IsFull(generation);
 
         // With its hands full a subscription can't progress, and to throw the generation away would only use up the delivery limit of innocent messages.
         stalled = idle && full;

@@ -64,7 +64,7 @@ public sealed class RabbitMqOptions
     /// <summary>Longest pause between two attempts to connect.</summary>
     public TimeSpan MaxReconnectDelay { get; set; } = TimeSpan.FromSeconds(5);
 
-    /// <summary>How long messages may be ready without one delivered or settled before the consumer is rebuilt.</summary>
+    /// <summary>How long messages may be ready without one delivered or settled, or the broker may count no consumer, before the consumer is rebuilt.</summary>
     public TimeSpan StallAfter { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>How often queue depths are read.</summary>

@@ -19,8 +19,8 @@ public static class RabbitMqSetup
             provider.GetRequiredService<Topology>(),
             provider.GetRequiredService<IOptions<RabbitMqOptions>>(),
             queue => queue == TopologyNames.DeadLetters
-                ? provider.GetRequiredKeyedService<QueueSubscription>(queue).State
-                : provider.GetRequiredService<OrderSubscriptions>().States.FirstOrDefault(state => state.Queue == queue),
+                ? provider.GetRequiredKeyedService<QueueSubscription>(queue)
+                : provider.GetRequiredService<OrderSubscriptions>().To(queue),
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<QueueMonitor>>()));
         services.AddSingleton(provider => new ConfirmedPublisher(

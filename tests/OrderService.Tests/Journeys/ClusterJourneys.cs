@@ -16,7 +16,7 @@ public sealed class ClusterJourneys : IAsyncLifetime
     private readonly Dictionary<string, (RabbitMqContainer Container, int Port)> nodes = [];
     private INetwork network = null!;
 
-    private List<string> Addresses => [.. nodes.Values.Select(node => $"amqp://tests:tests-password@127.0.0.1:{node.Port}/")];
+    private List<string> Addresses => [.. nodes.Values.Select(node => Address(node.Port))];
 
     public async ValueTask InitializeAsync()
     {
@@ -63,7 +63,7 @@ public sealed class ClusterJourneys : IAsyncLifetime
     {
         const int Orders = 4000;
         string[] queues = ["orders", .. Enumerable.Range(1, partitions).Select(number => $"orders.{number}")];
-        var settings = Addresses.Select((address, index) => ($"RabbitMq__Endpoints__{index}", new Uri(address).Authority.Split('@')[^1])).ToDictionary(pair => pair.Item1, pair => pair.Item2);
+        var settings = Settings();
         settings["RabbitMq__Partitions"] = $"{partitions}";
         await using var service = await RunningService.StartAsync(Addresses[0], settings);
         await EventSink.BindAsync(Addresses[0]);
@@ -93,9 +93,55 @@ public sealed class ClusterJourneys : IAsyncLifetime
         Assert.Equal(Orders, await service.ScalarAsync<long>("SELECT count(DISTINCT order_id) FROM events"));
         Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
         var alive = nodes.First(node => node.Key != leader).Value.Port;
-        await EventSink.HoldsAsync($"amqp://tests:tests-password@127.0.0.1:{alive}/", Orders);
+        await EventSink.HoldsAsync(Address(alive), Orders);
         await service.WaitUntilReadyAsync();
     }
+
+    [Fact]
+    public async Task A_leader_that_is_cut_off_with_its_consumer_is_left_for_the_other_nodes()
+    {
+        const int Orders = 200;
+        var settings = Settings();
+        settings["RabbitMq__StallAfter"] = "00:00:02";
+        settings["RabbitMq__QueuePollInterval"] = "00:00:00.500";
+        await using var service = await RunningService.StartAsync(Addresses[0], settings);
+        var consumers = await ExecAsync("rmq1", "rabbitmqctl", "-q", "--no-table-headers", "list_consumers", "queue_name", "channel_pid");
+        var home = Names.Single(name => consumers.Split('\n').Single(line => line.StartsWith("orders\t", StringComparison.Ordinal)).Contains($"@{name}.", StringComparison.Ordinal));
+        string[] others = [.. Names.Where(name => name != home)];
+        await Eventually.HoldsAsync(async () =>
+        {
+            var leader = (await ListQueuesAsync("leader"))["orders"];
+            if (leader != $"rabbit@{home}")
+            {
+                await EvalAsync(home, $"ra:transfer_leadership({{'%2F_orders', '{leader}'}}, {{'%2F_orders', node()}})");
+            }
+            Assert.Equal($"rabbit@{home}", leader);
+        });
+
+        // The two refuse the one: what it says to them has the wrong password. It goes on as a leader that nobody follows, and clients of it notice nothing.
+        foreach (var name in others)
+        {
+            await EvalAsync(name, $"erlang:set_cookie('rabbit@{home}', another), erlang:disconnect_node('rabbit@{home}')");
+        }
+        await TestProducer.PublishUntilConfirmedAsync([.. others.Select(name => Address(nodes[name].Port))], Enumerable.Range(0, Orders).Select(number => TestMessage.Place($"A-{number}")));
+
+        await Eventually.HoldsAsync(
+            async () =>
+            {
+                var events = await service.ScalarAsync<long>("SELECT count(*) FROM events");
+                Assert.True(events == Orders, $"{events} events\n{string.Join('\n', service.Output.Split('\n').TakeLast(20))}");
+            },
+            TimeSpan.FromMinutes(3));
+        Assert.Contains("by the count of another connection", service.Output, StringComparison.Ordinal);
+        Assert.Equal(Orders, await service.ScalarAsync<long>("SELECT count(DISTINCT order_id) FROM events"));
+    }
+
+    private Dictionary<string, string> Settings() =>
+        nodes.Values.Select((node, index) => ($"RabbitMq__Endpoints__{index}", $"127.0.0.1:{node.Port}")).ToDictionary(pair => pair.Item1, pair => pair.Item2);
+
+    private static string Address(int port) => $"amqp://tests:tests-password@127.0.0.1:{port}/";
+
+    private Task<string> EvalAsync(string node, string expression) => ExecAsync(node, "rabbitmqctl", "-q", "eval", expression + ".");
 
     /// <summary>A column of the broker's list of queues, by queue.</summary>
     private async Task<Dictionary<string, string>> ListQueuesAsync(string column) =>

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
 using OrderService.Inbox;
 using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
@@ -52,7 +53,7 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         await using var broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
         await broker.DeclareAsync();
         await using var subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
-        using var monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription.State : null);
+        using var monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription : null);
         await monitor.StartAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Exists: true, Ready: 0, OldestSince: null }));
 
@@ -99,6 +100,56 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         await with.StopAsync(TestBroker.Stopping);
     }
 
+    [Fact]
+    public async Task A_subscription_that_hears_nothing_of_messages_seen_from_elsewhere_is_built_anew()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture, options =>
+        {
+            options.QueuePollInterval = TimeSpan.FromSeconds(0.2);
+            options.StallAfter = TimeSpan.FromSeconds(1);
+        });
+        await broker.DeclareAsync();
+        await broker.PublishAsync(TopologyNames.Orders, 5);
+        // What the monitor reads of orders stands for the news of a new leader; this subscription's own node says that its queue is empty and well.
+        await using var subscription = broker.Subscribe(TopologyNames.DeadLetters);
+        _ = subscription.RunAsync(TestBroker.Stopping);
+        using var monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription : null);
+        await monitor.StartAsync(TestBroker.Stopping);
+
+        await Eventually.TrueAsync(() => subscription.State.LastError == "5 messages are ready by the count of another connection, and none was delivered for 1 s");
+        await Eventually.TrueAsync(() => subscription.State is { Phase: SubscriptionPhase.Consuming, Generation: > 1 });
+        await monitor.StopAsync(TestBroker.Stopping);
+    }
+
+    [Fact]
+    public async Task With_several_nodes_it_asks_another_one_every_minute()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        var port = new Uri(broker.Options.Uri).Port;
+        broker.Options.Endpoints = [$"localhost:{port}", $"127.0.0.1:{port}"];
+        var clock = new FakeTimeProvider();
+        using var monitor = new QueueMonitor(
+            new BrokerConnector(Microsoft.Extensions.Options.Options.Create(broker.Options), TimeProvider.System), broker.Topology,
+            Microsoft.Extensions.Options.Options.Create(broker.Options), _ => null, clock, NullLogger<QueueMonitor>.Instance);
+        await monitor.StartAsync(TestBroker.Stopping);
+        await Eventually.TrueAsync(() => monitor.Depths.Count > 0);
+        var first = await PortAsync();
+
+        clock.Advance(TimeSpan.FromSeconds(59));
+        await Eventually.TrueAsync(() => monitor.Depths[0].At == clock.GetUtcNow());
+        Assert.Equal(first, await PortAsync());
+        clock.Advance(TimeSpan.FromSeconds(30));
+
+        await Eventually.TrueAsync(async () => await PortAsync() is { Length: > 0 } now && now != first);
+        await monitor.StopAsync(TestBroker.Stopping);
+
+        // The client's end of the connection, as the broker sees it.
+        async Task<string> PortAsync() =>
+            (await broker.ControlAsync("-q", "list_connections", "--no-table-headers", "vhost", "peer_port", "client_properties"))
+                .Split('\n').FirstOrDefault(line => line.StartsWith(broker.VirtualHost, StringComparison.Ordinal) && line.Contains("watches", StringComparison.Ordinal))?.Split('\t')[1] ?? "";
+    }
+
     private static async Task<QueueDepth> WaitAsync(QueueMonitor monitor, Func<QueueDepth, bool> wanted)
     {
         QueueDepth? found = null;
@@ -106,6 +157,6 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         return found!;
     }
 
-    private static QueueMonitor Monitor(TestBroker broker, Func<string, SubscriptionState?>? own = null) =>
+    private static QueueMonitor Monitor(TestBroker broker, Func<string, QueueSubscription?>? own = null) =>
         new(broker.Connector, broker.Topology, Microsoft.Extensions.Options.Options.Create(broker.Options), own ?? (_ => null), TimeProvider.System, NullLogger<QueueMonitor>.Instance);
 }
