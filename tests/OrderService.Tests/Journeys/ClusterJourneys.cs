@@ -128,8 +128,8 @@ public sealed class ClusterJourneys : IAsyncLifetime
         await Eventually.HoldsAsync(
             async () =>
             {
-                var events = await service.ScalarAsync<long>("SELECT count(*) FROM events");
-                Assert.True(events == Orders, $"{events} events\n{string.Join('\n', service.Output.Split('\n').TakeLast(20))}");
+                var (events, outbox) = (await service.ScalarAsync<long>("SELECT count(*) FROM events"), await service.ScalarAsync<long>("SELECT count(*) FROM outbox"));
+                Assert.True(events == Orders && outbox == 0, $"{events} events, {outbox} in the outbox\n{string.Join('\n', service.Output.Split('\n').TakeLast(20))}");
             },
             TimeSpan.FromMinutes(3));
         Assert.Contains("by the count of another connection", service.Output, StringComparison.Ordinal);
