@@ -59,6 +59,7 @@ public static class AdminSetup
         app.UseRateLimiter();
         app.UseAuthorization();
         app.Use(HttpRules.CheckAccept);
+        app.Use(HttpRules.CheckQuery);
         app.MapOpenApi("/openapi/{documentName}.json").RequireAuthorization(Scopes.Read);
         var api = app.MapGroup("/api");
         api.MapSession();

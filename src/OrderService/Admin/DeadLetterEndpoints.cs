@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 
@@ -292,12 +293,22 @@ internal static class DeadLetterEndpoints
 
     private static readonly JsonSerializerOptions Strict = new(JsonSerializerDefaults.Web)
     {
-        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.Strict,
-        UnmappedMemberHandling = System.Text.Json.Serialization.JsonUnmappedMemberHandling.Disallow,
+        NumberHandling = JsonNumberHandling.Strict,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
         AllowDuplicateProperties = false,
         PropertyNameCaseInsensitive = false,
         MaxDepth = 32,
+        Converters = { new TextWithoutZeros() },
     };
+
+    /// <summary>PostgreSQL takes U+0000 in no text.</summary>
+    private sealed class TextWithoutZeros : JsonConverter<string>
+    {
+        public override string? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+            reader.GetString() is { } text && text.Contains('\0', StringComparison.Ordinal) ? throw new JsonException() : reader.GetString();
+
+        public override void Write(Utf8JsonWriter writer, string value, JsonSerializerOptions options) => writer.WriteStringValue(value);
+    }
 
     private static string Who(HttpContext context) => context.User.Identity?.Name ?? "unknown";
 

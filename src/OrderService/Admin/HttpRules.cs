@@ -66,6 +66,20 @@ internal static class HttpRules
         return next(context);
     }
 
+    /// <summary>A zero character is in no id, name or text of ours, and PostgreSQL takes it in none.</summary>
+    public static Task CheckQuery(HttpContext context, RequestDelegate next)
+    {
+        const string Detail = "A parameter contains the character U+0000, which no value has.";
+        foreach (var (name, values) in context.Request.Query)
+        {
+            if (values.Any(value => value?.Contains('\0', StringComparison.Ordinal) == true))
+            {
+                return Problems.WriteAsync(context, StatusCodes.Status400BadRequest, "bad_parameter", Detail, [new FieldError("#" + name, "bad_parameter", Detail)]);
+            }
+        }
+        return next(context);
+    }
+
     private static bool IsServed(MediaTypeHeaderValue type) =>
         type.MatchesAllTypes
         || type.Type.Equals("application", StringComparison.OrdinalIgnoreCase) && (type.MatchesAllSubTypes || type.SubTypeWithoutSuffix.Equals("json", StringComparison.OrdinalIgnoreCase) || type.Suffix.Equals("json", StringComparison.OrdinalIgnoreCase) || type.SubType.Value is "octet-stream" or "x-ndjson")

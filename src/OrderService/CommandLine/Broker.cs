@@ -23,16 +23,18 @@ internal static class Broker
     }
 
     /// <summary>Compares and changes nothing.</summary>
-    /// <returns>The broker's version, and everything that is not as it should be.</returns>
+    /// <returns>The broker's version, everything that is not as it should be, and a sentence for each right that the user lacks.</returns>
     /// <exception cref="BrokerOutOfReachException">It does not answer, or not to these credentials.</exception>
-    public static async Task<(string Version, IReadOnlyList<TopologyDifference> Differences)> CheckAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    public static async Task<(string Version, IReadOnlyList<TopologyDifference> Differences, IReadOnlyList<string> Rights)> CheckAsync(IServiceProvider stations, CancellationToken cancellationToken)
     {
         var connector = stations.GetRequiredService<BrokerConnector>();
         try
         {
             await using var connection = await connector.OpenAsync("command line", cancellationToken);
             var version = connection.ServerProperties?.TryGetValue("version", out var bytes) == true && bytes is byte[] text ? Encoding.UTF8.GetString(text) : "of an unknown version";
-            return (version, await stations.GetRequiredService<Topology>().CheckAsync(connection, cancellationToken));
+            var topology = stations.GetRequiredService<Topology>();
+            var differences = await topology.CheckAsync(connection, cancellationToken);
+            return (version, differences, await BrokerRights.MissingAsync(connection, [.. topology.OrderQueues, TopologyNames.DeadLetters], ["", .. topology.PublishedTo], cancellationToken));
         }
         catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {

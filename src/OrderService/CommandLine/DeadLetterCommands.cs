@@ -16,7 +16,14 @@ internal static class DeadLetterCommands
     private static Command List()
     {
         var filter = new FilterOptions(LetterStatus.Parked);
-        var limit = new Option<int>("--limit") { Description = "How many at most.", DefaultValueFactory = _ => 50 };
+        var limit = new Option<int>("--limit") { Description = $"How many at most, 1 to {DeadLetterQueries.MostRows}.", DefaultValueFactory = _ => 50 };
+        limit.Validators.Add(result =>
+        {
+            if (result.ValueOf<int>() is < 1 or > DeadLetterQueries.MostRows)
+            {
+                result.AddError($"--limit is a number from 1 to {DeadLetterQueries.MostRows}.");
+            }
+        });
         var groups = new Option<bool>("--groups") { Description = "List incidents (letters of one cause) instead of letters." };
         var command = new Command("list", "Lists dead letters, newest first.") { limit, groups };
         filter.AddTo(command);
@@ -34,7 +41,7 @@ internal static class DeadLetterCommands
                 return ExitCode.Done;
             }
             var wanted = filter.Read(parsed);
-            var found = await letters.ListAsync(wanted, null, Math.Clamp(parsed.GetValue(limit), 1, DeadLetterQueries.MostRows), token);
+            var found = await letters.ListAsync(wanted, null, parsed.GetValue(limit), token);
             var list = NewTable("id", "status", "reason", "order", "value", "parked", "detail");
             foreach (var letter in found)
             {
@@ -69,32 +76,35 @@ internal static class DeadLetterCommands
                 return ExitCode.Done;
             }
             var summary = letter.Letter;
-            Console.WriteLine($"Dead letter {summary.Id} is {summary.Status}{(summary.SettledBy is null ? "" : $" by {summary.SettledBy}: {summary.SettleReason}")}");
-            Console.WriteLine($"  reason       {summary.Reason}{(summary.Field is null ? "" : $" at {summary.Field}")}");
-            Console.WriteLine($"  detail       {summary.Detail}");
-            Console.WriteLine($"  command      {summary.Type ?? "order.place"}{(summary.OrderId is null ? "" : $", order {summary.OrderId}")}{(summary.Value is { } value ? $", {value.Amount} {value.Currency}" : "")}");
-            Console.WriteLine($"  key          {summary.Key}");
-            Console.WriteLine($"  correlation  {summary.CorrelationId}");
-            Console.WriteLine($"  parked       {Time(summary.ParkedAt)}, {summary.Copies} cop{(summary.Copies == 1 ? "y" : "ies")}, {summary.Replays} replays");
-            Console.WriteLine($"  incident     {summary.Incident}");
-            Console.WriteLine($"  properties   {Printable(letter.Properties.GetRawText())}");
+            Say($"Dead letter {summary.Id} is {summary.Status}{(summary.SettledBy is null ? "" : $" by {summary.SettledBy}: {summary.SettleReason}")}");
+            Say($"  reason       {summary.Reason}{(summary.Field is null ? "" : $" at {summary.Field}")}");
+            Say($"  detail       {summary.Detail}");
+            Say($"  command      {summary.Type ?? "order.place"}{(summary.OrderId is null ? "" : $", order {summary.OrderId}")}{(summary.Value is { } value ? $", {value.Amount} {value.Currency}" : "")}");
+            Say($"  key          {summary.Key}");
+            Say($"  correlation  {summary.CorrelationId}");
+            Say($"  parked       {Time(summary.ParkedAt)}, {summary.Copies} cop{(summary.Copies == 1 ? "y" : "ies")}, {summary.Replays} replays");
+            Say($"  incident     {summary.Incident}");
+            Say($"  properties   {letter.Properties.GetRawText()}");
             if (letter.Exception is not null)
             {
-                Console.WriteLine($"  exception    {Printable(letter.Exception)}");
+                Say($"  exception    {letter.Exception}");
             }
             foreach (var replay in letter.Replays)
             {
-                Console.WriteLine($"  replay       {Time(replay.RequestedAt)} by {replay.RequestedBy}{(replay.Edited ? ", edited" : "")}: {replay.Outcome ?? "under way"} {replay.Detail}");
+                Say($"  replay       {Time(replay.RequestedAt)} by {replay.RequestedBy}{(replay.Edited ? ", edited" : "")}: {replay.Outcome ?? "under way"} {replay.Detail}");
             }
             foreach (var line in letter.History)
             {
-                Console.WriteLine($"  history      {Time(line.At)} {line.Kind}: {Printable(line.Detail)}");
+                Say($"  history      {Time(line.At)} {line.Kind}: {line.Detail}");
             }
-            Console.WriteLine($"  body         {bytes.Length} bytes{(bytes.Length > 4096 ? ", the first 4096 of them" : "")}:");
-            Console.WriteLine(Printable(Encoding.UTF8.GetString(bytes.AsSpan(0, Math.Min(bytes.Length, 4096)))));
+            Say($"  body         {bytes.Length} bytes{(bytes.Length > 4096 ? ", the first 4096 of them" : "")}:");
+            Say(Encoding.UTF8.GetString(bytes.AsSpan(0, Math.Min(bytes.Length, 4096))));
             return ExitCode.Done;
         }, cancellationToken));
         return command;
+
+        // What a producer sent must not move a cursor or ring a bell.
+        static void Say(string line) => Console.WriteLine(Printable(line));
     }
 
     private static Command Replay()
@@ -113,18 +123,18 @@ internal static class DeadLetterCommands
         filter.AddTo(command, withStatus: false);
         rate.Validators.Add(result =>
         {
-            if (result.GetValueOrDefault<double>() is not (>= 0.1 and <= ReplayJobRequest.MostPerSecond))
+            if (result.ValueOf<double>() is not (>= 0.1 and <= ReplayJobRequest.MostPerSecond))
             {
                 result.AddError($"--rate is a number from 0.1 to {ReplayJobRequest.MostPerSecond}.");
             }
         });
         command.Validators.Add(result =>
         {
-            if (result.GetValue(edited) is not null && (result.GetValue(selection.All) || result.GetValue(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
+            if (result.GetResult(edited) is not null && (result.GetValue(selection.All) || result.GetValue(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
             {
                 result.AddError("--edited-body goes with exactly one ID.");
             }
-            if (result.GetValue(limit) is < 1)
+            if (result.ValueOf(limit) is < 1)
             {
                 result.AddError("--limit is at least 1.");
             }
@@ -231,11 +241,11 @@ internal static class DeadLetterCommands
         filter.AddTo(command, withStatus: false);
         command.Validators.Add(result =>
         {
-            if (!result.GetValue(whatIf) && string.IsNullOrWhiteSpace(result.GetValue(because)))
+            if (!result.GetValue(whatIf) && string.IsNullOrWhiteSpace(result.ValueOf(because)))
             {
                 result.AddError("--because needs a reason.");
             }
-            if (result.GetValue(limit) is < 1)
+            if (result.ValueOf(limit) is < 1)
             {
                 result.AddError("--limit is at least 1.");
             }

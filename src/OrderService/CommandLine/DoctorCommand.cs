@@ -112,7 +112,7 @@ internal static class DoctorCommand
         var connector = stations.GetRequiredService<BrokerConnector>();
         try
         {
-            var (version, differences) = await Broker.CheckAsync(stations, cancellationToken);
+            var (version, differences, rights) = await Broker.CheckAsync(stations, cancellationToken);
             Print(true, "broker", $"{connector.Redacted} answers, RabbitMQ {version}");
             foreach (var difference in differences)
             {
@@ -120,9 +120,17 @@ internal static class DoctorCommand
             }
             if (differences.Count == 0)
             {
-                Print(true, "queues", "all queues, exchanges and bindings are as they should be");
+                Print(true, "queues", "all queues and exchanges are as they should be; bindings can't be looked at, and are made at every start");
             }
-            return (true, differences.Count);
+            foreach (var right in rights)
+            {
+                Print(false, "rights", right);
+            }
+            if (rights.Count == 0)
+            {
+                Print(true, "rights", "the user may consume and publish");
+            }
+            return (true, differences.Count + rights.Count);
         }
         catch (BrokerOutOfReachException exception)
         {

@@ -29,7 +29,7 @@ internal static class PublishCommand
         { file, sample, poison, duplicates, early };
         command.Validators.Add(result =>
         {
-            var hasSample = result.GetValue(sample) is not null;
+            var hasSample = result.GetResult(sample) is not null;
             var hasFile = result.GetValue(file) is not null;
             if (hasSample == hasFile)
             {
@@ -40,13 +40,13 @@ internal static class PublishCommand
                 // A misspelt option must not be looked for on the disk.
                 result.AddError($"There is no option {misspelt}; a file of that name is ./{misspelt}.");
             }
-            if (result.GetValue(sample) is < 1 or > 10_000_000)
+            if (result.ValueOf(sample) is < 1 or > 10_000_000)
             {
                 result.AddError("--sample takes a number from 1 to 10000000.");
             }
             foreach (var option in new[] { poison, duplicates, early })
             {
-                if (result.GetValue(option) is { } text)
+                if (result.ValueOf(option) is { } text)
                 {
                     if (!hasSample)
                     {

@@ -30,11 +30,33 @@ internal static partial class ServeCommand
         {
             return ExitCode.BadConfiguration;
         }
-        var app = OrderServiceHost.Build(settings, builder => logging(builder, settings.Configuration));
+        WebApplication app;
+        try
+        {
+            app = OrderServiceHost.Build(settings, builder => AddLogging(builder));
+        }
+        catch (LoggingSettingsException exception)
+        {
+            await Console.Error.WriteLineAsync(exception.Message);
+            return ExitCode.BadConfiguration;
+        }
         await using (app.ConfigureAwait(false))
         {
             var log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("OrderService");
             return await Commands.WithExitCodeAsync(() => ServeAsync(app, log), CancellationToken.None);
+        }
+
+        void AddLogging(ILoggingBuilder builder)
+        {
+            try
+            {
+                logging(builder, settings.Configuration);
+            }
+            catch (Exception exception)
+            {
+                // The section is the library's own to read, and it says what it can't read by throwing.
+                throw new LoggingSettingsException($"Serilog: {exception.GetBaseException().Message}");
+            }
         }
     }
 
@@ -161,6 +183,8 @@ internal static partial class ServeCommand
 
             """);
     }
+
+    private sealed class LoggingSettingsException(string message) : Exception(message);
 
     [LoggerMessage(LogLevel.Information, "Started with the roles {Roles}, listening on {Addresses}")]
     private static partial void LogStarted(ILogger logger, ServiceRoles roles, string addresses);

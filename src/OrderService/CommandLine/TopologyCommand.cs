@@ -23,14 +23,14 @@ internal static class TopologyCommand
             var topology = stations.GetRequiredService<Topology>();
             if (parsed.GetValue(check))
             {
-                var (_, differences) = await Broker.CheckAsync(stations, token);
+                var (_, differences, _) = await Broker.CheckAsync(stations, token);
                 foreach (var difference in differences)
                 {
                     Console.WriteLine(difference.Sentence);
                 }
                 if (differences.Count == 0)
                 {
-                    Console.WriteLine("Everything is as it should be.");
+                    Console.WriteLine("All queues and exchanges are as they should be. Bindings can't be looked at; --declare makes them.");
                 }
                 return differences.Count == 0 ? ExitCode.Done : ExitCode.SomeFailed;
             }

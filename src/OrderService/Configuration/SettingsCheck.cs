@@ -36,7 +36,7 @@ internal static class SettingsCheck
 
     public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration)
     {
-        var mistakes = Known.Check(configuration);
+        SettingMistake[] mistakes = [.. Known.Check(configuration), .. CollectorMistakes(configuration)];
         // What could not be read is left out, so that the validators can still judge the rest: all mistakes at once.
         var readable = new ConfigurationBuilder()
             .AddInMemoryCollection(configuration.AsEnumerable().Where(pair => pair.Value is not null && !mistakes.Any(mistake => IsUnder(pair.Key, mistake.Key))))
@@ -91,6 +91,12 @@ internal static class SettingsCheck
         }
     }
 
+    // The exporter throws over an address that it can't read, whoever asks for it.
+    private static IEnumerable<SettingMistake> CollectorMistakes(IConfigurationRoot configuration) =>
+        from key in new[] { "OTEL_EXPORTER_OTLP_ENDPOINT", "OpenTelemetry:OtlpEndpoint" }
+        where configuration[key] is { Length: > 0 } collector && !(Uri.TryCreate(collector, UriKind.Absolute, out var address) && address.Scheme is "http" or "https")
+        select new SettingMistake(key, $"{key}: is no address of a collector; write http://collector:4317.");
+
     private static IEnumerable<string> Contradictions(IConfigurationRoot configuration)
     {
         var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
@@ -106,7 +112,12 @@ internal static class SettingsCheck
         {
             yield return mistake;
         }
-        foreach (var url in (configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        var urls = (configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        if (urls.Length == 0)
+        {
+            yield return "Urls: names no address to listen on; write http://localhost:8080 or http://+:8080, or leave it out.";
+        }
+        foreach (var url in urls)
         {
             if (!IsListenAddress(url))
             {

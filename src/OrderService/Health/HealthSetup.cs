@@ -1,3 +1,4 @@
+using OpenTelemetry.Exporter;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
 using OpenTelemetry.Trace;
@@ -24,7 +25,8 @@ public static class HealthSetup
         services.AddSingleton<Readiness>();
         services.AddSingleton<StationReadings>();
         services.AddSingleton<Inbox.Committed>(provider => provider.GetRequiredService<StationReadings>().Count);
-        var collector = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] ?? configuration["OpenTelemetry:OtlpEndpoint"];
+        var environment = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"];
+        var collector = environment ?? configuration["OpenTelemetry:OtlpEndpoint"];
         var telemetry = services.AddOpenTelemetry()
             .ConfigureResource(resource => resource.AddService(configuration["OTEL_SERVICE_NAME"] ?? configuration["OpenTelemetry:ServiceName"] ?? "order-service", serviceVersion: typeof(OrderMetrics).Assembly.GetName().Version?.ToString()))
             .WithMetrics(metrics =>
@@ -33,7 +35,7 @@ public static class HealthSetup
                 metrics.AddView(_ => new MetricStreamConfiguration { CardinalityLimit = SeriesLimit });
                 if (!string.IsNullOrEmpty(collector))
                 {
-                    metrics.AddOtlpExporter(exporter => exporter.Endpoint = new Uri(collector));
+                    metrics.AddOtlpExporter(exporter => Send(exporter, "v1/metrics"));
                 }
             });
         if (!string.IsNullOrEmpty(collector))
@@ -41,14 +43,28 @@ public static class HealthSetup
             telemetry.WithTracing(tracing => tracing
                 .AddSource(Tracing.SourceName, "RabbitMQ.Client.*")
                 .AddAspNetCoreInstrumentation(http => http.Filter = context => !context.Request.Path.StartsWithSegments("/health") && !context.Request.Path.StartsWithSegments("/metrics"))
-                .AddOtlpExporter(exporter => exporter.Endpoint = new Uri(collector)));
+                .AddOtlpExporter(exporter => Send(exporter, "v1/traces")));
         }
         return services;
+
+        void Send(OtlpExporterOptions exporter, string path)
+        {
+            // The exporter reads the environment by itself. An address that is set is taken as it is, so that the signal's path over HTTP is ours to add.
+            if (string.IsNullOrEmpty(environment))
+            {
+                exporter.Endpoint = new Uri(exporter.Protocol == OtlpExportProtocol.HttpProtobuf ? $"{collector!.TrimEnd('/')}/{path}" : collector!);
+            }
+        }
     }
 
     /// <summary><c>/health/live</c> (the process answers), <c>/health/ready</c> (it can do its work, or every cause why not) and <c>/metrics</c>, all without a key.</summary>
     public static void MapHealth(this WebApplication app)
     {
+        // Who only wants the status asks with HEAD.
+        app.MapMethods("/health/live", [HttpMethods.Head], () => TypedResults.Ok()).AllowAnonymous().DisableRateLimiting().ExcludeFromDescription();
+        app.MapMethods("/health/ready", [HttpMethods.Head], async (Readiness readiness, CancellationToken cancellationToken) =>
+            TypedResults.StatusCode((await readiness.CheckAsync(cancellationToken)).IsReady ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable))
+            .AllowAnonymous().DisableRateLimiting().ExcludeFromDescription();
         app.MapGet("/health/live", () => TypedResults.Ok(new Alive("alive"))).AllowAnonymous().DisableRateLimiting()
             .WithTags("Health").WithName("health.live").WithSummary("The process answers.").Produces<Alive>();
         app.MapGet("/health/ready", async (Readiness readiness, CancellationToken cancellationToken) =>

@@ -101,8 +101,8 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         {
             { Blocked: { } blocked } => ReadinessCheck.Failed($"The broker takes no publishes: {blocked}"),
             { Connected: false, LastError: { } error } => ReadinessCheck.Failed($"Not connected for publishing since {At(state.Since)}: {error}"),
-            // The connection is made with the first publish.
-            _ => ReadinessCheck.Fine(state.Connected ? "connected" : "idle"),
+            { Connected: false } => ReadinessCheck.Failed("Connecting to the broker for publishing."),
+            _ => ReadinessCheck.Fine("connected"),
         };
     }
 

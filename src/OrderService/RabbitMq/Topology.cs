@@ -90,6 +90,9 @@ public sealed partial class Topology
     /// <summary>The queues whose messages go into the inbox: <c>orders</c> first, then the partitions.</summary>
     internal IReadOnlyList<string> OrderQueues { get; }
 
+    /// <summary>The exchanges with a name that the service itself publishes to.</summary>
+    internal IEnumerable<string> PublishedTo => Exchanges.Select(exchange => exchange.Name).Where(name => name is TopologyNames.OrderEvents or TopologyNames.OrdersPartitioned);
+
     internal IReadOnlyList<QueueShape> Queues { get; }
 
     internal IReadOnlyList<ExchangeShape> Exchanges { get; }

@@ -18,10 +18,17 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [InlineData("publish - --sample 3")]
     [InlineData("publish --smaple")]
     [InlineData("publish --sample 0")]
+    [InlineData("publish --sample abc")]
+    [InlineData("publish --sample 99999999999")]
     [InlineData("publish --sample 5 --poison lots")]
+    [InlineData("publish --sample 5 --early")]
     [InlineData("order show")]
     [InlineData("dlq list --status lost")]
+    [InlineData("dlq list --limit 0")]
+    [InlineData("dlq list --limit abc")]
     [InlineData("dlq discard 1")]
+    [InlineData("dlq discard 1 --because")]
+    [InlineData("dlq discard --all --yes --because tests --limit x")]
     [InlineData("dlq discard --all --yes")]
     [InlineData("dlq discard --all --because tests")]
     [InlineData("dlq discard --all --yes --because tests --limit 0")]
@@ -29,6 +36,9 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [InlineData("dlq replay --all")]
     [InlineData("dlq replay --all --yes --rate 0")]
     [InlineData("dlq replay --all --yes --limit 0")]
+    [InlineData("dlq replay --all --yes --limit x")]
+    [InlineData("dlq replay 1 --rate abc")]
+    [InlineData("dlq replay 1 --edited-body")]
     [InlineData("dlq job 1 --pause --cancel")]
     [InlineData("topology --declare --check")]
     public async Task A_command_that_can_not_be_understood_ends_with_2_and_says_why(string arguments)
@@ -51,6 +61,30 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
         Assert.Equal(69, result.ExitCode);
         Assert.Contains("127.0.0.1:1", result.Output + result.Error, StringComparison.Ordinal);
         Assert.DoesNotContain("s3cret", result.Output + result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_doctor_names_the_rights_that_the_brokers_user_lacks_and_leaves_nothing_behind()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        Assert.Equal(0, (await Binary.RunAsync(["topology", "--declare"], new() { ["RabbitMq__Uri"] = address })).ExitCode);
+        var (host, user) = (new Uri(address).AbsolutePath.TrimStart('/'), $"limited-{Guid.NewGuid():N}");
+        await broker.ExecAsync("rabbitmqctl", "add_user", user, "limited-password");
+        var environment = new Dictionary<string, string> { ["RabbitMq__Uri"] = address.Replace("tests:tests-password", $"{user}:limited-password", StringComparison.Ordinal) };
+
+        await broker.ExecAsync("rabbitmqctl", "set_permissions", "-p", host, user, "^$", "^order-events$", "^orders$");
+        var lacking = await Binary.RunAsync(["doctor"], environment);
+        await broker.ExecAsync("rabbitmqctl", "set_permissions", "-p", host, user, "^$", @"^(order-events|amq\.default)$", @"^(orders(\.[0-9]+)?|orders\.dlq)$");
+        var enough = await Binary.RunAsync(["doctor"], environment);
+
+        Assert.Equal(1, lacking.ExitCode);
+        Assert.Equal(
+            ["the user may not consume from the queue orders.dlq", "the user may not publish to the default exchange"],
+            lacking.Output.Split('\n').Where(line => line.StartsWith("WRONG", StringComparison.Ordinal)).Select(line => line["WRONG  rights    ".Length..].Split(';')[0]));
+        Assert.True(enough.ExitCode == 0, enough.Output);
+        Assert.Contains("ok     rights", enough.Output, StringComparison.Ordinal);
+        var left = await broker.ExecAsync("rabbitmqctl", "-q", "--no-table-headers", "list_queues", "-p", host, "messages", "consumers");
+        Assert.All(left.Split('\n', StringSplitOptions.RemoveEmptyEntries), line => Assert.Equal("0\t0", line.Trim()));
     }
 
     [Theory]

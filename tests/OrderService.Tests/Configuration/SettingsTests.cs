@@ -46,6 +46,9 @@ public sealed class SettingsTests
     [InlineData("Api:RateLimit:PerKey", "0", "Api:RateLimit:PerKey: ")]
     [InlineData("Roles", "order", "Roles: 'order' is not a role")]
     [InlineData("Roles", ",", "Roles: names no role")]
+    [InlineData("Urls", "", "Urls: names no address")]
+    [InlineData("OpenTelemetry:OtlpEndpoint", "collector", "OpenTelemetry:OtlpEndpoint: is no address")]
+    [InlineData("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector", "OTEL_EXPORTER_OTLP_ENDPOINT: is no address")]
     [InlineData("Urls", "localhost", "Urls: 'localhost'")]
     [InlineData("Urls", "ftp://localhost:21", "Urls: 'ftp://localhost:21'")]
     public void Each_mistake_is_one_sentence_that_begins_with_its_key(string key, string value, string begins)
@@ -154,6 +157,17 @@ public sealed class SettingsTests
         Assert.Contains("environment variable RabbitMq__Prefetch", result.Error, StringComparison.Ordinal);
         Assert.DoesNotContain("s3cret", result.Error + result.Output, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Serilog__MinimumLevel__Default", "Loud")]
+    [InlineData("Serilog__Using__0", "Nope")]
+    public async Task What_the_log_library_can_not_read_ends_the_start_with_78_and_a_line(string key, string value)
+    {
+        var result = await Binary.RunAsync(["serve"], new() { [key] = value });
+
+        Assert.Equal(78, result.ExitCode);
+        Assert.StartsWith("Serilog: ", Assert.Single(result.ErrorLines), StringComparison.Ordinal);
     }
 
     [Fact]

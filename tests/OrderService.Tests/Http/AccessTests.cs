@@ -67,6 +67,11 @@ public sealed class AccessTests(SharedService shared) : IClassFixture<SharedServ
         var metrics = await nobody.GetStringAsync(new Uri("/metrics", UriKind.Relative), Now);
         Assert.Contains("orders_outbox_pending", metrics, StringComparison.Ordinal);
         await Eventually.TrueAsync(async () => (await nobody.GetAsync(new Uri("/health/ready", UriKind.Relative), Now)).StatusCode == HttpStatusCode.OK);
+        foreach (var path in new[] { "/health/live", "/health/ready", "/metrics" })
+        {
+            using var head = new HttpRequestMessage(HttpMethod.Head, path);
+            Assert.Equal(HttpStatusCode.OK, (await nobody.SendAsync(head, Now)).StatusCode);
+        }
     }
 
     [Theory]

@@ -33,6 +33,8 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
         Assert.Equal("nosniff", body.Headers.GetValues("X-Content-Type-Options").Single());
         Assert.Equal(Encoding.UTF8.GetBytes(broken), await body.Content.ReadAsByteArrayAsync(Now));
 
+        using var zero = await PostAsync($"/api/dead-letters/{number}/replay", new { reason = "a\0b" });
+        Assert.Equal(HttpStatusCode.BadRequest, zero.StatusCode);
         using var stillBroken = await PostAsync($"/api/dead-letters/{number}/replay", new { reason = "try", body = broken });
         Assert.Equal(HttpStatusCode.UnprocessableEntity, stillBroken.StatusCode);
         using var replayed = await PostAsync($"/api/dead-letters/{number}/replay", new { reason = "the shop's currency was misspelt", body = HostedService.Order(id) });

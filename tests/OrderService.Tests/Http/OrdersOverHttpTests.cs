@@ -249,6 +249,10 @@ public sealed class OrdersOverHttpTests(SharedService shared) : IClassFixture<Sh
     [InlineData("/api/audit?limit=x")]
     [InlineData("/api/alerts?after=x")]
     [InlineData("/api/stats?samples=x")]
+    [InlineData("/api/orders?customerId=a%00b")]
+    [InlineData("/api/dead-letters?q=%00")]
+    [InlineData("/api/export/dead-letters?q=%00")]
+    [InlineData("/api/audit?who=%00")]
     [InlineData("/api/incidents?state=x")]
     [InlineData("/api/export/dead-letters?format=xlsx")]
     public async Task Bad_parameters_are_400(string address)

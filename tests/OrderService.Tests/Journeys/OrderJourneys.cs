@@ -147,4 +147,21 @@ public sealed class OrderJourneys(RabbitMqContainerFixture broker)
         Assert.Equal(0u, await shop.DepthAsync("orders.dlq"));
         Assert.True(await service.IsReadyAsync());
     }
+
+    [Fact]
+    public async Task A_process_that_only_serves_http_is_ready_when_it_can_publish()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync("amqp://tests:tests-password@127.0.0.1:1/", new() { ["Roles"] = "api" }, waitUntilReady: false);
+        await Eventually.HoldsAsync(async () =>
+        {
+            using var response = await service.Http.GetAsync(new Uri("/health/ready", UriKind.Relative));
+            Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, response.StatusCode);
+            Assert.Contains("Not connected for publishing", await response.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+        });
+
+        await service.StopAsync();
+        service.Set("RabbitMq__Uri", address);
+        await service.StartAgainAsync();
+    }
 }
