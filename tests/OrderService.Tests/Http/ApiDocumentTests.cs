@@ -22,9 +22,10 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
     public async Task Every_route_is_in_the_document_and_everything_in_it_is_explained()
     {
         var document = await ApiDocument.ReadAsync(http);
+        // HEAD is GET without the body, and needs no words of its own.
         var routes = shared.Service.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>()
             .Where(route => route.RoutePattern.RawText is { } text && (text.StartsWith("/api", StringComparison.Ordinal) || text.StartsWith("/health", StringComparison.Ordinal)))
-            .SelectMany(route => route.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Select(method => $"{method} {route.RoutePattern.RawText!.TrimEnd('/')}"));
+            .SelectMany(route => route.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Where(method => method != "HEAD").Select(method => $"{method} {route.RoutePattern.RawText!.TrimEnd('/')}"));
 
         Assert.Equal(routes.Order(StringComparer.Ordinal), document.Operations.Select(operation => $"{operation.Method} {operation.Path}").Order(StringComparer.Ordinal));
         Assert.Equal(["apiKey", "bearer", "session"], document.Root.GetProperty("components").GetProperty("securitySchemes").EnumerateObject().Select(scheme => scheme.Name).Order(StringComparer.Ordinal));
