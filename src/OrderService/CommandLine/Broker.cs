@@ -23,18 +23,42 @@ internal static class Broker
     }
 
     /// <summary>Compares and changes nothing.</summary>
-    /// <returns>The broker's version, everything that is not as it should be, and a sentence for each right that the user lacks.</returns>
+    /// <returns>The broker's version, and everything that is not as it should be.</returns>
     /// <exception cref="BrokerOutOfReachException">It does not answer, or not to these credentials.</exception>
-    public static async Task<(string Version, IReadOnlyList<TopologyDifference> Differences, IReadOnlyList<string> Rights)> CheckAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    public static async Task<(string Version, IReadOnlyList<TopologyDifference> Differences)> CheckAsync(IServiceProvider stations, CancellationToken cancellationToken)
     {
         var connector = stations.GetRequiredService<BrokerConnector>();
         try
         {
             await using var connection = await connector.OpenAsync("command line", cancellationToken);
             var version = connection.ServerProperties?.TryGetValue("version", out var bytes) == true && bytes is byte[] text ? Encoding.UTF8.GetString(text) : "of an unknown version";
-            var topology = stations.GetRequiredService<Topology>();
-            var differences = await topology.CheckAsync(connection, cancellationToken);
-            return (version, differences, await BrokerRights.MissingAsync(connection, [.. topology.OrderQueues, TopologyNames.DeadLetters], ["", .. topology.PublishedTo], cancellationToken));
+            return (version, await stations.GetRequiredService<Topology>().CheckAsync(connection, cancellationToken));
+        }
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw OutOfReach(connector, exception);
+        }
+    }
+
+    /// <summary>Asks for the rights that the service's user needs to consume and to publish.</summary>
+    /// <returns>A sentence for each that is missing or could not be found out.</returns>
+    /// <exception cref="BrokerOutOfReachException">It does not answer, or not to these credentials.</exception>
+    public static async Task<IReadOnlyList<string>> MissingRightsAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    {
+        var connector = stations.GetRequiredService<BrokerConnector>();
+        var topology = stations.GetRequiredService<Topology>();
+        try
+        {
+            var connection = await connector.OpenAsync("command line", cancellationToken);
+            try
+            {
+                return await BrokerRights.MissingAsync(connection, [.. topology.OrderQueues, TopologyNames.DeadLetters], ["", .. topology.PublishedTo], cancellationToken);
+            }
+            finally
+            {
+                // A broker under an alarm reads no goodbye after a publish.
+                await BrokerConnector.DisposeQuietlyAsync(connection);
+            }
         }
         catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {

@@ -130,7 +130,7 @@ internal static class DeadLetterCommands
         });
         command.Validators.Add(result =>
         {
-            if (result.GetResult(edited) is not null && (result.GetValue(selection.All) || result.GetValue(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
+            if (result.GetResult(edited) is not null && (result.ValueOf(selection.All) || result.GetResult(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
             {
                 result.AddError("--edited-body goes with exactly one ID.");
             }
@@ -241,7 +241,7 @@ internal static class DeadLetterCommands
         filter.AddTo(command, withStatus: false);
         command.Validators.Add(result =>
         {
-            if (!result.GetValue(whatIf) && string.IsNullOrWhiteSpace(result.ValueOf(because)))
+            if (!result.ValueOf(whatIf) && string.IsNullOrWhiteSpace(result.ValueOf(because)))
             {
                 result.AddError("--because needs a reason.");
             }

@@ -112,7 +112,7 @@ internal static class DoctorCommand
         var connector = stations.GetRequiredService<BrokerConnector>();
         try
         {
-            var (version, differences, rights) = await Broker.CheckAsync(stations, cancellationToken);
+            var (version, differences) = await Broker.CheckAsync(stations, cancellationToken);
             Print(true, "broker", $"{connector.Redacted} answers, RabbitMQ {version}");
             foreach (var difference in differences)
             {
@@ -122,6 +122,7 @@ internal static class DoctorCommand
             {
                 Print(true, "queues", "all queues and exchanges are as they should be; bindings can't be looked at, and are made at every start");
             }
+            var rights = await Broker.MissingRightsAsync(stations, cancellationToken);
             foreach (var right in rights)
             {
                 Print(false, "rights", right);

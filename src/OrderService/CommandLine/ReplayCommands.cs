@@ -41,7 +41,7 @@ internal static class ReplayCommands
         var command = new Command("job", "Shows one replay job; pauses, resumes or cancels it.") { id, pause, resume, cancel, follow };
         command.Validators.Add(result =>
         {
-            if (new[] { pause, resume, cancel }.Count(option => result.GetValue(option)) > 1)
+            if (new[] { pause, resume, cancel }.Count(option => result.ValueOf(option)) > 1)
             {
                 result.AddError("--pause, --resume and --cancel exclude one another.");
             }

@@ -13,7 +13,7 @@ internal static class TopologyCommand
         var command = new Command("topology", "Prints the queues, exchanges and bindings that the service uses.") { declare, check };
         command.Validators.Add(result =>
         {
-            if (result.GetValue(declare) && result.GetValue(check))
+            if (result.ValueOf(declare) && result.ValueOf(check))
             {
                 result.AddError("--declare changes the broker and --check does not: choose one.");
             }
@@ -23,7 +23,7 @@ internal static class TopologyCommand
             var topology = stations.GetRequiredService<Topology>();
             if (parsed.GetValue(check))
             {
-                var (_, differences, _) = await Broker.CheckAsync(stations, token);
+                var (_, differences) = await Broker.CheckAsync(stations, token);
                 foreach (var difference in differences)
                 {
                     Console.WriteLine(difference.Sentence);

@@ -25,7 +25,7 @@ public static class HealthSetup
         services.AddSingleton<Readiness>();
         services.AddSingleton<StationReadings>();
         services.AddSingleton<Inbox.Committed>(provider => provider.GetRequiredService<StationReadings>().Count);
-        var environment = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"];
+        var environment = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 } given ? given : null;
         var collector = environment ?? configuration["OpenTelemetry:OtlpEndpoint"];
         var telemetry = services.AddOpenTelemetry()
             .ConfigureResource(resource => resource.AddService(configuration["OTEL_SERVICE_NAME"] ?? configuration["OpenTelemetry:ServiceName"] ?? "order-service", serviceVersion: typeof(OrderMetrics).Assembly.GetName().Version?.ToString()))
@@ -50,7 +50,7 @@ public static class HealthSetup
         void Send(OtlpExporterOptions exporter, string path)
         {
             // The exporter reads the environment by itself. An address that is set is taken as it is, so that the signal's path over HTTP is ours to add.
-            if (string.IsNullOrEmpty(environment))
+            if (environment is null)
             {
                 exporter.Endpoint = new Uri(exporter.Protocol == OtlpExportProtocol.HttpProtobuf ? $"{collector!.TrimEnd('/')}/{path}" : collector!);
             }

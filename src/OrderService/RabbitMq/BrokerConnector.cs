@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.Options;
@@ -12,9 +11,6 @@ public sealed class BrokerConnector
     private readonly RabbitMqOptions options;
     private readonly BrokerAddress address;
     private readonly TimeProvider clock;
-
-    // When a connection to it was given up last. A node that is cut off from the others answers, and serves nothing.
-    private readonly ConcurrentDictionary<BrokerHost, long> givenUp = new();
 
     public BrokerConnector(IOptions<RabbitMqOptions> options, TimeProvider clock)
     {
@@ -38,16 +34,14 @@ public sealed class BrokerConnector
 
     internal BrokerAddress Address => address;
 
-    /// <summary>
-    /// Opens a connection to the first endpoint that answers; host names are looked up anew. The order is random, except that endpoints whose connections were given up
-    /// come last, the latest of them at the very end.
-    /// </summary>
+    /// <summary>Opens a connection to the first endpoint, in random order, that answers; host names are looked up anew.</summary>
     /// <param name="purpose">Ends up in the broker's list of connections behind the name of the service and the machine.</param>
+    /// <param name="left">Where the connection before this one went; tried last. A node that is cut off from the others answers, and serves nothing.</param>
     /// <exception cref="TimeoutException">Nothing answered within <see cref="RabbitMqOptions.ConnectTimeout"/>.</exception>
-    public async Task<IConnection> OpenAsync(string purpose, CancellationToken stopping)
+    public async Task<IConnection> OpenAsync(string purpose, CancellationToken stopping, AmqpTcpEndpoint? left = null)
     {
         using var cancel = CancellationTokenSource.CreateLinkedTokenSource(stopping);
-        var opening = CreateFactory().CreateConnectionAsync(Endpoints(), $"{options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
+        var opening = CreateFactory().CreateConnectionAsync(Endpoints(left), $"{options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
         try
         {
             // The client's own cancellation can hang, so the wait has an end of its own.
@@ -59,17 +53,6 @@ public sealed class BrokerConnector
             _ = opening.ContinueWith(static late => Discard(late), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
             throw;
         }
-    }
-
-    /// <summary>Closes a connection that was lost or did not do what it was opened for; the next one is sought elsewhere first.</summary>
-    internal Task GiveUpAsync(IConnection? connection)
-    {
-        if (connection is not null)
-        {
-            givenUp[new BrokerHost(connection.Endpoint.HostName, connection.Endpoint.Port)] = clock.GetTimestamp();
-        }
-
-        return DisposeQuietlyAsync(connection);
     }
 
     private static void Discard(Task<IConnection> late)
@@ -134,10 +117,10 @@ public sealed class BrokerConnector
         MaxInboundMessageBodySize = 512 * 1024 * 1024,
     };
 
-    private List<AmqpTcpEndpoint> Endpoints()
+    private List<AmqpTcpEndpoint> Endpoints(AmqpTcpEndpoint? left)
     {
         var endpoints = new List<AmqpTcpEndpoint>(address.Hosts.Count);
-        foreach (var host in address.Hosts.OrderBy(host => givenUp.GetValueOrDefault(host)).ThenBy(_ => Random.Shared.Next()))
+        foreach (var host in address.Hosts.OrderBy(host => left is not null && host == new BrokerHost(left.HostName, left.Port)).ThenBy(_ => Random.Shared.Next()))
         {
             endpoints.Add(new AmqpTcpEndpoint(host.Name, host.Port, Ssl(host), 512 * 1024 * 1024));
         }

@@ -24,10 +24,10 @@ internal static class BrokerErrors
     public static string Describe(ShutdownEventArgs shutdown) =>
         shutdown.Exception is { } cause && shutdown.ReplyCode is 0 or 541
             ? Describe(cause)
-            : $"closed by the {(shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Peer ? "broker" : "client")}: {shutdown.ReplyCode} {shutdown.ReplyText}{Hint(shutdown.ReplyCode)}";
+            : $"closed by the {(shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Peer ? "broker" : "client")}: {shutdown.ReplyCode} {shutdown.ReplyText}{Hint(shutdown)}";
 
-    private static string Hint(ushort replyCode) =>
-        replyCode == Constants.InternalError ? " (the broker's log tells why; a queue that has no leader is a usual reason)" : "";
+    private static string Hint(ShutdownEventArgs shutdown) =>
+        shutdown is { Initiator: global::RabbitMQ.Client.ShutdownInitiator.Peer, ReplyCode: Constants.InternalError } ? " (the broker's log tells why; a queue that has no leader is a usual reason)" : "";
 
     public static string Describe(Exception exception) => exception switch
     {

@@ -28,7 +28,13 @@ internal static class BrokerRights
 
         foreach (var exchange in exchanges)
         {
-            if (await PublishingIsRefusedAsync(connection, exchange, cancellationToken))
+            if (await PublishingIsRefusedAsync(connection, exchange, cancellationToken) is not { } refused)
+            {
+                missing.Add("whether the user may publish could not be found out: the broker takes no publishes now, as under a memory or disk alarm");
+                break;
+            }
+
+            if (refused)
             {
                 missing.Add($"the user may not publish to {(exchange.Length == 0 ? "the default exchange; its permission to write must match amq.default" : $"the exchange {exchange}; its permission to write must match that name")} (rabbitmqctl set_permissions, docs/operations.md)");
             }
@@ -52,9 +58,11 @@ internal static class BrokerRights
         }
     }
 
-    private static async Task<bool> PublishingIsRefusedAsync(IConnection connection, string exchange, CancellationToken cancellationToken)
+    /// <returns>Null when there was no answer.</returns>
+    private static async Task<bool?> PublishingIsRefusedAsync(IConnection connection, string exchange, CancellationToken cancellationToken)
     {
-        await using var channel = await connection.CreateChannelAsync(null, cancellationToken);
+        // Closed with its connection: it closes by itself with the answer, and without one nobody reads a goodbye.
+        var channel = await connection.CreateChannelAsync(null, cancellationToken);
         var answer = new TaskCompletionSource<ushort>(TaskCreationOptions.RunContinuationsAsynchronously);
         channel.ChannelShutdownAsync += (_, shutdown) =>
         {
@@ -62,6 +70,13 @@ internal static class BrokerRights
             return Task.CompletedTask;
         };
         await channel.BasicPublishAsync(exchange, "orderservice.doctor", mandatory: false, new BasicProperties { Expiration = Nonsense }, ReadOnlyMemory<byte>.Empty, cancellationToken);
-        return await answer.Task.WaitAsync(Patience, cancellationToken) == Constants.AccessRefused;
+        try
+        {
+            return await answer.Task.WaitAsync(Patience, cancellationToken) == Constants.AccessRefused;
+        }
+        catch (TimeoutException)
+        {
+            return null;
+        }
     }
 }

@@ -56,6 +56,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     private TaskCompletionSource unblocked = Completed();
     private bool connected;
     private DateTimeOffset since;
+    private AmqpTcpEndpoint? left;
     private string? lastError;
     private DateTimeOffset? lastErrorAt;
     private int unconfirmed;
@@ -236,7 +237,8 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         IConnection? connection = null;
         try
         {
-            connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync("publishes", token), stopping);
+            connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync("publishes", token, left), stopping);
+            left = connection.Endpoint;
             connection.ConnectionBlockedAsync += (_, blocked) => Block(blocked.Reason);
             connection.ConnectionUnblockedAsync += (_, _) => Unblock();
             Enter(connected: true);
@@ -247,7 +249,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         {
             Enter(connected: false);
             await Unblock();
-            await connector.GiveUpAsync(connection);
+            await BrokerConnector.DisposeQuietlyAsync(connection);
         }
     }
 

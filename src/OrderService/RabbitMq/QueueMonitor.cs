@@ -56,6 +56,7 @@ public sealed partial class QueueMonitor : BackgroundService
     private readonly Dictionary<string, QueueAge> ages;
 
     private long connectedAt;
+    private AmqpTcpEndpoint? left;
     private volatile IReadOnlyList<QueueDepth> depths = [];
     private volatile IReadOnlyList<string> unconsumed = [];
     private IReadOnlyList<string> beyond = [];
@@ -127,7 +128,7 @@ public sealed partial class QueueMonitor : BackgroundService
                     }
 
                     lastError = reason;
-                    await connector.GiveUpAsync(connection);
+                    await BrokerConnector.DisposeQuietlyAsync(connection);
                     connection = null;
                 }
             }
@@ -148,8 +149,9 @@ public sealed partial class QueueMonitor : BackgroundService
     private async Task<IConnection> ReconnectAsync(IConnection? last, CancellationToken cancellationToken)
     {
         var wasLost = last is not { IsOpen: true };
-        await connector.GiveUpAsync(last);
-        var connection = await connector.OpenAsync("watches the queues", cancellationToken);
+        await BrokerConnector.DisposeQuietlyAsync(last);
+        var connection = await connector.OpenAsync("watches the queues", cancellationToken, left);
+        left = connection.Endpoint;
         connectedAt = clock.GetTimestamp();
         if (!wasLost)
         {

@@ -84,6 +84,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private long watchedProgress;
     private volatile bool stalled;
     private long? doubted;
+    private long? uncounted;
+    private AmqpTcpEndpoint? left;
     private volatile bool oneByOne;
 
     /// <param name="declare">Run on every new connection before anything is consumed: a queue that was deleted is there again.</param>
@@ -284,8 +286,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         catch (Exception exception)
         {
             generation.Kill(BrokerErrors.Describe(exception));
-            await connector.GiveUpAsync(generation.Connection);
-            DropDead();
+            await LeaveAsync(generation);
             throw;
         }
 
@@ -296,8 +297,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
 
         var reason = await generation.Dead;
-        await connector.GiveUpAsync(generation.Connection);
-        DropDead();
+        await LeaveAsync(generation);
         if (generation.MetUnreadable)
         {
             MeetOneByOne(reason);
@@ -316,7 +316,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private async Task OpenAsync(Generation generation, CancellationToken stopping)
     {
-        generation.Connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync($"consumes {queue}", token), stopping);
+        generation.Connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync($"consumes {queue}", token, left), stopping);
         generation.Connection.ConnectionShutdownAsync += (_, shutdown) =>
         {
             generation.MetUnreadable |= generation.IsAlive && BrokerErrors.IsUnreadable(shutdown);
@@ -484,7 +484,16 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             {
                 generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
             }
-            else if (queue.ConsumerCount == 0)
+            else if (queue.ConsumerCount > 0)
+            {
+                uncounted = null;
+            }
+            else if (uncounted != Volatile.Read(ref progressTimestamp))
+            {
+                // A queue whose leader is slow to answer says this as well; not twice, as a rule.
+                uncounted = Volatile.Read(ref progressTimestamp);
+            }
+            else
             {
                 generation.Kill("the broker counts no consumer of the queue any more: it has no leader, or has lost sight of this one");
             }
@@ -557,6 +566,13 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     {
         Volatile.Write(ref progressTimestamp, clock.GetTimestamp());
         stalled = false;
+    }
+
+    private async Task LeaveAsync(Generation generation)
+    {
+        left = generation.Connection?.Endpoint ?? left;
+        await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
+        DropDead();
     }
 
     /// <summary>Between two generations nothing in there can be settled any more, and left in there it would fill the memory, once for each generation.</summary>

@@ -102,7 +102,7 @@ public sealed class ClusterJourneys : IAsyncLifetime
     {
         const int Orders = 200;
         var settings = Settings();
-        settings["RabbitMq__StallAfter"] = "00:00:02";
+        settings["RabbitMq__StallAfter"] = "00:00:05";
         settings["RabbitMq__QueuePollInterval"] = "00:00:00.500";
         await using var service = await RunningService.StartAsync(Addresses[0], settings);
         var consumers = await ExecAsync("rmq1", "rabbitmqctl", "-q", "--no-table-headers", "list_consumers", "queue_name", "channel_pid");
@@ -132,7 +132,8 @@ public sealed class ClusterJourneys : IAsyncLifetime
                 Assert.True(events == Orders && outbox == 0, $"{events} events, {outbox} in the outbox\n{string.Join('\n', service.Output.Split('\n').TakeLast(20))}");
             },
             TimeSpan.FromMinutes(3));
-        Assert.Contains("by the count of another connection", service.Output, StringComparison.Ordinal);
+        // On a slow machine its own node may happen to answer that it counts nobody.
+        Assert.Matches("by the count of another connection|counts no consumer", service.Output);
         Assert.Equal(Orders, await service.ScalarAsync<long>("SELECT count(DISTINCT order_id) FROM events"));
     }
 

@@ -6,7 +6,7 @@ namespace OrderService.Tests.RabbitMq;
 public sealed class BrokerConnectorTests(RabbitMqContainerFixture fixture)
 {
     [Fact]
-    public async Task The_next_connection_is_sought_at_another_endpoint_than_the_one_given_up()
+    public async Task The_next_connection_is_sought_at_another_endpoint_than_the_one_left()
     {
         await using var broker = await TestBroker.StartAsync(fixture);
         var port = new Uri(broker.Options.Uri).Port;
@@ -14,11 +14,13 @@ public sealed class BrokerConnectorTests(RabbitMqContainerFixture fixture)
         var connector = new BrokerConnector(Microsoft.Extensions.Options.Options.Create(broker.Options), TimeProvider.System);
 
         var hosts = new List<string>();
+        RabbitMQ.Client.AmqpTcpEndpoint? left = null;
         for (var round = 0; round < 12; round++)
         {
-            var connection = await connector.OpenAsync("test", TestBroker.Stopping);
+            var connection = await connector.OpenAsync("test", TestBroker.Stopping, left);
+            left = connection.Endpoint;
             hosts.Add(connection.Endpoint.HostName);
-            await connector.GiveUpAsync(connection);
+            await BrokerConnector.DisposeQuietlyAsync(connection);
         }
 
         Assert.All(hosts.Zip(hosts.Skip(1)), pair => Assert.NotEqual(pair.First, pair.Second));

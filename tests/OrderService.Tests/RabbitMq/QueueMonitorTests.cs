@@ -134,7 +134,8 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
             Microsoft.Extensions.Options.Options.Create(broker.Options), _ => null, clock, NullLogger<QueueMonitor>.Instance);
         await monitor.StartAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => monitor.Depths.Count > 0);
-        var first = await PortAsync();
+        var first = "";
+        await Eventually.TrueAsync(async () => (first = await PortAsync()).Length > 0);
 
         clock.Advance(TimeSpan.FromSeconds(59));
         await Eventually.TrueAsync(() => monitor.Depths[0].At == clock.GetUtcNow());
