@@ -304,8 +304,11 @@ internal static class DeadLetterEndpoints
     /// <summary>PostgreSQL takes U+0000 in no text.</summary>
     private sealed class TextWithoutZeros : JsonConverter<string>
     {
-        public override string? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
-            reader.GetString() is { } text && text.Contains('\0', StringComparison.Ordinal) ? throw new JsonException() : reader.GetString();
+        public override string? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+        {
+            var text = reader.GetString();
+            return text?.Contains('\0', StringComparison.Ordinal) == true ? throw new JsonException() : text;
+        }
 
         public override void Write(Utf8JsonWriter writer, string value, JsonSerializerOptions options) => writer.WriteStringValue(value);
     }

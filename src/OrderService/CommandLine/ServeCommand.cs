@@ -33,7 +33,7 @@ internal static partial class ServeCommand
         WebApplication app;
         try
         {
-            app = OrderServiceHost.Build(settings, builder => AddLogging(builder));
+            app = OrderServiceHost.Build(settings, AddLogging);
         }
         catch (LoggingSettingsException exception)
         {

@@ -208,15 +208,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             return;
         }
 
-        var progress = Volatile.Read(ref progressTimestamp);
-        if (doubted != progress)
+        // The first time it may be on its way here.
+        if (IsSecondTime(ref doubted))
         {
-            // The first time it may be on its way here.
-            doubted = progress;
-            return;
+            generation.Kill($"{ready} messages are ready by the count of another connection, and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
         }
-
-        generation.Kill($"{ready} messages are ready by the count of another connection, and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
     }
 
     /// <summary>Cancels the consumer for good and waits until no delivery can come any more. <see cref="RunAsync"/> ends with it.</summary>
@@ -286,7 +282,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         catch (Exception exception)
         {
             generation.Kill(BrokerErrors.Describe(exception));
-            await LeaveAsync(generation);
+            await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
+            DropDead();
             throw;
         }
 
@@ -297,7 +294,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
 
         var reason = await generation.Dead;
-        await LeaveAsync(generation);
+        await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
+        DropDead();
         if (generation.MetUnreadable)
         {
             MeetOneByOne(reason);
@@ -317,6 +315,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private async Task OpenAsync(Generation generation, CancellationToken stopping)
     {
         generation.Connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync($"consumes {queue}", token, left), stopping);
+        left = generation.Connection.Endpoint;
         generation.Connection.ConnectionShutdownAsync += (_, shutdown) =>
         {
             generation.MetUnreadable |= generation.IsAlive && BrokerErrors.IsUnreadable(shutdown);
@@ -458,6 +457,19 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private bool IsIdle(Generation generation) =>
         generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
 
+    /// <summary>Whether a doubt has come up before, without progress in between.</summary>
+    private bool IsSecondTime(ref long? doubt)
+    {
+        var progress = Volatile.Read(ref progressTimestamp);
+        if (doubt == progress)
+        {
+            return true;
+        }
+
+        doubt = progress;
+        return false;
+    }
+
     private static bool IsFull(Generation generation) => generation.Ledger.InHand >= generation.Prefetch;
 
     /// <summary>Notices what no event tells: messages are ready and nothing comes, or the broker knows nothing of our consumer. A queue without a leader counts neither.</summary>
@@ -488,13 +500,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             {
                 uncounted = null;
             }
-            else if (uncounted != Volatile.Read(ref progressTimestamp))
+            else if (IsSecondTime(ref uncounted))
             {
-                // A queue whose leader is slow to answer says this as well; not twice, as a rule.
-                uncounted = Volatile.Read(ref progressTimestamp);
-            }
-            else
-            {
+                // Once, a queue whose leader is slow to answer says this as well.
                 generation.Kill("the broker counts no consumer of the queue any more: it has no leader, or has lost sight of this one");
             }
         }
@@ -566,13 +574,6 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     {
         Volatile.Write(ref progressTimestamp, clock.GetTimestamp());
         stalled = false;
-    }
-
-    private async Task LeaveAsync(Generation generation)
-    {
-        left = generation.Connection?.Endpoint ?? left;
-        await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
-        DropDead();
     }
 
     /// <summary>Between two generations nothing in there can be settled any more, and left in there it would fill the memory, once for each generation.</summary>

@@ -145,6 +145,15 @@ public sealed class RunningService : IAsyncDisposable
         },
         deadline);
 
+    /// <summary>Waits until the store has so many events and the broker has all of them.</summary>
+    public Task HoldsRelayedAsync(int events, TimeSpan? deadline = null) => Eventually.HoldsAsync(
+        async () =>
+        {
+            var (stored, outbox) = (await ScalarAsync<long>("SELECT count(*) FROM events"), await ScalarAsync<long>("SELECT count(*) FROM outbox"));
+            Assert.True(stored == events && outbox == 0, $"{stored} events, {outbox} in the outbox\n{string.Join('\n', Output.Split('\n').TakeLast(20))}");
+        },
+        deadline);
+
     public async Task<bool> IsReadyAsync()
     {
         try

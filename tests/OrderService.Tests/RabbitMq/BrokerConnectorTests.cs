@@ -8,16 +8,13 @@ public sealed class BrokerConnectorTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task The_next_connection_is_sought_at_another_endpoint_than_the_one_left()
     {
-        await using var broker = await TestBroker.StartAsync(fixture);
-        var port = new Uri(broker.Options.Uri).Port;
-        broker.Options.Endpoints = [$"localhost:{port}", $"127.0.0.1:{port}"];
-        var connector = new BrokerConnector(Microsoft.Extensions.Options.Options.Create(broker.Options), TimeProvider.System);
+        await using var broker = await TestBroker.StartWithTwoNamesAsync(fixture);
 
         var hosts = new List<string>();
         RabbitMQ.Client.AmqpTcpEndpoint? left = null;
         for (var round = 0; round < 12; round++)
         {
-            var connection = await connector.OpenAsync("test", TestBroker.Stopping, left);
+            var connection = await broker.Connector.OpenAsync("test", TestBroker.Stopping, left);
             left = connection.Endpoint;
             hosts.Add(connection.Endpoint.HostName);
             await BrokerConnector.DisposeQuietlyAsync(connection);

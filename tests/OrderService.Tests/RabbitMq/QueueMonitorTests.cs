@@ -124,14 +124,10 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task With_several_nodes_it_asks_another_one_every_minute()
     {
-        await using var broker = await TestBroker.StartAsync(fixture);
+        await using var broker = await TestBroker.StartWithTwoNamesAsync(fixture);
         await broker.DeclareAsync();
-        var port = new Uri(broker.Options.Uri).Port;
-        broker.Options.Endpoints = [$"localhost:{port}", $"127.0.0.1:{port}"];
         var clock = new FakeTimeProvider();
-        using var monitor = new QueueMonitor(
-            new BrokerConnector(Microsoft.Extensions.Options.Options.Create(broker.Options), TimeProvider.System), broker.Topology,
-            Microsoft.Extensions.Options.Options.Create(broker.Options), _ => null, clock, NullLogger<QueueMonitor>.Instance);
+        using var monitor = Monitor(broker, clock: clock);
         await monitor.StartAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => monitor.Depths.Count > 0);
         var first = "";
@@ -158,6 +154,6 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         return found!;
     }
 
-    private static QueueMonitor Monitor(TestBroker broker, Func<string, QueueSubscription?>? own = null) =>
-        new(broker.Connector, broker.Topology, Microsoft.Extensions.Options.Options.Create(broker.Options), own ?? (_ => null), TimeProvider.System, NullLogger<QueueMonitor>.Instance);
+    private static QueueMonitor Monitor(TestBroker broker, Func<string, QueueSubscription?>? own = null, TimeProvider? clock = null) =>
+        new(broker.Connector, broker.Topology, Microsoft.Extensions.Options.Options.Create(broker.Options), own ?? (_ => null), clock ?? TimeProvider.System, NullLogger<QueueMonitor>.Instance);
 }

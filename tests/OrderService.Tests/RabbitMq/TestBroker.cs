@@ -43,6 +43,13 @@ internal sealed class TestBroker : IAsyncDisposable
         return new TestBroker(fixture, options);
     }
 
+    /// <summary>A broker that goes by two names, as if it were two nodes.</summary>
+    public static Task<TestBroker> StartWithTwoNamesAsync(RabbitMqContainerFixture fixture) => StartAsync(fixture, options =>
+    {
+        var port = new Uri(options.Uri).Port;
+        options.Endpoints = [$"localhost:{port}", $"127.0.0.1:{port}"];
+    });
+
     /// <summary>A connection that is none of the service's.</summary>
     public async Task<IConnection> ConnectionAsync() => connection is { IsOpen: true } ? connection : connection = await Connector.OpenAsync("test", Stopping);
 
