@@ -73,6 +73,7 @@ public static class OrderServiceHost
         services.AddSingleton(roles);
         services.AddSingleton(TimeProvider.System);
         services.AddLogging();
+        services.AddSingleton<Troubles>();
         services.AddStore(configuration);
         services.AddRabbitMq();
         services.AddInbox();

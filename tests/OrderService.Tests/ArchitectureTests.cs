@@ -13,20 +13,20 @@ public sealed partial class ArchitectureTests
         // What everybody may look at.
         ["Observability"] = [],
         // The station of each step names what it takes from the step before and hands to the step after, so neighbours know each other.
-        ["RabbitMq"] = ["Inbox", "Outbox"],
+        ["RabbitMq"] = ["Inbox", "Outbox", "Observability"],
         ["Inbox"] = ["RabbitMq", "EventStore", "Outbox", "Database", "Observability"],
-        ["EventStore"] = ["Database"],
+        ["EventStore"] = ["Database", "Observability"],
         ["Outbox"] = ["RabbitMq", "EventStore", "Database", "Inbox", "Observability"],
-        ["Projections"] = ["EventStore", "Database"],
-        ["Events"] = ["EventStore", "Projections", "Inbox"],
+        ["Projections"] = ["EventStore", "Database", "Observability"],
+        ["Events"] = ["EventStore", "Projections", "Inbox", "Observability"],
         ["Kafka"] = ["EventStore", "Events", "Outbox", "Inbox", "DeadLetters", "Database", "Observability"],
         ["Notifications"] = ["Database", "Events", "EventStore", "Observability"],
         ["DeadLetters"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Notifications", "Database", "Observability"],
         // The drivers of the store, behind the interfaces of the folders they serve.
-        ["Database"] = ["EventStore", "Outbox"],
+        ["Database"] = ["EventStore", "Outbox", "Observability"],
         // Those who look at the stations from outside. No station knows them.
         ["Health"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Kafka", "Database", "Configuration", "Observability"],
-        ["Configuration"] = ["RabbitMq", "Inbox", "Outbox", "DeadLetters", "Notifications", "Kafka", "Database", "Events", "Admin"],
+        ["Configuration"] = ["RabbitMq", "Inbox", "Outbox", "DeadLetters", "Notifications", "Kafka", "Database", "Events", "Admin", "Observability"],
         ["Admin"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Projections", "Events", "DeadLetters", "Notifications", "Database", "Configuration", "Health", "Kafka", "Observability"],
         ["CommandLine"] = ["RabbitMq", "Inbox", "EventStore", "Outbox", "Projections", "Events", "DeadLetters", "Notifications", "Database", "Configuration", "Health", "Admin", "Kafka", "Observability"],
     };

@@ -9,7 +9,7 @@ using OrderService.RabbitMq;
 namespace OrderService.Health;
 
 /// <summary>Whether this process can do its work now, and if not, every cause in plain words.</summary>
-public sealed class Readiness(ServiceRoles roles, IDatabase database, IServiceProvider stations, OrderMetrics metrics, TimeProvider clock)
+public sealed class Readiness(ServiceRoles roles, IDatabase database, IServiceProvider stations, OrderMetrics metrics, Troubles troubles, TimeProvider clock)
 {
     private static readonly TimeSpan StorePatience = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan RelayPatience = TimeSpan.FromMinutes(1);
@@ -54,6 +54,10 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         if (stations.GetService<KafkaIntake>() is { } intake)
         {
             checks["kafka-intake"] = CheckKafka(intake.State);
+        }
+        foreach (var (trouble, since, _) in troubles.Standing.Where(standing => standing.Trouble.Level != TroubleLevel.Notice))
+        {
+            checks[trouble.Key] = new ReadinessCheck(trouble.Level != TroubleLevel.NotReady, $"{trouble.Detail} (since {At(since)})", trouble.Level == TroubleLevel.Degraded);
         }
         string[] causes = [.. checks.Where(check => !check.Value.Ready).Select(check => $"{check.Key}: {check.Value.Detail}")];
         return new ReadinessReport(causes.Length == 0 ? "ready" : "not ready", causes, checks);
