@@ -1,0 +1,58 @@
+namespace OrderService.Chaos;
+
+/// <summary>One way in which the world misbehaves, and what must hold all the same.</summary>
+/// <param name="Name">What <c>--fault</c> takes.</param>
+/// <param name="About">One sentence for <c>--list</c>.</param>
+internal sealed record Fault(string Name, string About, Func<World, TrialOptions, Task<Verdict>> RunAsync)
+{
+    public static IReadOnlyList<Fault> All { get; } =
+    [
+        new("kills", "The process is killed again and again while a long queue of good orders drains.", Faults.Kills.RunAsync),
+        new("full-subscriber", "A subscriber's queue is full and refuses events, beside a healthy one.", Faults.FullSubscriber.RunAsync),
+        new("large-bodies", "Bodies of 4 MiB lie between good orders, and the process has little memory.", Faults.LargeBodies.RunAsync),
+    ];
+}
+
+/// <param name="Rounds">How often the fault strikes, where that can be said; 0 for the fault's own number.</param>
+internal sealed record TrialOptions(int Rounds);
+
+/// <summary>What came of a trial.</summary>
+/// <param name="Figures">What was measured, a line each.</param>
+internal sealed record Verdict(IReadOnlyList<Violation> Violations, IReadOnlyList<string> Figures);
+
+/// <summary>Waits for a state; never a fixed pause.</summary>
+internal static class Until
+{
+    /// <exception cref="ChaosException">The deadline passed.</exception>
+    public static async Task TrueAsync(Func<Task<bool>> condition, TimeSpan deadline, string what)
+    {
+        using var timeout = new CancellationTokenSource(deadline);
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(100));
+        while (!await condition())
+        {
+            try
+            {
+                await tick.WaitForNextTickAsync(timeout.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                throw new ChaosException($"This did not become true within {deadline.TotalSeconds:0} s: {what}");
+            }
+        }
+    }
+
+    /// <summary>Waits until a number no longer changes for a while: everything that was to come has come.</summary>
+    public static async Task QuietAsync(Func<long> number, TimeSpan quiet, TimeSpan deadline)
+    {
+        var clock = TimeProvider.System;
+        var (began, changed, last) = (clock.GetTimestamp(), clock.GetTimestamp(), number());
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(200));
+        while (clock.GetElapsedTime(changed) < quiet && clock.GetElapsedTime(began) < deadline && await tick.WaitForNextTickAsync())
+        {
+            if (number() is var now && now != last)
+            {
+                (last, changed) = (now, clock.GetTimestamp());
+            }
+        }
+    }
+}

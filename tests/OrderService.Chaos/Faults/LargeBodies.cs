@@ -1,0 +1,70 @@
+using System.Globalization;
+using RabbitMQ.Client;
+
+namespace OrderService.Chaos.Faults;
+
+/// <summary>300 bodies of 4 MiB between 500 good orders, and a heap of 500 MiB. No good order pays for it, and everything drains.</summary>
+internal static class LargeBodies
+{
+    private const int Good = 500;
+    private const int Large = 300;
+    private const int Bytes = 4 << 20;
+
+    public static async Task<Verdict> RunAsync(World world, TrialOptions options)
+    {
+        var limit = 500L << 20;
+        await using var service = new Service(world, new Dictionary<string, string> { ["DOTNET_GCHeapHardLimit"] = limit.ToString("X", CultureInfo.InvariantCulture) });
+        service.Start();
+        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
+        await using var subscriber = await Subscriber.StartAsync(world);
+        await service.KillAsync();
+
+        await using var producer = new Producer(world);
+        var body = new byte[Bytes];
+        world.Random.NextBytes(body);
+        for (var number = 0; number < Good; number++)
+        {
+            await producer.PublishAsync([SentMessage.Place($"A-{number}")]);
+            if (number < Large)
+            {
+                await producer.PublishAsync([new SentMessage($"large-{number}", "", "order.place", body, false)]);
+            }
+            if (number % 100 == 0)
+            {
+                world.Progress.Report($"{number} of {Good} good orders sent");
+            }
+        }
+
+        await using var connection = await world.ConnectAsync("looks");
+        await using var channel = await connection.CreateChannelAsync();
+        var clock = TimeProvider.System;
+        var began = clock.GetTimestamp();
+        service.Start();
+        long peak = 0;
+        var violations = new List<Violation>();
+        try
+        {
+            await Until.TrueAsync(
+                async () =>
+                {
+                    if (service.HasExited)
+                    {
+                        service.Start();
+                    }
+                    peak = Math.Max(peak, service.PeakMemory);
+                    return (await channel.QueueDeclarePassiveAsync("orders")).MessageCount == 0 && (await channel.QueueDeclarePassiveAsync("orders.dlq")).MessageCount == 0
+                        && await service.IsReadyAsync() && (await service.AllAsync("/api/dead-letters")).Count >= Large
+                        && subscriber.Heard.Select(one => one.Id).Distinct().Count() >= Good;
+                },
+                TimeSpan.FromMinutes(10), "everything drained");
+        }
+        catch (ChaosException exception)
+        {
+            violations.Add(new Violation("everything drains", exception.Message));
+        }
+        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromMinutes(1), "the service is ready at the end");
+        violations.AddRange(Judge.Conservation(producer.Sent, subscriber.Heard, await service.AllAsync("/api/dead-letters")));
+        return new Verdict(violations,
+            [$"{service.Starts - 2} restarts, {clock.GetElapsedTime(began).TotalSeconds:0} s, at most {peak / 1048576.0:0} MiB resident"]);
+    }
+}
