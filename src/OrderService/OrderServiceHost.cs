@@ -81,7 +81,7 @@ public static class OrderServiceHost
         services.AddEvents();
         services.AddKafka(configuration);
         services.AddDeadLetters();
-        services.AddNotifications(configuration, send: roles.DeadLetters);
+        services.AddNotifications(configuration);
         services.AddHealth(configuration);
         services.AddAdmin(configuration);
     }
@@ -89,8 +89,11 @@ public static class OrderServiceHost
     /// <summary>What runs by itself. What is registered last stops first: the intake ends before what it feeds.</summary>
     private static void Host(IServiceCollection services, IConfiguration configuration, ServiceRoles roles)
     {
+        // First in, last out: what goes wrong while the others stop is told as well.
+        services.AddTroubleAlerts();
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
+        services.AddUnreadableLetters();
         if (roles.Api)
         {
             services.AddHostedService<OldAnswers>();
@@ -112,6 +115,7 @@ public static class OrderServiceHost
         }
         if (roles.DeadLetters)
         {
+            services.AddNotificationSending();
             services.AddDeadLetterProcessing();
         }
         if (roles.Orders)

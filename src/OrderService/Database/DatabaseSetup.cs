@@ -12,6 +12,7 @@ public static class DatabaseSetup
         services.AddOptions<StoreOptions>().BindConfiguration(StoreOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
         services.AddSingleton<IValidateOptions<StoreOptions>, PostgresOptionsValidator>();
+        services.AddSingleton<StoreTime>();
         var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
         if (store.UsesPostgres)
         {

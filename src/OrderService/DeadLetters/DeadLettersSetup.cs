@@ -31,12 +31,14 @@ public static class DeadLettersSetup
         return services;
     }
 
+    /// <summary>Tells of messages that nobody can read, in any process: each of them reads the queues' depths.</summary>
+    public static IServiceCollection AddUnreadableLetters(this IServiceCollection services) => services.AddHostedService<UnreadableLetters>();
+
     /// <summary>Consumes the dead-letter queue in this process, looks for letters that never came, gives up commands whose order never came, and tells of all of them.</summary>
     public static IServiceCollection AddDeadLetterProcessing(this IServiceCollection services)
     {
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
-        services.AddHostedService<UnreadableLetters>();
         services.AddHostedService<ReplayJobRunner>();
         services.AddHostedService<OverdueCommands>();
         services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());

@@ -43,10 +43,6 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         {
             checks["relay"] = CheckRelay();
         }
-        if (stations.GetRequiredService<QueueMonitor>().Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Unreadable) is { Ready: > 0 } unreadable)
-        {
-            checks["unreadable"] = ReadinessCheck.Worse($"{unreadable.Ready} messages that the service can't read lie in {TopologyNames.Unreadable}: see docs/operations.md.");
-        }
         if (stations.GetService<KafkaEventStream>() is { } stream)
         {
             checks["kafka"] = CheckKafka(stream.State);

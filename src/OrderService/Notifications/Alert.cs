@@ -37,7 +37,13 @@ public static class AlertKind
 public sealed record Alert(long Id, string Kind, string? Incident, string Subject, string Text, AlertContent Content, long Letters, DateTimeOffset CreatedAt)
 {
     /// <summary>Names the alert everywhere, the same in each attempt: receivers use it to drop repeats.</summary>
-    public string MessageId => $"alert-{CreatedAt.ToUnixTimeMilliseconds():x}-{Id}";
+    public string MessageId => Sender is null ? $"alert-{CreatedAt.ToUnixTimeMilliseconds():x}-{Id}" : $"alert-{CreatedAt.ToUnixTimeMilliseconds():x}-{Sender}";
+
+    /// <summary>Makes the name of an alert unique that has no number, because it needs no store.</summary>
+    public string? Sender { get; init; }
+
+    /// <summary>What the channel noted of its recipients in the attempt before: who has it already.</summary>
+    public string? Recipients { get; init; }
 }
 
 /// <summary>What an alert says, in business terms. Order ids are named, customers only counted; bodies and personal data never appear.</summary>

@@ -41,6 +41,9 @@ public sealed class AlertsOptions
     /// <summary>An incident that nobody acknowledged for this long is told of once as an escalation, also to <see cref="EmailOptions.EscalationTo"/>; 1 minute to 30 days.</summary>
     public TimeSpan EscalateAfter { get; init; } = TimeSpan.FromHours(1);
 
+    /// <summary>Of each trouble of the service itself at most one alert goes out in this time, however often it comes and goes; 1 s to 1 day.</summary>
+    public TimeSpan TroublePause { get; init; } = TimeSpan.FromMinutes(5);
+
     /// <summary>When only what can't wait goes out.</summary>
     public QuietHoursOptions QuietHours { get; init; } = new();
 
@@ -241,6 +244,10 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
         if (options.RemindAfter < TimeSpan.FromMinutes(1) || options.RemindAfter > TimeSpan.FromDays(30))
         {
             yield return "Alerts:RemindAfter is from 00:01:00 to 30.00:00:00.";
+        }
+        if (options.TroublePause < TimeSpan.FromSeconds(1) || options.TroublePause > TimeSpan.FromDays(1))
+        {
+            yield return "Alerts:TroublePause is from 00:00:01 to 1.00:00:00.";
         }
         if (options.EscalateAfter < TimeSpan.FromMinutes(1) || options.EscalateAfter > TimeSpan.FromDays(30))
         {

@@ -2,22 +2,17 @@ using Microsoft.Extensions.Options;
 
 namespace OrderService.Notifications;
 
-/// <summary>Registers the channels that are switched on and what sends alerts through them.</summary>
+/// <summary>Registers the channels that are switched on and what sends alerts through them; nothing runs by itself.</summary>
 public static class NotificationsSetup
 {
-    /// <param name="send">False in a process that only writes alerts: another one sends them.</param>
-    public static IServiceCollection AddNotifications(this IServiceCollection services, IConfiguration configuration, bool send = true)
+    public static IServiceCollection AddNotifications(this IServiceCollection services, IConfiguration configuration)
     {
         services.AddOptions<AlertsOptions>().BindConfiguration(AlertsOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<AlertsOptions>, AlertsOptionsValidator>();
         services.AddSingleton<AlertQueries>();
         services.AddOptions<OrderConfirmationOptions>().BindConfiguration(OrderConfirmationOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<OrderConfirmationOptions>, OrderConfirmationOptionsValidator>();
-        if (!send)
-        {
-            return services;
-        }
-
+        // Every process that serves has the channels: a trouble of the store is told without it.
         if (On("Log", true))
         {
             services.AddSingleton<INotificationChannel, LogChannel>();
@@ -44,7 +39,6 @@ public static class NotificationsSetup
             services.AddSingleton<INotificationChannel>(provider => Channel(provider, "teams", WebhookFormat.Teams, Options(provider).Teams.Url, Options(provider).Teams.AllowedHosts, []));
         }
         services.AddSingleton<NotificationSender>();
-        services.AddHostedService(provider => provider.GetRequiredService<NotificationSender>());
         return services;
 
         // A value that is neither is reported with all other mistakes when the options are bound.
@@ -55,6 +49,12 @@ public static class NotificationsSetup
         static WebhookChannel Channel(IServiceProvider provider, string name, WebhookFormat format, string url, IList<string> allowedHosts, IReadOnlyList<string> secrets) =>
             new(name, format, new Uri(url), secrets, WebhookTarget.Handler([.. allowedHosts]), provider.GetRequiredService<TimeProvider>());
     }
+
+    /// <summary>Tells of this process's own troubles.</summary>
+    public static IServiceCollection AddTroubleAlerts(this IServiceCollection services) => services.AddHostedService<TroubleAlerts>();
+
+    /// <summary>Sends the alerts that any process wrote.</summary>
+    public static IServiceCollection AddNotificationSending(this IServiceCollection services) => services.AddHostedService(provider => provider.GetRequiredService<NotificationSender>());
 
     /// <summary>Writes to customers in this process, when that is switched on.</summary>
     /// <param name="isMine">Whether this instance does it; one of several.</param>

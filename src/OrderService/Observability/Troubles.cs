@@ -28,6 +28,9 @@ public sealed record Trouble(string Key, TroubleLevel Level, string Subject, str
     /// <summary>How long it must stand before an alert tells of it; readiness shows it at once.</summary>
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>How many messages it concerns, where more of them are worth another alert; else 0.</summary>
+    public long Size { get; init; }
+
     /// <summary>It is about the store itself, so an alert of it must not need the store.</summary>
     public bool ConcernsStore { get; init; }
 }

@@ -93,7 +93,7 @@ public sealed class DeadLetterJourneys(RabbitMqContainerFixture broker)
     public async Task A_message_that_nobody_can_read_is_told_of_and_seen_in_health_and_stops_nothing()
     {
         var address = await broker.AddVirtualHostAsync();
-        await using var service = await RunningService.StartAsync(address, new() { ["RabbitMq__QueuePollInterval"] = "00:00:00.200" });
+        await using var service = await RunningService.StartAsync(address, new() { ["RabbitMq__QueuePollInterval"] = "00:00:00.200", ["Alerts__TroublePause"] = "00:00:01" });
         await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(TestContext.Current.CancellationToken);
         await using var channel = await connection.CreateChannelAsync(new CreateChannelOptions(true, true), TestContext.Current.CancellationToken);
         await channel.BasicPublishAsync("", "orders.unreadable", mandatory: true, new BasicProperties { Persistent = true }, "{}"u8.ToArray(), TestContext.Current.CancellationToken);

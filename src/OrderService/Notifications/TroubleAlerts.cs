@@ -1,0 +1,337 @@
+using System.Data.Common;
+using System.Text.Json;
+using Dapper;
+using Microsoft.Extensions.Options;
+using OrderService.Database;
+using OrderService.Observability;
+
+namespace OrderService.Notifications;
+
+/// <summary>
+/// Turns what stands still (<see cref="Troubles"/>) into alerts of kind <c>service</c>: one when a trouble has stood for its patience, again every <c>Alerts:RemindAfter</c>, and one
+/// when it is over; of each trouble at most one in <c>Alerts:TroublePause</c>. What was told stands in the store, so that a restart repeats nothing and of several instances one
+/// speaks. Where the store does not work, or is itself the trouble, this process's own channels are used without it.
+/// </summary>
+public sealed partial class TroubleAlerts : BackgroundService
+{
+    /// <summary>How long the store may fail before alerts go without it.</summary>
+    private static readonly TimeSpan StorePatience = TimeSpan.FromSeconds(10);
+
+    private static readonly TimeSpan LookTimeout = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long the last words of a process that stops may take.</summary>
+    private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long a trouble that is over is remembered.</summary>
+    private static readonly TimeSpan Memory = TimeSpan.FromDays(1);
+
+    private readonly Troubles troubles;
+    private readonly IDatabase database;
+    private readonly AlertsOptions options;
+    private readonly StoreTime time;
+    private readonly TimeProvider clock;
+    private readonly ILogger<TroubleAlerts> logger;
+    private readonly DirectAlerts direct;
+    private readonly Dictionary<string, Told> told = new(StringComparer.Ordinal);
+    private long? storeFailsSince;
+
+    public TroubleAlerts(
+        Troubles troubles, IDatabase database, IEnumerable<INotificationChannel> channels, IOptions<AlertsOptions> options, OrderMetrics metrics, StoreTime time, TimeProvider clock,
+        ILogger<TroubleAlerts> logger)
+    {
+        this.troubles = troubles;
+        this.database = database;
+        this.options = options.Value;
+        this.time = time;
+        this.clock = clock;
+        this.logger = logger;
+        direct = new DirectAlerts([.. channels], this.options, metrics, clock, logger);
+    }
+
+    /// <summary>The last words: a trouble of the store that ends the process is told although it has not stood for long.</summary>
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await base.StopAsync(cancellationToken);
+        using var patience = new CancellationTokenSource(StopPatience, clock);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(patience.Token, cancellationToken);
+        try
+        {
+            TellDirectly(troubles.Standing.Where(one => one.Trouble is { ConcernsStore: true, Level: TroubleLevel.NotReady }));
+            await direct.SendAsync(either.Token).WaitAsync(either.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            LogLastWordsLost();
+        }
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var tick = new PeriodicTimer(options.PollInterval, clock);
+        try
+        {
+            do
+            {
+                try
+                {
+                    await LookAsync(stoppingToken);
+                }
+                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
+                {
+                    // What stands still goes on standing; the next tick tells of it.
+                    LogFailed(exception.Message);
+                }
+            }
+            while (await tick.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The process stops.
+        }
+    }
+
+    /// <summary>Tells of what is due.</summary>
+    internal async Task LookAsync(CancellationToken cancellationToken)
+    {
+        var standing = troubles.Standing;
+        foreach (var one in standing)
+        {
+            told.GetValueOrDefault(one.Trouble.Key)?.SeenAt = clock.GetTimestamp();
+        }
+        var isStoreAway = await IsStoreAwayAsync(standing, cancellationToken);
+        TellDirectly(standing.Where(one => IsRipe(one) && (one.Trouble.ConcernsStore || isStoreAway)));
+        if (isStoreAway)
+        {
+            EndDirectly(standing);
+        }
+        await direct.SendAsync(cancellationToken);
+    }
+
+    private bool IsRipe(StandingTrouble standing) => clock.GetElapsedTime(standing.Raised) >= standing.Trouble.Patience;
+
+    /// <returns>Whether the store has failed for so long that alerts have to go without it.</returns>
+    private async Task<bool> IsStoreAwayAsync(IReadOnlyList<StandingTrouble> standing, CancellationToken cancellationToken)
+    {
+        try
+        {
+            using var patience = new CancellationTokenSource(LookTimeout, clock);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(patience.Token, cancellationToken);
+            await TellByStoreAsync(standing, either.Token).WaitAsync(either.Token);
+            storeFailsSince = null;
+            return false;
+        }
+        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            // What is wrong with the store is for its own stations to say; here it only matters that this way is closed.
+            storeFailsSince ??= clock.GetTimestamp();
+            return clock.GetElapsedTime(storeFailsSince.Value) >= StorePatience;
+        }
+    }
+
+    private async Task TellByStoreAsync(IReadOnlyList<StandingTrouble> standing, CancellationToken cancellationToken)
+    {
+        var now = time.GetUtcNow();
+        // A look before the write: an instance without troubles commits nothing.
+        var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<Row>(Row.Select)).ToDictionary(row => row.Key), cancellationToken);
+        foreach (var row in rows.Values.Where(row => row.ToldAt > 0 && told.GetValueOrDefault(row.Key) is not { IsSaved: false }))
+        {
+            // So that nobody hears it again by the other way, should the store fail now.
+            told[row.Key] = new Told(row.Subject, row.Stands, row.Size, Back(row.ToldFor(now))) { SeenAt = Back(row.UnseenFor(now)), IsSaved = true };
+        }
+        var here = standing.Select(one => one.Trouble.Key).ToHashSet();
+        var (own, letters) = (told.Where(entry => !entry.Value.IsSaved).ToList(), direct.Unsaved);
+        var steps = standing.Where(one => Needs(one, rows.GetValueOrDefault(one.Trouble.Key), now)).ToList();
+        var gone = rows.Values.Where(row => !here.Contains(row.Key) && (TroubleNews.IsOver(row.Told(now), row.UnseenFor(now), options, clock.GetUtcNow()) || IsForgotten(row, now))).ToList();
+        if (own.Count == 0 && letters.Count == 0 && steps.Count == 0 && gone.Count == 0)
+        {
+            return;
+        }
+        await database.WriteAsync(async transaction =>
+        {
+            foreach (var letter in letters)
+            {
+                await SaveAsync(transaction, letter);
+            }
+            foreach (var (key, entry) in own)
+            {
+                await SaveAsync(transaction, key, entry, now);
+            }
+            foreach (var one in steps)
+            {
+                await TakeStepAsync(transaction, one, now);
+            }
+            foreach (var row in gone)
+            {
+                await EndAsync(transaction, row, now);
+            }
+        }, cancellationToken);
+        direct.Saved(letters);
+        own.ForEach(entry => entry.Value.IsSaved = true);
+    }
+
+    /// <summary>Whether a trouble that stands here has to be written down.</summary>
+    private bool Needs(StandingTrouble standing, Row? row, DateTimeOffset now) =>
+        (row is not null && row.UnseenFor(now) >= TroubleNews.OverAfter(options) / 4) || IsDue(standing, row, now);
+
+    private bool IsDue(StandingTrouble standing, Row? row, DateTimeOffset now) =>
+        !standing.Trouble.ConcernsStore && IsRipe(standing) && TroubleNews.IsDue(standing.Trouble, row?.ToldAt > 0 ? row.Told(now) : null, options, clock.GetUtcNow());
+
+    private async Task TakeStepAsync(DbTransaction transaction, StandingTrouble standing, DateTimeOffset now)
+    {
+        var connection = transaction.Connection!;
+        var trouble = standing.Trouble;
+        var values = new { trouble.Key, Subject = AlertText.Line(trouble.Subject), trouble.Size, now = now.ToUnixTimeMilliseconds() };
+        // The row is the lock: of two instances the second waits here and then finds it told.
+        await connection.ExecuteAsync(
+            """
+            INSERT INTO service_troubles (key, subject, state, size, told_at, seen_at) VALUES (@Key, @Subject, 'new', 0, 0, @now)
+            ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at
+            """,
+            values, transaction);
+        var row = await connection.QuerySingleAsync<Row>($"{Row.Select} WHERE key = @Key", values, transaction);
+        if (IsDue(standing, row, now))
+        {
+            await connection.ExecuteAsync("UPDATE service_troubles SET subject = @Subject, state = 'standing', size = @Size, told_at = @now WHERE key = @Key", values, transaction);
+            await AlertOutbox.AddAsync(transaction, TroubleNews.Content(trouble, TroubleNews.IsReminder(trouble, row.Told(now))), null, clock.GetUtcNow());
+        }
+    }
+
+    private async Task EndAsync(DbTransaction transaction, Row row, DateTimeOffset now)
+    {
+        var connection = transaction.Connection!;
+        // Another instance may have said meanwhile that it stands, or that it is over.
+        const string AsItWas = "key = @Key AND state = @State AND seen_at = @SeenAt AND told_at = @ToldAt";
+        var values = new { row.Key, row.State, row.SeenAt, row.ToldAt, now = now.ToUnixTimeMilliseconds() };
+        if (!row.Stands)
+        {
+            await connection.ExecuteAsync($"DELETE FROM service_troubles WHERE {AsItWas}", values, transaction);
+        }
+        else if (await connection.ExecuteAsync($"UPDATE service_troubles SET state = 'over', told_at = @now WHERE {AsItWas}", values, transaction) == 1)
+        {
+            await AlertOutbox.AddAsync(transaction, TroubleNews.Over(row.Subject), null, clock.GetUtcNow());
+        }
+    }
+
+    private static bool IsForgotten(Row row, DateTimeOffset now) => !row.Stands && row.UnseenFor(now) >= Memory && row.ToldFor(now) >= Memory;
+
+    /// <summary>The way that needs no store: what was told is kept in memory until the store works again.</summary>
+    private void TellDirectly(IEnumerable<StandingTrouble> standing)
+    {
+        foreach (var trouble in standing.Select(one => one.Trouble))
+        {
+            TroubleTold? last = told.TryGetValue(trouble.Key, out var entry) ? Of(entry) : null;
+            if (TroubleNews.IsDue(trouble, last, options, clock.GetUtcNow()))
+            {
+                told[trouble.Key] = new Told(AlertText.Line(trouble.Subject), true, trouble.Size, clock.GetTimestamp()) { SeenAt = clock.GetTimestamp() };
+                direct.Add(trouble.Key, TroubleNews.Content(trouble, TroubleNews.IsReminder(trouble, last)));
+            }
+        }
+    }
+
+    private void EndDirectly(IReadOnlyList<StandingTrouble> standing)
+    {
+        var here = standing.Select(one => one.Trouble.Key).ToHashSet();
+        // What the store knows may stand in another instance: that one says so when the store works again.
+        foreach (var (key, entry) in told.Where(entry => !entry.Value.IsSaved && !here.Contains(entry.Key)).ToList())
+        {
+            if (TroubleNews.IsOver(Of(entry), clock.GetElapsedTime(entry.SeenAt), options, clock.GetUtcNow()))
+            {
+                told[key] = entry with { Stands = false, At = clock.GetTimestamp() };
+                direct.Add(key, TroubleNews.Over(entry.Subject));
+            }
+        }
+    }
+
+    private TroubleTold Of(Told entry) => new(entry.Stands, clock.GetElapsedTime(entry.At), entry.Size);
+
+    /// <summary>A moment of the past on the monotonic clock.</summary>
+    private long Back(TimeSpan ago) => clock.GetTimestamp() - (long)(ago.TotalSeconds * clock.TimestampFrequency);
+
+    private Task SaveAsync(DbTransaction transaction, string key, Told entry, DateTimeOffset now) => transaction.Connection!.ExecuteAsync(
+        """
+        INSERT INTO service_troubles (key, subject, state, size, told_at, seen_at) VALUES (@key, @Subject, @state, @Size, @toldAt, @seenAt)
+        ON CONFLICT (key) DO UPDATE SET subject = excluded.subject, state = excluded.state, size = excluded.size, told_at = excluded.told_at, seen_at = excluded.seen_at
+        """,
+        new
+        {
+            key,
+            entry.Subject,
+            state = entry.Stands ? "standing" : "over",
+            entry.Size,
+            toldAt = (now - clock.GetElapsedTime(entry.At)).ToUnixTimeMilliseconds(),
+            seenAt = (now - clock.GetElapsedTime(entry.SeenAt)).ToUnixTimeMilliseconds(),
+        },
+        transaction);
+
+    /// <summary>An alert that left without the store takes its place in the list; where it did not leave yet the sender goes on.</summary>
+    private async Task SaveAsync(DbTransaction transaction, DirectAlerts.Letter letter)
+    {
+        var (connection, alert) = (transaction.Connection!, letter.Alert);
+        var id = await connection.ExecuteScalarAsync<long>(
+            "INSERT INTO alerts (kind, subject, text, data, letters, created_at, dispatched) VALUES (@Kind, @Subject, @Text, @data, @Letters, @createdAt, 1) RETURNING id",
+            new { alert.Kind, alert.Subject, alert.Text, alert.Letters, data = JsonSerializer.Serialize(alert.Content, AlertJson.Default.AlertContent), createdAt = alert.CreatedAt.ToUnixTimeMilliseconds() },
+            transaction);
+        foreach (var channel in direct.Channels.Where(channel => !letter.Served.TryGetValue(channel, out var at) || at is not null))
+        {
+            DateTimeOffset? sent = letter.Served.GetValueOrDefault(channel);
+            if (sent is null && channel == options.Fallback)
+            {
+                continue;
+            }
+            await connection.ExecuteAsync(
+                """
+                INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, sent_at, recipients, begun_at)
+                VALUES (@id, @channel, @status, @Attempts, @now, @sentAt, @recipients, @now)
+                """,
+                new
+                {
+                    id,
+                    channel,
+                    status = sent is null ? "pending" : "sent",
+                    letter.Attempts,
+                    now = time.Now(),
+                    sentAt = sent?.ToUnixTimeMilliseconds(),
+                    recipients = sent is null ? letter.Recipients.GetValueOrDefault(channel) : null,
+                },
+                transaction);
+        }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "The service's troubles could not be told and are tried again: {Reason}")]
+    private partial void LogFailed(string reason);
+
+    [LoggerMessage(LogLevel.Warning, "The last alert of this process may not have left: no channel answered in time")]
+    private partial void LogLastWordsLost();
+
+    /// <summary>What was told, by the monotonic clock.</summary>
+    private sealed record Told(string Subject, bool Stands, long Size, long At)
+    {
+        /// <summary>When it stood here last.</summary>
+        public long SeenAt { get; set; }
+
+        public bool IsSaved { get; set; }
+    }
+
+    private sealed class Row
+    {
+        public const string Select = "SELECT key AS Key, subject AS Subject, state AS State, size AS Size, told_at AS ToldAt, seen_at AS SeenAt FROM service_troubles";
+
+        public string Key { get; init; } = "";
+        public string Subject { get; init; } = "";
+        public string State { get; init; } = "";
+        public long Size { get; init; }
+        public long ToldAt { get; init; }
+        public long SeenAt { get; init; }
+
+        public bool Stands => State == "standing";
+
+        public TroubleTold Told(DateTimeOffset now) => new(Stands, ToldFor(now), Size);
+
+        public TimeSpan ToldFor(DateTimeOffset now) => Age(ToldAt, now);
+
+        public TimeSpan UnseenFor(DateTimeOffset now) => Age(SeenAt, now);
+
+        // A time of the future is one from before the clock was set back.
+        private static TimeSpan Age(long at, DateTimeOffset now) => (now - DateTimeOffset.FromUnixTimeMilliseconds(at)).Duration();
+    }
+}
