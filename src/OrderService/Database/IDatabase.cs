@@ -29,12 +29,46 @@ public interface IDatabase : IAsyncDisposable
     /// <param name="cancellationToken">Gives up waiting for a turn. It never interrupts a COMMIT.</param>
     /// <exception cref="StoreUnavailableException">The store is out of reach for now. Whether a COMMIT took effect may be unknown.</exception>
     /// <exception cref="StoreConflictException">A unique key was taken.</exception>
+    /// <exception cref="StoreRefusedException">The store refuses a row.</exception>
     Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default);
 }
 
 /// <summary>Calls without a result.</summary>
 public static class DatabaseExtensions
 {
+    /// <summary>Runs <paramref name="write"/> as <see cref="IDatabase.WriteAsync"/> would and undoes it: tells whether the store would take it.</summary>
+    public static async Task TryOutAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await database.WriteAsync<bool>(
+                async transaction =>
+                {
+                    await write(transaction);
+                    await CheckDeferredAsync(transaction);
+                    throw new UndoneException();
+                },
+                cancellationToken);
+        }
+        catch (UndoneException)
+        {
+            // As it was meant to be.
+        }
+    }
+
+    /// <summary>What PostgreSQL would look at with the COMMIT only, it looks at now.</summary>
+    internal static async Task CheckDeferredAsync(DbTransaction transaction)
+    {
+        if (transaction.Connection is SqliteConnection)
+        {
+            return;
+        }
+        await using var command = transaction.Connection!.CreateCommand();
+        command.Transaction = transaction;
+        command.CommandText = "SET CONSTRAINTS ALL IMMEDIATE";
+        await command.ExecuteNonQueryAsync();
+    }
+
     public static Task WriteAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken = default) =>
         database.WriteAsync(async transaction => { await write(transaction); return true; }, cancellationToken);
 
@@ -49,8 +83,21 @@ public static class DatabaseExtensions
 /// <summary>The store can't be used for now: locked, full, out of reach. Trouble of the store is never a failure of a message.</summary>
 public sealed class StoreUnavailableException(string message, Exception? inner = null) : Exception(message, inner);
 
+/// <summary>The store refuses what was to be written. Whether that is about the row or about the store, such as a constraint that somebody added, only other rows tell.</summary>
+/// <param name="code">SQLSTATE, or SQLite's extended code.</param>
+/// <param name="constraint">What refused it, by name; never a value.</param>
+public class StoreRefusedException(string message, string? code, string? constraint, Exception? inner = null) : Exception(message, inner)
+{
+    public string? Code { get; } = code;
+
+    public string? Constraint { get; } = constraint;
+}
+
 /// <summary>A row with the same unique key is there already.</summary>
-public sealed class StoreConflictException(string message, Exception? inner = null) : Exception(message, inner);
+public sealed class StoreConflictException(string message, string? code = null, string? constraint = null, Exception? inner = null) : StoreRefusedException(message, code, constraint, inner);
 
 /// <summary>The store's settings don't keep what was committed; the start fails and says which setting to change.</summary>
 public sealed class StoreSettingsException(string message) : Exception(message);
+
+/// <summary>Ends a transaction that was only tried out.</summary>
+internal sealed class UndoneException() : Exception("It was only tried out.");

@@ -1,5 +1,4 @@
 using System.Data.Common;
-using System.Net.Sockets;
 using Npgsql;
 
 namespace OrderService.Database;
@@ -131,7 +130,7 @@ public sealed partial class PostgresDatabase : IDatabase
         }
         catch (Exception exception) when (Translate(exception) is { } translated)
         {
-            throw committing && !WasRolledBack(exception)
+            throw committing && !PostgresErrors.WasRolledBack(exception)
                 ? new StoreUnavailableException("The connection to PostgreSQL was lost during a COMMIT; whether it took effect is unknown.", exception)
                 : translated;
         }
@@ -173,43 +172,17 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
-    /// <summary>The server itself said that the transaction is undone; after anything else that ends a connection nobody knows.</summary>
-    internal static bool WasRolledBack(Exception exception) => exception is PostgresException { InvariantSeverity: "ERROR" };
-
-    /// <summary>The exception that callers of a store know; null for errors that are none of the store's (a statement that is wrong).</summary>
+    /// <inheritdoc cref="PostgresErrors.Translate"/>
     internal Exception? Translate(Exception exception)
     {
-        switch (exception)
+        if (exception is PostgresException { SqlState: PostgresErrorCodes.ReadOnlySqlTransaction })
         {
-            case PostgresException { SqlState: PostgresErrorCodes.UniqueViolation } taken:
-                return new StoreConflictException(taken.MessageText, taken);
-            case PostgresException refused when IsTroubleOfTheStore(refused.SqlState):
-                if (refused.SqlState == PostgresErrorCodes.ReadOnlySqlTransaction)
-                {
-                    // This server became a replica: the next attempt has to look for the primary instead of using these connections again.
-                    queries.Clear();
-                    Appends.Clear();
-                }
-                return new StoreUnavailableException($"PostgreSQL can't do it now ({refused.SqlState}): {refused.MessageText}", refused);
-            case PostgresException:
-                return null;
-            case NpgsqlException { InnerException: TimeoutException } late:
-                return new StoreUnavailableException("PostgreSQL did not answer in time.", late);
-            case NpgsqlException or IOException or SocketException or TimeoutException:
-                return new StoreUnavailableException("PostgreSQL is out of reach.", exception);
-            default:
-                return null;
+            // This server became a replica: the next attempt has to look for the primary instead of using these connections again.
+            queries.Clear();
+            Appends.Clear();
         }
+        return PostgresErrors.Translate(exception);
     }
-
-    private static bool IsTroubleOfTheStore(string state) => state[..2] switch
-    {
-        // connection, authorization (a password that is being changed), catalog, resources, operator intervention, system
-        "08" or "28" or "3D" or "53" or "58" => true,
-        "57" => true,
-        _ => state is PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.LockNotAvailable
-            or PostgresErrorCodes.ReadOnlySqlTransaction or "25P03" or "25P04",
-    };
 
     private static NpgsqlConnectionStringBuilder Parse(string connectionString)
     {

@@ -35,10 +35,33 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             }
             if (attempt == MaxAttempts)
             {
+                if (conflict.Cause is PostgresException { SqlState: PostgresErrorCodes.UniqueViolation } taken)
+                {
+                    // A key of ours would have been found when the batch was read again.
+                    throw database.Translate(taken)!;
+                }
                 throw new StoreUnavailableException($"Other instances came first {attempt} times in a row.", conflict.Cause);
             }
             LogConflict(attempt, conflict.Cause?.Message);
             await Task.Delay(TimeSpan.FromMilliseconds(Random.Shared.NextDouble() * 4 * attempt * attempt), clock, cancellationToken);
+        }
+    }
+
+    public async Task TryAppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken)
+    {
+        await using var connection = await OpenAsync(cancellationToken);
+        try
+        {
+            var streams = new Dictionary<string, long>(query.OrderIds.Count, StringComparer.Ordinal);
+            var append = decide(await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], streams, cancellationToken));
+            await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
+            await new PostgresAppend(append, streams, []).ExecuteAsync(connection);
+            await DatabaseExtensions.CheckDeferredAsync(transaction);
+            await transaction.RollbackAsync(CancellationToken.None);
+        }
+        catch (Exception exception) when (database.Translate(exception) is { } translated)
+        {
+            throw translated;
         }
     }
 
@@ -70,7 +93,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         {
             state = await ReadAsync(connection, keys, orderIds, streams, cancellationToken);
         }
-        catch (Exception exception) when (TranslateForAppend(exception) is { } translated)
+        catch (Exception exception) when (database.Translate(exception) is { } translated)
         {
             throw translated;
         }
@@ -91,9 +114,9 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             await written.ExecuteAsync(connection);
             return (append, null);
         }
-        catch (PostgresException exception) when (PostgresDatabase.WasRolledBack(exception))
+        catch (PostgresException exception) when (PostgresErrors.WasRolledBack(exception))
         {
-            if (exception.SqlState is PostgresErrorCodes.UniqueViolation or PostgresErrorCodes.SerializationFailure or PostgresErrorCodes.DeadlockDetected)
+            if (PostgresErrors.IsConflict(exception))
             {
                 return (null, exception);
             }
@@ -102,11 +125,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                 await database.EndFrozenSessionsAsync(cancellationToken);
                 return (null, exception);
             }
-            if (TranslateForAppend(exception) is { } translated)
-            {
-                throw translated;
-            }
-            throw;
+            throw database.Translate(exception)!;
         }
         catch (Exception exception) when (database.Translate(exception) is { } translated)
         {
@@ -122,20 +141,11 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         {
             return await database.Appends.OpenConnectionAsync(cancellationToken);
         }
-        catch (Exception exception) when (TranslateForAppend(exception) is { } translated)
+        catch (Exception exception) when (database.Translate(exception) is { } translated)
         {
             throw translated;
         }
     }
-
-    /// <summary>Only an error about a value can be a message's own; a missing table or right is trouble of the store and must not cost messages.</summary>
-    private Exception? TranslateForAppend(Exception exception) => exception switch
-    {
-        PostgresException { SqlState: var state } when state[..2] is "22" or "23" or "54" => null,
-        PostgresException refused => database.Translate(refused) as StoreUnavailableException
-            ?? new StoreUnavailableException($"PostgreSQL refuses ({refused.SqlState}): {refused.MessageText}", refused),
-        _ => database.Translate(exception),
-    };
 
     /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet. To look it up for every event instead would be a third of the time under the log's lock.</param>
     private static async Task<BatchState> ReadAsync(
@@ -219,7 +229,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                     return await LookUpAsync(connection, append, cancellationToken);
                 }
             }
-            catch (Exception exception) when (TranslateForAppend(exception) is not null || exception is StoreUnavailableException)
+            catch (Exception exception) when (database.Translate(exception) is not null || exception is StoreUnavailableException)
             {
                 // Still out of reach.
             }

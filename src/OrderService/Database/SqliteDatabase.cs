@@ -94,9 +94,9 @@ public sealed partial class SqliteDatabase : IDatabase
                 Configure(connection);
                 return await read(connection);
             }
-            catch (SqliteException exception) when (Translate(exception) is { } translated)
+            catch (SqliteException exception)
             {
-                throw translated;
+                throw SqliteErrors.Translate(exception);
             }
         }, cancellationToken);
     }
@@ -213,7 +213,7 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             var translated = exception switch
             {
-                SqliteException sqlite => Translate(sqlite) ?? exception,
+                SqliteException sqlite => SqliteErrors.Translate(sqlite),
                 IOException or UnauthorizedAccessException => new StoreUnavailableException($"The folder of the store can't be used: {exception.Message}", exception),
                 _ => exception,
             };
@@ -286,9 +286,9 @@ public sealed partial class SqliteDatabase : IDatabase
             job.Run(transaction);
             return true;
         }
-        catch (Exception exception) when (exception is not SqliteException sqlite || !EndsTransaction(sqlite))
+        catch (Exception exception) when (exception is not SqliteException sqlite || !SqliteErrors.EndsTransaction(sqlite))
         {
-            job.FailLater(exception is SqliteException inner ? Translate(inner) ?? exception : exception);
+            job.FailLater(exception is SqliteException inner ? SqliteErrors.Translate(inner) : exception);
             return false;
         }
     }
@@ -403,22 +403,6 @@ public sealed partial class SqliteDatabase : IDatabase
             connection?.Dispose();
         }
     }
-
-    /// <summary>SQLite rolled the whole transaction back, or can't go on with it.</summary>
-    private static bool EndsTransaction(SqliteException exception) =>
-        exception.SqliteErrorCode is 10 /* IOERR */ or 13 /* FULL */ or 7 /* NOMEM */ or 9 /* INTERRUPT */ or 5 /* BUSY */ or 11 /* CORRUPT */;
-
-    internal static Exception? Translate(SqliteException exception) => exception.SqliteErrorCode switch
-    {
-        19 when exception.SqliteExtendedErrorCode is 1555 or 2067 or 2579 => new StoreConflictException(exception.Message, exception),
-        5 or 6 => new StoreUnavailableException("The store is locked by another process.", exception),
-        13 => new StoreUnavailableException("The disk of the store is full.", exception),
-        8 => new StoreUnavailableException("The store is read-only.", exception),
-        14 => new StoreUnavailableException("The store's file can't be opened.", exception),
-        10 => new StoreUnavailableException("The disk of the store reports an error.", exception),
-        7 => new StoreUnavailableException("The store is out of memory.", exception),
-        _ => null,
-    };
 
     [LoggerMessage(LogLevel.Information, "The store's schema was brought to {Migration}")]
     private partial void LogMigrated(string migration);

@@ -17,18 +17,14 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     public bool IsGatheringWorthwhile => true;
 
     public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
-        database.WriteLargeAsync(
+        database.WriteLargeAsync(transaction => Task.FromResult(Append(query, decide, transaction)), cancellationToken);
+
+    public Task TryAppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
+        database.TryOutAsync(
             transaction =>
             {
-                var prepared = Prepared();
-                var append = decide(Read(prepared, query));
-                Failpoint.Hit("store-decided");
-                if (!append.IsEmpty)
-                {
-                    Write(prepared, append, transaction);
-                    Failpoint.Hit("store-written");
-                }
-                return Task.FromResult(append);
+                Append(query, decide, transaction);
+                return Task.CompletedTask;
             },
             cancellationToken);
 
@@ -47,6 +43,19 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     public void Dispose()
     {
         // The statements die with the writer's connection, which the database closes on its own thread.
+    }
+
+    private Append Append(BatchQuery query, Func<BatchState, Append> decide, DbTransaction transaction)
+    {
+        var prepared = Prepared();
+        var append = decide(Read(prepared, query));
+        Failpoint.Hit("store-decided");
+        if (!append.IsEmpty)
+        {
+            Write(prepared, append, transaction);
+            Failpoint.Hit("store-written");
+        }
+        return append;
     }
 
     private static BatchState Read(Statements prepared, BatchQuery query)

@@ -23,6 +23,8 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
     private readonly TimeProvider clock;
     private readonly ILogger<DeadLetterIntake> logger;
     private readonly ResiliencePipeline pipeline;
+    private readonly Blame<Delivery> blame;
+    private readonly InHand<Delivery> inHand;
     private readonly CancellationTokenSource stopIntake = new();
     private readonly CancellationTokenSource abort = new();
     private Task intake = Task.CompletedTask;
@@ -32,7 +34,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
 
     public DeadLetterIntake(
         [FromKeyedServices(TopologyNames.DeadLetters)] QueueSubscription subscription, IDatabase database, DeadLetterParking parking,
-        IOptions<DeadLettersOptions> options, OrderMetrics metrics, TimeProvider clock, ILogger<DeadLetterIntake> logger)
+        IOptions<DeadLettersOptions> options, OrderMetrics metrics, Troubles troubles, TimeProvider clock, ILogger<DeadLetterIntake> logger)
     {
         this.subscription = subscription;
         this.database = database;
@@ -44,8 +46,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
         pipeline = new ResiliencePipelineBuilder { TimeProvider = clock }
             .AddRetry(new RetryStrategyOptions
             {
-                // A conflict means that another process wrote the same row at the same time.
-                ShouldHandle = new PredicateBuilder().Handle<StoreUnavailableException>().Handle<StoreConflictException>(),
+                ShouldHandle = new PredicateBuilder().Handle<StoreUnavailableException>(),
                 MaxRetryAttempts = int.MaxValue,
                 BackoffType = DelayBackoffType.Exponential,
                 UseJitter = true,
@@ -57,7 +58,28 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
                     return default;
                 },
             })
+            .AddRetry(new RetryStrategyOptions
+            {
+                // A conflict means that another process wrote the same row at the same time. One that goes on means something else.
+                ShouldHandle = new PredicateBuilder().Handle<StoreConflictException>(),
+                MaxRetryAttempts = 5,
+                BackoffType = DelayBackoffType.Exponential,
+                UseJitter = true,
+                Delay = TimeSpan.FromMilliseconds(10),
+            })
             .Build();
+        blame = new Blame<Delivery>(
+            new BlamedWork<Delivery>(
+                "dead-letters", "Dead letters", TroubleLevel.NotReady,
+                (batch, _) => ParkAsync(batch),
+                GiveUpAsync,
+                async (_, token) => await pipeline.ExecuteAsync(async retry => await parking.TryAsync(database, retry), token))
+            {
+                IsAlive = static delivery => delivery.Generation.IsAlive,
+                IsAloneInHand = () => subscription.State.InHand <= 1,
+            },
+            troubles, logger);
+        inHand = new InHand<Delivery>(blame, static delivery => delivery.Generation.IsAlive, mayBeOvertaken: true, subscription.Hold, subscription.Release, options.Value.HoldAfter, clock);
     }
 
     IReadOnlyList<Task> IStation.Loops => [intake, processing];
@@ -76,6 +98,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
         await using (cancellationToken.Register(abort.Cancel))
         {
             await processing;
+            await inHand.DisposeAsync();
             await intake;
         }
     }
@@ -98,7 +121,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
                 {
                     batch.Add(delivery);
                 }
-                await ProcessAsync(batch);
+                await inHand.DoAsync([.. batch], abort.Token);
             }
         }
         catch (OperationCanceledException) when (abort.IsCancellationRequested)
@@ -107,42 +130,11 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
         }
     }
 
-    private async Task ProcessAsync(IReadOnlyList<Delivery> batch)
+    /// <summary>A letter that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
+    private Task GiveUpAsync(Delivery delivery, Exception failure, CancellationToken cancellationToken)
     {
-        try
-        {
-            await ParkAsync(batch);
-        }
-        catch (Exception exception) when (!abort.IsCancellationRequested)
-        {
-            LogBatchFailed(batch.Count, exception);
-            foreach (var delivery in batch)
-            {
-                await ProcessAloneAsync(delivery);
-            }
-        }
-    }
-
-    /// <summary>Finds the letter that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
-    private async Task ProcessAloneAsync(Delivery delivery)
-    {
-        try
-        {
-            await ParkAsync([delivery]);
-        }
-        catch (Exception exception) when (!abort.IsCancellationRequested)
-        {
-            LogLetterFailed(exception);
-            try
-            {
-                await ParkAsync([delivery], raw: true);
-            }
-            catch (Exception again) when (!abort.IsCancellationRequested)
-            {
-                // It stays with the broker, which hands it out again after the next reconnection; the others go on.
-                LogLetterLeft(again);
-            }
-        }
+        LogLetterFailed(failure);
+        return ParkAsync([delivery], raw: true);
     }
 
     private async Task ParkAsync(IReadOnlyList<Delivery> batch, bool raw = false)
@@ -197,6 +189,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
         {
             held = true;
             subscription.Hold($"the store: {reason}");
+            blame.Say(reason, all: true);
         }
     }
 
@@ -208,6 +201,10 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
             held = false;
             subscription.Release();
             LogBack();
+            if (inHand.Waiting == 0)
+            {
+                blame.Over();
+            }
         }
     }
 
@@ -220,12 +217,6 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
     [LoggerMessage(LogLevel.Information, "The store takes dead letters again")]
     private partial void LogBack();
 
-    [LoggerMessage(LogLevel.Error, "{Count} dead letters failed together and are taken one by one")]
-    private partial void LogBatchFailed(int count, Exception exception);
-
     [LoggerMessage(LogLevel.Error, "A dead letter failed by itself; only its bytes are kept")]
     private partial void LogLetterFailed(Exception exception);
-
-    [LoggerMessage(LogLevel.Error, "A dead letter could not be kept and stays in the queue")]
-    private partial void LogLetterLeft(Exception exception);
 }

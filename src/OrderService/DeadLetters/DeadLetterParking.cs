@@ -74,6 +74,20 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         return [.. failures.Select(failure => failure.Outcome!.Value)];
     }
 
+    /// <summary>Parks a letter that is known to be good and undoes it: throws what others would meet.</summary>
+    public Task TryAsync(IDatabase database, CancellationToken cancellationToken) =>
+        database.TryOutAsync(transaction => ParkAsync(transaction, KnownGoodLetter()), cancellationToken);
+
+    /// <summary>A letter of nobody's, of an incident of its own: to park it writes whatever the first letter of an incident writes.</summary>
+    internal static DeadLetter KnownGoodLetter()
+    {
+        var name = $"known-good-{Guid.NewGuid():N}";
+        var body = KnownGood.Order(name);
+        var properties = new MessageProperties { MessageId = name, Type = Domain.CommandType.Place };
+        var (key, fingerprint) = EnvelopeDecoder.Identify(properties, body);
+        return DeadLetter.Of(key, fingerprint, new Rejection(RejectionReason.InternalError, "Known good.", null), name, body, properties) with { Claims = true };
+    }
+
     /// <summary>Takes the keys of messages that may be sound, before the inbox is read: whoever comes second sees the other's row.</summary>
     private static async Task ClaimAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters, DateTimeOffset now)
     {

@@ -2,13 +2,38 @@ using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Inbox;
+using OrderService.Observability;
 
 namespace OrderService.DeadLetters;
 
 /// <summary>Parks rejected messages whose dead letter never came: the bytes are kept with the rejection until then, so a broker that loses a letter loses nothing.</summary>
-public sealed partial class MissingLetters(IDatabase database, DeadLetterParking parking, IOptions<DeadLettersOptions> options, TimeProvider clock, ILogger<MissingLetters> logger) : BackgroundService
+public sealed partial class MissingLetters : BackgroundService
 {
     private const int BatchSize = 100;
+
+    private readonly IDatabase database;
+    private readonly DeadLetterParking parking;
+    private readonly IOptions<DeadLettersOptions> options;
+    private readonly TimeProvider clock;
+    private readonly ILogger<MissingLetters> logger;
+    private readonly Blame<Row> blame;
+
+    public MissingLetters(
+        IDatabase database, DeadLetterParking parking, IOptions<DeadLettersOptions> options, Troubles troubles, TimeProvider clock, ILogger<MissingLetters> logger)
+    {
+        this.database = database;
+        this.parking = parking;
+        this.options = options;
+        this.clock = clock;
+        this.logger = logger;
+        blame = new Blame<Row>(
+            new BlamedWork<Row>(
+                "missing-letters", "Dead letters that the broker lost", TroubleLevel.Degraded,
+                (rows, token) => database.WriteAsync(async transaction => await parking.ParkAsync(transaction, [.. rows.Select(row => row.ToLetter())]), token),
+                GiveUpAsync,
+                (_, token) => parking.TryAsync(database, token)),
+            troubles, logger);
+    }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -19,14 +44,16 @@ public sealed partial class MissingLetters(IDatabase database, DeadLetterParking
             {
                 try
                 {
-                    while (await ParkMissingAsync(stoppingToken) == BatchSize)
-                    {
-                    }
+                    await ParkMissingAsync(stoppingToken);
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
                     // The rejections keep their bytes; the next tick tries again.
                     LogFailed(exception.Message);
+                    if (exception is StoreUnavailableException)
+                    {
+                        blame.Say(exception.Message, all: true);
+                    }
                 }
             }
         }
@@ -39,42 +66,48 @@ public sealed partial class MissingLetters(IDatabase database, DeadLetterParking
     /// <returns>How many were found.</returns>
     internal async Task<int> ParkMissingAsync(CancellationToken cancellationToken)
     {
-        var parameters = new { before = (clock.GetUtcNow() - options.Value.MissingAfter).ToUnixTimeMilliseconds(), BatchSize };
-        var any = await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(
-            "SELECT EXISTS (SELECT 1 FROM rejections WHERE parked = 0 AND rejected_at <= @before)", parameters), cancellationToken);
-        if (!any)
+        var before = (clock.GetUtcNow() - options.Value.MissingAfter).ToUnixTimeMilliseconds();
+        var (found, held) = (0, 0);
+        while (await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(
+            "SELECT EXISTS (SELECT 1 FROM rejections WHERE parked = 0 AND rejected_at <= @before)", new { before }), cancellationToken))
         {
-            return 0;
+            // Those that are held stay in front and are passed over.
+            var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<Row>(
+                """
+                SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId, body AS Body, properties AS Properties
+                FROM rejections WHERE parked = 0 AND rejected_at <= @before ORDER BY rejected_at, key, fingerprint LIMIT @BatchSize OFFSET @held
+                """,
+                new { before, BatchSize, held })).AsList(), cancellationToken);
+            if (rows.Count == 0)
+            {
+                break;
+            }
+            // What was held at the last tick is tried again; what went through meanwhile speaks against it.
+            var batch = await blame.DoAsync(rows, again: true, cancellationToken);
+            held += batch.Items.Count;
+            found += rows.Count - batch.Items.Count;
+            if (batch.All || rows.Count < BatchSize)
+            {
+                break;
+            }
         }
-        var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<Row>(
-            """
-            SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId, body AS Body, properties AS Properties
-            FROM rejections WHERE parked = 0 AND rejected_at <= @before ORDER BY rejected_at LIMIT @BatchSize
-            """,
-            parameters)).AsList(), cancellationToken);
-        foreach (var row in rows)
+        if (held == 0)
         {
-            await ParkAsync(row, cancellationToken);
+            blame.Over();
         }
-        if (rows.Count > 0)
+        if (found > 0)
         {
-            LogFound(rows.Count, options.Value.MissingAfter);
+            LogFound(found, options.Value.MissingAfter);
         }
-        return rows.Count;
+        return found;
     }
 
-    private async Task ParkAsync(Row row, CancellationToken cancellationToken)
+    /// <summary>A message that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
+    private Task GiveUpAsync(Row row, Exception failure, CancellationToken cancellationToken)
     {
-        try
-        {
-            await database.WriteAsync(transaction => parking.ParkAsync(transaction, row.ToLetter()), cancellationToken);
-        }
-        catch (Exception exception) when (exception is not (StoreUnavailableException or StoreConflictException or OperationCanceledException))
-        {
-            LogLetterFailed(exception);
-            await database.WriteAsync(transaction => parking.ParkAsync(
-                transaction, DeadLetter.Raw(row.Body ?? []) with { Key = row.Key, Fingerprint = row.Fingerprint }), cancellationToken);
-        }
+        LogLetterFailed(failure);
+        return database.WriteAsync(
+            transaction => parking.ParkAsync(transaction, DeadLetter.Raw(row.Body ?? []) with { Key = row.Key, Fingerprint = row.Fingerprint }), cancellationToken);
     }
 
     [LoggerMessage(LogLevel.Warning, "{Count} dead letters did not come within {After}; they were parked from the bytes kept with their rejection")]

@@ -2,15 +2,37 @@ using System.Data.Common;
 using Dapper;
 using OrderService.Database;
 using OrderService.Inbox;
+using OrderService.Observability;
 
 namespace OrderService.DeadLetters;
 
 /// <summary>Commands whose order did not appear in time: they stop waiting and become dead letters (<c>order_unknown</c>). One that can't be given up never holds up the others.</summary>
-public sealed partial class OverdueCommands(IDatabase database, DeadLetterParking parking, TimeProvider clock, ILogger<OverdueCommands> logger) : BackgroundService
+public sealed partial class OverdueCommands : BackgroundService
 {
     private const int BatchSize = 100;
 
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+
+    private readonly IDatabase database;
+    private readonly DeadLetterParking parking;
+    private readonly TimeProvider clock;
+    private readonly ILogger<OverdueCommands> logger;
+    private readonly Blame<string> blame;
+
+    public OverdueCommands(IDatabase database, DeadLetterParking parking, Troubles troubles, TimeProvider clock, ILogger<OverdueCommands> logger)
+    {
+        this.database = database;
+        this.parking = parking;
+        this.clock = clock;
+        this.logger = logger;
+        blame = new Blame<string>(
+            new BlamedWork<string>(
+                "overdue-commands", "Commands whose order never came", TroubleLevel.Degraded,
+                (keys, token) => ParkAsync(keys, static row => row.ToLetter(), token),
+                GiveUpAsync,
+                (_, token) => parking.TryAsync(database, token)),
+            troubles, logger);
+    }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -27,6 +49,10 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
                 {
                     // They go on waiting; the next tick tries again.
                     LogFailed(exception.Message);
+                    if (exception is StoreUnavailableException)
+                    {
+                        blame.Say(exception.Message, all: true);
+                    }
                 }
             }
         }
@@ -41,6 +67,7 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var parked = 0;
+        var held = 0;
         var last = new Due("", long.MinValue);
         while (true)
         {
@@ -53,13 +80,24 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
                 new { now, last.ExpiresAt, last.Key, BatchSize })).AsList(), cancellationToken);
             if (due.Count > 0)
             {
-                parked += await ParkBatchAsync(due.ConvertAll(row => row.Key), cancellationToken);
+                // What was held at the last tick is tried again; what went through meanwhile speaks against it.
+                var batch = await blame.DoAsync(due.ConvertAll(row => row.Key), again: true, cancellationToken);
+                parked += due.Count - batch.Items.Count;
+                held += batch.Items.Count;
+                if (batch.All)
+                {
+                    break;
+                }
             }
             if (due.Count < BatchSize)
             {
                 break;
             }
             last = due[^1];
+        }
+        if (held == 0)
+        {
+            blame.Over();
         }
         if (parked > 0)
         {
@@ -68,45 +106,11 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
         return parked;
     }
 
-    private async Task<int> ParkBatchAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken)
+    /// <summary>A command that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
+    private Task GiveUpAsync(string key, Exception failure, CancellationToken cancellationToken)
     {
-        try
-        {
-            return await ParkAsync(keys, static row => row.ToLetter(), cancellationToken);
-        }
-        catch (Exception exception) when (IsTheirOwn(exception))
-        {
-            LogBatchFailed(keys.Count, exception);
-        }
-        var parked = 0;
-        foreach (var key in keys)
-        {
-            parked += await ParkAloneAsync(key, cancellationToken);
-        }
-        return parked;
-    }
-
-    /// <summary>Finds the command that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
-    private async Task<int> ParkAloneAsync(string key, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await ParkAsync([key], static row => row.ToLetter(), cancellationToken);
-        }
-        catch (Exception exception) when (IsTheirOwn(exception))
-        {
-            LogCommandFailed(key, exception);
-        }
-        try
-        {
-            return await ParkAsync([key], static row => row.ToRawLetter(), cancellationToken);
-        }
-        catch (Exception exception) when (IsTheirOwn(exception))
-        {
-            // It goes on waiting; the others go on.
-            LogCommandLeft(key, exception);
-            return 0;
-        }
+        LogCommandFailed(key, failure);
+        return ParkAsync([key], static row => row.ToRawLetter(), cancellationToken);
     }
 
     private Task<int> ParkAsync(IReadOnlyList<string> keys, Func<Row, DeadLetter> letter, CancellationToken cancellationToken) => database.WriteAsync(
@@ -134,23 +138,14 @@ public sealed partial class OverdueCommands(IDatabase database, DeadLetterParkin
             parameters, transaction)).AsList();
     }
 
-    /// <summary>Not the store's: that concerns all of them, and passes.</summary>
-    private static bool IsTheirOwn(Exception exception) => exception is not (StoreUnavailableException or StoreConflictException or OperationCanceledException);
-
     [LoggerMessage(LogLevel.Warning, "{Count} commands waited in vain for their orders and are dead letters now")]
     private partial void LogParked(int count);
 
     [LoggerMessage(LogLevel.Warning, "Overdue commands could not be given up yet: {Reason}")]
     private partial void LogFailed(string reason);
 
-    [LoggerMessage(LogLevel.Error, "{Count} overdue commands failed together and are taken one by one")]
-    private partial void LogBatchFailed(int count, Exception exception);
-
     [LoggerMessage(LogLevel.Error, "The overdue command {Key} failed by itself; only its bytes are kept")]
     private partial void LogCommandFailed(string key, Exception exception);
-
-    [LoggerMessage(LogLevel.Error, "The overdue command {Key} could not be given up and goes on waiting")]
-    private partial void LogCommandLeft(string key, Exception exception);
 
     private sealed record Due(string Key, long ExpiresAt);
 

@@ -2,6 +2,8 @@ using System.Data.Common;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
+using OrderService.Inbox;
+using OrderService.Observability;
 
 namespace OrderService.DeadLetters;
 
@@ -12,14 +14,40 @@ public delegate long? QueueDepthReading();
 /// Works on replay jobs: sends the letters at the job's rate, learns their outcomes, stops a canary whose letters fail again. Everything it knows is in the store,
 /// and a letter and its place in the job change in one transaction, so that it may die anywhere; of several instances one works on a job at a time.
 /// </summary>
-public sealed partial class ReplayJobRunner(
-    IDatabase database, DeadLetterReplay replay, QueueDepthReading queueDepth, IOptions<DeadLettersOptions> options, TimeProvider clock, ILogger<ReplayJobRunner> logger) : BackgroundService
+public sealed partial class ReplayJobRunner : BackgroundService
 {
     private const int LettersPerTransaction = 50;
     private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
 
+    private readonly IDatabase database;
+    private readonly DeadLetterReplay replay;
+    private readonly QueueDepthReading queueDepth;
+    private readonly IOptions<DeadLettersOptions> options;
+    private readonly TimeProvider clock;
+    private readonly ILogger<ReplayJobRunner> logger;
+    private readonly Blame<(ReplayJob Job, long LetterId)> blame;
+
     private readonly string name = $"{Environment.MachineName}:{Guid.NewGuid():N}";
     private readonly Dictionary<long, Allowance> allowances = [];
+
+    public ReplayJobRunner(
+        IDatabase database, DeadLetterReplay replay, DeadLetterParking parking, QueueDepthReading queueDepth, IOptions<DeadLettersOptions> options,
+        Troubles troubles, TimeProvider clock, ILogger<ReplayJobRunner> logger)
+    {
+        this.database = database;
+        this.replay = replay;
+        this.queueDepth = queueDepth;
+        this.options = options;
+        this.clock = clock;
+        this.logger = logger;
+        blame = new Blame<(ReplayJob Job, long LetterId)>(
+            new BlamedWork<(ReplayJob Job, long LetterId)>(
+                "replays", "Replays", TroubleLevel.Degraded,
+                (letters, token) => database.WriteAsync(transaction => SendAsync(transaction, letters[0].Job, letters.Select(letter => letter.LetterId).ToList()), token),
+                (letter, failure, token) => database.WriteAsync(transaction => GiveUpAsync(transaction, letter.Job, letter.LetterId, failure), token),
+                (_, token) => TryAsync(parking, token)),
+            troubles, logger);
+    }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -36,6 +64,10 @@ public sealed partial class ReplayJobRunner(
                 {
                     // Nothing is lost and nothing is sent twice: the jobs stand in the store as the last commit left them.
                     LogFailed(exception.Message);
+                    if (exception is StoreUnavailableException)
+                    {
+                        blame.Say(exception.Message, all: true);
+                    }
                 }
             }
             while (await tick.WaitForNextTickAsync(stoppingToken));
@@ -54,15 +86,65 @@ public sealed partial class ReplayJobRunner(
         {
             allowances.Remove(gone);
         }
+        var isHeld = false;
         foreach (var job in jobs)
         {
-            var settled = await SettleAsync(job, cancellationToken);
-            if (job.State == ReplayJobState.Running)
+            try
             {
-                await AdvanceAsync(settled, cancellationToken);
+                var settled = await SettleAsync(job, cancellationToken);
+                if (job.State == ReplayJobState.Running)
+                {
+                    await AdvanceAsync(settled, cancellationToken);
+                }
+            }
+            catch (Exception exception) when (exception is not StoreUnavailableException && !cancellationToken.IsCancellationRequested)
+            {
+                // One job must not stop the others.
+                LogFailed(exception.Message);
+                isHeld |= await SortOutAsync(job, exception, cancellationToken);
             }
         }
+        if (!isHeld)
+        {
+            blame.Over();
+        }
     }
+
+    /// <summary>A step of a job failed: finds the letter that can't be sent, and passes it over.</summary>
+    /// <returns>Whether the job is held.</returns>
+    private async Task<bool> SortOutAsync(ReplayJob job, Exception failure, CancellationToken cancellationToken)
+    {
+        var letters = await database.ReadAsync(async connection => (await connection.QueryAsync<long>(
+            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @LettersPerTransaction", new { job.Id, LettersPerTransaction })).AsList(), cancellationToken);
+        if (letters.Count == 0 || job.State != ReplayJobState.Running)
+        {
+            blame.Say(failure is StoreRefusedException ? failure.Message : $"Replay {job.Id} fails with {failure.GetType().Name}.", all: false);
+            return true;
+        }
+        // Alone each: a job's rate must not be outrun because of one of them.
+        return !(await blame.SortOutAsync([(job, letters[0])], failure, neighbourSucceeded: job.Sent > 0, cancellationToken)).IsNothing;
+    }
+
+    private static async Task GiveUpAsync(DbTransaction transaction, ReplayJob job, long letterId, Exception failure)
+    {
+        var connection = transaction.Connection!;
+        var detail = $"It can't be sent: {(failure is StoreRefusedException ? failure.Message : failure.GetType().Name)}";
+        var skipped = await connection.ExecuteAsync(
+            "UPDATE replay_job_letters SET state = 'skipped', reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId AND state = 'untouched'",
+            new { reason = RejectionReason.InternalError, detail, job.Id, letterId }, transaction);
+        await connection.ExecuteAsync("UPDATE replay_jobs SET skipped = skipped + @skipped WHERE id = @Id", new { skipped, job.Id }, transaction);
+    }
+
+    /// <summary>Parks a letter that is known to be good, replays it and undoes both.</summary>
+    private Task TryAsync(DeadLetterParking parking, CancellationToken cancellationToken) => database.TryOutAsync(
+        async transaction =>
+        {
+            var letter = DeadLetterParking.KnownGoodLetter();
+            await parking.ParkAsync(transaction, letter);
+            var id = await transaction.Connection!.ExecuteScalarAsync<long>("SELECT id FROM dead_letters WHERE key = @Key", new { letter.Key }, transaction);
+            await replay.ReplayAsync(transaction, new ReplayRequest(id, "known good", Confirmed: true));
+        },
+        cancellationToken);
 
     /// <summary>Takes down what became of the letters that were sent.</summary>
     private async Task<ReplayJob> SettleAsync(ReplayJob job, CancellationToken cancellationToken)
@@ -180,6 +262,12 @@ public sealed partial class ReplayJobRunner(
         var connection = transaction.Connection!;
         var letters = (await connection.QueryAsync<long>(
             "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @count", new { job.Id, count }, transaction)).AsList();
+        return await SendAsync(transaction, job, letters);
+    }
+
+    private async Task<int> SendAsync(DbTransaction transaction, ReplayJob job, IReadOnlyList<long> letters)
+    {
+        var connection = transaction.Connection!;
         long sent = 0, skipped = 0;
         foreach (var letterId in letters)
         {

@@ -16,6 +16,9 @@ public interface IOrderEventStore
     /// <exception cref="Database.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
     Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken);
 
+    /// <summary>Does what <see cref="AppendAsync"/> does and undoes it: throws what an append would meet.</summary>
+    Task TryAppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken);
+
     /// <summary>Whether messages that come steadily are worth waiting for a moment, because a commit of few costs nearly what one of many does.</summary>
     bool IsGatheringWorthwhile => false;
 

@@ -1,9 +1,11 @@
 using System.Security.Cryptography;
 using OrderService.Database;
 using OrderService.EventStore;
+using OrderService.Observability;
 using Polly;
 using Polly.CircuitBreaker;
 using Polly.Retry;
+using CircuitState = Polly.CircuitBreaker.CircuitState;
 
 namespace OrderService.Inbox;
 
@@ -14,6 +16,24 @@ public interface IInboxMessage
     ReadOnlyMemory<byte> Body { get; }
 
     MessageProperties Properties { get; }
+
+    /// <summary>Whether it can still be settled; when not, it comes again.</summary>
+    bool IsAlive => true;
+}
+
+/// <summary>An intake, as <see cref="BatchProcessor{TMessage}"/> has to know it.</summary>
+/// <param name="Name">Its name in the key of a trouble.</param>
+/// <param name="What">What it takes in, in the plural and with a capital.</param>
+/// <param name="Level">What it means when all of it is held.</param>
+/// <param name="MayBeOvertaken">Messages that are held may be overtaken by others.</param>
+/// <param name="Settle">Tells the messages' sender of their fates, after the commit.</param>
+/// <param name="Hold">Stops taking more, with the reason; called, perhaps repeatedly, once the store has been out of reach for a while.</param>
+/// <param name="Release">Takes more again.</param>
+public sealed record IntakeOfMessages<TMessage>(
+    string Name, string What, TroubleLevel Level, bool MayBeOvertaken, BatchSettled<TMessage> Settle, Action<string> Hold, Action Release)
+{
+    /// <summary>How many are in hand, processed or not; null when nobody counts them.</summary>
+    public Func<int>? CountInHand { get; init; }
 }
 
 /// <summary>
@@ -21,35 +41,43 @@ public interface IInboxMessage
 /// While the store is out of reach they are held; one that fails by itself, or that kills the process, is found, and it alone becomes a dead letter.
 /// </summary>
 /// <typeparam name="TMessage">What the intake has in hand.</typeparam>
-public sealed partial class BatchProcessor<TMessage>
+public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
     where TMessage : IInboxMessage
 {
     private readonly InboxCommit commit;
     private readonly InboxOptions options;
-    private readonly BatchSettled<TMessage> settle;
-    private readonly Action<string> hold;
-    private readonly Action release;
+    private readonly IntakeOfMessages<TMessage> intake;
     private readonly TimeProvider clock;
     private readonly ILogger logger;
     private readonly ResiliencePipeline pipeline;
+    private readonly Blame<TMessage> blame;
+    private readonly InHand<TMessage> inHand;
     private readonly CircuitBreakerStateProvider breaker = new();
     private readonly long[] fates = new long[Enum.GetValues<Fate>().Length];
     private long troubleSince;
     private volatile string? trouble;
 
-    /// <param name="settle">Tells the messages' sender of their fates, after the commit.</param>
-    /// <param name="hold">Stops taking more, with the reason; called, perhaps repeatedly, once the store has been out of reach for a while.</param>
-    /// <param name="release">Takes more again.</param>
-    public BatchProcessor(InboxCommit commit, InboxOptions options, BatchSettled<TMessage> settle, Action<string> hold, Action release, TimeProvider clock, ILogger logger)
+    public BatchProcessor(InboxCommit commit, InboxOptions options, IntakeOfMessages<TMessage> intake, Troubles troubles, TimeProvider clock, ILogger logger)
     {
         this.commit = commit;
         this.options = options;
-        this.settle = settle;
-        this.hold = hold;
-        this.release = release;
+        this.intake = intake;
         this.clock = clock;
         this.logger = logger;
         pipeline = Pipeline();
+        blame = new Blame<TMessage>(
+            new BlamedWork<TMessage>(
+                intake.Name, intake.What, intake.Level,
+                (messages, abort) => CommitAsync(messages, [.. messages.Select(message => Incoming.Read(message))], abort),
+                (message, failure, abort) => RejectAsync(message, Rejected(failure), failure, null, abort),
+                async (everything, abort) => await pipeline.ExecuteAsync(async token => await commit.TryAsync(everything, token), abort))
+            {
+                MaxAttempts = options.MaxAttempts,
+                IsAlive = static message => message.IsAlive,
+                IsAloneInHand = () => intake.CountInHand is not { } count || count() <= 1,
+            },
+            troubles, logger);
+        inHand = new InHand<TMessage>(blame, static message => message.IsAlive, intake.MayBeOvertaken, intake.Hold, intake.Release, options.HoldAfter, clock);
     }
 
     /// <summary>What the store's circuit breaker thinks; open means that nothing is taken in.</summary>
@@ -61,10 +89,13 @@ public sealed partial class BatchProcessor<TMessage>
     /// <summary>Counts since the start: accepted, duplicate, refused, deferred, rejected, in the order of <see cref="Fate"/>.</summary>
     public IReadOnlyList<long> Fates => fates;
 
+    /// <summary>How many messages are held because the store does not take them now.</summary>
+    public int Waiting => inHand.Waiting;
+
     /// <inheritdoc cref="ProcessAsync(IReadOnlyList{TMessage}, IReadOnlyList{Incoming}?, CancellationToken)"/>
     public Task ProcessAsync(IReadOnlyList<TMessage> messages, CancellationToken abort) => ProcessAsync(messages, null, abort);
 
-    /// <summary>Decides and settles; when the batch fails for a reason of one message, halves find it, so that it alone is held back.</summary>
+    /// <summary>Decides and settles; what fails by itself becomes a dead letter, and what the store does not take is held. See <see cref="BlameRule"/>.</summary>
     /// <param name="decoded">What <see cref="Incoming.Read"/> made of each message; null when that is still to be done.</param>
     /// <param name="abort">Gives up waiting for the store; what is not committed then is not settled.</param>
     public async Task ProcessAsync(IReadOnlyList<TMessage> messages, IReadOnlyList<Incoming>? decoded, CancellationToken abort)
@@ -75,14 +106,7 @@ public sealed partial class BatchProcessor<TMessage>
         }
         catch (Exception exception) when (!abort.IsCancellationRequested)
         {
-            if (messages.Count > 1)
-            {
-                var half = messages.Count / 2;
-                await ProcessAsync([.. messages.Take(half)], abort);
-                await ProcessAsync([.. messages.Skip(half)], abort);
-                return;
-            }
-            await ProcessCulpritAsync(messages[0], exception, null, abort);
+            await inHand.SortOutAsync(messages, exception, abort);
         }
     }
 
@@ -108,7 +132,7 @@ public sealed partial class BatchProcessor<TMessage>
         }
         catch (Exception exception) when (!abort.IsCancellationRequested)
         {
-            await ProcessCulpritAsync(message, exception, hash, abort);
+            await inHand.SortOutAsync([message], exception, abort);
         }
     }
 
@@ -116,29 +140,21 @@ public sealed partial class BatchProcessor<TMessage>
     public async Task<int> MarkStartedAsync(byte[] hash, CancellationToken abort) =>
         await pipeline.ExecuteAsync(async token => await commit.MarkStartedAsync(hash, token), abort);
 
-    /// <summary>A message that fails by itself: a few more attempts, alone, then its end as a dead letter.</summary>
-    private async Task ProcessCulpritAsync(TMessage message, Exception exception, byte[]? startedHash, CancellationToken abort)
+    /// <summary>Ends the attempts for what is held; it is not settled.</summary>
+    public ValueTask DisposeAsync() => inHand.DisposeAsync();
+
+    private Rejection Rejected(Exception failure)
     {
-        for (var attempt = 2; attempt <= options.MaxAttempts; attempt++)
-        {
-            try
-            {
-                await CommitAsync([message], [Incoming.Read(message) with { StartedHash = startedHash }], abort);
-                return;
-            }
-            catch (Exception again) when (!abort.IsCancellationRequested)
-            {
-                exception = again;
-            }
-        }
-        LogCulprit(exception, message.Properties.MessageId, options.MaxAttempts);
-        await RejectAsync(message, new Rejection(
-            RejectionReason.InternalError,
-            $"Processing failed {options.MaxAttempts} times with {exception.GetType().Name}; replay it after the cause is mended.", null), exception, startedHash, abort);
+        var why = failure is StoreRefusedException refused ? refused.Message.TrimEnd('.') : failure.GetType().Name;
+        return new Rejection(RejectionReason.InternalError, $"Processing failed {options.MaxAttempts} times alone, while others went through: {why}; replay it after the cause is mended.", null);
     }
 
     private Task RejectAsync(TMessage message, Rejection rejection, Exception? exception, byte[]? startedHash, CancellationToken abort)
     {
+        if (exception is not null)
+        {
+            LogCulprit(exception, message.Properties.MessageId, options.MaxAttempts);
+        }
         // The body is not read again: it may be what killed the process.
         var (key, fingerprint) = EnvelopeDecoder.Identify(message.Properties, message.Body);
         return CommitAsync([message], [new Incoming(new Decoded.Invalid(key, fingerprint, rejection, null, message.Properties.CorrelationId), message.Body, message.Properties)
@@ -155,18 +171,22 @@ public sealed partial class BatchProcessor<TMessage>
         if (trouble is not null)
         {
             trouble = null;
-            release();
+            intake.Release();
             LogStoreBack();
+            if (inHand.Waiting == 0)
+            {
+                blame.Over();
+            }
         }
         foreach (var incoming in batch)
         {
-            fates[(int)incoming.Fate]++;
+            Interlocked.Increment(ref fates[(int)incoming.Fate]);
             if (incoming.Fate != Fate.Accepted || logger.IsEnabled(LogLevel.Debug))
             {
                 LogFate(incoming);
             }
         }
-        await settle(messages, batch, append);
+        await intake.Settle(messages, batch, append);
         Failpoint.Hit("inbox-after-ack");
     }
 
@@ -210,7 +230,8 @@ public sealed partial class BatchProcessor<TMessage>
         }
         if (clock.GetElapsedTime(troubleSince) > options.HoldAfter)
         {
-            hold("the store is out of reach");
+            intake.Hold("the store is out of reach");
+            blame.Say(exception.Message, all: true);
         }
     }
 

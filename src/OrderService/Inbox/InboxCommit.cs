@@ -59,6 +59,22 @@ public sealed class InboxCommit : IDisposable
         }
     }
 
+    /// <summary>Decides and writes orders that are known to be good, and undoes it. It throws what a batch of others would meet.</summary>
+    /// <param name="everything">With a command of every kind of fate, which writes to every table that a batch can write to.</param>
+    public async Task TryAsync(bool everything, CancellationToken cancellationToken)
+    {
+        var batch = KnownGood.Batch(everything);
+        await turn.WaitAsync(cancellationToken);
+        try
+        {
+            await store.TryAppendAsync(Query(batch), state => decider.Decide(batch, state, Now()), cancellationToken);
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
     /// <summary>Notes that a message is begun alone; answers how often that was noted before without an end.</summary>
     public Task<int> MarkStartedAsync(byte[] hash, CancellationToken cancellationToken) => store.MarkStartedAsync(hash, Now(), cancellationToken);
 

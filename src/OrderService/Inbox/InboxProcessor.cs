@@ -30,7 +30,8 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
     private Task processing = Task.CompletedTask;
 
     public InboxProcessor(
-        OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, IOptions<RabbitMqOptions> broker, TimeProvider clock, ILogger<InboxProcessor> logger)
+        OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, IOptions<RabbitMqOptions> broker,
+        Observability.Troubles troubles, TimeProvider clock, ILogger<InboxProcessor> logger)
     {
         this.subscriptions = subscriptions;
         this.options = options.Value;
@@ -38,7 +39,13 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         largestBatch = Math.Min(options.Value.MaxBatch, Math.Max(1, broker.Value.Prefetch / 2));
         isGatheringWorthwhile = commit.IsGatheringWorthwhile;
         this.clock = clock;
-        processor = new BatchProcessor<Delivery>(commit, options.Value, SettleAsync, subscriptions.Hold, subscriptions.Release, clock, logger);
+        processor = new BatchProcessor<Delivery>(
+            commit, options.Value,
+            new IntakeOfMessages<Delivery>("orders", "Orders", Observability.TroubleLevel.NotReady, MayBeOvertaken: true, SettleAsync, subscriptions.Hold, subscriptions.Release)
+            {
+                CountInHand = () => subscriptions.States.Sum(state => state.InHand),
+            },
+            troubles, clock, logger);
     }
 
     IReadOnlyList<Task> Observability.IStation.Loops => [intake, processing];
@@ -66,6 +73,7 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         await using (cancellationToken.Register(abort.Cancel))
         {
             await processing;
+            await processor.DisposeAsync();
             await intake;
         }
     }

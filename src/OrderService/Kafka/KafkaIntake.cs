@@ -40,6 +40,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     private readonly BatchProcessor<KafkaRecord> processor;
     private readonly ResiliencePipeline reconnection;
     private readonly ResiliencePipeline storeRetry;
+    private readonly ResiliencePipeline parkingRetry;
     private readonly CancellationTokenSource stopIntake = new();
     private readonly CancellationTokenSource abort = new();
 
@@ -57,7 +58,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
 
     public KafkaIntake(
         InboxCommit commit, IDatabase database, DeadLetterParking parking, IOptions<KafkaOptions> options, IOptions<InboxOptions> inbox,
-        OrderMetrics metrics, TimeProvider clock, ILogger<KafkaIntake> logger)
+        OrderMetrics metrics, Troubles troubles, TimeProvider clock, ILogger<KafkaIntake> logger)
     {
         settings = options.Value;
         this.inbox = inbox.Value;
@@ -66,9 +67,14 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         this.metrics = metrics;
         this.clock = clock;
         this.logger = logger;
-        processor = new BatchProcessor<KafkaRecord>(commit, inbox.Value, SettleAsync, _ => hold = true, () => hold = false, clock, logger);
+        processor = new BatchProcessor<KafkaRecord>(
+            commit, inbox.Value,
+            // An offset says that everything before it is done, so nothing is overtaken.
+            new IntakeOfMessages<KafkaRecord>("kafka-intake", "Orders from Kafka", TroubleLevel.Degraded, MayBeOvertaken: false, SettleAsync, _ => hold = true, () => hold = false),
+            troubles, clock, logger);
         reconnection = Reconnection();
-        storeRetry = StoreRetry();
+        storeRetry = StoreRetry(int.MaxValue);
+        parkingRetry = StoreRetry(5);
     }
 
     public KafkaIntakeState State => state;
@@ -353,7 +359,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
             row.Key, row.Fingerprint, new Rejection(row.Reason, row.Detail, row.Field), row.Exception, record.Body.ToArray(), record.Properties, row.OrderId) with { Redelivered = record.MayBeAgain };
         try
         {
-            var outcome = await storeRetry.ExecuteAsync(
+            var outcome = await parkingRetry.ExecuteAsync(
                 async token => await database.WriteAsync(transaction => parking.ParkAsync(transaction, letter), token), abort.Token);
             if (outcome is ParkOutcome.Parked or ParkOutcome.ReplayFailed)
             {
@@ -429,12 +435,12 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         })
         .Build();
 
-    private ResiliencePipeline StoreRetry() => new ResiliencePipelineBuilder { TimeProvider = clock }
+    private ResiliencePipeline StoreRetry(int attempts) => new ResiliencePipelineBuilder { TimeProvider = clock }
         .AddRetry(new RetryStrategyOptions
         {
             // A conflict means that another process wrote the same row at the same time.
             ShouldHandle = new PredicateBuilder().Handle<StoreUnavailableException>().Handle<StoreConflictException>(),
-            MaxRetryAttempts = int.MaxValue,
+            MaxRetryAttempts = attempts,
             BackoffType = DelayBackoffType.Exponential,
             UseJitter = true,
             Delay = TimeSpan.FromMilliseconds(50),

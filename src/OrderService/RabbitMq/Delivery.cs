@@ -14,7 +14,10 @@ public sealed record Delivery(
     int DeliveryCount,
     string Exchange,
     string RoutingKey,
-    Generation Generation) : IInboxMessage;
+    Generation Generation) : IInboxMessage
+{
+    bool IInboxMessage.IsAlive => Generation.IsAlive;
+}
 
 /// <summary>A delivery and what the broker is to be told about it.</summary>
 public readonly record struct SettledDelivery(Delivery Delivery, Settlement Settlement);

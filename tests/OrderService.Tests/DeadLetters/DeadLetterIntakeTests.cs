@@ -167,11 +167,12 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
             // The pauses between attempts are real ones: the broker's time goes on.
             intake = new DeadLetterIntake(
                 Subscription, database, new DeadLetterParking(alerts, clock), Options.Create(new DeadLettersOptions { HoldAfter = TimeSpan.FromMilliseconds(100) }),
-                metrics, TimeProvider.System, NullLogger<DeadLetterIntake>.Instance);
+                metrics, Troubles, TimeProvider.System, NullLogger<DeadLetterIntake>.Instance);
             Notifier = new DeadLetterNotifier(database, alerts, clock, NullLogger<DeadLetterNotifier>.Instance);
         }
 
         public QueueSubscription Subscription { get; }
+        public Troubles Troubles { get; } = new(TimeProvider.System);
         public DeadLetterNotifier Notifier { get; }
 
         public NotificationSender Sender(params INotificationChannel[] channels) =>

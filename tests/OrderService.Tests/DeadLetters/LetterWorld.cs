@@ -6,6 +6,7 @@ using Microsoft.Extensions.Time.Testing;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Observability;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.DeadLetters;
@@ -17,10 +18,11 @@ internal sealed class LetterWorld : IAsyncDisposable
     {
         Store = store;
         Clock = clock;
+        Troubles = new Troubles(clock);
         Parking = new DeadLetterParking(Options.Create(alerts), clock);
         Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), clock, NullLogger<DeadLetterNotifier>.Instance);
-        Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), clock, NullLogger<MissingLetters>.Instance);
-        Overdue = new OverdueCommands(store.Database, Parking, clock, NullLogger<OverdueCommands>.Instance);
+        Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), Troubles, clock, NullLogger<MissingLetters>.Instance);
+        Overdue = new OverdueCommands(store.Database, Parking, Troubles, clock, NullLogger<OverdueCommands>.Instance);
         Queries = new DeadLetterQueries(store.Database, clock);
         Discards = new DeadLetterDiscards(store.Database, clock);
         Replay = new DeadLetterReplay(store.Database, Options.Create(letters), clock);
@@ -30,6 +32,7 @@ internal sealed class LetterWorld : IAsyncDisposable
 
     public TestStore Store { get; }
     public FakeTimeProvider Clock { get; }
+    public Troubles Troubles { get; }
     public DeadLetterParking Parking { get; }
     public DeadLetterNotifier Notifier { get; }
     public MissingLetters Missing { get; }

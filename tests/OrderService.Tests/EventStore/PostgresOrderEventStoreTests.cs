@@ -144,7 +144,7 @@ public sealed class PostgresOrderEventStoreTests(PostgresContainerFixture postgr
     {
         var letter = Place("k-1", "A-1");
         var broken = new Incoming(letter.Decoded, letter.Body, letter.Properties);
-        await Assert.ThrowsAsync<PostgresException>(() => Store.Log.AppendAsync(
+        await Assert.ThrowsAsync<StoreRefusedException>(() => Store.Log.AppendAsync(
             new OrderService.EventStore.BatchQuery([], []),
             _ =>
             {

@@ -67,11 +67,13 @@ internal sealed class KafkaWorld : IAsyncDisposable
         return new RunningStream(stream);
     }
 
+    public Troubles Troubles { get; } = new(TimeProvider.System);
+
     public async Task<RunningIntake> IntakeAsync(KafkaOptions? settings = null, InboxOptions? inbox = null, InboxCommit? commit = null)
     {
         var intake = new KafkaIntake(
             commit ?? Commit, Store.Database, new DeadLetterParking(Options.Create(new AlertsOptions()), TimeProvider.System),
-            Options.Create(settings ?? Settings()), Options.Create(inbox ?? new InboxOptions()), metrics, TimeProvider.System, NullLogger<KafkaIntake>.Instance);
+            Options.Create(settings ?? Settings()), Options.Create(inbox ?? new InboxOptions()), metrics, Troubles, TimeProvider.System, NullLogger<KafkaIntake>.Instance);
         await intake.StartAsync(Stopping);
         return new RunningIntake(intake);
     }
@@ -195,6 +197,9 @@ internal sealed class SwitchableStore(IOrderEventStore inner) : IOrderEventStore
 
     public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
         Away ? throw new StoreUnavailableException("The test took the store away.") : inner.AppendAsync(query, decide, cancellationToken);
+
+    public Task TryAppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
+        Away ? throw new StoreUnavailableException("The test took the store away.") : inner.TryAppendAsync(query, decide, cancellationToken);
 
     public Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken) =>
         Away ? throw new StoreUnavailableException("The test took the store away.") : inner.MarkStartedAsync(bodyHash, now, cancellationToken);
