@@ -114,7 +114,7 @@ public sealed class BlameTests
     [Fact]
     public async Task Out_of_memory_is_nobodys_fault_while_anything_else_is_in_hand()
     {
-        fails = static _ => new OutOfMemoryException();
+        fails = static _ => new InsufficientMemoryException();
         aloneInHand = false;
         var blame = Blame();
 
