@@ -40,7 +40,7 @@ public sealed partial class ArchitectureTests
         ["Microsoft.Data.Sqlite"] = "Database",
         ["MailKit"] = "Notifications",
         ["MimeKit"] = "Notifications",
-        ["Serilog"] = "Program.cs",
+        ["Serilog"] = "ServiceLog.cs",
     };
 
     private static readonly string Root = FindRoot();

@@ -284,6 +284,10 @@ internal static class DeadLetterEndpoints
         {
             return (await context.Request.ReadFromJsonAsync<T>(Strict, context.RequestAborted), null);
         }
+        catch (InvalidOperationException)
+        {
+            return (null, Problems.Result(StatusCodes.Status415UnsupportedMediaType, "unsupported_media_type", "The body must be application/json in UTF-8: nobody knows the charset of its content type."));
+        }
         catch (JsonException exception)
         {
             var pointer = exception.Path is { Length: > 1 } path ? "/" + path[2..].Replace('.', '/') : "";

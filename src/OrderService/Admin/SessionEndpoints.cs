@@ -35,7 +35,7 @@ internal static class SessionEndpoints
         {
             given = await context.Request.ReadFromJsonAsync<SignIn>(JsonSerializerOptions.Web, context.RequestAborted);
         }
-        catch (JsonException)
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
             return Problems.Result(StatusCodes.Status400BadRequest, "malformed_json", "Send {\"key\":\"...\"}.");
         }

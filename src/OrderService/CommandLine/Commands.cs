@@ -1,6 +1,7 @@
 using System.CommandLine;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.Observability;
 
 namespace OrderService.CommandLine;
 
@@ -36,11 +37,15 @@ public static class Commands
             return ExitCode.Usage;
         }
         // serve handles signals itself; the others get a token that Ctrl-C cancels, and print what was done so far.
-        return await parsed.InvokeAsync(new InvocationConfiguration
+        var serves = parsed.CommandResult.Command.Name == ServeCommand.Name;
+        var code = await parsed.InvokeAsync(new InvocationConfiguration
         {
             EnableDefaultExceptionHandler = false,
-            ProcessTerminationTimeout = parsed.CommandResult.Command.Name == ServeCommand.Name ? null : TimeSpan.FromSeconds(20),
+            ProcessTerminationTimeout = serves ? null : TimeSpan.FromSeconds(20),
         });
+        // Whoever typed a command reads what it says; a service ends though nobody reads.
+        await StandardError.FlushAsync(serves ? ServiceLog.FlushTimeout : Timeout.InfiniteTimeSpan);
+        return code;
     }
 
     /// <summary>Checks the settings, opens the stations without running them, and turns what goes wrong into one line and an exit code.</summary>
@@ -73,27 +78,27 @@ public static class Commands
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
-            await Console.Error.WriteLineAsync("Interrupted.");
+            StandardError.Say("Interrupted.");
             return ExitCode.SomeFailed;
         }
         catch (StoreSettingsException exception)
         {
-            await Console.Error.WriteLineAsync(exception.Message);
+            StandardError.Say(exception.Message);
             return ExitCode.BadConfiguration;
         }
         catch (RabbitMq.TopologyMismatchException exception)
         {
-            await Console.Error.WriteLineAsync(exception.Message);
+            StandardError.Say(exception.Message);
             return ExitCode.BadConfiguration;
         }
         catch (StoreUnavailableException exception)
         {
-            await Console.Error.WriteLineAsync($"The store is out of reach: {exception.Message}");
+            StandardError.Say($"The store is out of reach: {exception.Message}");
             return ExitCode.Unavailable;
         }
         catch (BrokerOutOfReachException exception)
         {
-            await Console.Error.WriteLineAsync(exception.Message);
+            StandardError.Say(exception.Message);
             return ExitCode.Unavailable;
         }
     }
@@ -103,15 +108,16 @@ public static class Commands
     {
         foreach (var mistake in settings.Mistakes)
         {
-            await Console.Error.WriteLineAsync(mistake);
+            StandardError.Say(mistake);
         }
         if (settings.Mistakes.Count == 0)
         {
             foreach (var warning in settings.Warnings)
             {
-                await Console.Error.WriteLineAsync("Warning: " + warning);
+                StandardError.Say("Warning: " + warning);
             }
         }
+        await StandardError.FlushAsync(ServiceLog.FlushTimeout);
         return settings.Mistakes.Count == 0;
     }
 

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text;
 using OrderService.Admin;
+using OrderService.Configuration;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using Spectre.Console;
@@ -350,8 +351,15 @@ internal static class DeadLetterCommands
         {
             try
             {
-                var lines = path == "-" ? await Console.In.ReadToEndAsync(cancellationToken) : await File.ReadAllTextAsync(path, cancellationToken);
-                chosen.AddRange(lines.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries));
+                using var bytes = new MemoryStream();
+                await using var stream = path == "-" ? Console.OpenStandardInput() : File.OpenRead(path);
+                await stream.CopyToAsync(bytes, cancellationToken);
+                chosen.AddRange(TextFile.Lines(TextFile.Read(bytes.ToArray())));
+            }
+            catch (FormatException exception)
+            {
+                await Console.Error.WriteLineAsync($"{path} {exception.Message}.");
+                return null;
             }
             catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
             {

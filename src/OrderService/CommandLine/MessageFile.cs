@@ -3,6 +3,8 @@ using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
+using System.Text.Unicode;
+using OrderService.Configuration;
 using OrderService.Domain;
 using OrderService.Inbox;
 using OrderService.Outbox;
@@ -33,22 +35,37 @@ internal static class MessageFile
         return new FileStream(path, new FileStreamOptions { Mode = FileMode.Open, Access = FileAccess.Read, Options = FileOptions.Asynchronous | FileOptions.SequentialScan });
     }
 
+    /// <exception cref="IOException">It is no text that can be read; nothing was sent.</exception>
     public static async IAsyncEnumerable<MessageLine> ReadAsync(Stream stream, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        var reader = PipeReader.Create(stream, new StreamPipeReaderOptions(leaveOpen: true));
+        var reader = await OpenTextAsync(PipeReader.Create(stream, new StreamPipeReaderOptions(leaveOpen: true)), cancellationToken);
         long number = 0;
         var skipping = false;
+        // What ends a line shows with the first line feed. A file that has none where one must be has carriage returns alone.
+        byte? end = null;
         while (true)
         {
             var read = await reader.ReadAsync(cancellationToken);
             var buffer = read.Buffer;
-            while (TryTakeLine(ref buffer, read.IsCompleted, out var line))
+            if (end is null && buffer.PositionOf((byte)'\n') is not null)
+            {
+                end = (byte)'\n';
+            }
+            else if (end is null && (read.IsCompleted || buffer.Length > LongestLine))
+            {
+                end = (byte)'\r';
+            }
+            while (end is { } separator && TryTakeLine(ref buffer, separator, read.IsCompleted, out var line))
             {
                 number++;
                 if (skipping)
                 {
                     skipping = false;
                     yield return new MessageLine(number, null, $"the line is longer than {LongestLine / 1024 / 1024} MiB");
+                }
+                else if (!Utf8.IsValid(line))
+                {
+                    yield return new MessageLine(number, null, "not sent: the line is not UTF-8 text; save the file as UTF-8");
                 }
                 else if (Parse(line) is { } message)
                 {
@@ -69,6 +86,22 @@ internal static class MessageFile
         await reader.CompleteAsync();
     }
 
+    /// <summary>Looks at the beginning: a byte order mark is no part of the first line, and UTF-16 is read as what it says.</summary>
+    private static async Task<PipeReader> OpenTextAsync(PipeReader reader, CancellationToken cancellationToken)
+    {
+        var read = await reader.ReadAtLeastAsync(4, cancellationToken);
+        var beginning = read.Buffer.Slice(0, Math.Min(4, read.Buffer.Length)).ToArray();
+        var mark = TextFile.MarkOf(beginning);
+        reader.AdvanceTo(read.Buffer.GetPosition(mark?.Preamble.Length ?? 0));
+        if (mark is null or System.Text.UTF8Encoding)
+        {
+            return beginning.AsSpan(0, Math.Min(2, beginning.Length)).Contains((byte)0)
+                ? throw new IOException("it is not UTF-8 text: it begins with a zero byte, as UTF-16 without a byte order mark does. Save it as UTF-8.")
+                : reader;
+        }
+        return PipeReader.Create(Encoding.CreateTranscodingStream(reader.AsStream(), mark, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false)));
+    }
+
     /// <summary>A line as a message; null for an empty line.</summary>
     internal static OutgoingMessage? Parse(byte[] line)
     {
@@ -77,11 +110,12 @@ internal static class MessageFile
         {
             text = text[..^1];
         }
-        if (text.Trim(" \t"u8).IsEmpty)
+        var content = BodySyntax.WithoutByteOrderMark(text);
+        if (content.Trim(" \t"u8).IsEmpty)
         {
             return null;
         }
-        return ReadEnvelope(text) ?? Message(CommandType.Place, text.ToArray());
+        return ReadEnvelope(content) ?? Message(CommandType.Place, text.ToArray());
     }
 
     /// <summary>A message for the queue; its id, where none is given, is the one that its content stands for.</summary>
@@ -135,9 +169,9 @@ internal static class MessageFile
         _ => value.GetRawText(),
     };
 
-    private static bool TryTakeLine(ref ReadOnlySequence<byte> buffer, bool isLast, out byte[] line)
+    private static bool TryTakeLine(ref ReadOnlySequence<byte> buffer, byte separator, bool isLast, out byte[] line)
     {
-        if (buffer.PositionOf((byte)'\n') is { } end)
+        if (buffer.PositionOf(separator) is { } end)
         {
             line = buffer.Slice(0, end).ToArray();
             buffer = buffer.Slice(buffer.GetPosition(1, end));

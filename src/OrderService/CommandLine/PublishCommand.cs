@@ -23,7 +23,7 @@ internal static class PublishCommand
             Publishes messages to the queue orders and waits for the broker's confirm of each. With RabbitMq:Partitions a message that names its order goes to the order's partition.
 
             Each line is either the body of an order.place, or an envelope {"type","messageId","correlationId","contentType","headers","body"} of which all but body may be left out.
-            A body that is a string goes out as its text, any other as its JSON. A line that is not JSON goes out as it is, byte for byte, so that broken messages can be sent.
+            A body that is a string goes out as its text, any other as its JSON. A line that is not JSON goes out as it is, byte for byte, so that broken messages can be sent; what is not UTF-8 text (UTF-16 with a byte order mark is read too) is not sent.
             A message without an id gets the one that its content stands for: sending a file twice takes effect once.
             """)
         { file, sample, poison, duplicates, early };
@@ -72,9 +72,9 @@ internal static class PublishCommand
                 await using var stream = path == "-" ? Console.OpenStandardInput() : MessageFile.Open(path);
                 return await RunAsync(stations, MessageFile.ReadAsync(stream, token), null, token);
             }
-            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or System.Text.DecoderFallbackException)
             {
-                await Console.Error.WriteLineAsync($"{path} can't be read: {exception.Message}");
+                await Console.Error.WriteLineAsync($"{(path == "-" ? "Standard input" : path)} can't be read: {exception.Message}");
                 return ExitCode.SomeFailed;
             }
         }, cancellationToken, needsStore: false));

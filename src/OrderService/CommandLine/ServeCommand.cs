@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.Health;
 using OrderService.Observability;
 using OrderService.RabbitMq;
 
@@ -33,11 +34,11 @@ internal static partial class ServeCommand
         WebApplication app;
         try
         {
-            app = OrderServiceHost.Build(settings, AddLogging);
+            app = OrderServiceHost.Build(settings, builder => logging(builder, settings.Configuration));
         }
-        catch (LoggingSettingsException exception)
+        catch (LogSettingsException exception)
         {
-            await Console.Error.WriteLineAsync(exception.Message);
+            StandardError.Say(exception.Message);
             return ExitCode.BadConfiguration;
         }
         await using (app.ConfigureAwait(false))
@@ -45,23 +46,15 @@ internal static partial class ServeCommand
             var log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("OrderService");
             return await Commands.WithExitCodeAsync(() => ServeAsync(app, log), CancellationToken.None);
         }
-
-        void AddLogging(ILoggingBuilder builder)
-        {
-            try
-            {
-                logging(builder, settings.Configuration);
-            }
-            catch (Exception exception)
-            {
-                // The section is the library's own to read, and it says what it can't read by throwing.
-                throw new LoggingSettingsException($"Serilog: {exception.GetBaseException().Message}");
-            }
-        }
     }
 
     private static async Task<int> ServeAsync(WebApplication app, ILogger log)
     {
+        if (HealthSetup.TelemetryMistake(app.Services) is { } mistake)
+        {
+            StandardError.Say($"OpenTelemetry: {mistake}");
+            return ExitCode.BadConfiguration;
+        }
         await MigrateAsync(app.Services, log);
         await DeclareAsync(app.Services, log);
         var roles = app.Services.GetRequiredService<ServiceRoles>();
@@ -71,7 +64,7 @@ internal static partial class ServeCommand
         }
         catch (IOException exception) when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
         {
-            await Console.Error.WriteLineAsync($"Urls: {exception.InnerException.Message}");
+            StandardError.Say($"Urls: {exception.InnerException.Message}");
             return ExitCode.BadConfiguration;
         }
         LogStarted(log, roles, string.Join(", ", app.Urls));
@@ -175,7 +168,7 @@ internal static partial class ServeCommand
         var address = app.Urls.FirstOrDefault() ?? "http://localhost:8080";
         address = address.Replace("://+", "://localhost", StringComparison.Ordinal).Replace("://*", "://localhost", StringComparison.Ordinal)
             .Replace("://[::]", "://localhost", StringComparison.Ordinal).Replace("://0.0.0.0", "://localhost", StringComparison.Ordinal);
-        Console.Error.WriteLine($"""
+        StandardError.Say($"""
 
             No API key is configured, so this first start made one with all scopes. It is shown this once and kept in the file api-key beside the store.
               key      {key}
@@ -183,8 +176,6 @@ internal static partial class ServeCommand
 
             """);
     }
-
-    private sealed class LoggingSettingsException(string message) : Exception(message);
 
     [LoggerMessage(LogLevel.Information, "Started with the roles {Roles}, listening on {Addresses}")]
     private static partial void LogStarted(ILogger logger, ServiceRoles roles, string addresses);

@@ -166,7 +166,7 @@ internal static class Spelling
         .Select(pair => pair.candidate)
         .FirstOrDefault();
 
-    private static int Distance(string left, string right)
+    internal static int Distance(string left, string right)
     {
         var previous = Enumerable.Range(0, right.Length + 1).ToArray();
         for (var row = 1; row <= left.Length; row++)

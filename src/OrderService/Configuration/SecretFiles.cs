@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace OrderService.Configuration;
 
 /// <summary>
@@ -13,7 +11,7 @@ internal static class SecretFiles
     /// <summary>The settings that may come from a file. <c>*</c> stands for one position in a list.</summary>
     public static readonly IReadOnlyList<string> Keys =
     [
-        "RabbitMq:Uri", "RabbitMq:Password", "RabbitMq:ManagementUri", "Store:ConnectionString",
+        "RabbitMq:Uri", "RabbitMq:Username", "RabbitMq:Password", "RabbitMq:ManagementUri", "Store:ConnectionString",
         "Alerts:Email:Username", "Alerts:Email:Password", "Alerts:Webhook:Secret", "Alerts:Webhook:PreviousSecret", "Alerts:Webhook:Url", "Alerts:Slack:Url", "Alerts:Teams:Url",
         "Kafka:SaslPassword", "Api:Keys:*:Key",
     ];
@@ -21,9 +19,10 @@ internal static class SecretFiles
     /// <summary>Whether <paramref name="key"/> holds a secret, so that its value must not be shown.</summary>
     public static bool IsSecret(string key) => Keys.Any(pattern => Matches(pattern, key));
 
-    /// <summary>Whether <paramref name="key"/> is a secret's name with <c>File</c> at its end.</summary>
-    public static bool IsSecretFile(string key) =>
-        key.EndsWith("File", StringComparison.OrdinalIgnoreCase) && IsSecret(key[..^4]);
+    /// <summary>Whether <paramref name="key"/> is a secret's name with <c>File</c> at its end, or <c>_FILE</c> as containers' images have it.</summary>
+    public static bool IsSecretFile(string key) => key.EndsWith("File", StringComparison.OrdinalIgnoreCase) && IsSecret(SecretOf(key));
+
+    private static string SecretOf(string fileKey) => fileKey[..^4].TrimEnd('_');
 
     /// <summary>Reads every file that the settings name.</summary>
     public static SecretFilesRead Read(IConfiguration configuration)
@@ -37,7 +36,7 @@ internal static class SecretFiles
             {
                 continue;
             }
-            var key = fileKey[..^4];
+            var key = SecretOf(fileKey);
             if (!string.IsNullOrEmpty(configuration[key]) && !IsBuiltInDefault(configuration, key))
             {
                 mistakes.Add($"{fileKey}: {key} is set as well; keep one of the two.");
@@ -51,8 +50,8 @@ internal static class SecretFiles
                     mistakes.Add($"{fileKey}: {path} is larger than {LargestSecret / 1024} KiB, which no secret is.");
                     continue;
                 }
-                var text = File.ReadAllText(path, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true));
-                var secret = text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text.EndsWith('\n') ? text[..^1] : text;
+                var text = TextFile.Read(File.ReadAllBytes(path));
+                var secret = text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text is [.., '\n' or '\r'] ? text[..^1] : text;
                 if (secret.Length == 0)
                 {
                     mistakes.Add($"{fileKey}: {path} is empty.");
@@ -64,9 +63,9 @@ internal static class SecretFiles
                     warnings.Add($"{fileKey}: every user of this machine can read {path}; run: chmod 600 {path}");
                 }
             }
-            catch (DecoderFallbackException)
+            catch (FormatException exception)
             {
-                mistakes.Add($"{fileKey}: {path} is not UTF-8 text.");
+                mistakes.Add($"{fileKey}: {path} {exception.Message}.");
             }
             catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or ArgumentException)
             {

@@ -36,12 +36,12 @@ internal static class SettingsCheck
 
     public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration)
     {
-        SettingMistake[] mistakes = [.. Known.Check(configuration), .. CollectorMistakes(configuration)];
+        SettingMistake[] mistakes = [.. Known.Check(configuration), .. CollectorSettings.Mistakes(configuration)];
         // What could not be read is left out, so that the validators can still judge the rest: all mistakes at once.
         var readable = new ConfigurationBuilder()
             .AddInMemoryCollection(configuration.AsEnumerable().Where(pair => pair.Value is not null && !mistakes.Any(mistake => IsUnder(pair.Key, mistake.Key))))
             .Build();
-        return [.. mistakes.Select(mistake => mistake.Text), .. OutOfRange(readable), .. Contradictions(readable)];
+        return [.. mistakes.Select(mistake => mistake.Text), .. ServiceLog.Mistakes(configuration), .. OutOfRange(readable), .. Contradictions(readable)];
     }
 
     private static IEnumerable<string> OutOfRange(IConfigurationRoot configuration)
@@ -90,12 +90,6 @@ internal static class SettingsCheck
             yield return member is null ? $"{section}: {text}" : $"{section}:{member.Replace('.', ':')}: {text}";
         }
     }
-
-    // The exporter throws over an address that it can't read, whoever asks for it.
-    private static IEnumerable<SettingMistake> CollectorMistakes(IConfigurationRoot configuration) =>
-        from key in new[] { "OTEL_EXPORTER_OTLP_ENDPOINT", "OpenTelemetry:OtlpEndpoint" }
-        where configuration[key] is { Length: > 0 } collector && !(Uri.TryCreate(collector, UriKind.Absolute, out var address) && address.Scheme is "http" or "https")
-        select new SettingMistake(key, $"{key}: is no address of a collector; write http://collector:4317.");
 
     private static IEnumerable<string> Contradictions(IConfigurationRoot configuration)
     {

@@ -57,6 +57,21 @@ public static class HealthSetup
         }
     }
 
+    /// <summary>Why the exporters can't be made, where the settings' check found nothing; null when they can. The library throws whatever it likes, and only here is it known whose it is.</summary>
+    internal static string? TelemetryMistake(IServiceProvider services)
+    {
+        try
+        {
+            _ = services.GetService<MeterProvider>();
+            _ = services.GetService<TracerProvider>();
+            return null;
+        }
+        catch (Exception exception)
+        {
+            return exception.GetBaseException().Message;
+        }
+    }
+
     /// <summary><c>/health/live</c> (the process answers), <c>/health/ready</c> (it can do its work, or every cause why not) and <c>/metrics</c>, all without a key.</summary>
     public static void MapHealth(this WebApplication app)
     {

@@ -16,6 +16,9 @@ internal static class BodySyntax
     public static bool IsUtf8(ReadOnlySpan<byte> body) =>
         body[0] != 0 && (body.Length == 1 || body[1] != 0) && Utf8.IsValid(body);
 
+    /// <summary>With a byte order mark, or with a zero byte in one of the first two places.</summary>
+    public static bool LooksLikeUtf16(ReadOnlySpan<byte> body) => body is [0xFF, 0xFE, ..] or [0xFE, 0xFF, ..] or [0, _, ..] or [_, 0, ..];
+
     /// <summary>
     /// Reads a whole body that was found wanting, to prefer the more basic fault: what is no JSON at all is <c>malformed_json</c> even
     /// if its first member was unknown as well.

@@ -129,7 +129,10 @@ public static class EnvelopeDecoder
 
         if (!BodySyntax.IsUtf8(body))
         {
-            rejection = new Rejection(RejectionReason.InvalidEncoding, "The body is not valid UTF-8; encode the JSON as UTF-8.", null);
+            rejection = new Rejection(
+                RejectionReason.InvalidEncoding,
+                BodySyntax.LooksLikeUtf16(body) ? "The body is UTF-16 text; encode the JSON as UTF-8." : "The body is not valid UTF-8; encode the JSON as UTF-8.",
+                null);
             return false;
         }
 
@@ -138,7 +141,7 @@ public static class EnvelopeDecoder
     }
 
     /// <summary>
-    /// What makes two messages the same: the SHA-256 over the command type in UTF-8, one line feed, and the body's bytes as they came.
+    /// What makes two messages the same: the SHA-256 over the command type in UTF-8, one line feed, and the body's bytes as they came, without one leading byte order mark.
     /// A message without a type has the type <c>order.place</c> here too.
     /// </summary>
     /// <returns>32 bytes.</returns>
@@ -146,6 +149,7 @@ public static class EnvelopeDecoder
     {
         ArgumentNullException.ThrowIfNull(type);
 
+        body = BodySyntax.WithoutByteOrderMark(body);
         var length = Encoding.UTF8.GetMaxByteCount(type.Length) + 1 + body.Length;
         var rented = length <= 1024 ? null : ArrayPool<byte>.Shared.Rent(length);
         var buffer = rented is null ? stackalloc byte[length] : rented;

@@ -31,7 +31,8 @@ public sealed class OrderMetrics : IDisposable
     private volatile int circuitState;
     private volatile OutboxReading? kafka;
 
-    public OrderMetrics(IMeterFactory meters)
+    /// <param name="log">Null where nothing is logged.</param>
+    public OrderMetrics(IMeterFactory meters, LogLines? log = null)
     {
         meter = meters.Create(MeterName);
         received = meter.CreateCounter<long>("orders.received", "{message}", "Deliveries taken from the queue, copies included.");
@@ -55,6 +56,7 @@ public sealed class OrderMetrics : IDisposable
         meter.CreateObservableGauge("orders.dlq.open", () => openLetters.Select(pair => new Measurement<long>(pair.Value, new KeyValuePair<string, object?>("reason", pair.Key))), "{message}", "Dead letters that wait for an operator, by reason.");
         meter.CreateObservableGauge("orders.kafka.lag", () => kafka is { } reading ? [new Measurement<long>(reading.Pending)] : (Measurement<long>[])[], "{message}", "Events of the log that Kafka does not have yet; only where the stream is on.");
         meter.CreateObservableGauge("orders.kafka.oldest_age", () => kafka is { } reading ? [new Measurement<double>(reading.OldestAge.TotalSeconds)] : (Measurement<double>[])[], "s", "Age of the oldest event that Kafka does not have yet.");
+        meter.CreateObservableCounter("orders.log.dropped", () => log?.Dropped ?? 0, "{line}", "Log lines that found no room because nobody took them in time.");
         meter.CreateObservableGauge("orders.circuit.state", () => (long)circuitState, "{state}", "The store's circuit breaker: 0 closed, 1 half open, 2 open.");
     }
 

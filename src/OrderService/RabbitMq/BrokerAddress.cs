@@ -55,6 +55,16 @@ internal sealed class BrokerAddress
             }
         }
 
+        var apart = options.Username is not null || options.Password is not null;
+        if (apart && uri.UserInfo is not ("" or "guest:guest"))
+        {
+            found.Add("RabbitMq:Uri names a user, and so does RabbitMq:Username or RabbitMq:Password; keep one of the two.");
+        }
+        else if (apart && (string.IsNullOrEmpty(options.Username) || string.IsNullOrEmpty(options.Password)))
+        {
+            found.Add("RabbitMq:Username and RabbitMq:Password go together; one of them is missing.");
+        }
+
         if (found.Count > 0)
         {
             return false;
@@ -69,8 +79,8 @@ internal sealed class BrokerAddress
         address = new BrokerAddress
         {
             Tls = tls,
-            User = uri.UserInfo.Length == 0 ? "guest" : System.Uri.UnescapeDataString(credentials[0]),
-            Password = uri.UserInfo.Length == 0 ? "guest" : credentials.Length == 2 ? System.Uri.UnescapeDataString(credentials[1]) : "",
+            User = options.Username ?? (uri.UserInfo.Length == 0 ? "guest" : System.Uri.UnescapeDataString(credentials[0])),
+            Password = options.Password ?? (uri.UserInfo.Length == 0 ? "guest" : credentials.Length == 2 ? System.Uri.UnescapeDataString(credentials[1]) : ""),
             VirtualHost = path.Length == 0 ? "/" : System.Uri.UnescapeDataString(path[0]),
             Hosts = hosts,
         };

@@ -12,6 +12,12 @@ public sealed class RabbitMqOptions
     /// <summary>Scheme (<c>amqp</c> or <c>amqps</c>), credentials, host, port and virtual host. A secret: log <see cref="Redacted"/> instead.</summary>
     public string Uri { get; set; } = "amqp://guest:guest@localhost:5672/";
 
+    /// <summary>The user, apart from <see cref="Uri"/>, which then names none. Together with <see cref="Password"/>.</summary>
+    public string? Username { get; set; }
+
+    /// <summary>The password of <see cref="Username"/>; as it is, nothing is written with %. A secret.</summary>
+    public string? Password { get; set; }
+
     /// <summary>The nodes of a cluster as <c>host</c> or <c>host:port</c>. When given, they replace the host and port of <see cref="Uri"/>; the rest of it stays.</summary>
     public IList<string> Endpoints { get; set; } = [];
 

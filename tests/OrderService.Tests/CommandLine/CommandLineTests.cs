@@ -224,6 +224,54 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     }
 
     [Theory]
+    [InlineData("utf-8", "\n")]
+    [InlineData("utf-8", "\r\n")]
+    [InlineData("utf-8", "\r")]
+    [InlineData("utf-16", "\r\n")]
+    [InlineData("utf-16BE", "\r")]
+    [InlineData("utf-32", "\n")]
+    public async Task A_file_with_a_byte_order_mark_and_any_line_break_is_read_as_what_it_says(string encoding, string lineBreak)
+    {
+        var written = Encoding.GetEncoding(encoding);
+        var text = string.Join(lineBreak, """{"type":"order.ship","messageId":"m-1","body":{"orderId":"A"}}""", "", """{"orderId":"Zo\u00eb"}""", """{"orderId":"Ŝ"}""") + lineBreak;
+
+        var lines = await ReadAsync([.. written.GetPreamble(), .. written.GetBytes(text)]);
+
+        Assert.Equal(["""{"orderId":"A"}""", """{"orderId":"Zo\u00eb"}""", """{"orderId":"Ŝ"}"""], lines.Select(line => Encoding.UTF8.GetString(line.Message!.Body.Span)));
+        Assert.Equal(("order.ship", "m-1"), (lines[0].Message!.Type, lines[0].Message!.MessageId));
+    }
+
+    [Fact]
+    public async Task What_is_no_text_is_not_sent()
+    {
+        var refused = await Assert.ThrowsAsync<IOException>(() => ReadAsync(Encoding.Unicode.GetBytes("{\"orderId\":\"A\"}\n")));
+        Assert.Contains("is not UTF-8 text", refused.Message, StringComparison.Ordinal);
+
+        var lines = await ReadAsync(Encoding.Latin1.GetBytes("{\"orderId\":\"A\"}\n{\"orderId\":\"Zoë\"}\n"));
+        Assert.NotNull(lines[0].Message);
+        Assert.Null(lines[1].Message);
+        Assert.Contains("is not UTF-8 text", lines[1].Mistake, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_carriage_return_inside_of_a_line_ends_nothing_where_line_feeds_do()
+    {
+        var lines = await ReadAsync("{\"orderId\":\r\"A\"}\n{}"u8.ToArray());
+
+        Assert.Equal(["{\"orderId\":\r\"A\"}", "{}"], lines.Select(line => Encoding.UTF8.GetString(line.Message!.Body.Span)));
+    }
+
+    private static async Task<List<MessageLine>> ReadAsync(byte[] bytes)
+    {
+        var lines = new List<MessageLine>();
+        await foreach (var line in MessageFile.ReadAsync(new MemoryStream(bytes), TestContext.Current.CancellationToken))
+        {
+            lines.Add(line);
+        }
+        return lines;
+    }
+
+    [Theory]
     [InlineData("=1+1", "\"'=1+1\"")]
     [InlineData("+1", "\"'+1\"")]
     [InlineData("-1", "\"'-1\"")]

@@ -1,4 +1,5 @@
 using OrderService.Configuration;
+using OrderService.RabbitMq;
 using OrderService.Tests.CommandLine;
 
 namespace OrderService.Tests.Configuration;
@@ -49,6 +50,22 @@ public sealed class SettingsTests
     [InlineData("Urls", "", "Urls: names no address")]
     [InlineData("OpenTelemetry:OtlpEndpoint", "collector", "OpenTelemetry:OtlpEndpoint: is no address")]
     [InlineData("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector", "OTEL_EXPORTER_OTLP_ENDPOINT: is no address")]
+    [InlineData("OTEL_EXPORTER_OTLP_HEADERS", "secret", "OTEL_EXPORTER_OTLP_HEADERS: can't be read; write name=value")]
+    [InlineData("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "=secret", "OTEL_EXPORTER_OTLP_TRACES_HEADERS: can't be read")]
+    [InlineData("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "OTEL_EXPORTER_OTLP_PROTOCOL: can't be read; there are grpc, http/protobuf")]
+    [InlineData("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "OTEL_EXPORTER_OTLP_TIMEOUT: is no number")]
+    [InlineData("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such/file", "OTEL_EXPORTER_OTLP_CERTIFICATE: names a file that does not exist")]
+    [InlineData("OTEL_RESOURCE_ATTRIBUTES", "secret", "OTEL_RESOURCE_ATTRIBUTES: can't be read")]
+    [InlineData("OTEL_TRACES_SAMPLER", "sometimes", "OTEL_TRACES_SAMPLER: can't be read; there are always_on")]
+    [InlineData("OTEL_TRACES_SAMPLER_ARG", "2", "OTEL_TRACES_SAMPLER_ARG: is no share")]
+    [InlineData("OTEL_BSP_MAX_QUEUE_SIZE", "many", "OTEL_BSP_MAX_QUEUE_SIZE: is no whole number")]
+    [InlineData("OTEL_METRIC_EXPORT_INTERVAL", "-1", "OTEL_METRIC_EXPORT_INTERVAL: is no number")]
+    [InlineData("OTEL_EXPORTER_OTLP_ENDPONT", "http://c:4317", "OTEL_EXPORTER_OTLP_ENDPONT: nobody reads this, did you mean OTEL_EXPORTER_OTLP_ENDPOINT?")]
+    [InlineData("Serilog:WriteTo:0:Name", "Consle", "Serilog:WriteTo:0:Name: there is no sink 'Consle' in this program; there are Async, Console, Debug, File")]
+    [InlineData("Serilog:WriteTo:0:Name", "Seq", "Serilog:WriteTo:0:Name: there is no sink 'Seq'")]
+    [InlineData("Serilog:WriteTo:0", "Consle", "Serilog:WriteTo:0: there is no sink 'Consle'")]
+    [InlineData("Serilog:WritTo:0:Name", "Console", "Serilog:WritTo: unknown setting, did you mean Serilog:WriteTo?")]
+    [InlineData("RabbitMq:Password", "secret", "RabbitMq:Username and RabbitMq:Password go together")]
     [InlineData("Urls", "localhost", "Urls: 'localhost'")]
     [InlineData("Urls", "ftp://localhost:21", "Urls: 'ftp://localhost:21'")]
     public void Each_mistake_is_one_sentence_that_begins_with_its_key(string key, string value, string begins)
@@ -69,6 +86,9 @@ public sealed class SettingsTests
     [InlineData("RabbitMq:Endpoints:0", "localhost:5673")]
     [InlineData("Alerts:Email:To:0", "ops@example.com")]
     [InlineData("OpenTelemetry:ServiceName", "orders-eu")]
+    [InlineData("OTEL_EXPORTER_OTLP_HEADERS", "api-key=secret,tenant=eu")]
+    [InlineData("OTEL_DOTNET_AUTO_HOME", "/opt/otel")]
+    [InlineData("Serilog:WriteTo:0:Name", "console")]
     public void What_is_right_is_taken(string key, string value) => Assert.Empty(Settings.Load([new(key, value)], environmentVariables: false).Mistakes);
 
     [Fact]
@@ -91,6 +111,7 @@ public sealed class SettingsTests
     [InlineData("amqp://shop:pw@localhost/\n", "amqp://shop:pw@localhost/")]
     [InlineData("amqp://shop:pw@localhost/\r\n", "amqp://shop:pw@localhost/")]
     [InlineData("\uFEFFamqp://shop:pw@localhost/\n", "amqp://shop:pw@localhost/")]
+    [InlineData("amqp://shop:pw@localhost/\r", "amqp://shop:pw@localhost/")]
     public void A_secret_comes_from_a_file_without_its_line_break(string text, string secret)
     {
         var file = SecretFile(text);
@@ -121,6 +142,37 @@ public sealed class SettingsTests
         // Only secrets come from files.
         Assert.Contains(loaded.Mistakes, mistake => mistake.StartsWith("Store:PathFile: unknown setting", StringComparison.Ordinal));
         File.Delete(empty);
+    }
+
+    [Fact]
+    public void Utf_16_is_read_where_it_says_so_and_refused_where_it_does_not()
+    {
+        var marked = SecretFile("");
+        File.WriteAllText(marked, "amqp://shop:pw@localhost/\r\n", System.Text.Encoding.Unicode);
+        var bare = SecretFile("");
+        File.WriteAllBytes(bare, System.Text.Encoding.Unicode.GetBytes("amqp://shop:pw@localhost/"));
+
+        Assert.Equal("amqp://shop:pw@localhost/", Settings.Load([new("RabbitMq:UriFile", marked)], environmentVariables: false).Configuration["RabbitMq:Uri"]);
+        Assert.StartsWith($"RabbitMq:UriFile: {bare} is not UTF-8 text", Assert.Single(Settings.Load([new("RabbitMq:UriFile", bare)], environmentVariables: false).Mistakes), StringComparison.Ordinal);
+        File.Delete(marked);
+        File.Delete(bare);
+    }
+
+    [Theory]
+    [InlineData("RabbitMq:PasswordFile")]
+    [InlineData("RabbitMq:Password_FILE")]
+    public void The_brokers_password_comes_from_a_file_of_its_own(string key)
+    {
+        var file = SecretFile("p@ss/#%\n");
+
+        var loaded = Settings.Load([new(key, file), new("RabbitMq:Username", "shop"), new("RabbitMq:Uri", "amqp://localhost/")], environmentVariables: false);
+
+        Assert.Empty(loaded.Mistakes);
+        var options = new RabbitMqOptions { Uri = "amqp://localhost/", Username = "shop", Password = loaded.Configuration["RabbitMq:Password"] };
+        Assert.True(BrokerAddress.TryParse(options, out var address, out _));
+        Assert.Equal(("shop", "p@ss/#%"), (address.User, address.Password));
+        Assert.StartsWith("RabbitMq:Uri names a user", Assert.Single(Settings.Load([new(key, file), new("RabbitMq:Username", "shop"), new("RabbitMq:Uri", "amqp://a:b@localhost/")], environmentVariables: false).Mistakes), StringComparison.Ordinal);
+        File.Delete(file);
     }
 
     [Fact]
@@ -168,6 +220,31 @@ public sealed class SettingsTests
 
         Assert.Equal(78, result.ExitCode);
         Assert.StartsWith("Serilog: ", Assert.Single(result.ErrorLines), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Serilog__WriteTo__0__Name", "Consle", "Serilog:WriteTo:0:Name: there is no sink 'Consle'")]
+    [InlineData("Serilog__WriteTo__0__Args__path", "/proc/orders.log", "Serilog:WriteTo:0:Args:path: /proc/orders.log can't be written by the user")]
+    [InlineData("Serilog__WriteTo__0__Args__path", "/proc/no/orders-.log", "Serilog:WriteTo:0:Args:path: /proc/no/orders-.log can't be written by the user")]
+    [InlineData("Serilog__WriteTo__0__Args__pfad", "x", "Serilog: Unable to find a method called File")]
+    [InlineData("OTEL_EXPORTER_OTLP_HEADERS", "bad", "OTEL_EXPORTER_OTLP_HEADERS: can't be read")]
+    public async Task What_would_be_silence_ends_the_start_with_78_and_a_line(string key, string value, string begins)
+    {
+        var settings = new Dictionary<string, string> { ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1", [key] = value };
+        if (key.Contains("Args", StringComparison.Ordinal))
+        {
+            settings["Serilog__WriteTo__0__Name"] = "File";
+        }
+        if (value.Contains('-', StringComparison.Ordinal))
+        {
+            // Opened at its first line only.
+            settings["Serilog__WriteTo__0__Args__rollingInterval"] = "Day";
+        }
+        var result = await Binary.RunAsync(["serve"], settings);
+
+        Assert.Equal(78, result.ExitCode);
+        Assert.Contains(result.ErrorLines, line => line.StartsWith(begins, StringComparison.Ordinal));
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
     }
 
     [Fact]

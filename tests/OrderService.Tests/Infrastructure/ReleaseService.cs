@@ -84,8 +84,9 @@ public sealed class ReleaseService : IAsyncDisposable
     /// <summary>Starts it on an empty store.</summary>
     /// <param name="broker">The address of a virtual host.</param>
     /// <param name="postgres">Null for SQLite, else where a database is added.</param>
+    /// <param name="readOutput">False for a log whose reader has stopped: see <see cref="ReadOutput"/>.</param>
     public static async Task<ReleaseService> StartAsync(
-        string broker, StoreKind store = StoreKind.Sqlite, PostgresContainerFixture? postgres = null, Dictionary<string, string>? settings = null, bool waitUntilReady = true)
+        string broker, StoreKind store = StoreKind.Sqlite, PostgresContainerFixture? postgres = null, Dictionary<string, string>? settings = null, bool waitUntilReady = true, bool readOutput = true)
     {
         Assert.True(File.Exists(Binary), $"{Binary} is missing: dotnet build src/OrderService -c Release, as eng/test does.");
         var service = new ReleaseService(broker, settings);
@@ -100,7 +101,7 @@ public sealed class ReleaseService : IAsyncDisposable
                 service.Settings["Store__Provider"] = "Postgres";
                 service.Settings.Remove("Store__Path");
             }
-            await service.StartAgainAsync(waitUntilReady);
+            await service.StartAgainAsync(waitUntilReady, readOutput);
             return service;
         }
         catch
@@ -111,18 +112,28 @@ public sealed class ReleaseService : IAsyncDisposable
     }
 
     /// <summary>Starts it again on the same store.</summary>
-    public async Task StartAgainAsync(bool waitUntilReady = true)
+    /// <param name="readOutput">False for a log whose reader has stopped: see <see cref="ReadOutput"/>.</param>
+    public async Task StartAgainAsync(bool waitUntilReady = true, bool readOutput = true)
     {
         process?.Dispose();
         process = Start("serve");
         process.OutputDataReceived += (_, line) => Keep(line.Data);
         process.ErrorDataReceived += (_, line) => Keep(line.Data);
-        process.BeginOutputReadLine();
-        process.BeginErrorReadLine();
+        if (readOutput)
+        {
+            ReadOutput();
+        }
         if (waitUntilReady)
         {
             await WaitUntilReadyAsync();
         }
+    }
+
+    /// <summary>Begins to take what it writes.</summary>
+    public void ReadOutput()
+    {
+        process!.BeginOutputReadLine();
+        process.BeginErrorReadLine();
     }
 
     /// <summary>Runs a command beside it, with the same settings.</summary>
