@@ -8,13 +8,18 @@ public sealed record OrderRules(bool RequirePaymentBeforeShipping)
     public static OrderRules Default { get; } = new(RequirePaymentBeforeShipping: false);
 }
 
-/// <summary>The answer to a command. There is no fourth one.</summary>
+/// <summary>The answer to a command. There is no fifth one.</summary>
 public abstract record Decision
 {
     private Decision() { }
 
-    /// <summary>The command is done by appending this event: every command has exactly one.</summary>
-    public sealed record Accepted(OrderEvent Event) : Decision;
+    /// <summary>The command is done by appending this event.</summary>
+    /// <param name="Then">A second event that follows from the first: the payment that reaches the total also pays the order.</param>
+    public sealed record Accepted(OrderEvent Event, OrderEvent? Then = null) : Decision;
+
+    /// <summary>What the command wants stands already, said by another message: nothing is appended.</summary>
+    /// <param name="Reason">A plain sentence without personal data.</param>
+    public sealed record AlreadyDone(string Reason) : Decision;
 
     /// <summary>The order's state does not allow the command.</summary>
     /// <param name="Code">One of <see cref="RefusalCode"/>.</param>
@@ -36,6 +41,7 @@ public static class RefusalCode
     public const string PaymentRequired = "payment-required";
     public const string AmountPrecision = "amount-precision";
     public const string AmountOutOfRange = "amount-out-of-range";
+    public const string PaymentConflict = "payment-conflict";
 }
 
 /// <summary>The rules of an order's life: the switch is the transition table.</summary>
@@ -54,11 +60,10 @@ public static class OrderDecider
 
             (_, OrderStatus.None) => Decision.OrderUnknown.Instance,
 
-            (OrderCommand.Pay pay, OrderStatus.Placed) => Pay(order, pay),
-            (OrderCommand.Pay, _) => WrongStatus(order, command, "an order that is placed"),
+            (OrderCommand.Pay pay, _) => Pay(order, pay),
 
-            (OrderCommand.Ship, OrderStatus.Placed) when rules.RequirePaymentBeforeShipping =>
-                new Decision.Refused(RefusalCode.PaymentRequired, "The order is not paid, and only paid orders are shipped here."),
+            (OrderCommand.Ship, OrderStatus.Placed) when rules.RequirePaymentBeforeShipping && order.TotalMinor > 0 =>
+                new Decision.Refused(RefusalCode.PaymentRequired, "The order is not paid in full, and only paid orders are shipped here."),
             (OrderCommand.Ship ship, OrderStatus.Placed or OrderStatus.Paid) =>
                 new Decision.Accepted(new OrderEvent.Shipped(ship.Carrier, ship.TrackingNumber)),
             (OrderCommand.Ship, _) => WrongStatus(order, command, "an order that is placed or paid"),
@@ -82,20 +87,54 @@ public static class OrderDecider
     // A payment need not name its currency, so only the order can tell whether the amount has too many decimals.
     private static Decision Pay(Order order, OrderCommand.Pay pay)
     {
-        if (pay.Amount is not { } amount || order.Currency is not { } currency)
+        if (order.Payments is not { } payments || order.Currency is not { } currency)
         {
-            return new Decision.Accepted(new OrderEvent.Paid(pay.PaymentReference, pay.Amount));
+            throw new InvalidOperationException("A payment is decided upon an order whose payments were not read.");
         }
 
-        if (Money.WithDecimalsOf(amount, currency) is { } exact)
+        long amountMinor = 0;
+        if (pay.Amount is { } given && !Money.TryToMinor(given, currency, out amountMinor))
         {
-            return new Decision.Accepted(new OrderEvent.Paid(pay.PaymentReference, exact));
+            return given.Scale > currency.Decimals && decimal.Round(given, currency.Decimals) != given
+                ? new Decision.Refused(
+                    RefusalCode.AmountPrecision, $"The amount has more decimals than the {currency.Decimals} of the order's currency {currency.Code}.")
+                : new Decision.Refused(RefusalCode.AmountOutOfRange, "The amount is larger than any order may cost.");
         }
 
-        return amount.Scale > currency.Decimals && decimal.Round(amount, currency.Decimals) != amount
-            ? new Decision.Refused(
-                RefusalCode.AmountPrecision, $"The amount has more decimals than the {currency.Decimals} of the order's currency {currency.Code}.")
-            : new Decision.Refused(RefusalCode.AmountOutOfRange, "The amount is larger than any order may cost.");
+        // Before the status: the same payment told once more is no news, even to an order that was cancelled since.
+        if (payments.TryGetValue(pay.PaymentReference, out var known))
+        {
+            return pay.Amount is null || amountMinor == known
+                ? new Decision.AlreadyDone("This payment of the order was recorded before.")
+                : new Decision.Refused(RefusalCode.PaymentConflict, "The order has a payment of this reference with another amount.");
+        }
+
+        if (order.Status == OrderStatus.Cancelled)
+        {
+            return WrongStatus(order, pay, "an order that is not cancelled");
+        }
+
+        if (pay.Amount is null)
+        {
+            amountMinor = order.DueMinor;
+        }
+
+        // Both are at most Money.MaxMinor, so the sum does not overflow.
+        var paidMinor = order.PaidMinor + amountMinor;
+        return paidMinor > Money.MaxMinor
+            ? new Decision.Refused(RefusalCode.AmountOutOfRange, "The payments would add up to more than any order may cost.")
+            : Received(order, pay.PaymentReference, amountMinor, paidMinor, currency);
+    }
+
+    private static Decision.Accepted Received(Order order, string reference, long amountMinor, long paidMinor, Currency currency)
+    {
+        var amount = Money.ToDecimal(amountMinor, currency);
+        var open = order.TotalMinor - paidMinor;
+        return new Decision.Accepted(
+            new OrderEvent.PaymentReceived(
+                reference, amount, Money.ToDecimal(paidMinor, currency), Money.ToDecimal(Math.Max(0, open), currency),
+                open < 0 ? Money.ToDecimal(-open, currency) : null),
+            open <= 0 && !order.IsPaid ? new OrderEvent.Paid(reference, amount) : null);
     }
 
     private static Decision.Refused WrongStatus(Order order, OrderCommand command, string appliesTo) =>

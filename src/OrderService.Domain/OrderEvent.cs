@@ -4,6 +4,7 @@ namespace OrderService.Domain;
 public static class EventType
 {
     public const string Placed = "ORDER_PLACED";
+    public const string PaymentReceived = "ORDER_PAYMENT_RECEIVED";
     public const string Paid = "ORDER_PAID";
     public const string Shipped = "ORDER_SHIPPED";
     public const string Delivered = "ORDER_DELIVERED";
@@ -17,6 +18,7 @@ public static class EventType
 public static class EventRoutingKey
 {
     public const string Placed = "order.placed";
+    public const string PaymentReceived = "order.payment_received";
     public const string Paid = "order.paid";
     public const string Shipped = "order.shipped";
     public const string Delivered = "order.delivered";
@@ -28,6 +30,7 @@ public static class EventRoutingKey
     public static string Of(string eventType) => eventType switch
     {
         EventType.Placed => Placed,
+        EventType.PaymentReceived => PaymentReceived,
         EventType.Paid => Paid,
         EventType.Shipped => Shipped,
         EventType.Delivered => Delivered,
@@ -62,8 +65,22 @@ public abstract record OrderEvent
         public override string RoutingKey => EventRoutingKey.Placed;
     }
 
-    /// <param name="PaymentReference">What the payment is called where it was made.</param>
-    /// <param name="Amount">What was paid, with exactly the decimals of the order's currency.</param>
+    /// <summary>A payment came. Every amount has exactly the decimals of the order's currency.</summary>
+    /// <param name="PaymentReference">What the payment is called where it was made; an order has it once.</param>
+    /// <param name="Amount">What this payment brought; 0 when it named no amount and nothing was open.</param>
+    /// <param name="TotalPaid">What all payments brought so far, this one included.</param>
+    /// <param name="Due">What is still open; 0 when the total is reached or passed.</param>
+    /// <param name="Overpaid">What was paid beyond the total; null when nothing was.</param>
+    public sealed record PaymentReceived(string PaymentReference, decimal Amount, decimal TotalPaid, decimal Due, decimal? Overpaid) : OrderEvent
+    {
+        public override string Type => EventType.PaymentReceived;
+        public override string RoutingKey => EventRoutingKey.PaymentReceived;
+    }
+
+    /// <summary>The payments reach the total: once for an order, right behind the payment that did it.</summary>
+    /// <remarks>Versions before the event <see cref="PaymentReceived"/> wrote this one alone, for the only payment an order could have.</remarks>
+    /// <param name="PaymentReference">The payment that reached the total.</param>
+    /// <param name="Amount">What that payment brought, with exactly the decimals of the order's currency; old streams may lack it.</param>
     public sealed record Paid(string PaymentReference, decimal? Amount) : OrderEvent
     {
         public override string Type => EventType.Paid;

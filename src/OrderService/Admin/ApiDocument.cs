@@ -248,7 +248,7 @@ internal static class ApiTexts
         ["order.place"] = """{"orderId":"A-1001","command":"order.place","idempotencyKey":"b1946ac9","correlationId":"4bf92f3577b34da6a3ce929d0e0e4736","status":"accepted for processing"}""",
         ["orders.show"] =
             """
-            {"orderId":"A-1001","status":"paid","version":2,"customerId":"C-7","currency":"EUR","total":99.80,"lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}],"placedAt":null,
+            {"orderId":"A-1001","status":"paid","version":3,"customerId":"C-7","currency":"EUR","total":99.80,"paid":99.80,"due":0.00,"overpaid":0.00,"lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}],"placedAt":null,
              "paymentReference":"PAY-778","paidAmount":99.80,"carrier":null,"trackingNumber":null,"cancelReason":null,"recordedAt":"2026-01-05T10:00:00Z","updatedAt":"2026-01-05T10:05:00Z"}
             """,
         ["dead-letters.discards"] = """{"count":14,"upTo":123,"discarded":14}""",

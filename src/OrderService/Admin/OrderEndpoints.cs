@@ -154,8 +154,13 @@ internal sealed record OrderRow(
 
 /// <summary>One order. The customer's e-mail address is not among it.</summary>
 /// <param name="PlacedAt">When the customer ordered, by the shop's clock, where the shop said so.</param>
+/// <param name="Paid">The sum of all payments.</param>
+/// <param name="Due">What of the total is still open; never below 0.</param>
+/// <param name="Overpaid">What was paid beyond the total.</param>
+/// <param name="PaymentReference">The payment that came last.</param>
+/// <param name="PaidAmount">The same as <c>paid</c>; null as long as nothing was paid.</param>
 internal sealed record OrderView(
-    string OrderId, string Status, long Version, string? CustomerId, string? Currency, decimal? Total, IReadOnlyList<OrderLineView> Lines,
+    string OrderId, string Status, long Version, string? CustomerId, string? Currency, decimal? Total, decimal? Paid, decimal? Due, decimal? Overpaid, IReadOnlyList<OrderLineView> Lines,
     DateTimeOffset? PlacedAt, string? PaymentReference, decimal? PaidAmount, string? Carrier, string? TrackingNumber, string? CancelReason,
     DateTimeOffset RecordedAt, DateTimeOffset UpdatedAt)
 {
@@ -165,8 +170,9 @@ internal sealed record OrderView(
         decimal? Amount(long minor) => order.Currency is { } currency ? Money.ToDecimal(minor, currency) : null;
         return new OrderView(
             orderId, order.Status.ToWire(), order.Version, order.CustomerId, order.Currency?.Code, Amount(order.TotalMinor),
+            Amount(order.PaidMinor), Amount(order.DueMinor), Amount(order.OverpaidMinor),
             [.. order.Lines.Select(line => new OrderLineView(line.Sku, line.Quantity, Amount(line.UnitPriceMinor)))],
-            order.PlacedAt, order.PaymentReference, order.PaidAmount, order.Carrier, order.TrackingNumber, order.CancelReason,
+            order.PlacedAt, order.PaymentReference, order.PaymentReference is null ? null : Amount(order.PaidMinor), order.Carrier, order.TrackingNumber, order.CancelReason,
             DateTimeOffset.FromUnixTimeMilliseconds(stream[0].RecordedAt), DateTimeOffset.FromUnixTimeMilliseconds(stream[^1].RecordedAt));
     }
 }

@@ -99,11 +99,16 @@ internal static class StoreCommands
                 Console.WriteLine($"  and {order.Lines.Count - 20} more lines");
             }
         }
+        if (order.Currency is { } paidIn && order.Payments is { Count: > 0 } payments)
+        {
+            var over = order.OverpaidMinor > 0 ? $", {Money.Format(order.OverpaidMinor, paidIn)} overpaid" : "";
+            Console.WriteLine($"  paid {Money.Format(order.PaidMinor, paidIn)} {paidIn} in {payments.Count} {(payments.Count == 1 ? "payment" : "payments")}, due {Money.Format(order.DueMinor, paidIn)}{over}");
+        }
         Console.WriteLine();
         foreach (var recorded in stream)
         {
             var at = DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt).ToString("yyyy-MM-dd HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
-            Console.WriteLine($"  {recorded.Version,3}  {at}  {recorded.Type,-16} by {recorded.CausationId}, correlation {recorded.CorrelationId}");
+            Console.WriteLine($"  {recorded.Version,3}  {at}  {recorded.Type,-22} by {recorded.CausationId}, correlation {recorded.CorrelationId}");
         }
         return ExitCode.Done;
     }

@@ -31,6 +31,15 @@ internal static class AppendRareRows
                 """,
                 row, transaction);
         }
+        foreach (var row in append.RefusedPayments)
+        {
+            await connection.ExecuteAsync(
+                """
+                INSERT INTO refused_payments (order_id, key, payment_reference, amount, code, reason, refused_at)
+                VALUES (@OrderId, @Key, @PaymentReference, @Amount, @Code, @Reason, @At)
+                """,
+                row, transaction);
+        }
         foreach (var change in append.Letters)
         {
             await connection.ExecuteAsync(

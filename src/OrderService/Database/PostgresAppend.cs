@@ -205,6 +205,15 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
                 Texts(rows, row => row.Key), Bytes(rows, row => row.Fingerprint), Texts(rows, row => row.Reason), Texts(rows, row => row.Detail), Texts(rows, row => row.Field),
                 Texts(rows, row => row.Exception), Texts(rows, row => row.OrderId), Bytes(rows, row => row.Body), Texts(rows, row => row.Properties), Numbers(rows, row => row.At));
         }
+        if (append.RefusedPayments.Count > 0)
+        {
+            var rows = append.RefusedPayments.ToArray();
+            Add(batch,
+                "INSERT INTO refused_payments (order_id, key, payment_reference, amount, code, reason, refused_at) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
+                null,
+                Texts(rows, row => row.OrderId), Texts(rows, row => row.Key), Texts(rows, row => row.PaymentReference), Texts(rows, row => row.Amount),
+                Texts(rows, row => row.Code), Texts(rows, row => row.Reason), Numbers(rows, row => row.At));
+        }
         if (append.Letters.Count > 0)
         {
             var changes = append.Letters.OrderBy(change => change.LetterId).ToArray();

@@ -26,9 +26,10 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
     {
         string[] keys = [.. query.Keys];
         string[] orderIds = [.. query.OrderIds];
+        string[] paidOrderIds = [.. query.PaidOrderIds];
         for (var attempt = 1; ; attempt++)
         {
-            var conflict = await TryAppendAsync(keys, orderIds, decide, cancellationToken);
+            var conflict = await TryAppendAsync(keys, orderIds, paidOrderIds, decide, cancellationToken);
             if (conflict.Append is { } append)
             {
                 return append;
@@ -84,14 +85,14 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     /// <returns>The append, or null and the reason why it has to be decided again.</returns>
     private async Task<(Append? Append, Exception? Cause)> TryAppendAsync(
-        string[] keys, string[] orderIds, Func<BatchState, Append> decide, CancellationToken cancellationToken)
+        string[] keys, string[] orderIds, string[] paidOrderIds, Func<BatchState, Append> decide, CancellationToken cancellationToken)
     {
         await using var connection = await OpenAsync(cancellationToken);
         BatchState state;
         var streams = new Dictionary<string, long>(orderIds.Length, StringComparer.Ordinal);
         try
         {
-            state = await ReadAsync(connection, keys, orderIds, streams, cancellationToken);
+            state = await ReadAsync(connection, keys, orderIds, paidOrderIds, streams, cancellationToken);
         }
         catch (Exception exception) when (database.Translate(exception) is { } translated)
         {
@@ -149,7 +150,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet. To look it up for every event instead would be a third of the time under the log's lock.</param>
     private static async Task<BatchState> ReadAsync(
-        NpgsqlConnection connection, string[] keys, string[] orderIds, Dictionary<string, long> streams, CancellationToken cancellationToken)
+        NpgsqlConnection connection, string[] keys, string[] orderIds, string[] paidOrderIds, Dictionary<string, long> streams, CancellationToken cancellationToken)
     {
         var state = new BatchState(keys.Length);
         if (keys.Length + orderIds.Length == 0)
@@ -164,7 +165,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                 new("SELECT set_config('synchronous_commit', 'off', true)"),
                 new("SELECT key, fingerprint, outcome, reason FROM inbox WHERE key = ANY($1)") { Parameters = { Array(keys, NpgsqlDbType.Text) } },
                 new("""
-                    SELECT place, coalesce(seq, nextval('orders_seq_seq')), version, status, currency, last_hash
+                    SELECT place, coalesce(seq, nextval('orders_seq_seq')), version, status, currency, last_hash, total_minor
                     FROM unnest($1) WITH ORDINALITY AS wanted (order_id, place) LEFT JOIN orders ON orders.order_id = wanted.order_id
                     """) { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
                 new("""
@@ -177,6 +178,13 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                     """) { Parameters = { Array(keys, NpgsqlDbType.Text) } },
             },
         };
+        if (paidOrderIds.Length > 0)
+        {
+            batch.BatchCommands.Add(new($"""
+                SELECT events.order_id, events.type, events.data FROM orders JOIN events ON events.stream = orders.seq
+                WHERE orders.order_id = ANY($1) AND events.type IN ({HeadRow.PaymentTypes}) ORDER BY events.stream, events.version
+                """) { Parameters = { Array(paidOrderIds, NpgsqlDbType.Text) } });
+        }
         await using var reader = await batch.ExecuteReaderAsync(cancellationToken);
         await reader.NextResultAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
@@ -190,7 +198,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             streams[orderId] = reader.GetInt64(1);
             if (!reader.IsDBNull(2))
             {
-                state.Heads[orderId] = HeadRow.Read(orderId, reader.GetInt64(2), (OrderStatus)reader.GetInt64(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5));
+                state.Heads[orderId] = HeadRow.Read(orderId, reader.GetInt64(2), (OrderStatus)reader.GetInt64(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5), reader.GetInt64(6));
             }
         }
         await reader.NextResultAsync(cancellationToken);
@@ -206,7 +214,29 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         {
             ListOf(state.Letters, reader.GetString(1)).Add(new OpenLetter(reader.GetInt64(0), reader.GetFieldValue<byte[]>(2), reader.GetString(3) == "replayed"));
         }
+        if (paidOrderIds.Length > 0)
+        {
+            await ReadPaymentsAsync(reader, paidOrderIds, state, cancellationToken);
+        }
         return state;
+    }
+
+    private static async Task ReadPaymentsAsync(NpgsqlDataReader reader, string[] paidOrderIds, BatchState state, CancellationToken cancellationToken)
+    {
+        var payments = new Dictionary<string, List<(string Type, byte[] Data)>>(StringComparer.Ordinal);
+        await reader.NextResultAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            ListOf(payments, reader.GetString(0)).Add((reader.GetString(1), reader.GetFieldValue<byte[]>(2)));
+        }
+        foreach (var orderId in paidOrderIds)
+        {
+            // A payment that was committed after the head was read makes the append a conflict, which is decided again.
+            if (state.Heads.TryGetValue(orderId, out var head))
+            {
+                state.Heads[orderId] = HeadRow.WithPayments(head, payments.GetValueOrDefault(orderId) ?? []);
+            }
+        }
     }
 
     /// <summary>The connection was lost before the answer came. A new connection tells, once the old session is gone and can't commit any more.</summary>

@@ -84,8 +84,10 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             var head = prepared.Head.Bind(1, orderId);
             if (head.Step())
             {
-                state.Heads[orderId] = HeadRow.Read(orderId, head.Int64(0), (OrderStatus)head.Int64(1), head.Text(2), head.Blob(3));
+                var found = HeadRow.Read(orderId, head.Int64(0), (OrderStatus)head.Int64(1), head.Text(2), head.Blob(3), head.Int64(4));
+                var stream = head.Int64(5);
                 head.Reset();
+                state.Heads[orderId] = query.PaidOrderIds.Contains(orderId) ? HeadRow.WithPayments(found, ReadPayments(prepared, stream, found)) : found;
             }
             else if (anyDeferred)
             {
@@ -93,6 +95,20 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             }
         }
         return state;
+    }
+
+    private static List<(string Type, byte[] Data)> ReadPayments(Statements prepared, long stream, OrderHead head)
+    {
+        var found = new List<(string, byte[])>();
+        if (head.Order.Version > 1)
+        {
+            var payments = prepared.Payments.Bind(1, stream);
+            while (payments.Step())
+            {
+                found.Add((payments.Text(0), payments.Blob(1)));
+            }
+        }
+        return found;
     }
 
     private static void ReadLetters(Statements prepared, string key, BatchState state)
@@ -189,7 +205,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         {
             prepared.DeleteStarted.Bind(1, hash).Execute();
         }
-        if (append.Deferred.Count + append.Rejections.Count + append.Letters.Count > 0)
+        if (append.Deferred.Count + append.Rejections.Count + append.Letters.Count + append.RefusedPayments.Count > 0)
         {
             // Rare rows go the plain way that both stores share; on SQLite these calls complete at once.
             AppendRareRows.WriteAsync(transaction, append).GetAwaiter().GetResult();
@@ -209,7 +225,8 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private sealed class Statements(SqliteConnection connection)
     {
         public SqliteStatement Inbox { get; } = new(connection, "SELECT fingerprint, outcome, reason FROM inbox WHERE key = ?1");
-        public SqliteStatement Head { get; } = new(connection, "SELECT version, status, currency, last_hash FROM orders WHERE order_id = ?1");
+        public SqliteStatement Head { get; } = new(connection, "SELECT version, status, currency, last_hash, total_minor, seq FROM orders WHERE order_id = ?1");
+        public SqliteStatement Payments { get; } = new(connection, $"SELECT type, data FROM events WHERE stream = ?1 AND type IN ({HeadRow.PaymentTypes}) ORDER BY version");
         public SqliteStatement AnyOpenLetter { get; } = new(connection, "SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed') LIMIT 1");
         public SqliteStatement OpenLetters { get; } = new(connection, "SELECT id, fingerprint, status FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')");
         public SqliteStatement AnyDeferred { get; } = new(connection, "SELECT 1 FROM deferred LIMIT 1");

@@ -147,9 +147,22 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
                 var parameters = new DynamicParameters();
                 var list = SqlList.Add(parameters, "order", newOrders);
                 foreach (var head in await connection.QueryAsync<Head>(
-                    $"SELECT order_id AS OrderId, version AS Version, status AS Status, currency AS Currency, last_hash AS LastHash FROM orders WHERE order_id IN {list}", parameters))
+                    $"SELECT order_id AS OrderId, version AS Version, status AS Status, currency AS Currency, last_hash AS LastHash, total_minor AS TotalMinor FROM orders WHERE order_id IN {list}", parameters))
                 {
-                    state.Heads[head.OrderId] = HeadRow.Read(head.OrderId, head.Version, (OrderStatus)head.Status, head.Currency, head.LastHash);
+                    state.Heads[head.OrderId] = HeadRow.Read(head.OrderId, head.Version, (OrderStatus)head.Status, head.Currency, head.LastHash, head.TotalMinor);
+                }
+                var payments = (await connection.QueryAsync<PaymentRow>(
+                    $"""
+                    SELECT e.order_id AS OrderId, e.type AS Type, e.data AS Data FROM orders o JOIN events e ON e.stream = o.seq
+                    WHERE o.order_id IN {list} AND e.type IN ({HeadRow.PaymentTypes}) ORDER BY e.stream, e.version
+                    """,
+                    parameters)).ToLookup(row => row.OrderId, row => (row.Type, row.Data), StringComparer.Ordinal);
+                foreach (var orderId in newOrders)
+                {
+                    if (state.Heads.TryGetValue(orderId, out var head))
+                    {
+                        state.Heads[orderId] = HeadRow.WithPayments(head, payments[orderId]);
+                    }
                 }
                 foreach (var waiting in await connection.QueryAsync<DeferredRow>(
                     $"""
@@ -296,6 +309,14 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         public long Status { get; init; }
         public string Currency { get; init; } = "";
         public byte[] LastHash { get; init; } = [];
+        public long TotalMinor { get; init; }
+    }
+
+    private sealed class PaymentRow
+    {
+        public string OrderId { get; init; } = "";
+        public string Type { get; init; } = "";
+        public byte[] Data { get; init; } = [];
     }
 
     private sealed class DeferredRow

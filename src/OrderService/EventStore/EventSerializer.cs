@@ -41,6 +41,18 @@ public static class EventSerializer
                 WritePlaced(placed, writer, withPersonalData);
                 break;
 
+            case OrderEvent.PaymentReceived payment:
+                writer.WriteString("paymentReference"u8, payment.PaymentReference);
+                writer.WriteNumber("amount"u8, payment.Amount);
+                writer.WriteNumber("paid"u8, payment.TotalPaid);
+                writer.WriteNumber("due"u8, payment.Due);
+                if (payment.Overpaid is { } overpaid)
+                {
+                    writer.WriteNumber("overpaid"u8, overpaid);
+                }
+
+                break;
+
             case OrderEvent.Paid paid:
                 writer.WriteString("paymentReference"u8, paid.PaymentReference);
                 if (paid.Amount is { } amount)
@@ -78,6 +90,7 @@ public static class EventSerializer
             return type switch
             {
                 EventType.Placed => ReadPlaced(ref reader),
+                EventType.PaymentReceived => ReadPaymentReceived(ref reader),
                 EventType.Paid => ReadPaid(ref reader),
                 EventType.Shipped => ReadShipped(ref reader),
                 EventType.Delivered => new OrderEvent.Delivered(),
@@ -217,6 +230,43 @@ public static class EventSerializer
 
             lines.Add((sku, quantity.Value, unitPrice.Value));
         }
+    }
+
+    private static OrderEvent.PaymentReceived ReadPaymentReceived(ref Utf8JsonReader reader)
+    {
+        string? paymentReference = null;
+        decimal? amount = null, paid = null, due = null, overpaid = null;
+        while (NextMember(ref reader))
+        {
+            if (Is(ref reader, "paymentReference"u8))
+            {
+                paymentReference = reader.GetString();
+            }
+            else if (Is(ref reader, "amount"u8))
+            {
+                amount = reader.GetDecimal();
+            }
+            else if (Is(ref reader, "paid"u8))
+            {
+                paid = reader.GetDecimal();
+            }
+            else if (Is(ref reader, "due"u8))
+            {
+                due = reader.GetDecimal();
+            }
+            else if (Is(ref reader, "overpaid"u8))
+            {
+                overpaid = reader.GetDecimal();
+            }
+            else
+            {
+                SkipMember(ref reader);
+            }
+        }
+
+        return paymentReference is not null && amount is not null && paid is not null && due is not null
+            ? new OrderEvent.PaymentReceived(paymentReference, amount.Value, paid.Value, due.Value, overpaid)
+            : throw Incomplete(EventType.PaymentReceived);
     }
 
     private static OrderEvent.Paid ReadPaid(ref Utf8JsonReader reader)

@@ -27,7 +27,11 @@ public interface IOrderEventStore
 }
 
 /// <summary>What a batch has to know before it can decide.</summary>
-public sealed record BatchQuery(IReadOnlyCollection<string> Keys, IReadOnlyCollection<string> OrderIds);
+/// <param name="PaidOrderIds">Those of <paramref name="OrderIds"/> that a payment names: of them the payments so far are read too.</param>
+public sealed record BatchQuery(IReadOnlyCollection<string> Keys, IReadOnlyCollection<string> OrderIds, IReadOnlyCollection<string> PaidOrderIds)
+{
+    public BatchQuery(IReadOnlyCollection<string> keys, IReadOnlyCollection<string> orderIds) : this(keys, orderIds, []) { }
+}
 
 /// <summary>What the store knew when the batch was decided.</summary>
 /// <param name="capacity">How many messages the batch has: deciding it adds as many entries.</param>
@@ -102,6 +106,7 @@ public sealed class Append(int capacity = 0)
     public List<RejectionRow> Rejections { get; } = [];
     public List<HistoryRow> History { get; } = [];
     public List<LetterChange> Letters { get; } = [];
+    public List<RefusedPayment> RefusedPayments { get; } = [];
     public List<byte[]> StartedDone { get; } = [];
 
     public bool IsEmpty => Inbox.Count == 0 && Events.Count == 0 && Outbox.Count == 0 && Rejections.Count == 0
@@ -146,3 +151,8 @@ public readonly record struct HistoryRow(string? OrderId, string? Key, long At, 
 /// <summary>A dead letter that is settled by the decision of this transaction.</summary>
 /// <param name="Resolved">True: a replay succeeded; false: another copy was decided, the letter is superseded.</param>
 public readonly record struct LetterChange(long LetterId, bool Resolved, string Detail, long At);
+
+/// <summary>A payment that an order did not take: money that somebody has to look after, so an alert tells of it.</summary>
+/// <param name="Amount">As it was named, for example <c>49.90</c>; null where the message named none.</param>
+/// <param name="Code">One of <see cref="RefusalCode"/>.</param>
+public readonly record struct RefusedPayment(string OrderId, string Key, string PaymentReference, string? Amount, string Code, string Reason, long At);

@@ -109,8 +109,13 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 case Decision.Accepted accepted:
                     incoming.Fate = Fate.Accepted;
                     Claim(envelope, InboxOutcome.Accepted, null, replaces: known);
-                    Record(head, accepted.Event, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
+                    Record(head, accepted, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
                     DecideDeferred(envelope.Command.OrderId);
+                    break;
+                case Decision.AlreadyDone done:
+                    incoming.Fate = Fate.Duplicate;
+                    Claim(envelope, InboxOutcome.Accepted, null, replaces: known);
+                    NoteAlreadyDone(envelope.Command, envelope.Key, done);
                     break;
                 case Decision.Refused refused:
                     incoming.Fate = Fate.Refused;
@@ -235,6 +240,15 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         private OrderHead Head(string orderId) =>
             state.Heads.TryGetValue(orderId, out var head) ? head : new OrderHead(Order.None(orderId), EventHash.Genesis);
 
+        private void Record(OrderHead head, Decision.Accepted accepted, string key, string correlationId, string? traceParent)
+        {
+            Record(head, accepted.Event, key, correlationId, traceParent);
+            if (accepted.Then is { } then)
+            {
+                Record(Head(head.Order.OrderId), then, key, correlationId, traceParent);
+            }
+        }
+
         private void Record(OrderHead head, OrderEvent happened, string key, string correlationId, string? traceParent)
         {
             var orderId = head.Order.OrderId;
@@ -258,8 +272,18 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         {
             var status = Head(command.OrderId).Order.Status;
             append.Outbox.Add(Announcement.Refusal(command, refused, status, key, correlationId, traceParent, now));
-            append.History.Add(new HistoryRow(command.OrderId, key, now, "refused", $"{command.Type} was refused ({refused.Code}): {refused.Reason}"));
+            var what = "";
+            if (command is OrderCommand.Pay pay)
+            {
+                var amount = pay.Amount?.ToString(System.Globalization.CultureInfo.InvariantCulture);
+                what = $" Payment {pay.PaymentReference}{(amount is null ? "" : $", {amount}")}.";
+                append.RefusedPayments.Add(new RefusedPayment(pay.OrderId, key, pay.PaymentReference, amount, refused.Code, refused.Reason, now));
+            }
+            append.History.Add(new HistoryRow(command.OrderId, key, now, "refused", $"{command.Type} was refused ({refused.Code}): {refused.Reason}{what}"));
         }
+
+        private void NoteAlreadyDone(OrderCommand command, string key, Decision.AlreadyDone done) =>
+            append.History.Add(new HistoryRow(command.OrderId, key, now, "duplicate", $"{command.Type} changed nothing: {done.Reason}"));
 
         private void Defer(Incoming incoming, Envelope envelope)
         {
@@ -296,7 +320,11 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 {
                     case Decision.Accepted accepted:
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, null, orderId, replaces: true);
-                        Record(head, accepted.Event, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
+                        Record(head, accepted, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
+                        break;
+                    case Decision.AlreadyDone done:
+                        Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, null, orderId, replaces: true);
+                        NoteAlreadyDone(command, deferred.Key, done);
                         break;
                     case Decision.Refused refused:
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Refused, refused.Code, orderId, replaces: true);

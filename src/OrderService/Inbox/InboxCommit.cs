@@ -106,6 +106,7 @@ public sealed class InboxCommit : IDisposable
     {
         var keys = new HashSet<string>(batch.Count, StringComparer.Ordinal);
         var orderIds = new HashSet<string>(batch.Count, StringComparer.Ordinal);
+        HashSet<string>? paid = null;
         foreach (var incoming in batch)
         {
             switch (incoming.Decoded)
@@ -113,13 +114,17 @@ public sealed class InboxCommit : IDisposable
                 case Decoded.Valid { Envelope: var envelope }:
                     keys.Add(envelope.Key);
                     orderIds.Add(envelope.Command.OrderId);
+                    if (envelope.Command is OrderCommand.Pay)
+                    {
+                        (paid ??= new HashSet<string>(StringComparer.Ordinal)).Add(envelope.Command.OrderId);
+                    }
                     break;
                 case Decoded.Invalid invalid when incoming.Claims:
                     keys.Add(invalid.Key);
                     break;
             }
         }
-        return new BatchQuery(keys, orderIds);
+        return paid is null ? new BatchQuery(keys, orderIds) : new BatchQuery(keys, orderIds, paid);
     }
 
     private long Now() => clock.GetUtcNow().ToUnixTimeMilliseconds();

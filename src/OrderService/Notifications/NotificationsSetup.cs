@@ -54,7 +54,9 @@ public static class NotificationsSetup
     public static IServiceCollection AddTroubleAlerts(this IServiceCollection services) => services.AddHostedService<TroubleAlerts>();
 
     /// <summary>Sends the alerts that any process wrote.</summary>
-    public static IServiceCollection AddNotificationSending(this IServiceCollection services) => services.AddHostedService(provider => provider.GetRequiredService<NotificationSender>());
+    public static IServiceCollection AddNotificationSending(this IServiceCollection services) => services
+        .AddHostedService(provider => provider.GetRequiredService<NotificationSender>())
+        .AddHostedService<RefusedPaymentAlerts>();
 
     /// <summary>Writes to customers in this process, when that is switched on.</summary>
     /// <param name="isMine">Whether this instance does it; one of several.</param>

@@ -54,7 +54,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
 
         var state = order.Status == OrderStatus.None
             ? letters.Exists(letter => letter.Status == "parked") ? "The order does not exist: the message that places it is a parked dead letter." : "The order does not exist yet."
-            : $"The order is {order.Status.ToWire()} (version {order.Version}).";
+            : $"The order is {order.Status.ToWire()} (version {order.Version}).{PaidOf(order)}";
         var next = new List<string>();
         foreach (var command in waiting)
         {
@@ -146,11 +146,27 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     private static string Describe(RecordedEvent recorded) => EventSerializer.Read(recorded.Type, recorded.Data.Span) switch
     {
         OrderEvent.Placed placed => $"{placed.Lines.Count} line{(placed.Lines.Count == 1 ? "" : "s")}, {Money.Format(placed.TotalMinor, placed.Currency)} {placed.Currency}",
+        OrderEvent.PaymentReceived payment => Describe(payment),
         OrderEvent.Paid paid => $"payment {paid.PaymentReference}{(paid.Amount is { } amount ? $", {amount.ToString(CultureInfo.InvariantCulture)}" : "")}",
         OrderEvent.Shipped shipped => string.Join(' ', new[] { shipped.Carrier, shipped.TrackingNumber }.Where(text => text is not null)),
         OrderEvent.Cancelled cancelled => cancelled.Reason,
         _ => "",
     };
+
+    private static string Describe(OrderEvent.PaymentReceived payment) => string.Create(
+        CultureInfo.InvariantCulture,
+        $"payment {payment.PaymentReference}, {payment.Amount}; {payment.TotalPaid} paid, {payment.Due} due{(payment.Overpaid is { } overpaid ? $", {overpaid} overpaid" : "")}");
+
+    /// <summary>What of the order's total is paid, where something is.</summary>
+    private static string PaidOf(Order order)
+    {
+        if (order.Currency is not { } currency || order.PaidMinor == 0)
+        {
+            return "";
+        }
+        var rest = order.OverpaidMinor > 0 ? $"{Money.Format(order.OverpaidMinor, currency)} {currency} too much" : $"{Money.Format(order.DueMinor, currency)} {currency} due";
+        return $" {Money.Format(order.PaidMinor, currency)} of {Money.Format(order.TotalMinor, currency)} {currency} paid, {rest}.";
+    }
 
     private static string Kind(string history) => history switch
     {

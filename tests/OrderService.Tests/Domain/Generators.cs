@@ -39,6 +39,8 @@ internal static class Generators
         PlaceFor(Id).Select(OrderEvent (place) =>
             new OrderEvent.Placed(place.CustomerId, place.Currency, place.Lines, Total(place.Lines), place.Email, place.PlacedAt)),
         Gen.Select(Text, Amount(), OrderEvent (reference, amount) => new OrderEvent.Paid(reference, amount)),
+        Gen.Select(Text, Amount(), Amount(), OrderEvent (reference, amount, overpaid) =>
+            new OrderEvent.PaymentReceived(reference, amount ?? 0m, amount ?? 0m, overpaid ?? 0.10m, overpaid)),
         Gen.Select(Optional(Text), Optional(Text), OrderEvent (carrier, tracking) => new OrderEvent.Shipped(carrier, tracking)),
         Gen.Const<OrderEvent>(new OrderEvent.Delivered()),
         Text.Select(OrderEvent (reason) => new OrderEvent.Cancelled(reason)));

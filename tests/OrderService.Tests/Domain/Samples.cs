@@ -13,6 +13,10 @@ internal static class Samples
 
     public static OrderEvent.Placed Placed { get; } = new(Place.CustomerId, Euro, Place.Lines, 99_80, Place.Email, Place.PlacedAt);
 
+    /// <summary>What <see cref="OrderThatIs"/> paid has been paid by.</summary>
+    public static IReadOnlyList<OrderEvent> Payments { get; } =
+        [new OrderEvent.PaymentReceived("P-0", 99.80m, 99.80m, 0.00m, null), new OrderEvent.Paid("P-0", 99.80m)];
+
     public static OrderCommand Command(string type) => type switch
     {
         CommandType.Place => Place,
@@ -26,7 +30,7 @@ internal static class Samples
     {
         "none" => [],
         "placed" => [Placed],
-        "paid" => [Placed, new OrderEvent.Paid("P-1", 99.80m)],
+        "paid" => [Placed, .. Payments],
         "shipped" => [Placed, new OrderEvent.Shipped("DHL", "T-1")],
         "delivered" => [Placed, new OrderEvent.Shipped(null, null), new OrderEvent.Delivered()],
         _ => new OrderEvent[] { Placed, new OrderEvent.Cancelled("changed my mind") },

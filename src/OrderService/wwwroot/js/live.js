@@ -47,7 +47,7 @@ function follow() {
       }
     };
     source.onmessage = hand;
-    for (const type of ['ORDER_PLACED', 'ORDER_PAID', 'ORDER_SHIPPED', 'ORDER_DELIVERED', 'ORDER_CANCELLED']) {
+    for (const type of ['ORDER_PLACED', 'ORDER_PAYMENT_RECEIVED', 'ORDER_PAID', 'ORDER_SHIPPED', 'ORDER_DELIVERED', 'ORDER_CANCELLED']) {
       source.addEventListener(type, hand);
     }
   }

@@ -85,7 +85,11 @@ export function Order({ id, query }) {
           ${data.recordedAt && html`<${Fact} name="Recorded"><${Time} at=${data.recordedAt} /><//>`}
           ${data.placedAt && html`<${Fact} name="Placed by the customer"><${Time} at=${data.placedAt} /><//>`}
           ${data.updatedAt && html`<${Fact} name="Changed"><${Time} at=${data.updatedAt} /><//>`}
-          ${data.paymentReference && html`<${Fact} name="Payment"><${Given} text=${data.paymentReference} /><//>`}
+          ${data.paymentReference && html`<${Fact} name="Paid">${amount(data.paid, data.currency)} ${shown(data.currency)}<//>
+            ${data.overpaid > 0
+              ? html`<${Fact} name="Overpaid"><b>${amount(data.overpaid, data.currency)} ${shown(data.currency)}</b><//>`
+              : html`<${Fact} name="Still due">${amount(data.due, data.currency)} ${shown(data.currency)}<//>`}`}
+          ${data.paymentReference && html`<${Fact} name="Last payment"><${Given} text=${data.paymentReference} /><//>`}
           ${data.carrier && html`<${Fact} name="Carrier"><${Given} text=${data.carrier} /><//>`}
           ${data.trackingNumber && html`<${Fact} name="Tracking"><${Given} text=${data.trackingNumber} /><//>`}
           ${data.cancelReason && html`<${Fact} name="Cancelled because"><${Given} text=${data.cancelReason} /><//>`}

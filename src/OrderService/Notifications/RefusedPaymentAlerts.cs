@@ -1,0 +1,136 @@
+using System.Data.Common;
+using System.Globalization;
+using Dapper;
+using Microsoft.Extensions.Options;
+using OrderService.Database;
+using OrderService.Domain;
+
+namespace OrderService.Notifications;
+
+/// <summary>
+/// Tells of payments that orders did not take: somebody has paid, and the money belongs to no order. The first is told of at once, what
+/// follows in one alert for each interval. The refusal and the note of it are one transaction, so a crash in between leaves nothing untold.
+/// </summary>
+public sealed partial class RefusedPaymentAlerts(IDatabase database, IOptions<AlertsOptions> options, TimeProvider clock, ILogger<RefusedPaymentAlerts> logger)
+    : BackgroundService
+{
+    private const int MostOrderIds = 10;
+
+    private const string Untold = "SELECT EXISTS (SELECT 1 FROM refused_payments WHERE alert_id IS NULL)";
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var tick = new PeriodicTimer(options.Value.PollInterval, clock);
+        try
+        {
+            do
+            {
+                try
+                {
+                    await TellAsync(stoppingToken);
+                }
+                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
+                {
+                    // Nothing is lost: a refusal without an alert is found at the next tick.
+                    LogTellingFailed(exception.Message);
+                }
+            }
+            while (await tick.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The process stops.
+        }
+    }
+
+    /// <summary>Writes one alert for all refusals that none tells of yet, where the last such alert is an interval old.</summary>
+    /// <returns>The alert's number; null when none is due.</returns>
+    internal async Task<long?> TellAsync(CancellationToken cancellationToken)
+    {
+        var now = clock.GetUtcNow();
+        if (options.Value.QuietHours.HoldFirst(now)
+            || !await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(Untold), cancellationToken))
+        {
+            return null;
+        }
+
+        return await database.WriteAsync(async transaction =>
+        {
+            var connection = transaction.Connection!;
+            var parameters = new { now = now.ToUnixTimeMilliseconds(), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
+            // The row is the lock: of two instances the second waits here and then finds it changed.
+            // A time that lies ahead is that of a clock that was put back since; it must not silence the alerts.
+            var turn = await connection.ExecuteAsync(
+                "UPDATE schedules SET last_at = @now WHERE name = 'payments' AND (last_at <= @before OR last_at > @now)", parameters, transaction);
+            return turn == 1 && await connection.ExecuteScalarAsync<bool>(Untold, null, transaction) ? await WriteAsync(transaction, now) : (long?)null;
+        }, cancellationToken);
+    }
+
+    private async Task<long> WriteAsync(DbTransaction transaction, DateTimeOffset now)
+    {
+        var connection = transaction.Connection!;
+        var alertId = await AlertOutbox.AddAsync(transaction, new AlertContent { Kind = AlertKind.First, Subject = "", Summary = "" }, null, now);
+        // First the refusals are taken, then counted: what is said is what is covered.
+        await connection.ExecuteAsync("UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL", new { alertId }, transaction);
+        var codes = (await connection.QueryAsync<CodeRow>(
+            "SELECT code AS Code, count(*) AS Payments, min(id) AS FirstId FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code",
+            new { alertId }, transaction)).AsList();
+        var first = await connection.QuerySingleAsync<PaymentRow>(
+            """
+            SELECT p.order_id AS OrderId, p.amount AS Amount, p.code AS Code, o.currency AS Currency
+            FROM refused_payments p LEFT JOIN orders o ON o.order_id = p.order_id WHERE p.id = @id
+            """,
+            new { id = codes.Min(code => code.FirstId) }, transaction);
+        var orderIds = (await connection.QueryAsync<string>(
+            "SELECT order_id FROM refused_payments WHERE alert_id = @alertId GROUP BY order_id ORDER BY min(id) LIMIT @most",
+            new { alertId, most = MostOrderIds }, transaction)).AsList();
+        await AlertOutbox.FillAsync(transaction, alertId, Content(codes, first, orderIds));
+        return alertId;
+    }
+
+    private AlertContent Content(List<CodeRow> codes, PaymentRow first, List<string> orderIds)
+    {
+        var payments = codes.Sum(code => code.Payments);
+        var amount = first.Amount is null ? "" : $" of {first.Amount} {first.Currency}".TrimEnd();
+        var what = payments == 1
+            ? $"A payment{amount} for order {first.OrderId} was refused: {Why(first.Code)}"
+            : $"{payments.ToString("N0", CultureInfo.InvariantCulture)} payments were refused, the first{amount} for order {first.OrderId}: {Why(first.Code)}";
+        var kinds = string.Join(", ", codes.Select(code => $"{code.Payments.ToString("N0", CultureInfo.InvariantCulture)} because {Why(code.Code)}"));
+        return new AlertContent
+        {
+            Kind = AlertKind.First,
+            Subject = what,
+            Summary = payments == 1 ? $"{what}. Whoever paid may be out of pocket." : $"{payments.ToString("N0", CultureInfo.InvariantCulture)} payments were refused: {kinds}. Those who paid may be out of pocket.",
+            Advice = $"Look at the order and give the money back, or mend what sent it: orderservice why {first.OrderId}",
+            OrderIds = orderIds,
+            Link = string.IsNullOrEmpty(options.Value.PageUrl) ? null : $"{options.Value.PageUrl.TrimEnd('/')}/#/orders/{first.OrderId}",
+        };
+    }
+
+    private static string Why(string code) => code switch
+    {
+        RefusalCode.WrongStatus => "the order is cancelled",
+        RefusalCode.PaymentConflict => "the order has a payment of the same reference with another amount",
+        RefusalCode.AmountPrecision => "the amount has more decimals than the order's currency",
+        RefusalCode.AmountOutOfRange => "the amounts are larger than any order may cost",
+        _ => code,
+    };
+
+    private sealed class CodeRow
+    {
+        public string Code { get; init; } = "";
+        public long Payments { get; init; }
+        public long FirstId { get; init; }
+    }
+
+    private sealed class PaymentRow
+    {
+        public string OrderId { get; init; } = "";
+        public string? Amount { get; init; }
+        public string Code { get; init; } = "";
+        public string? Currency { get; init; }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "The alert about refused payments could not be written and is tried again: {Reason}")]
+    private partial void LogTellingFailed(string reason);
+}
