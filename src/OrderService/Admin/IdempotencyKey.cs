@@ -14,7 +14,8 @@ internal static class IdempotencyKey
     {
         key = null;
         var values = request.Headers[Header];
-        if (values.Count == 0)
+        // An empty one is absent, as an empty message_id is.
+        if (values.Count == 0 || (values.Count == 1 && values[0] is null or "" or "\"\""))
         {
             return true;
         }

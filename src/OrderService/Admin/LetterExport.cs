@@ -13,6 +13,12 @@ internal static class LetterExport
     private static readonly string[] Columns =
         ["id", "status", "reason", "field", "detail", "fingerprint", "type", "orderId", "customerId", "currency", "amount", "key", "parkedAt", "copies", "replays", "settledAt", "settledBy", "settleReason", "bytes"];
 
+    private static readonly string[] Words =
+        ["jan", "feb", "mar", "mär", "apr", "may", "mai", "jun", "jul", "aug", "sep", "oct", "okt", "nov", "dec", "dez", "true", "false", "wahr", "falsch"];
+
+    // What a formula takes as one text.
+    private const int LongestFormulaText = 255;
+
     private static readonly SearchValues<char> Quoted = SearchValues.Create(",\"\r\n;\t'");
 
     private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { Encoder = JavaScriptEncoder.Default };
@@ -23,7 +29,8 @@ internal static class LetterExport
         long? after = null;
         if (csv)
         {
-            await writer.WriteAsync(string.Join(',', Columns) + "\r\n");
+            // Excel takes a file without the mark for the machine's own code page.
+            await writer.WriteAsync('\uFEFF' + string.Join(',', Columns) + "\r\n");
         }
         while (true)
         {
@@ -45,10 +52,11 @@ internal static class LetterExport
     private static async Task<string> NdjsonAsync(DeadLetterQueries letters, LetterSummary letter, CancellationToken cancellationToken)
     {
         var body = await letters.BodyAsync(letter.Id, cancellationToken) ?? [];
-        return JsonSerializer.Serialize(new { letter = LetterView.Of(letter), body = Text(body), bodyBase64 = Text(body) is null ? Convert.ToBase64String(body) : null }, Json) + "\n";
+        return JsonSerializer.Serialize(
+            new { letter = LetterView.Of(letter), body = Utf8(body), bodyBase64 = Utf8(body) is null ? Convert.ToBase64String(body) : null }, Json) + "\n";
     }
 
-    private static string? Text(byte[] body)
+    private static string? Utf8(byte[] body)
     {
         try
         {
@@ -60,22 +68,36 @@ internal static class LetterExport
         }
     }
 
-    private static string Csv(LetterSummary letter) => string.Join(',', new[]
-    {
-        letter.Id.ToString(CultureInfo.InvariantCulture), letter.Status, letter.Reason, letter.Field, letter.Detail, letter.Incident, letter.Type, letter.OrderId, letter.CustomerId,
-        letter.Value?.Currency, letter.Value?.Amount, letter.Key, letter.ParkedAt.ToString("O", CultureInfo.InvariantCulture), letter.Copies.ToString(CultureInfo.InvariantCulture),
-        letter.Replays.ToString(CultureInfo.InvariantCulture), letter.SettledAt?.ToString("O", CultureInfo.InvariantCulture), letter.SettledBy, letter.SettleReason,
-        letter.BodyBytes.ToString(CultureInfo.InvariantCulture),
-    }.Select(Cell)) + "\r\n";
+    private static string Csv(LetterSummary letter) => string.Join(',',
+        Cell(letter.Id.ToString(CultureInfo.InvariantCulture)), Cell(letter.Status), Cell(letter.Reason), Text(letter.Field), Text(letter.Detail), Text(letter.Incident),
+        Text(letter.Type), Text(letter.OrderId), Text(letter.CustomerId), Cell(letter.Value?.Currency), Cell(letter.Value?.Amount), Text(letter.Key),
+        Cell(letter.ParkedAt.ToString("O", CultureInfo.InvariantCulture)), Cell(letter.Copies.ToString(CultureInfo.InvariantCulture)),
+        Cell(letter.Replays.ToString(CultureInfo.InvariantCulture)), Cell(letter.SettledAt?.ToString("O", CultureInfo.InvariantCulture)), Text(letter.SettledBy),
+        Text(letter.SettleReason), Cell(letter.BodyBytes.ToString(CultureInfo.InvariantCulture))) + "\r\n";
 
-    /// <summary>Quoted, and never the start of a formula: a spreadsheet runs what begins with =, +, -, @ or a control character.</summary>
-    internal static string Cell(string? value)
+    /// <summary>
+    /// Quoted, and never the start of a formula: a spreadsheet runs what begins with =, +, -, @ or a control character. A text that it would
+    /// take for a number or a day (0007, 3E5, 1-2, MAR-1) is written as the formula that yields the text: quotes do not keep it from that.
+    /// </summary>
+    internal static string Text(string? value) => value is { Length: > 0 and <= LongestFormulaText } && LooksLikeNumber(value)
+        ? Quote($"=\"{value.Replace("\"", "\"\"", StringComparison.Ordinal)}\"")
+        : Cell(value);
+
+    /// <summary>What this service writes itself: a number stays one.</summary>
+    private static string Cell(string? value)
     {
         if (string.IsNullOrEmpty(value))
         {
             return "";
         }
         var text = value[0] is '=' or '+' or '-' or '@' or '\t' or '\r' or '\n' ? "'" + value : value;
-        return text.AsSpan().ContainsAny(Quoted) ? $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"" : text;
+        return text.AsSpan().ContainsAny(Quoted) ? Quote(text) : text;
     }
+
+    // Rather once too often: what begins with a digit or a month's name, and the words for true and false.
+    private static bool LooksLikeNumber(string value) =>
+        char.IsAsciiDigit(value[0]) || (value.Length > 1 && value[0] is '.' or ',' && char.IsAsciiDigit(value[1]))
+        || Words.Any(word => value.StartsWith(word, StringComparison.OrdinalIgnoreCase));
+
+    private static string Quote(string text) => $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 }

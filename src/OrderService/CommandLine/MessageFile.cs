@@ -67,6 +67,10 @@ internal static class MessageFile
                 {
                     yield return new MessageLine(number, null, "not sent: the line is not UTF-8 text; save the file as UTF-8");
                 }
+                else if (ExportedLetter.Read(line) is { } exported)
+                {
+                    yield return new MessageLine(number, exported.Message, exported.Mistake);
+                }
                 else if (Parse(line) is { } message)
                 {
                     yield return new MessageLine(number, message);

@@ -17,8 +17,15 @@ public sealed partial record Incident(string Fingerprint, string Reason, string?
         var field = rejection.Field is { } pointer ? Position().Replace(pointer, "/*") : null;
         var type = exception?.Split('\n', 2)[0].Trim();
         var frame = exception is null ? null : OwnFrame().Match(exception) is { Success: true } match ? match.Groups[1].Value : null;
+        // Its cause is another than that of other encodings, and another mends it.
+        var isAmqp = rejection.Detail == EnvelopeDecoder.AmqpSectionDetail;
+        if (isAmqp)
+        {
+            type = EnvelopeDecoder.AmqpType;
+        }
         var hash = SHA256.HashData(Encoding.UTF8.GetBytes($"{rejection.Reason}\n{type}\n{frame}\n{field}"));
-        return new Incident(Convert.ToHexStringLower(hash.AsSpan(0, 8)), rejection.Reason, field, type, TitleOf(rejection.Reason, field, type));
+        return new Incident(Convert.ToHexStringLower(hash.AsSpan(0, 8)), rejection.Reason, field, isAmqp ? null : type,
+            isAmqp ? "A message is an AMQP 1.0 value instead of bytes" : TitleOf(rejection.Reason, field, type));
     }
 
     private static string TitleOf(string reason, string? field, string? exception)

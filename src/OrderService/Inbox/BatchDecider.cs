@@ -270,12 +270,13 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
 
         private void Announce(OrderCommand command, Decision.Refused refused, string key, string correlationId, string? traceParent)
         {
-            var status = Head(command.OrderId).Order.Status;
-            append.Outbox.Add(Announcement.Refusal(command, refused, status, key, correlationId, traceParent, now));
+            var order = Head(command.OrderId).Order;
+            append.Outbox.Add(Announcement.Refusal(command, refused, order.Status, key, correlationId, traceParent, now));
             var what = "";
             if (command is OrderCommand.Pay pay)
             {
-                var amount = pay.Amount?.ToString(System.Globalization.CultureInfo.InvariantCulture);
+                var named = pay.Amount is { } given && order.Currency is { } currency ? Money.WithDecimalsOf(given, currency) ?? given : pay.Amount;
+                var amount = named?.ToString(System.Globalization.CultureInfo.InvariantCulture);
                 what = $" Payment {pay.PaymentReference}{(amount is null ? "" : $", {amount}")}.";
                 append.RefusedPayments.Add(new RefusedPayment(pay.OrderId, key, pay.PaymentReference, amount, refused.Code, refused.Reason, now));
             }

@@ -12,6 +12,18 @@ internal static class BodySyntax
     public static ReadOnlySpan<byte> WithoutByteOrderMark(ReadOnlySpan<byte> body) =>
         body.StartsWith((ReadOnlySpan<byte>)[0xEF, 0xBB, 0xBF]) ? body[3..] : body;
 
+    /// <summary>
+    /// A section amqp-value (0x77) or amqp-sequence (0x76) of AMQP 1.0, which the broker hands out as it came: the sender sent a text or a
+    /// list instead of bytes. No JSON begins with a zero byte.
+    /// </summary>
+    public static bool IsAmqpSection(ReadOnlySpan<byte> body) => body.Length > 3 && body[0] == 0 && body[1] switch
+    {
+        // A small number as descriptor, and the same as eight bytes.
+        0x53 => body[2] is 0x76 or 0x77,
+        0x80 => body.Length > 10 && body[2..9].IndexOfAnyExcept((byte)0) < 0 && body[9] is 0x76 or 0x77,
+        _ => false,
+    };
+
     /// <summary>Valid UTF-8 that is not UTF-16 or UTF-32 in disguise: ASCII letters between zero bytes are valid UTF-8 as well.</summary>
     public static bool IsUtf8(ReadOnlySpan<byte> body) =>
         body[0] != 0 && (body.Length == 1 || body[1] != 0) && Utf8.IsValid(body);

@@ -25,6 +25,13 @@ public static class EnvelopeDecoder
     /// <summary>The header that names the idempotency key; it wins over <c>message_id</c>.</summary>
     public const string KeyHeader = "idempotency-key";
 
+    /// <summary>The type that the broker gives a message whose AMQP 1.0 body is not bytes. No sender means it.</summary>
+    public const string AmqpType = "amqp-1.0";
+
+    /// <summary>What is wrong with such a message.</summary>
+    public const string AmqpSectionDetail =
+        "The body is an AMQP 1.0 value or sequence section (the broker then sets the type amqp-1.0): send the JSON as bytes in one data section.";
+
     private const string DerivedKeyPrefix = "sha256:";
 
     private static readonly SearchValues<char> KeyCharacters = SearchValues.Create(
@@ -44,7 +51,10 @@ public static class EnvelopeDecoder
         Rejection? rejection;
         try
         {
-            rejection = ReadKey(properties, out key) ?? CheckProperties(properties, type);
+            // A body in AMQP 1.0's own types first: for it the broker makes up a type, which the sender never wrote.
+            rejection = ReadKey(properties, out key)
+                ?? (BodySyntax.IsAmqpSection(body.Span) ? AmqpSection() : null)
+                ?? CheckProperties(properties, type);
             if (rejection is null)
             {
                 TryDecodeBody(type, body.Span, orderIdFromPath: null, out command, out rejection);
@@ -127,6 +137,12 @@ public static class EnvelopeDecoder
             body = "{}"u8;
         }
 
+        if (BodySyntax.IsAmqpSection(body))
+        {
+            rejection = AmqpSection();
+            return false;
+        }
+
         if (!BodySyntax.IsUtf8(body))
         {
             rejection = new Rejection(
@@ -191,10 +207,16 @@ public static class EnvelopeDecoder
         }
         else
         {
-            given = properties.MessageId;
+            given = null;
         }
 
-        if (given is null)
+        // An empty text is absent, as an empty type is.
+        if (string.IsNullOrEmpty(given))
+        {
+            (source, given) = ("property message_id", properties.MessageId);
+        }
+
+        if (string.IsNullOrEmpty(given))
         {
             return null;
         }
@@ -276,6 +298,8 @@ public static class EnvelopeDecoder
         byte[] bytes when Utf8.IsValid(bytes) => Encoding.UTF8.GetString(bytes),
         _ => null,
     };
+
+    private static Rejection AmqpSection() => new(RejectionReason.InvalidEncoding, AmqpSectionDetail, null);
 
     private static Rejection UnknownCommand() => new(
         RejectionReason.UnknownCommand,

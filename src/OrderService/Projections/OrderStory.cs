@@ -74,7 +74,11 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var (entry, letters, history) = await database.ReadAsync(async connection => (
             await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome AS Outcome, reason AS Reason, order_id AS OrderId, decided_at AS DecidedAt FROM inbox WHERE key = @id", new { id }),
             (await connection.QueryAsync<LetterRow>(
-                "SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId FROM dead_letters WHERE key = @id OR message_id = @id OR id = @number ORDER BY id",
+                """
+                SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId, settled_at AS SettledAt, settled_by AS SettledBy,
+                       settle_reason AS SettleReason
+                FROM dead_letters WHERE key = @id OR message_id = @id OR id = @number ORDER BY id
+                """,
                 new { id, number = isNumber ? number : -1 })).AsList(),
             await RestAsync(connection, isNumber ? "(key = @id OR letter_id = @number)" : "key = @id", id, isNumber ? number : -1)), cancellationToken);
         if (entry is null && letters.Count == 0 && history.Count == 0)
@@ -83,7 +87,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         }
         var orderId = entry?.OrderId ?? letters.Select(letter => letter.OrderId).FirstOrDefault(order => order is not null);
         var state = letters.Count > 0
-            ? string.Join(' ', letters.Select(letter => $"Dead letter {letter.Id} is {letter.Status}: {letter.Reason}. {letter.Detail}"))
+            ? string.Join(' ', letters.Select(State))
             : entry?.Outcome switch
             {
                 (long)InboxOutcome.Accepted => "The message was accepted and took effect once.",
@@ -103,6 +107,11 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
             : "Nothing; further copies of it are acknowledged and have no effect.";
         return new Explanation(letters.Count > 0 && isNumber ? $"dead letter {id}" : $"message {id}", state, happened, [next], Actions(letters, orderId));
     }
+
+    /// <summary>Where a letter stands; one that is done with says how first, and what had been wrong after that.</summary>
+    private static string State(LetterRow letter) => letter.SettledAt is { } at
+        ? $"Dead letter {letter.Id} is {letter.Status} since {Time(at)} by {letter.SettledBy}: {letter.SettleReason?.TrimEnd('.')}. It had been {letter.Reason}. {letter.Detail}"
+        : $"Dead letter {letter.Id} is {letter.Status}: {letter.Reason}. {letter.Detail}";
 
     private static List<string> Actions(IReadOnlyList<LetterRow> letters, string? orderId)
     {
@@ -222,6 +231,9 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         public string Reason { get; init; } = "";
         public string Detail { get; init; } = "";
         public string? OrderId { get; init; }
+        public long? SettledAt { get; init; }
+        public string? SettledBy { get; init; }
+        public string? SettleReason { get; init; }
     }
 
     private sealed class WaitingRow

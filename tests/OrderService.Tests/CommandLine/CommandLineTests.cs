@@ -280,7 +280,39 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [InlineData("a,\"b\"", "\"a,\"\"b\"\"\"")]
     [InlineData("plain", "plain")]
     [InlineData(null, "")]
-    public void A_cell_is_text_and_never_a_formula(string? value, string cell) => Assert.Equal(cell, LetterExport.Cell(value));
+    public void A_cell_is_text_and_never_a_formula(string? value, string cell) => Assert.Equal(cell, LetterExport.Text(value));
+
+    /// <summary>A formula that yields the text, which every spreadsheet keeps as it is.</summary>
+    [Theory]
+    [InlineData("0007", "\"=\"\"0007\"\"\"")]
+    [InlineData("3E5", "\"=\"\"3E5\"\"\"")]
+    [InlineData("1-2", "\"=\"\"1-2\"\"\"")]
+    [InlineData("MAR-1", "\"=\"\"MAR-1\"\"\"")]
+    [InlineData("7\"&b;c", "\"=\"\"7\"\"\"\"&b;c\"\"\"")]
+    [InlineData("a; b", "\"a; b\"")]
+    public void A_text_is_never_a_number_or_a_day(string value, string cell) => Assert.Equal(cell, LetterExport.Text(value));
+
+    [Theory]
+    [InlineData("""{"letter":{"id":7,"key":"k-1","type":"order.deliver","correlationId":"c"},"body":"{\"orderId\":\"A-1\"}"}""", null)]
+    [InlineData("""{"letter":{"id":7,"key":"k-1","type":"order.deliver"},"bodyBase64":"eyJvcmRlcklkIjoiQS0xIn0="}""", null)]
+    [InlineData("""{"letter":{"id":7,"key":"k-1","type":"Shop.OrderPlaced"},"body":"{\"orderId\":\"A-1\"}"}""", "letter 7 would be a dead letter again (unknown_command)")]
+    [InlineData("""{"letter":{"id":7,"key":"k-1"},"body":"{"}""", "letter 7 would be a dead letter again (malformed_json)")]
+    [InlineData("""{"letter":{"id":7,"key":"k-1"},"body":null}""", "letter 7 lacks its key or its body")]
+    [InlineData("""{"letter":{"id":7}}""", "letter 7 lacks its key or its body")]
+    public async Task An_exported_letter_is_sent_under_its_own_key_or_not_at_all(string line, string? mistake)
+    {
+        using var file = new MemoryStream(Encoding.UTF8.GetBytes(line));
+        var lines = await MessageFile.ReadAsync(file, TestContext.Current.CancellationToken).ToListAsync(TestContext.Current.CancellationToken);
+
+        var read = Assert.Single(lines);
+        if (mistake is not null)
+        {
+            Assert.Null(read.Message);
+            Assert.StartsWith(mistake, read.Mistake, StringComparison.Ordinal);
+            return;
+        }
+        Assert.Equal(("k-1", "order.deliver", """{"orderId":"A-1"}"""), (read.Message!.MessageId, read.Message.Type, Encoding.UTF8.GetString(read.Message.Body.Span)));
+    }
 
     private static MessageProperties Properties(MessageLine line) => new()
     {

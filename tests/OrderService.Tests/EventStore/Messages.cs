@@ -12,6 +12,9 @@ internal static class Messages
         key, CommandType.Place,
         $$"""{"orderId":"{{orderId}}","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":{{quantity}},"unitPrice":49.90}]}""");
 
+    public static Incoming Payment(string key, string orderId, string reference, string amount) =>
+        Of(key, CommandType.Pay, $$"""{"orderId":"{{orderId}}","paymentReference":"{{reference}}","amount":{{amount}}}""");
+
     public static Incoming Pay(string key, string orderId) => Of(key, CommandType.Pay, $$"""{"orderId":"{{orderId}}","paymentReference":"P-{{key}}"}""");
 
     public static Incoming Ship(string key, string orderId) => Of(key, CommandType.Ship, $$"""{"orderId":"{{orderId}}","carrier":"Post"}""");

@@ -1,9 +1,13 @@
 using System.Security.Cryptography;
 using Dapper;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
+using Microsoft.Extensions.Time.Testing;
 using OrderService.Database;
 using OrderService.Domain;
 using OrderService.EventStore;
 using OrderService.Inbox;
+using OrderService.Notifications;
 using OrderService.Outbox;
 using OrderService.Projections;
 using static OrderService.Tests.EventStore.Messages;
@@ -150,7 +154,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await Store.AppendAsync(Place("k-1", "A-1"));
 
         var stream = await Store.Events.StreamAsync("A-1", Token);
-        Assert.Equal(["ORDER_PLACED", "ORDER_PAID", "ORDER_SHIPPED"], stream.Select(recorded => recorded.Type));
+        Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID", "ORDER_SHIPPED"], stream.Select(recorded => recorded.Type));
         Assert.Equal(1L, (await InboxAsync("k-2")).Outcome);
         Assert.Equal(1L, (await InboxAsync("k-3")).Outcome);
         Assert.Equal(0L, await CountAsync("deferred"));
@@ -297,7 +301,8 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         Assert.Equal(3L * Orders, await CountAsync("inbox"));
         Assert.Equal(0L, await CountAsync("inbox WHERE outcome = 3"));
         Assert.Equal(0L, await CountAsync("deferred"));
-        Assert.Equal(await CountAsync("inbox WHERE outcome = 1"), await CountAsync("events"));
+        // A payment has two events.
+        Assert.Equal(await CountAsync("inbox WHERE outcome = 1") + Orders, await CountAsync("events"));
         Assert.Equal(Orders, await CountAsync("orders"));
         Assert.Equal(await CountAsync("events"), await CountAsync("outbox WHERE kind = 1"));
         await AssertSoundAsync();
@@ -415,9 +420,9 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await old.Database.MigrateAsync(Token);
 
         var report = await new StoreVerification(old.Database, old.Events).RunAsync(repair: false, null, Token);
-        Assert.Equal((4L, 3L, 0L), (report.Events, report.Orders, report.Wrong));
-        Assert.Equal(["ORDER_PLACED", "ORDER_PAID"], (await old.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
-        Assert.Equal([1L, 2L, 3L, 4L], (await old.Events.AfterAsync(0, 10, Token)).Select(recorded => recorded.Position));
+        Assert.Equal((5L, 3L, 0L), (report.Events, report.Orders, report.Wrong));
+        Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID"], (await old.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
+        Assert.Equal([1L, 2L, 3L, 4L, 5L], (await old.Events.AfterAsync(0, 10, Token)).Select(recorded => recorded.Position));
         var copy = Place("k-1", "A-1");
         var next = Ship("k-5", "A-1");
         await old.AppendAsync(copy, next);
@@ -429,6 +434,96 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
             var values = string.Join(", ", columns.Split(", ").Select(column => "@" + column));
             return ($"INSERT INTO {table} ({columns}) VALUES ({values})", [.. rows.Cast<IDictionary<string, object>>().Select(row => new Dictionary<string, object>(row))]);
         }
+    }
+
+    [Fact]
+    public async Task Payments_add_up_over_batches_and_within_one()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Payment("k-2", "A-1", "P-1", "0.01"));
+        await Store.AppendAsync(Payment("k-3", "A-1", "P-2", "50"));
+        var conflict = Payment("k-4", "A-1", "P-2", "50.01");
+        var again = Payment("k-5", "A-1", "P-2", "50.00");
+        await Store.AppendAsync(Ship("k-6", "A-1"), conflict, again, Payment("k-7", "A-1", "P-3", "49.79"), Payment("k-8", "A-1", "P-4", "1"));
+
+        Assert.Equal((Fate.Refused, Fate.Duplicate), (conflict.Fate, again.Fate));
+        Assert.Equal(1L, (await InboxAsync("k-5")).Outcome);
+        var stream = await Store.Events.StreamAsync("A-1", Token);
+        Assert.Equal(
+            [
+                "ORDER_PLACED", """{"paymentReference":"P-1","amount":0.01,"paid":0.01,"due":99.79}""", """{"paymentReference":"P-2","amount":50.00,"paid":50.01,"due":49.79}""",
+                "ORDER_SHIPPED", """{"paymentReference":"P-3","amount":49.79,"paid":99.80,"due":0.00}""", "ORDER_PAID",
+                """{"paymentReference":"P-4","amount":1.00,"paid":100.80,"due":0.00,"overpaid":1.00}""",
+            ],
+            stream.Select(recorded => recorded.Type == "ORDER_PAYMENT_RECEIVED" ? System.Text.Encoding.UTF8.GetString(recorded.Data.Span) : recorded.Type));
+        Assert.Equal(1L, await CountAsync("orders WHERE status = 3 AND version = 7"));
+        Assert.Equal(1L, await CountAsync("refused_payments WHERE order_id = 'A-1' AND payment_reference = 'P-2' AND amount = '50.01' AND code = 'payment-conflict' AND alert_id IS NULL"));
+        await AssertSoundAsync();
+    }
+
+    [Fact]
+    public async Task Refused_payments_are_told_of_at_once_and_then_once_an_interval()
+    {
+        var clock = new FakeTimeProvider(DateTimeOffset.FromUnixTimeMilliseconds(Now));
+        using var alerts = new RefusedPaymentAlerts(
+            Store.Database, Options.Create(new AlertsOptions { DigestInterval = TimeSpan.FromMinutes(5) }), clock, NullLogger<RefusedPaymentAlerts>.Instance);
+        await Store.AppendAsync(Place("k-1", "A-1"), Cancel("k-2", "A-1"), Place("k-3", "A-2"), Payment("k-4", "A-2", "P-1", "10"));
+        Assert.Null(await alerts.TellAsync(Token));
+
+        await Store.AppendAsync(Payment("k-5", "A-1", "P-9", "99.80"));
+        var first = await alerts.TellAsync(Token);
+        await Store.AppendAsync(Payment("k-6", "A-2", "P-1", "11"), Payment("k-7", "A-1", "P-8", "1"));
+        Assert.Null(await alerts.TellAsync(Token));
+        clock.Advance(TimeSpan.FromMinutes(5));
+        var second = await alerts.TellAsync(Token);
+        clock.Advance(TimeSpan.FromMinutes(5));
+        Assert.Null(await alerts.TellAsync(Token));
+
+        Assert.Equal("A payment of 99.80 EUR for order A-1 was refused: the order is cancelled", await SubjectAsync(first));
+        Assert.Equal(
+            "2 payments were refused, the first of 11.00 EUR for order A-2: the order has a payment of the same reference with another amount", await SubjectAsync(second));
+        Assert.Equal(0L, await CountAsync("refused_payments WHERE alert_id IS NULL"));
+
+        // A clock that is put back an hour silences nothing.
+        await Store.AppendAsync(Payment("k-10", "A-1", "P-7", "2"));
+        clock.AdjustTime(DateTimeOffset.FromUnixTimeMilliseconds(Now).AddHours(-1));
+        Assert.NotNull(await alerts.TellAsync(Token));
+
+        Task<string?> SubjectAsync(long? alert) =>
+            Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<string>("SELECT subject FROM alerts WHERE id = @alert", new { alert }), Token);
+    }
+
+    /// <summary>A store that a version before ORDER_PAYMENT_RECEIVED wrote: its ORDER_PAID means paid, and what comes later adds to it.</summary>
+    [Fact]
+    public async Task Payments_go_on_upon_an_old_stream()
+    {
+        await Store.Log.AppendAsync(
+            new BatchQuery(["k-1"], ["A-1"]),
+            _ =>
+            {
+                var append = new Append();
+                var head = new OrderHead(Tests.Domain.Samples.OrderThatIs("none"), EventHash.Genesis);
+                foreach (var happened in new OrderService.Domain.OrderEvent[] { Tests.Domain.Samples.Placed, new OrderService.Domain.OrderEvent.Paid("P-1", 0.01m) })
+                {
+                    var (version, data) = (head.Order.Version + 1, EventSerializer.Serialize(happened));
+                    var hash = EventHash.Next(head.LastHash, "A-1", version, happened.Type, data, "c", "k-1", null, Now);
+                    append.Events.Add(new RecordedEvent("A-1", version, happened.Type, data, "c", "k-1", null, Now, hash));
+                    head = new OrderHead(head.Order.Apply(happened), hash);
+                }
+                append.Heads.Add(new HeadChange("A-1", 0, 2, head.Order.Status, "C-7", "EUR", 99_80, 1, Now, head.LastHash));
+                return append;
+            },
+            Token);
+        await AssertSoundAsync();
+        var again = Payment("k-2", "A-1", "P-1", "0.01");
+        var more = Payment("k-3", "A-1", "P-2", "10");
+
+        await Store.AppendAsync(again, more, Ship("k-4", "A-1"));
+
+        Assert.Equal((Fate.Duplicate, Fate.Accepted), (again.Fate, more.Fate));
+        var stream = await Store.Events.StreamAsync("A-1", Token);
+        Assert.Equal(["ORDER_PLACED", "ORDER_PAID", "ORDER_PAYMENT_RECEIVED", "ORDER_SHIPPED"], stream.Select(recorded => recorded.Type));
+        Assert.Contains("\"paid\":109.80,\"due\":0.00,\"overpaid\":10.00", System.Text.Encoding.UTF8.GetString(stream[2].Data.Span), StringComparison.Ordinal);
+        await AssertSoundAsync();
     }
 
     [Fact]
@@ -446,7 +541,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
 
         var found = await verification.RunAsync(repair: true, null, Token);
 
-        Assert.Equal((4L, 3L, 3L), (found.Events, found.Orders, found.Wrong));
+        Assert.Equal((5L, 3L, 3L), (found.Events, found.Orders, found.Wrong));
         Assert.Contains(found.Findings, finding => finding.Contains($"position {recorded.Position}", StringComparison.Ordinal));
         var after = await verification.RunAsync(repair: false, null, Token);
         Assert.Equal(1L, after.Wrong);

@@ -48,7 +48,7 @@ public sealed class OrdersOverHttpTests(SharedService shared) : IClassFixture<Sh
 
         var events = await GetAsync($"/api/orders/{id}/events");
         Assert.Equal(
-            ["ORDER_PLACED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"],
+            ["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"],
             events.GetProperty("items").EnumerateArray().Select(item => item.GetProperty("type").GetString()!));
         Assert.Equal("1.0", events.GetProperty("items")[0].GetProperty("specversion").GetString());
     }

@@ -50,13 +50,13 @@ public sealed class BatchDeciderTests
 
         var append = decider.Decide(batch, state, Now);
 
-        Assert.Equal(["ORDER_PLACED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"], append.Events.Select(recorded => recorded.Type));
-        Assert.Equal([1L, 2, 3, 4], append.Events.Select(recorded => recorded.Version));
+        Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"], append.Events.Select(recorded => recorded.Type));
+        Assert.Equal([1L, 2, 3, 4, 5], append.Events.Select(recorded => recorded.Version));
         Assert.Empty(append.Deferred);
         Assert.All(append.Inbox, row => Assert.Equal(InboxOutcome.Accepted, row.Outcome));
         Assert.Equal(4, append.Inbox.Count);
         var head = Assert.Single(append.Heads);
-        Assert.Equal((0L, 4L, OrderStatus.Delivered), (head.ExpectedVersion, head.Version, head.Status));
+        Assert.Equal((0L, 5L, OrderStatus.Delivered), (head.ExpectedVersion, head.Version, head.Status));
     }
 
     [Fact]

@@ -9,6 +9,37 @@ public sealed class EnvelopeDecoderTests
     private static readonly byte[] Good = Encoding.UTF8.GetBytes(
         """{"orderId":"A-1001","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}],"email":"someone@example.org","placedAt":"2026-01-31T12:00:00+01:00"}""");
 
+    /// <summary>What the broker hands out of an AMQP 1.0 message whose body is a text or a list: RabbitMQ 4.0.5, python3-qpid-proton 0.37.</summary>
+    [Theory]
+    [InlineData("005377A10E7B226F726465724964223A317D", "amqp-1.0")]
+    [InlineData("0053 77B10000000E7B226F726465724964223A317D", "amqp-1.0")]
+    [InlineData("005376C00A01A1077B2261223A317D", "amqp-1.0")]
+    [InlineData("00800000000000000077A1027B7D", "amqp-1.0")]
+    [InlineData("005377A1027B7D", "order.place")]
+    [InlineData("005377A1027B7D", null)]
+    public void An_AMQP_1_0_value_is_called_by_its_name(string hex, string? type)
+    {
+        var properties = new MessageProperties { Type = type, ContentType = "text/plain" };
+
+        var invalid = Assert.IsType<Decoded.Invalid>(EnvelopeDecoder.Decode(properties, Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal))));
+
+        Assert.Equal((RejectionReason.InvalidEncoding, EnvelopeDecoder.AmqpSectionDetail), (invalid.Rejection.Reason, invalid.Rejection.Detail));
+        Assert.Equal("A message is an AMQP 1.0 value instead of bytes", OrderService.DeadLetters.Incident.Of(invalid.Rejection, null).Title);
+    }
+
+    [Fact]
+    public void An_empty_key_is_absent_as_an_empty_type_is()
+    {
+        var body = Encoding.UTF8.GetBytes("""{"orderId":"A-1"}""");
+        var derived = EnvelopeDecoder.DerivedKey(EnvelopeDecoder.Fingerprint(CommandType.Deliver, body));
+
+        Assert.Equal(derived, Key(new MessageProperties { Type = CommandType.Deliver, MessageId = "" }));
+        Assert.Equal(derived, Key(new MessageProperties { Type = CommandType.Deliver, MessageId = "", Headers = new Dictionary<string, object?> { [EnvelopeDecoder.KeyHeader] = "" } }));
+        Assert.Equal("k-1", Key(new MessageProperties { Type = CommandType.Deliver, MessageId = "k-1", Headers = new Dictionary<string, object?> { [EnvelopeDecoder.KeyHeader] = Array.Empty<byte>() } }));
+
+        string Key(MessageProperties properties) => Assert.IsType<Decoded.Valid>(EnvelopeDecoder.Decode(properties, body)).Envelope.Key;
+    }
+
     [Fact]
     public void The_plainest_producer_is_understood()
     {

@@ -19,9 +19,9 @@ public sealed class OrderJourneys(RabbitMqContainerFixture broker)
         await shop.PublishAsync(TestMessage.Of("order.ship", "ship-1", """{"orderId":"A-1","carrier":"DHL","trackingNumber":"T-5"}"""));
         await shop.PublishAsync(TestMessage.Of("order.deliver", "deliver-1", """{"orderId":"A-1"}"""));
 
-        await Eventually.TrueAsync(() => shop.Heard.Count == 4);
-        Assert.Equal(["ORDER_PLACED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"], shop.Heard.Select(heard => heard.Type));
-        Assert.Equal(["key-A-1", "pay-1", "ship-1", "deliver-1"], shop.Heard.Select(heard => heard.Cause));
+        await Eventually.TrueAsync(() => shop.Heard.Count == 5);
+        Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"], shop.Heard.Select(heard => heard.Type));
+        Assert.Equal(["key-A-1", "pay-1", "pay-1", "ship-1", "deliver-1"], shop.Heard.Select(heard => heard.Cause));
         Assert.Contains("\"correlationid\":\"conversation-1\"", shop.Heard[0].Body, StringComparison.Ordinal);
         var stream = await service.StreamAsync("A-1");
         Assert.Equal([1L, 2, 3, 4], stream.Select(recorded => recorded.Version));

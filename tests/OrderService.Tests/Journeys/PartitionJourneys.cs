@@ -36,13 +36,14 @@ public sealed class PartitionJourneys(RabbitMqContainerFixture broker)
 
         await Eventually.HoldsAsync(async () =>
         {
-            Assert.Equal(4 * Orders, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
-            Assert.Equal(4 * Orders, shop.Heard.Count);
+            // A payment has two events.
+            Assert.Equal(5 * Orders, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
+            Assert.Equal(5 * Orders, shop.Heard.Count);
         });
         // The order of messages is kept within a queue, and all of an order's are in one: nothing had to wait for its order.
         Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM deferred"));
         Assert.All(shop.Heard.GroupBy(heard => heard.Id[..heard.Id.LastIndexOf('.')]), stream =>
-            Assert.Equal(["ORDER_PLACED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"], stream.Select(heard => heard.Type)));
+            Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"], stream.Select(heard => heard.Type)));
         await AssertEmptyAsync(shop);
         // What an operator looks at knows all of them.
         await Eventually.HoldsAsync(async () =>
@@ -120,7 +121,7 @@ public sealed class PartitionJourneys(RabbitMqContainerFixture broker)
         await service.StopAsync();
         service.Set("Roles", "orders,relay,api,dead-letters");
         await service.StartAgainAsync();
-        await Eventually.HoldsAsync(async () => Assert.Equal(["ORDER_PAID", "ORDER_PLACED", "ORDER_SHIPPED"], (await service.StreamAsync("A-1")).Select(recorded => recorded.Type).Order()));
+        await Eventually.HoldsAsync(async () => Assert.Equal(["ORDER_PAID", "ORDER_PAYMENT_RECEIVED", "ORDER_PLACED", "ORDER_SHIPPED"], (await service.StreamAsync("A-1")).Select(recorded => recorded.Type).Order()));
         Assert.Equal("resolved", await service.ScalarAsync<string>("SELECT status FROM dead_letters WHERE key = 'key-1'"));
         Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE reason = 'foreign_dead_letter'"));
     }

@@ -179,8 +179,8 @@ public sealed class KafkaEventStreamTests
     private static Task CommitOrdersAsync(KafkaWorld world, int from, int to) => world.CommitAsync([.. Enumerable.Range(from, to - from).SelectMany(number => new Incoming[]
     {
         Messages.Place($"place-{number}", $"A-{number}"),
-        Messages.Pay($"pay-{number}", $"A-{number}"),
         Messages.Ship($"ship-{number}", $"A-{number}"),
+        Messages.Of($"deliver-{number}", "order.deliver", $$"""{"orderId":"A-{{number}}"}"""),
     })]);
 
     private static Task<long> CheckpointAsync(KafkaWorld world) => world.Store.ScalarAsync<long>("SELECT position FROM checkpoints WHERE reader = 'kafka'");

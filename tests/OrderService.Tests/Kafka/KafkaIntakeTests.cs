@@ -28,7 +28,8 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
             Assert.Equal(3, running.Intake.State.Partitions);
         }
 
-        Assert.Equal(3, (await world.EffectsAsync())["A-1"]);
+        // Placed, a payment received, paid, shipped.
+        Assert.Equal(4, (await world.EffectsAsync())["A-1"]);
         // Nothing is left of the notes about what was begun.
         Assert.Equal(0, await world.Store.ScalarAsync<long>("SELECT count(*) FROM started"));
     }

@@ -139,7 +139,7 @@ internal sealed class KafkaWorld : IAsyncDisposable
     /// <summary>Every order there is with the versions of its events; asserts that no key had two effects.</summary>
     public async Task<Dictionary<string, int>> EffectsAsync()
     {
-        Assert.Equal(0, await Store.ScalarAsync<long>("SELECT count(*) FROM (SELECT causation_id FROM events GROUP BY causation_id HAVING count(*) > 1)"));
+        Assert.Equal(0, await Store.ScalarAsync<long>("SELECT count(*) FROM (SELECT causation_id FROM events GROUP BY causation_id, type HAVING count(*) > 1)"));
         return (await Store.QueryAsync<Effect>("SELECT order_id AS OrderId, count(*) AS Events FROM events GROUP BY order_id")).ToDictionary(row => row.OrderId, row => (int)row.Events);
     }
 
