@@ -128,8 +128,6 @@ public sealed class OrdersOverHttpTests(SharedService shared) : IClassFixture<Sh
     }
 
     [Theory]
-    [InlineData("")]
-    [InlineData("\"\"")]
     [InlineData("\"open")]
     [InlineData("has blanks")]
     public async Task A_key_that_is_none_is_400(string key)

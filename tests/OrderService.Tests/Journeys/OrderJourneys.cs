@@ -24,7 +24,7 @@ public sealed class OrderJourneys(RabbitMqContainerFixture broker)
         Assert.Equal(["key-A-1", "pay-1", "pay-1", "ship-1", "deliver-1"], shop.Heard.Select(heard => heard.Cause));
         Assert.Contains("\"correlationid\":\"conversation-1\"", shop.Heard[0].Body, StringComparison.Ordinal);
         var stream = await service.StreamAsync("A-1");
-        Assert.Equal([1L, 2, 3, 4], stream.Select(recorded => recorded.Version));
+        Assert.Equal([1L, 2, 3, 4, 5], stream.Select(recorded => recorded.Version));
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0);
         Assert.Equal(0, await service.StopAsync());
     }
