@@ -54,7 +54,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         try
         {
             var streams = new Dictionary<string, long>(query.OrderIds.Count, StringComparer.Ordinal);
-            var append = decide(await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], streams, cancellationToken));
+            var append = decide(await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], [.. query.PaidOrderIds], streams, cancellationToken));
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
             await new PostgresAppend(append, streams, []).ExecuteAsync(connection);
             await DatabaseExtensions.CheckDeferredAsync(transaction);
