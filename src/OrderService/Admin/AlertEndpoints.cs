@@ -42,12 +42,19 @@ internal static class AlertEndpoints
         var errors = (await database.ReadAsync(async connection => (await connection.QueryAsync<ErrorRow>(
             "SELECT channel AS Channel, last_error AS LastError FROM alert_deliveries WHERE last_error IS NOT NULL ORDER BY alert_id DESC LIMIT 200")).AsList(), context.RequestAborted))
             .GroupBy(row => row.Channel).ToDictionary(group => group.Key, group => group.First().LastError);
+        var states = (await database.ReadAsync(async connection => (await connection.QueryAsync<StateRow>(
+            "SELECT channel AS Channel, state AS State, reason AS Reason, since AS Since FROM alert_channels")).AsList(), context.RequestAborted)).ToDictionary(row => row.Channel);
         var alerts = options.Value;
         ChannelView View(string name, bool enabled, string? target)
         {
             var row = rows.GetValueOrDefault(name);
             return new ChannelView(
-                name, enabled, target, row?.LastSentAt is { } at ? DateTimeOffset.FromUnixTimeMilliseconds(at) : null, errors.GetValueOrDefault(name), row?.Pending ?? 0, row?.Failed ?? 0);
+                name, enabled, target, row?.LastSentAt is { } at ? DateTimeOffset.FromUnixTimeMilliseconds(at) : null, errors.GetValueOrDefault(name), row?.Pending ?? 0, row?.Failed ?? 0)
+            {
+                State = enabled ? states.GetValueOrDefault(name)?.State ?? "ok" : "off",
+                Reason = enabled ? states.GetValueOrDefault(name)?.Reason : null,
+                Since = enabled && states.TryGetValue(name, out var state) ? DateTimeOffset.FromUnixTimeMilliseconds(state.Since) : null,
+            };
         }
         return TypedResults.Ok(new Page<ChannelView>(
             [
@@ -84,14 +91,8 @@ internal static class AlertEndpoints
         {
             using var patience = new CancellationTokenSource(TestPatience, clock);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(patience.Token, context.RequestAborted);
-            outcome = await wanted.SendAsync(new Alert(0, AlertKind.Test, null, subject, AlertText.Plain(content), content, 0, clock.GetUtcNow()), either.Token) switch
-            {
-                ChannelAnswer.Sent sent => (true, sent.Note ?? "sent"),
-                ChannelAnswer.Retry retry => (false, retry.Reason),
-                ChannelAnswer.Refused refused => (false, refused.Reason),
-                ChannelAnswer.Gone gone => (false, gone.Reason),
-                _ => (false, "no answer"),
-            };
+            var answer = await wanted.SendAsync(new Alert(0, AlertKind.Test, null, subject, AlertText.Plain(content), content, 0, clock.GetUtcNow()), either.Token);
+            outcome = (answer is ChannelAnswer.Sent, answer.Text ?? "sent");
         }
         catch (OperationCanceledException) when (!context.RequestAborted.IsCancellationRequested)
         {
@@ -112,6 +113,14 @@ internal static class AlertEndpoints
         public long Failed { get; init; }
     }
 
+    private sealed class StateRow
+    {
+        public string Channel { get; init; } = "";
+        public string State { get; init; } = "";
+        public string? Reason { get; init; }
+        public long Since { get; init; }
+    }
+
     private sealed class ErrorRow
     {
         public string Channel { get; init; } = "";
@@ -122,7 +131,17 @@ internal static class AlertEndpoints
 /// <param name="Target">Where it leads, without secrets.</param>
 /// <param name="Pending">Alerts that wait for another attempt.</param>
 /// <param name="Failed">Alerts that were set aside.</param>
-internal sealed record ChannelView(string Name, bool Enabled, string? Target, DateTimeOffset? LastSentAt, string? LastError, long Pending, long Failed);
+internal sealed record ChannelView(string Name, bool Enabled, string? Target, DateTimeOffset? LastSentAt, string? LastError, long Pending, long Failed)
+{
+    /// <summary><c>ok</c>, <c>failing</c>, or <c>off</c>: not switched on, or the other side wants no alerts any more (410).</summary>
+    public required string State { get; init; }
+
+    /// <summary>Why it is failing or off.</summary>
+    public string? Reason { get; init; }
+
+    /// <summary>Since when it is in this state.</summary>
+    public DateTimeOffset? Since { get; init; }
+}
 
 internal sealed record TestRequest(string? Channel);
 

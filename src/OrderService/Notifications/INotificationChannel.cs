@@ -34,6 +34,9 @@ public abstract record ChannelAnswer
 
         /// <summary>It concerns this alert's recipients alone: the next alert may go through.</summary>
         public bool IsOwn { get; init; }
+
+        /// <summary>Some of its recipients have it.</summary>
+        public bool HasReached { get; init; }
     }
 
     /// <summary>The other side will never take this alert.</summary>

@@ -10,6 +10,7 @@ public static class NotificationsSetup
         services.AddOptions<AlertsOptions>().BindConfiguration(AlertsOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<AlertsOptions>, AlertsOptionsValidator>();
         services.AddSingleton<AlertQueries>();
+        services.AddSingleton<Smtp>();
         services.AddOptions<OrderConfirmationOptions>().BindConfiguration(OrderConfirmationOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<OrderConfirmationOptions>, OrderConfirmationOptionsValidator>();
         // Every process that serves has the channels: a trouble of the store is told without it.

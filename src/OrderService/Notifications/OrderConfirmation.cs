@@ -7,6 +7,7 @@ using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Events;
 using OrderService.EventStore;
+using OrderService.Observability;
 
 namespace OrderService.Notifications;
 
@@ -23,8 +24,13 @@ public sealed class OrderConfirmationOptions
     /// <summary>The shop's name in the mail's subject and text.</summary>
     public string ShopName { get; init; } = "our shop";
 
-    /// <summary>The pause after a mail that could not be sent.</summary>
+    /// <summary>The pause after a mail that could not be sent; it doubles, with jitter, up to <see cref="MaxRetryDelay"/>. 10 ms to 1 hour.</summary>
     public TimeSpan RetryDelay { get; init; } = TimeSpan.FromSeconds(10);
+
+    public TimeSpan MaxRetryDelay { get; init; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>A mail that could not be sent for this long is not tried any more; up to 30 days.</summary>
+    public TimeSpan GiveUpAfter { get; init; } = TimeSpan.FromDays(3);
 }
 
 internal sealed class OrderConfirmationOptionsValidator(IOptions<AlertsOptions> alerts) : IValidateOptions<OrderConfirmationOptions>
@@ -44,6 +50,18 @@ internal sealed class OrderConfirmationOptionsValidator(IOptions<AlertsOptions> 
         {
             problems.Add("OrderConfirmation:From (or Alerts:Email:From) is not a mail address.");
         }
+        if (options.RetryDelay < TimeSpan.FromMilliseconds(10) || options.RetryDelay > TimeSpan.FromHours(1))
+        {
+            problems.Add("OrderConfirmation:RetryDelay is from 00:00:00.010 to 01:00:00.");
+        }
+        if (options.MaxRetryDelay < options.RetryDelay || options.MaxRetryDelay > TimeSpan.FromDays(1))
+        {
+            problems.Add("OrderConfirmation:MaxRetryDelay is from OrderConfirmation:RetryDelay to 1.00:00:00.");
+        }
+        if (options.GiveUpAfter < options.MaxRetryDelay || options.GiveUpAfter > TimeSpan.FromDays(30))
+        {
+            problems.Add("OrderConfirmation:GiveUpAfter is from OrderConfirmation:MaxRetryDelay to 30.00:00:00.");
+        }
         if (options.ShopName.Any(char.IsControl))
         {
             problems.Add("OrderConfirmation:ShopName has control characters.");
@@ -53,8 +71,9 @@ internal sealed class OrderConfirmationOptionsValidator(IOptions<AlertsOptions> 
 }
 
 /// <summary>
-/// A subscriber of the event bus that must not miss an order: the bus wakes it, the log tells what happened since its checkpoint.
-/// A mail server that is away delays these mails and nothing else; a crash may send the last one twice, with the same message id.
+/// A subscriber of the event bus that must not miss an order: the bus wakes it, the log tells what happened since its checkpoint, and each mail that is due stands in the store with its own
+/// time for the next attempt. A mailbox that takes nothing for now holds up nobody else's mail, and a mail server that is away delays these mails and nothing else; a crash may send the
+/// last one twice, with the same message id.
 /// </summary>
 /// <param name="isMine">Whether this instance writes the mails; one of several does.</param>
 public sealed partial class OrderConfirmation(
@@ -64,13 +83,26 @@ public sealed partial class OrderConfirmation(
     Func<bool> isMine,
     IOptions<OrderConfirmationOptions> options,
     IOptions<AlertsOptions> alerts,
+    Smtp smtp,
+    Troubles troubles,
+    StoreTime time,
     TimeProvider clock,
     ILogger<OrderConfirmation> logger) : BackgroundService
 {
     private const string Reader = "order-confirmation";
+    private const string Trouble = "mail:customers";
     private const int PageSize = 200;
 
+    /// <summary>So many mails may wait; the log holds the rest.</summary>
+    private const int MostWaiting = 10_000;
+
+    /// <summary>So many mails that fail one after the other are the server's fault, whatever it says to each.</summary>
+    private const int MostFailuresInARow = 3;
+
     private static readonly TimeSpan PollInterval = TimeSpan.FromSeconds(2);
+
+    /// <summary>When the server is asked again after it failed, and how often it failed in a row.</summary>
+    private (long From, TimeSpan For, int Times)? serverPause;
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -89,17 +121,26 @@ public sealed partial class OrderConfirmation(
             {
                 try
                 {
-                    while (isMine() && await SendNextAsync(stoppingToken))
+                    while (isMine() && await TakeInAsync(stoppingToken))
                     {
+                    }
+                    if (isMine())
+                    {
+                        await SendDueAsync(stoppingToken);
+                    }
+                    else
+                    {
+                        // Another instance writes them now, and tells how it fares.
+                        troubles.Clear(Trouble);
                     }
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
-                    // The checkpoint stays before what was not sent.
+                    // What was not written down is found behind the checkpoint, and what was not sent is still due.
                     LogFailed(exception.GetType().Name);
                     await Task.Delay(options.Value.RetryDelay, clock, stoppingToken);
                 }
-                using var poll = new CancellationTokenSource(PollInterval, clock);
+                using var poll = new CancellationTokenSource(options.Value.RetryDelay < PollInterval ? options.Value.RetryDelay : PollInterval, clock);
                 using var either = CancellationTokenSource.CreateLinkedTokenSource(poll.Token, stoppingToken);
                 try
                 {
@@ -107,7 +148,7 @@ public sealed partial class OrderConfirmation(
                 }
                 catch (OperationCanceledException) when (!stoppingToken.IsCancellationRequested)
                 {
-                    // Other instances' commits are not on this bus.
+                    // Other instances' commits are not on this bus, and some mails are due again.
                 }
             }
         }
@@ -117,50 +158,118 @@ public sealed partial class OrderConfirmation(
         }
     }
 
-    /// <summary>Sends the mails of the next page of the log.</summary>
-    /// <returns>False when the end of the log was reached.</returns>
-    internal async Task<bool> SendNextAsync(CancellationToken cancellationToken)
+    /// <summary>Writes down which mails the next page of the log asks for.</summary>
+    /// <returns>False when there is nothing more to take in for now.</returns>
+    internal async Task<bool> TakeInAsync(CancellationToken cancellationToken)
     {
         var checkpoint = await CheckpointAsync(cancellationToken);
         var page = await events.AfterAsync(checkpoint, PageSize, cancellationToken);
-        foreach (var recorded in page)
+        if (page.Count == 0 || await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM order_mails"), cancellationToken) >= MostWaiting)
         {
-            if (recorded.Type == EventType.Placed
-                && EventSerializer.Read(recorded.Type, recorded.Data.Span) is OrderEvent.Placed { Email: { } email } placed
-                && EmailChannel.ParseAddress(email) is { } recipient)
+            return false;
+        }
+        var mails = page.Where(recorded => recorded.Type == EventType.Placed && Recipient(recorded) is not null).ToList();
+        await database.WriteAsync(async transaction =>
+        {
+            foreach (var recorded in mails)
             {
-                await SendAsync(recorded, placed, recipient, cancellationToken);
-                await AdvanceAsync(recorded.Position, cancellationToken);
+                await transaction.Connection!.ExecuteAsync(
+                    "INSERT INTO order_mails (position, order_id, next_attempt_at, begun_at) VALUES (@Position, @OrderId, @now, @now) ON CONFLICT (position) DO NOTHING",
+                    new { recorded.Position, recorded.OrderId, now = time.Now() }, transaction);
             }
-        }
-        if (page.Count > 0)
-        {
-            await AdvanceAsync(page[^1].Position, cancellationToken);
-        }
+            await transaction.Connection!.ExecuteAsync(
+                "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page[^1].Position }, transaction);
+        }, cancellationToken);
         return page.Count == PageSize;
     }
 
-    private async Task SendAsync(RecordedEvent recorded, OrderEvent.Placed placed, MailboxAddress recipient, CancellationToken cancellationToken)
+    /// <summary>Tries every mail that is due, until the server fails.</summary>
+    internal async Task SendDueAsync(CancellationToken cancellationToken)
     {
-        using var message = Compose(recorded, placed, recipient);
-        while (true)
+        if (serverPause is { } pause && clock.GetElapsedTime(pause.From) < pause.For)
         {
-            switch (await Smtp.SendAsync(message, alerts.Value.Email, clock, cancellationToken))
+            return;
+        }
+        var failures = 0;
+        while (await DueAsync(cancellationToken) is { Count: > 0 } due)
+        {
+            foreach (var mail in due)
             {
-                case ChannelAnswer.Sent:
-                    LogSent(recorded.OrderId);
+                var (isDone, isOfServer) = await TryAsync(mail, cancellationToken);
+                failures = isDone ? 0 : failures + 1;
+                if (isOfServer || failures == MostFailuresInARow)
+                {
+                    var times = (serverPause?.Times ?? 0) + 1;
+                    serverPause = (clock.GetTimestamp(), Backoff.Pause(times, options.Value.RetryDelay, options.Value.MaxRetryDelay), times);
                     return;
-                case ChannelAnswer.Refused:
-                    // The address is wrong; the next customer's mail must not wait for it. The server's text may quote the address.
-                    LogRefused(recorded.OrderId);
-                    return;
-                default:
-                    LogWaiting(recorded.OrderId);
-                    await Task.Delay(options.Value.RetryDelay, clock, cancellationToken);
-                    break;
+                }
             }
         }
     }
+
+    private Task<List<Mail>> DueAsync(CancellationToken cancellationToken)
+    {
+        var now = time.Now();
+        // No deadline that is written lies further away: one that does is from before the clock was set back.
+        var parameters = new { now, beyond = now + (long)(options.Value.MaxRetryDelay + TimeSpan.FromMinutes(1)).TotalMilliseconds };
+        return database.ReadAsync(async connection => (await connection.QueryAsync<Mail>(
+            """
+            SELECT position AS Position, order_id AS OrderId, attempts AS Attempts, begun_at AS BegunAt FROM order_mails
+            WHERE next_attempt_at <= @now OR next_attempt_at > @beyond ORDER BY next_attempt_at, position LIMIT 50
+            """,
+            parameters)).AsList(), cancellationToken);
+    }
+
+    private async Task<(bool IsDone, bool IsOfServer)> TryAsync(Mail mail, CancellationToken cancellationToken)
+    {
+        var recorded = (await events.AfterAsync(mail.Position - 1, 1, cancellationToken)).FirstOrDefault(recorded => recorded.Position == mail.Position);
+        if (recorded is null || Recipient(recorded) is not { } recipient)
+        {
+            await ForgetAsync(mail, cancellationToken);
+            return (true, false);
+        }
+        using var message = Compose(recorded, (OrderEvent.Placed)EventSerializer.Read(recorded.Type, recorded.Data.Span), recipient);
+        var outcome = await smtp.SendAsync(message, [recipient], alerts.Value.Email, cancellationToken);
+        // The server's text may quote the address: none of it is written anywhere.
+        switch (outcome.Recipients[recipient.Address].Fate)
+        {
+            case RecipientFate.Taken:
+                await ForgetAsync(mail, CancellationToken.None);
+                serverPause = null;
+                troubles.Clear(Trouble);
+                LogSent(mail.OrderId);
+                return (true, false);
+            case RecipientFate.Refused:
+                await ForgetAsync(mail, CancellationToken.None);
+                LogRefused(mail.OrderId);
+                return (true, false);
+        }
+        if (outcome.IsOfServer || serverPause is { Times: > 1 })
+        {
+            troubles.Raise(new Trouble(
+                Trouble, TroubleLevel.Degraded, "Customers get no mail", $"The mail server {alerts.Value.Email.Host} takes no confirmations of orders: {(outcome.IsOfServer ? outcome.Trouble : "it refuses one after the other")}.",
+                $"Look at the mail server (Alerts:Email); each mail is tried again for {options.Value.GiveUpAfter:c}.") { Patience = TimeSpan.FromMinutes(5) });
+        }
+        if (time.GetUtcNow() - DateTimeOffset.FromUnixTimeMilliseconds(mail.BegunAt) >= options.Value.GiveUpAfter)
+        {
+            await ForgetAsync(mail, cancellationToken);
+            LogGivenUp(mail.OrderId, mail.Attempts + 1);
+            return (false, outcome.IsOfServer);
+        }
+        var wait = Backoff.Pause(mail.Attempts + 1, options.Value.RetryDelay, options.Value.MaxRetryDelay);
+        await database.WriteAsync(
+            transaction => transaction.Connection!.ExecuteAsync(
+                "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @Position", new { mail.Position, next = time.Now() + (long)wait.TotalMilliseconds }, transaction),
+            cancellationToken);
+        LogWaiting(mail.OrderId, (int)wait.TotalSeconds);
+        return (false, outcome.IsOfServer);
+    }
+
+    private Task ForgetAsync(Mail mail, CancellationToken cancellationToken) => database.WriteAsync(
+        transaction => transaction.Connection!.ExecuteAsync("DELETE FROM order_mails WHERE position = @Position", new { mail.Position }, transaction), cancellationToken);
+
+    private static MailboxAddress? Recipient(RecordedEvent recorded) =>
+        EventSerializer.Read(recorded.Type, recorded.Data.Span) is OrderEvent.Placed { Email: { } email } ? EmailChannel.ParseAddress(email) : null;
 
     private MimeMessage Compose(RecordedEvent recorded, OrderEvent.Placed placed, MailboxAddress recipient)
     {
@@ -202,21 +311,20 @@ public sealed partial class OrderConfirmation(
         return await CheckpointAsync(cancellationToken);
     }
 
-    private Task AdvanceAsync(long position, CancellationToken cancellationToken) =>
-        database.WriteAsync(
-            transaction => transaction.Connection!.ExecuteAsync(
-                "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position }, transaction),
-            cancellationToken);
-
     [LoggerMessage(LogLevel.Information, "The customer of order {OrderId} was told of it")]
     private partial void LogSent(string orderId);
 
     [LoggerMessage(LogLevel.Warning, "The mail server refused the confirmation of order {OrderId}; it is not tried again")]
     private partial void LogRefused(string orderId);
 
-    [LoggerMessage(LogLevel.Warning, "The confirmation of order {OrderId} waits for the mail server")]
-    private partial void LogWaiting(string orderId);
+    [LoggerMessage(LogLevel.Warning, "The confirmation of order {OrderId} was not taken; the next attempt is in {Seconds} s")]
+    private partial void LogWaiting(string orderId, int seconds);
+
+    [LoggerMessage(LogLevel.Error, "The confirmation of order {OrderId} was not taken in {Attempts} attempts and is given up")]
+    private partial void LogGivenUp(string orderId, long attempts);
 
     [LoggerMessage(LogLevel.Warning, "Order confirmations stopped for a moment: {Reason}")]
     private partial void LogFailed(string reason);
+
+    private sealed record Mail(long Position, string OrderId, long Attempts, long BegunAt);
 }

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
+using System.Text;
 using System.Text.Json;
 
 namespace OrderService.Notifications;
@@ -19,7 +20,7 @@ public enum WebhookFormat
     Teams,
 }
 
-/// <summary>An HTTP POST for each alert. Only a 2xx answer counts; the answer's body is never read.</summary>
+/// <summary>An HTTP POST for each alert. Only a 2xx answer counts; a chat's has to say that it took the message, because chats answer 200 with the text of a failure as well.</summary>
 public sealed class WebhookChannel : INotificationChannel, IDisposable
 {
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(10);
@@ -63,7 +64,10 @@ public sealed class WebhookChannel : INotificationChannel, IDisposable
             using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, either.Token);
             return (int)response.StatusCode switch
             {
-                >= 200 and < 300 => new ChannelAnswer.Sent(),
+                >= 200 and < 300 when format == WebhookFormat.Standard => new ChannelAnswer.Sent(),
+                >= 200 and < 300 => ChatAnswer.Problem(await ReadStartAsync(response, either.Token)) is { } problem
+                    ? new ChannelAnswer.Retry($"the chat answered {(int)response.StatusCode} and said: {AlertText.Line(problem)}")
+                    : new ChannelAnswer.Sent(),
                 410 => new ChannelAnswer.Gone("the endpoint answered 410 Gone"),
                 >= 300 and < 400 => new ChannelAnswer.Retry($"the endpoint answered {(int)response.StatusCode}; redirects are not followed, set its final URL"),
                 _ => new ChannelAnswer.Retry($"the endpoint answered {(int)response.StatusCode}", RetryAfter(response)),
@@ -84,6 +88,10 @@ public sealed class WebhookChannel : INotificationChannel, IDisposable
             };
             return new ChannelAnswer.Retry(AlertText.Line(reason));
         }
+        catch (IOException exception)
+        {
+            return new ChannelAnswer.Retry(AlertText.Line($"the answer broke off: {exception.Message}"));
+        }
         catch (ForbiddenTargetException exception)
         {
             return new ChannelAnswer.Retry(exception.Message);
@@ -91,6 +99,14 @@ public sealed class WebhookChannel : INotificationChannel, IDisposable
     }
 
     public void Dispose() => http.Dispose();
+
+    /// <summary>The beginning of an answer; what is longer is no "ok".</summary>
+    private static async Task<string> ReadStartAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    {
+        var buffer = new byte[4096];
+        await using var body = await response.Content.ReadAsStreamAsync(cancellationToken);
+        return Encoding.UTF8.GetString(buffer, 0, await body.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, cancellationToken));
+    }
 
     /// <summary>The bytes are the same in every attempt.</summary>
     internal byte[] Body(Alert alert)

@@ -38,7 +38,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         var channel = new EmailChannel(Options.Create(new AlertsOptions
         {
             Email = new EmailOptions { Enabled = true, Host = "127.0.0.1", Port = mail.Port, Security = "None", From = "orders@example.org", To = ["admin@example.org"] },
-        }), TimeProvider.System);
+        }), new Smtp(TimeProvider.System));
         var sender = intake.Sender(channel);
 
         await intake.StartAsync();
@@ -176,7 +176,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         public DeadLetterNotifier Notifier { get; }
 
         public NotificationSender Sender(params INotificationChannel[] channels) =>
-            new(database, channels, Options.Create(new AlertsOptions()), metrics, clock, NullLogger<NotificationSender>.Instance);
+            new(database, channels, Options.Create(new AlertsOptions()), metrics, new Troubles(clock), new StoreTime(clock), clock, NullLogger<NotificationSender>.Instance);
 
         public Task StartAsync() => intake.StartAsync(Stopping);
 

@@ -38,8 +38,8 @@ public sealed partial class LetterStormTests
         await using var world = Over(await TestStore.OpenAsync(), alerts);
         await using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
         using var metrics = new OrderMetrics(services.GetRequiredService<IMeterFactory>());
-        var email = new EmailChannel(Options.Create(alerts), world.Clock);
-        using var sender = new NotificationSender(world.Store.Database, [email], Options.Create(alerts), metrics, world.Clock, NullLogger<NotificationSender>.Instance);
+        var email = new EmailChannel(Options.Create(alerts), new Smtp(world.Clock));
+        using var sender = new NotificationSender(world.Store.Database, [email], Options.Create(alerts), metrics, new Troubles(world.Clock), new StoreTime(world.Clock), world.Clock, NullLogger<NotificationSender>.Instance);
         var began = world.Clock.GetUtcNow();
         var isUp = true;
 

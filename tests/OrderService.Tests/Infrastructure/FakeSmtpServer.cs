@@ -43,6 +43,15 @@ public sealed class FakeSmtpServer : IAsyncDisposable
 
     public SmtpMood Mood { get; set; }
 
+    /// <summary>Another answer than a friendly one: what the client says (<c>GREETING</c>, <c>BODY</c> or its command line), to what it gets; null for the mood's own answer.</summary>
+    public Func<string, string?> Script { get; set; } = _ => null;
+
+    /// <summary>What clients said, line by line, bodies left out.</summary>
+    public ConcurrentQueue<string> Commands { get; } = new();
+
+    /// <summary>Each recipient of each mail that was taken.</summary>
+    public ConcurrentQueue<string> Delivered { get; } = new();
+
     /// <summary>The mails as they were sent, headers included.</summary>
     public ConcurrentQueue<string> Mails { get; } = new();
 
@@ -106,9 +115,16 @@ public sealed class FakeSmtpServer : IAsyncDisposable
                     await reader.ReadLineAsync(stop.Token);
                     return;
                 }
-                await SayAsync(stream, "220 fake ready");
+                var accepted = new List<string>();
+                await SayAsync(stream, Script("GREETING") ?? "220 fake ready");
                 while (await reader.ReadLineAsync(stop.Token) is { } line)
                 {
+                    Commands.Enqueue(line);
+                    if (!line.StartsWith("RCPT", StringComparison.OrdinalIgnoreCase) && Script(line) is { } scripted)
+                    {
+                        await SayAsync(stream, scripted);
+                        continue;
+                    }
                     switch (line.Split(' ', ':')[0].ToUpperInvariant())
                     {
                         case "EHLO" or "HELO" or "MAIL" or "RSET":
@@ -116,18 +132,31 @@ public sealed class FakeSmtpServer : IAsyncDisposable
                             break;
                         case "RCPT":
                             var recipient = line[(line.IndexOf('<', StringComparison.Ordinal) + 1)..line.IndexOf('>', StringComparison.Ordinal)];
-                            await SayAsync(stream, Mood switch
+                            var answer = Script(line) ?? Mood switch
                             {
                                 SmtpMood.TryLater => "451 try later",
                                 SmtpMood.RefuseAll => "550 no such user",
                                 SmtpMood.RefuseGone when recipient.StartsWith("gone", StringComparison.Ordinal) => "550 no such user",
                                 _ => "250 OK",
-                            });
+                            };
+                            if (answer.StartsWith('2'))
+                            {
+                                accepted.Add(recipient);
+                            }
+                            await SayAsync(stream, answer);
                             Recipients.Enqueue(recipient);
                             break;
                         case "DATA":
                             await SayAsync(stream, "354 go on");
-                            Mails.Enqueue(await ReadMailAsync(reader));
+                            var mail = await ReadMailAsync(reader);
+                            if (Script("BODY") is { } refusal)
+                            {
+                                await SayAsync(stream, refusal);
+                                break;
+                            }
+                            Mails.Enqueue(mail);
+                            accepted.ForEach(Delivered.Enqueue);
+                            accepted.Clear();
                             await SayAsync(stream, "250 taken");
                             break;
                         case "QUIT":

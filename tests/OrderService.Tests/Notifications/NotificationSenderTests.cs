@@ -149,19 +149,112 @@ public sealed class NotificationSenderTests
     }
 
     [Fact]
-    public async Task A_channel_that_is_gone_is_not_asked_again()
+    public async Task A_channel_that_wants_no_alerts_is_asked_from_time_to_time_shows_as_off_and_gets_everything_when_it_wants_them_again()
     {
-        var webhook = new ScriptedChannel("webhook", _ => new ChannelAnswer.Gone("410"));
+        var isGone = true;
+        var webhook = new ScriptedChannel("webhook", _ => isGone ? new ChannelAnswer.Gone("410") : Sent);
         await using var world = await OpenAsync(new AlertsOptions(), webhook);
         await world.AddAlertAsync();
         await world.AddAlertAsync();
 
+        for (var minute = 0; minute < 60; minute++)
+        {
+            await world.TickAsync();
+            world.Clock.Advance(TimeSpan.FromMinutes(1));
+        }
+
+        Assert.Equal(4, webhook.Tried.Count);
+        Assert.Equal(["off 410"], await world.Store.QueryAsync<string>("SELECT state || ' ' || reason FROM alert_channels WHERE channel = 'webhook'"));
+        Assert.True(world.Troubles.Stands("alerts:webhook"));
+        isGone = false;
+        world.Clock.Advance(TimeSpan.FromMinutes(15));
         await world.TickAsync();
-        world.Clock.Advance(TimeSpan.FromHours(1));
+        Assert.Equal(6, webhook.Tried.Count);
+        Assert.Equal(["ok"], await world.Store.QueryAsync<string>("SELECT state FROM alert_channels WHERE channel = 'webhook'"));
+        Assert.False(world.Troubles.Stands("alerts:webhook"));
+    }
+
+    [Fact]
+    public async Task While_a_channel_wants_no_alerts_the_fallback_gets_each_of_them_at_once()
+    {
+        var webhook = new ScriptedChannel("webhook", _ => new ChannelAnswer.Gone("410"));
+        var mail = new ScriptedChannel("email", _ => Sent);
+        await using var world = await OpenAsync(new AlertsOptions { Fallback = "email" }, webhook, mail);
+        var first = await world.AddAlertAsync();
+        await world.TickAsync();
+        world.Clock.Advance(TimeSpan.FromSeconds(1));
+        await world.TickAsync();
+        var second = await world.AddAlertAsync();
+        world.Clock.Advance(TimeSpan.FromSeconds(1));
+        await world.TickAsync();
         await world.TickAsync();
 
-        Assert.Single(webhook.Tried);
-        Assert.Equal(("webhook", "410"), Assert.Single(world.Sender.Channels));
+        Assert.Equal([first], webhook.Tried);
+        Assert.Equal([first, second], mail.Tried);
+    }
+
+    [Fact]
+    public async Task An_alert_that_reached_nobody_is_a_trouble_until_a_channel_told_of_it()
+    {
+        var isDown = true;
+        var log = new ScriptedChannel("log", _ => Sent);
+        var mail = new ScriptedChannel("email", _ => isDown ? new ChannelAnswer.Retry("nobody listens") : Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), log, mail);
+        await world.AddAlertAsync("Something failed");
+        for (var hour = 0; hour < 73; hour++)
+        {
+            await world.TickAsync();
+            world.Clock.Advance(TimeSpan.FromHours(1));
+        }
+        Assert.Equal("failed", (await world.DeliveryAsync("email")).Status);
+
+        await world.Sender.LookForUndeliveredAsync(Stopping);
+        var trouble = world.Troubles.Standing.Single(standing => standing.Trouble.Key == "alerts:undelivered").Trouble;
+        Assert.Equal("1 alert reached nobody", trouble.Subject);
+        Assert.Contains("'Something failed'", trouble.Detail, StringComparison.Ordinal);
+        // A process that starts finds it as well.
+        await world.AnotherSender().LookForUndeliveredAsync(Stopping);
+        Assert.True(world.Troubles.Stands("alerts:undelivered"));
+
+        isDown = false;
+        await world.Store.Database.WriteAsync(
+            transaction => AlertOutbox.AddAsync(transaction, TroubleNews.Content(trouble, isReminder: false), null, world.Clock.GetUtcNow()), Stopping);
+        await world.TickAsync();
+        await world.Sender.LookForUndeliveredAsync(Stopping);
+        Assert.False(world.Troubles.Stands("alerts:undelivered"));
+        await world.AnotherSender().LookForUndeliveredAsync(Stopping);
+        Assert.False(world.Troubles.Stands("alerts:undelivered"));
+    }
+
+    [Fact]
+    public async Task What_concerns_one_recipient_holds_up_no_other_alert()
+    {
+        var mail = new ScriptedChannel("email", alert => alert.Subject == "slow" ? new ChannelAnswer.Retry("450") { IsOwn = true, HasReached = true, Recipients = """{"a@example.org":"sent"}""" } : Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), mail);
+        var (slow, good) = (await world.AddAlertAsync("slow"), await world.AddAlertAsync("good"));
+
+        await world.TickAsync();
+
+        Assert.Equal([slow, good], mail.Tried);
+        Assert.Empty(world.Troubles.Standing);
+        Assert.Equal("""{"a@example.org":"sent"}""", await world.Store.ScalarAsync<string>("SELECT recipients FROM alert_deliveries WHERE alert_id = @slow", new { slow }));
+    }
+
+    [Fact]
+    public async Task A_clock_that_is_set_back_delays_no_alert()
+    {
+        var isDown = true;
+        var mail = new ScriptedChannel("email", _ => isDown ? new ChannelAnswer.Retry("nobody listens") : Sent);
+        await using var world = await OpenAsync(new AlertsOptions(), mail);
+        await world.AddAlertAsync();
+        await world.TickAsync();
+        // As if the clock had been two hours ahead until now.
+        await world.Store.ExecuteAsync("UPDATE alert_deliveries SET next_attempt_at = next_attempt_at + 7200000");
+        isDown = false;
+
+        await world.TickAsync();
+
+        Assert.Equal("sent", (await world.DeliveryAsync("email")).Status);
     }
 
     [Fact]

@@ -3,6 +3,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
+using OrderService.Database;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Tests.Infrastructure;
@@ -31,6 +32,7 @@ internal sealed class NotificationWorld : IAsyncDisposable
 
     public TestStore Store { get; }
     public AlertsOptions Options { get; }
+    public Troubles Troubles => field ??= new Troubles(Clock);
     public FakeTimeProvider Clock { get; } = new(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero));
     public IReadOnlyList<INotificationChannel> Channels { get; }
     public NotificationSender Sender { get; }
@@ -52,7 +54,7 @@ internal sealed class NotificationWorld : IAsyncDisposable
 
     /// <summary>The sender of another process on the same store.</summary>
     public NotificationSender AnotherSender() => new(
-        Store.Database, Channels, Microsoft.Extensions.Options.Options.Create(Options), metrics, Clock, NullLogger<NotificationSender>.Instance);
+        Store.Database, Channels, Microsoft.Extensions.Options.Options.Create(Options), metrics, Troubles, new StoreTime(Clock), Clock, NullLogger<NotificationSender>.Instance);
 
     public Task<long> AddAlertAsync(string subject = "Something failed - 1 order is stuck") =>
         Store.Database.WriteAsync(transaction => AlertOutbox.AddAsync(transaction, Content(subject), "0123456789abcdef", Clock.GetUtcNow()), Stopping);

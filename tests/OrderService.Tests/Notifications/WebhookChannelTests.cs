@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.Notifications;
 using OrderService.Tests.Infrastructure;
@@ -88,6 +89,35 @@ public sealed class WebhookChannelTests
 
         Assert.Contains("307", Assert.IsType<ChannelAnswer.Retry>(await channel.SendAsync(AnAlert(), Stopping)).Reason, StringComparison.Ordinal);
         Assert.Single(endpoint.Received);
+    }
+
+    [Theory]
+    [InlineData(WebhookFormat.Slack, "ok", true)]
+    [InlineData(WebhookFormat.Slack, "", true)]
+    [InlineData(WebhookFormat.Slack, "invalid_blocks", false)]
+    [InlineData(WebhookFormat.Slack, """{"ok":false,"error":"channel_not_found"}""", false)]
+    [InlineData(WebhookFormat.Slack, "<html>Please sign in</html>", false)]
+    [InlineData(WebhookFormat.Teams, "1", true)]
+    [InlineData(WebhookFormat.Teams, """{"status":"queued"}""", true)]
+    [InlineData(WebhookFormat.Teams, "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429", false)]
+    [InlineData(WebhookFormat.Teams, """{"error":{"code":"TriggerInputSchemaMismatch"}}""", false)]
+    [InlineData(WebhookFormat.Standard, "whatever it says", true)]
+    public async Task What_a_chat_says_in_a_200_is_read(WebhookFormat format, string answer, bool isSent)
+    {
+        await using var endpoint = await FakeWebhook.StartAsync();
+        endpoint.Answer = context => context.Response.WriteAsync(answer);
+        using var channel = Channel(endpoint.Url, format);
+
+        var got = await channel.SendAsync(AnAlert(), Stopping);
+
+        if (isSent)
+        {
+            Assert.IsType<ChannelAnswer.Sent>(got);
+        }
+        else
+        {
+            Assert.Contains(answer[..10], Assert.IsType<ChannelAnswer.Retry>(got).Reason, StringComparison.Ordinal);
+        }
     }
 
     [Fact]

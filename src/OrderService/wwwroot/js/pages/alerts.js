@@ -45,10 +45,11 @@ function Channel({ channel, onTested }) {
     }
   };
   return html`<li class="channel">
-    <div class="channel-head"><strong>${shown(channel.name)}</strong><${Chip} state=${channel.failed > 0 || (channel.lastError && channel.pending > 0) ? 'degraded' : 'ok'}>${channel.lastError && channel.pending > 0 ? 'failing' : 'on'}<//></div>
+    <div class="channel-head"><strong>${shown(channel.name)}</strong><${Chip} state=${channel.state !== 'ok' || channel.failed > 0 || (channel.lastError && channel.pending > 0) ? 'degraded' : 'ok'}>${channel.state === 'off' ? 'off' : channel.state === 'failing' || (channel.lastError && channel.pending > 0) ? 'failing' : 'on'}<//></div>
     <p class="channel-target">${shown(channel.target ?? '')}</p>
     <p class="quiet">last sent <${Time} at=${channel.lastSentAt} empty="never" /> · ${count(channel.pending)} waiting${channel.failed ? ` · ${count(channel.failed)} given up` : ''}</p>
-    ${channel.lastError && html`<p class="bad-text">last error ${channel.lastErrorAt && html`<${Time} at=${channel.lastErrorAt} />`}: ${shown(channel.lastError)}</p>`}
+    ${channel.state !== 'ok' && channel.reason && html`<p class="bad-text">${channel.state} since <${Time} at=${channel.since} />: ${shown(channel.reason)}</p>`}
+    ${channel.state === 'ok' && channel.lastError && html`<p class="bad-text">last error ${channel.lastErrorAt && html`<${Time} at=${channel.lastErrorAt} />`}: ${shown(channel.lastError)}</p>`}
     ${may('operate') && html`<${Button} tone="small" icon="send" busy=${busy} onClick=${test} label=${`Send test through ${channel.name}`}>${busy ? 'Sending…' : 'Send test'}<//>`}
     <div role="status">${answer && html`<${Note} tone=${answer.ok ? 'good' : 'bad'}><strong>${answer.ok ? 'Delivered' : 'Not delivered'}</strong>${answer.milliseconds != null ? ` in ${count(answer.milliseconds)} ms` : ''}${answer.answer ? html`: ${shown(answer.answer)}` : '.'}<//>`}</div>
     <${Trouble} error=${error} /></li>`;

@@ -1,0 +1,167 @@
+using System.Buffers;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
+using Microsoft.Extensions.Time.Testing;
+using OrderService.Database;
+using OrderService.Domain;
+using OrderService.EventStore;
+using OrderService.Events;
+using OrderService.Notifications;
+using OrderService.Observability;
+using OrderService.Tests.Infrastructure;
+
+namespace OrderService.Tests.Notifications;
+
+public abstract class OrderConfirmationTests
+{
+    private static CancellationToken Stopping => TestContext.Current.CancellationToken;
+
+    protected abstract Task<TestStore> OpenStoreAsync();
+
+    [Fact]
+    public async Task A_mailbox_that_takes_nothing_for_now_holds_up_no_other_customers_mail_and_gets_its_own_in_the_end()
+    {
+        await using var server = new FakeSmtpServer { Script = line => line.StartsWith("RCPT TO:<full", StringComparison.Ordinal) ? "452 4.2.2 full" : null };
+        await using var world = await World.OpenAsync(await OpenStoreAsync(), server);
+        await world.PlaceAsync("full@example.org", "ada@example.org", "gone@example.org", "bob@example.org");
+        server.Mood = SmtpMood.RefuseGone;
+
+        await world.TickAsync();
+
+        Assert.Equal(["ada@example.org", "bob@example.org"], server.Delivered.Order());
+        Assert.Equal(["A-1"], await world.WaitingAsync());
+        // The mailbox that does not exist is not asked again.
+        Assert.Equal(1, server.Recipients.Count(recipient => recipient.StartsWith("gone", StringComparison.Ordinal)));
+        for (var hour = 0; hour < 4; hour++)
+        {
+            world.Clock.Advance(TimeSpan.FromMinutes(15));
+            await world.TickAsync();
+        }
+        server.Script = _ => null;
+        world.Clock.Advance(TimeSpan.FromMinutes(15));
+        await world.TickAsync();
+
+        Assert.Equal(["ada@example.org", "bob@example.org", "full@example.org"], server.Delivered.Order());
+        Assert.Empty(await world.WaitingAsync());
+    }
+
+    [Theory]
+    [InlineData("GREETING")]
+    [InlineData("MAIL")]
+    [InlineData("RCPT")]
+    [InlineData("BODY")]
+    public async Task A_server_that_refuses_everybody_for_an_hour_drops_no_mail_and_is_not_hammered(string at)
+    {
+        await using var server = new FakeSmtpServer { Script = line => line.StartsWith(at, StringComparison.Ordinal) ? "550 no such user" : null };
+        await using var world = await World.OpenAsync(await OpenStoreAsync(), server);
+        var customers = Enumerable.Range(1, 20).Select(number => $"c{number}@example.org").ToArray();
+        await world.PlaceAsync(customers);
+        for (var minute = 0; minute < 60; minute++)
+        {
+            await world.TickAsync();
+            world.Clock.Advance(TimeSpan.FromMinutes(1));
+        }
+
+        Assert.Empty(server.Delivered);
+        Assert.InRange(server.Connections, 3, 40);
+        Assert.True(world.Troubles.Stands("mail:customers"));
+        server.Script = _ => null;
+        for (var round = 0; round < 3; round++)
+        {
+            world.Clock.Advance(TimeSpan.FromMinutes(15));
+            await world.TickAsync();
+        }
+        Assert.Equal(customers.Order(), server.Delivered.Order());
+        Assert.Empty(await world.WaitingAsync());
+        Assert.False(world.Troubles.Stands("mail:customers"));
+    }
+
+    [Fact]
+    public async Task A_mail_that_nobody_takes_is_given_up_after_its_time()
+    {
+        await using var server = new FakeSmtpServer { Mood = SmtpMood.TryLater };
+        await using var world = await World.OpenAsync(await OpenStoreAsync(), server);
+        await world.PlaceAsync("ada@example.org");
+        for (var hour = 0; hour < 73; hour++)
+        {
+            await world.TickAsync();
+            world.Clock.Advance(TimeSpan.FromHours(1));
+        }
+        await world.TickAsync();
+
+        Assert.Empty(await world.WaitingAsync());
+        Assert.InRange(server.Connections, 60, 75);
+    }
+
+    private sealed class World : IAsyncDisposable
+    {
+        private readonly TestStore store;
+        private readonly EventBus bus = new(NullLogger<EventBus>.Instance);
+        private readonly OrderConfirmation confirmation;
+
+        private World(TestStore store, FakeSmtpServer server)
+        {
+            this.store = store;
+            Troubles = new Troubles(Clock);
+            confirmation = new OrderConfirmation(
+                store.Database, new EventQueries(store.Database), bus, () => true,
+                Options.Create(new OrderConfirmationOptions { Enabled = true }),
+                Options.Create(new AlertsOptions { Email = new EmailOptions { Host = "127.0.0.1", Port = server.Port, Security = "None", From = "shop@example.org" } }),
+                new Smtp(Clock), Troubles, new StoreTime(Clock), Clock, NullLogger<OrderConfirmation>.Instance);
+        }
+
+        public FakeTimeProvider Clock { get; } = new(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero));
+        public Troubles Troubles { get; }
+
+        public static async Task<World> OpenAsync(TestStore store, FakeSmtpServer server)
+        {
+            var world = new World(store, server);
+            // The first look begins at the end of the log.
+            Assert.False(await world.confirmation.TakeInAsync(Stopping));
+            return world;
+        }
+
+        public async Task PlaceAsync(params string[] customers)
+        {
+            for (var number = 1; number <= customers.Length; number++)
+            {
+                Assert.True(Currency.TryGet("EUR", out var euro));
+                var data = new ArrayBufferWriter<byte>();
+                EventSerializer.Write(new OrderEvent.Placed("C-1", euro, [new OrderLine("KB-01", 1, 4990)], 4990, customers[number - 1], null), data);
+                await store.ExecuteAsync(
+                    """
+                    INSERT INTO events (position, stream, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash)
+                    VALUES (@number, @number, @orderId, 1, @type, @data, 'c', 'c', 0, @hash)
+                    """,
+                    new { number, orderId = $"A-{number}", type = EventType.Placed, data = data.WrittenSpan.ToArray(), hash = new byte[32] });
+            }
+        }
+
+        public async Task TickAsync()
+        {
+            while (await confirmation.TakeInAsync(Stopping))
+            {
+            }
+            await confirmation.SendDueAsync(Stopping);
+        }
+
+        public Task<List<string>> WaitingAsync() => store.QueryAsync<string>("SELECT order_id FROM order_mails ORDER BY position");
+
+        public async ValueTask DisposeAsync()
+        {
+            confirmation.Dispose();
+            await bus.DisposeAsync();
+            await store.DisposeAsync();
+        }
+    }
+}
+
+public sealed class OrderConfirmationOnSqliteTests : OrderConfirmationTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync();
+}
+
+public sealed class OrderConfirmationOnPostgresTests(PostgresContainerFixture postgres) : OrderConfirmationTests
+{
+    protected override Task<TestStore> OpenStoreAsync() => TestStore.OpenAsync(postgres);
+}
