@@ -23,8 +23,8 @@ RUN --mount=type=cache,target=/root/.nuget/packages \
 FROM ${RUNTIME_IMAGE}
 WORKDIR /app
 COPY --from=build /app ./
-# The one place the service writes to; a new volume takes its owner from here.
-COPY --from=build --chown=1654:1654 /empty /data
+# The one place the service writes to; a new volume takes its owner from here. Group 0 may as well: some platforms give each container a user of its own in that group.
+COPY --from=build --chown=1654:0 --chmod=0770 /empty /data
 
 # The base image's own port setting is emptied: Urls decides.
 ENV ASPNETCORE_HTTP_PORTS= \

@@ -91,6 +91,7 @@ public static class OrderServiceHost
     {
         // First in, last out: what goes wrong while the others stop is told as well.
         services.AddTroubleAlerts();
+        services.AddHostedService(provider => provider.GetRequiredService<HealthWatch>());
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
         services.AddUnreadableLetters();

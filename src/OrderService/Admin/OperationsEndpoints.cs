@@ -43,8 +43,10 @@ internal static class OperationsEndpoints
             now,
             new(Version, Environment.MachineName, readings.StartedAt, roles.ToString().Split(", "), database.Provider),
             report.IsReady,
+            report.Degraded,
+            report.Paused,
             report.Causes,
-            [.. report.Checks.Select(check => new StatsComponent(check.Key, check.Value.Ready ? "ok" : "down", check.Value.Detail))],
+            [.. report.Checks.Select(check => new StatsComponent(check.Key, check.Value.State, check.Value.Detail))],
             new(Rate(sample => sample.Received), Rate(sample => sample.Accepted), Rate(sample => sample.Duplicates), Rate(sample => sample.Refused), Rate(sample => sample.DeadLettered), Rate(sample => sample.Published)),
             new(totals.Received, totals.Accepted, totals.Duplicates, totals.Refused, totals.Deferred, totals.DeadLettered, totals.Relayed),
             new(queue?.Ready, queue?.Unacknowledged, queue?.Consumers, Age(now, queue?.OldestSince)),
@@ -136,12 +138,12 @@ internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDis
 internal sealed record Amount(string Currency, [property: System.Text.Json.Serialization.JsonPropertyName("amount")] string Value);
 
 internal sealed record Stats(
-    DateTimeOffset At, StatsService Service, bool Ready, IReadOnlyList<string> Causes, IReadOnlyList<StatsComponent> Components, StatsRates Rates, StatsTotals Totals,
+    DateTimeOffset At, StatsService Service, bool Ready, bool Degraded, bool Paused, IReadOnlyList<string> Causes, IReadOnlyList<StatsComponent> Components, StatsRates Rates, StatsTotals Totals,
     StatsQueue Queue, StatsBacklog Outbox, StatsWaiting Deferred, StatsLetters DeadLetters, StatsIncidents Incidents, StatsHeld Held, StatsSeries Series);
 
 internal sealed record StatsService(string Version, string Instance, DateTimeOffset StartedAt, IReadOnlyList<string> Roles, string Store);
 
-/// <param name="State"><c>ok</c> or <c>down</c>.</param>
+/// <param name="State"><c>ok</c>, <c>paused</c>, <c>degraded</c> or <c>down</c>.</param>
 internal sealed record StatsComponent(string Name, string State, string Detail);
 
 /// <summary>Per second, over the last ten seconds.</summary>

@@ -21,6 +21,7 @@ public static class Commands
             DeadLetterCommands.Create(),
             StoreCommands.CreateWhy(),
             TopologyCommand.Create(),
+            StoreCommands.CreateMigrate(),
             StoreCommands.CreateProjection(),
             StoreCommands.CreateVerify(),
             DoctorCommand.Create(),
@@ -64,7 +65,8 @@ public static class Commands
         {
             if (needsStore)
             {
-                await provider.GetRequiredService<IDatabase>().MigrateAsync(cancellationToken);
+                // Whoever looks changes nothing: the store may belong to a service of another version.
+                await provider.GetRequiredService<IDatabase>().RequireSchemaAsync(cancellationToken);
             }
             return await work(provider, cancellationToken);
         }, cancellationToken);
@@ -91,9 +93,19 @@ public static class Commands
             StandardError.Say(exception.Message);
             return ExitCode.BadConfiguration;
         }
+        catch (StoreInUseException exception)
+        {
+            StandardError.Say(exception.Message);
+            return ExitCode.BadConfiguration;
+        }
+        catch (StoreMissingException exception)
+        {
+            StandardError.Say(exception.Message);
+            return ExitCode.Unavailable;
+        }
         catch (StoreUnavailableException exception)
         {
-            StandardError.Say($"The store is out of reach: {exception.Message}");
+            StandardError.Say($"The store can't be used: {exception.Message}");
             return ExitCode.Unavailable;
         }
         catch (BrokerOutOfReachException exception)

@@ -60,6 +60,7 @@ internal static class DoctorCommand
         return !storeReached || !brokerReached ? ExitCode.Unavailable : wrong == 0 ? ExitCode.Done : ExitCode.SomeFailed;
     }
 
+    /// <summary>Changes nothing: the store may belong to a service of another version.</summary>
     private static async Task<bool> CheckStoreAsync(IServiceProvider stations, CancellationToken cancellationToken)
     {
         var database = stations.GetRequiredService<IDatabase>();
@@ -67,7 +68,7 @@ internal static class DoctorCommand
         var isFile = database.Provider == "Sqlite";
         try
         {
-            await database.MigrateAsync(cancellationToken);
+            await database.RequireSchemaAsync(cancellationToken);
             var (events, orders, parked, waiting) = await database.ReadAsync(async connection => (
                 await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM events"),
                 await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders"),
@@ -77,9 +78,19 @@ internal static class DoctorCommand
             await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE checkpoints SET position = position WHERE reader = ''", transaction: transaction), cancellationToken);
             Print(true, "store", $"{(isFile ? Path.GetFullPath(store.Path) : "PostgreSQL")}: {orders} orders, {events} events, {parked} parked dead letters, {waiting} events to publish");
         }
+        catch (StoreMissingException exception)
+        {
+            if (isFile && SqliteAccess.Problem(Path.GetFullPath(store.Path)) is { } problem)
+            {
+                Print(false, "store", problem);
+                return false;
+            }
+            Print(true, "store", exception.Message);
+            return true;
+        }
         catch (Exception exception) when (exception is StoreUnavailableException or StoreSettingsException or IOException or UnauthorizedAccessException)
         {
-            Print(false, "store", isFile
+            Print(false, "store", exception is StoreSettingsException || exception.Message.StartsWith("Store:", StringComparison.Ordinal) ? exception.Message : isFile
                 ? $"{exception.Message} Check that the user {Environment.UserName} may write to {Path.GetDirectoryName(Path.GetFullPath(store.Path))} (Store:Path)."
                 : $"{exception.Message} Check Store:ConnectionString and that the server runs.");
             return false;

@@ -14,9 +14,9 @@ internal static class ExitCode
     /// <summary>The broker or the store is out of reach.</summary>
     public const int Unavailable = 69;
 
-    /// <summary>The service broke down; the log says why.</summary>
+    /// <summary>The service broke down, or its store was taken away; the log says why.</summary>
     public const int Broken = 70;
 
-    /// <summary>The settings are wrong.</summary>
+    /// <summary>The settings are wrong, the store is not as they say, or another process serves it.</summary>
     public const int BadConfiguration = 78;
 }

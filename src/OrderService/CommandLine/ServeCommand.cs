@@ -1,5 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using System.Globalization;
+using System.Runtime.InteropServices;
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
@@ -15,16 +17,44 @@ internal static partial class ServeCommand
     public const string Name = "serve";
 
     private static readonly TimeSpan StorePatience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan OneMoment = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan LongestWait = TimeSpan.FromHours(1);
+
+    /// <summary>How long health says, and alerts have time to tell, that the store was taken away. After that nothing of what is in hand can be finished.</summary>
+    private static readonly TimeSpan LastWords = TimeSpan.FromSeconds(5);
+
+    private static readonly TimeSpan LostGracePeriod = TimeSpan.FromSeconds(3);
 
     public static Command Create(Action<ILoggingBuilder, IConfiguration> logging)
     {
         var roles = new Option<string>("--roles") { Description = "What this process does: orders, dead-letters, relay, api, separated by commas. Default: all of them (setting Roles)." };
-        var command = new Command(Name, "Runs the service: consumes orders, publishes events, parks dead letters, serves HTTP. Stops gracefully on SIGTERM or Ctrl-C.") { roles };
-        command.SetAction((parsed, _) => RunAsync(parsed.GetValue(roles), logging));
+        var wait = new Option<string>("--wait-for-store")
+        {
+            Description = "How long to wait while another process serves the SQLite store, or PostgreSQL is not there yet: 60s, 5m or 00:05:00. Default: 0s for the first, 30s for the second. For rolling restarts.",
+        };
+        var command = new Command(Name, "Runs the service: consumes orders, publishes events, parks dead letters, serves HTTP. Stops gracefully on SIGTERM or Ctrl-C.") { roles, wait };
+        command.Validators.Add(result =>
+        {
+            if (result.ValueOf(wait) is { } text && Duration(text) is null)
+            {
+                result.AddError($"--wait-for-store takes a time of at most {LongestWait.TotalHours:0} hour: 60s, 5m or 00:05:00.");
+            }
+        });
+        command.SetAction((parsed, _) => RunAsync(parsed.GetValue(roles), Duration(parsed.GetValue(wait) ?? "0s") ?? TimeSpan.Zero, logging));
         return command;
     }
 
-    private static async Task<int> RunAsync(string? roles, Action<ILoggingBuilder, IConfiguration> logging)
+    /// <summary>A time as people type it; null when it is none.</summary>
+    internal static TimeSpan? Duration(string text)
+    {
+        var unit = text.Length == 0 ? ' ' : text[^1];
+        TimeSpan? read = unit is 's' or 'm' && double.TryParse(text.AsSpan(0, text.Length - 1), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && number <= LongestWait.TotalSeconds
+            ? unit == 's' ? TimeSpan.FromSeconds(number) : TimeSpan.FromMinutes(number)
+            : text.Contains(':', StringComparison.Ordinal) && TimeSpan.TryParse(text, CultureInfo.InvariantCulture, out var time) ? time : null;
+        return read >= TimeSpan.Zero && read <= LongestWait ? read : null;
+    }
+
+    private static async Task<int> RunAsync(string? roles, TimeSpan wait, Action<ILoggingBuilder, IConfiguration> logging)
     {
         var settings = Settings.Load(roles is null ? null : [new("Roles", roles)]);
         if (!await Commands.ReportAsync(settings))
@@ -44,18 +74,25 @@ internal static partial class ServeCommand
         await using (app.ConfigureAwait(false))
         {
             var log = app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("OrderService");
-            return await Commands.WithExitCodeAsync(() => ServeAsync(app, log), CancellationToken.None);
+            // A terminal that closes, or a reload by habit, must not end the process without its drain.
+            using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal =>
+            {
+                signal.Cancel = true;
+                LogHangUp(log);
+            });
+            return await Commands.WithExitCodeAsync(() => ServeAsync(app, wait, log), CancellationToken.None);
         }
     }
 
-    private static async Task<int> ServeAsync(WebApplication app, ILogger log)
+    private static async Task<int> ServeAsync(WebApplication app, TimeSpan wait, ILogger log)
     {
         if (HealthSetup.TelemetryMistake(app.Services) is { } mistake)
         {
             StandardError.Say($"OpenTelemetry: {mistake}");
             return ExitCode.BadConfiguration;
         }
-        await MigrateAsync(app.Services, log);
+        await ClaimAsync(app.Services, wait, log);
+        await MigrateAsync(app.Services, wait > StorePatience ? wait : StorePatience, log);
         await DeclareAsync(app.Services, log);
         var roles = app.Services.GetRequiredService<ServiceRoles>();
         try
@@ -96,12 +133,18 @@ internal static partial class ServeCommand
                 },
                 CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         }
-        var stopped = app.WaitForShutdownAsync();
-        await Task.WhenAny(stopped, broken.Task);
-        app.Lifetime.StopApplication();
+        var stopping = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var told = app.Lifetime.ApplicationStopping.Register(stopping.SetResult);
+        var lost = app.Services.GetRequiredService<IDatabase>().Lost;
+        await Task.WhenAny(stopping.Task, broken.Task, lost);
+        if (lost.IsCompleted)
+        {
+            await EndWithoutStoreAsync(app, stopping.Task, log);
+            return true;
+        }
         try
         {
-            await stopped;
+            await app.StopAsync();
         }
         catch (Exception) when (loops.Exists(entry => entry.loop.IsFaulted))
         {
@@ -111,6 +154,23 @@ internal static partial class ServeCommand
         return loops.Exists(entry => entry.loop.IsFaulted);
     }
 
+    /// <summary>Nothing can be committed any more. For a moment health and alerts say why; a restart then finds every message in the broker, and what is left of the store.</summary>
+    private static async Task EndWithoutStoreAsync(WebApplication app, Task stopping, ILogger log)
+    {
+        LogStoreLost(log, LastWords);
+        var clock = app.Services.GetRequiredService<TimeProvider>();
+        await Task.WhenAny(stopping, Task.Delay(LastWords, clock));
+        using var patience = new CancellationTokenSource(LostGracePeriod, clock);
+        try
+        {
+            await app.StopAsync(patience.Token);
+        }
+        catch (Exception exception) when (exception is OperationCanceledException or AggregateException)
+        {
+            // What is in hand goes back to the broker, as it would after a kill.
+        }
+    }
+
     private static IEnumerable<Task> LoopsOf(IHostedService service) => service switch
     {
         IStation station => station.Loops,
@@ -118,8 +178,41 @@ internal static partial class ServeCommand
         _ => [],
     };
 
+    /// <summary>Where only one process may serve the store, this one does from here on, and says what it found there.</summary>
+    private static async Task ClaimAsync(IServiceProvider services, TimeSpan patience, ILogger log)
+    {
+        var clock = services.GetRequiredService<TimeProvider>();
+        var troubles = services.GetRequiredService<Troubles>();
+        var began = clock.GetTimestamp();
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(200), clock);
+        string? told = null;
+        while (true)
+        {
+            try
+            {
+                var findings = await services.GetRequiredService<IDatabase>().ClaimAsync(CancellationToken.None);
+                foreach (var (finding, number) in findings.Select((finding, index) => (finding, index + 1)))
+                {
+                    LogFound(log, finding);
+                    troubles.Raise(new Trouble($"store:found-{number}", TroubleLevel.Notice, "The store is not as the service left it", finding) { Patience = TimeSpan.Zero });
+                }
+                return;
+            }
+            // Whoever only looks may have the lock in hand for an instant.
+            catch (Exception exception) when (clock.GetElapsedTime(began) < (exception is StoreInUseException ? patience + OneMoment : exception is StoreUnavailableException ? StorePatience : TimeSpan.Zero))
+            {
+                if (told != exception.Message && (exception is not StoreInUseException || patience > TimeSpan.Zero))
+                {
+                    told = exception.Message;
+                    LogWaitingForStore(log, told);
+                }
+            }
+            await tick.WaitForNextTickAsync();
+        }
+    }
+
     /// <summary>Waits for a store that starts at the same moment, but not for ever: an orchestrator knows better what to do then.</summary>
-    private static async Task MigrateAsync(IServiceProvider services, ILogger log)
+    private static async Task MigrateAsync(IServiceProvider services, TimeSpan patience, ILogger log)
     {
         var clock = services.GetRequiredService<TimeProvider>();
         var stopping = services.GetRequiredService<IHostApplicationLifetime>().ApplicationStopping;
@@ -132,7 +225,7 @@ internal static partial class ServeCommand
                 await services.GetRequiredService<IDatabase>().MigrateAsync(stopping);
                 return;
             }
-            catch (StoreUnavailableException exception) when (clock.GetElapsedTime(began) < StorePatience)
+            catch (StoreUnavailableException exception) when (clock.GetElapsedTime(began) < patience)
             {
                 LogWaitingForStore(log, exception.Message);
             }
@@ -185,6 +278,15 @@ internal static partial class ServeCommand
 
     [LoggerMessage(LogLevel.Critical, "{Station} broke down, so the service stopped")]
     private static partial void LogBroken(ILogger logger, Exception exception, string station);
+
+    [LoggerMessage(LogLevel.Critical, "The service can't go on without its store and stops in {Moment}; nothing more is acknowledged")]
+    private static partial void LogStoreLost(ILogger logger, TimeSpan moment);
+
+    [LoggerMessage(LogLevel.Warning, "{Finding}")]
+    private static partial void LogFound(ILogger logger, string finding);
+
+    [LoggerMessage(LogLevel.Information, "SIGHUP came and changes nothing; SIGTERM stops the service")]
+    private static partial void LogHangUp(ILogger logger);
 
     [LoggerMessage(LogLevel.Warning, "Waiting for the store: {Reason}")]
     private static partial void LogWaitingForStore(ILogger logger, string reason);

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using OrderService.Database;
 using OrderService.Domain;
 using OrderService.EventStore;
 using OrderService.Projections;
@@ -67,6 +68,25 @@ internal static class StoreCommands
         var rebuild = new Command("rebuild", "Compares every row of the read model with its order's events and rewrites the rows that differ. Events are never changed; the service may go on running.");
         rebuild.SetAction((_, cancellationToken) => Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: true, token), cancellationToken));
         return new Command("projection", "Looks after the read model.") { rebuild };
+    }
+
+    public static Command CreateMigrate()
+    {
+        var command = new Command("migrate", "Brings the store's schema to that of this version, as the start of serve does; no other command changes it. On SQLite the service must be stopped. Take a backup first.");
+        command.SetAction((_, cancellationToken) => Commands.WithStationsAsync(
+            async (stations, token) =>
+            {
+                var database = stations.GetRequiredService<IDatabase>();
+                foreach (var finding in await database.ClaimAsync(token))
+                {
+                    await Console.Error.WriteLineAsync(finding);
+                }
+                await database.MigrateAsync(token);
+                Console.WriteLine("The store has the schema of this version.");
+                return ExitCode.Done;
+            },
+            cancellationToken, needsStore: false));
+        return command;
     }
 
     private static async Task<int> ShowAsync(EventQueries events, string orderId, bool json, CancellationToken cancellationToken)

@@ -18,6 +18,36 @@ public interface IDatabase : IAsyncDisposable
     /// <exception cref="StoreSettingsException">The store is there but not as durable as the service has to promise.</exception>
     Task MigrateAsync(CancellationToken cancellationToken);
 
+    /// <summary>Looks whether the store has this version's schema, and changes nothing.</summary>
+    /// <exception cref="StoreMissingException">There is no store yet.</exception>
+    /// <exception cref="StoreSettingsException">It has the schema of another version.</exception>
+    Task RequireSchemaAsync(CancellationToken cancellationToken);
+
+    /// <summary>Makes this process the one that serves the store, where only one may; until it is disposed or the process ends.</summary>
+    /// <returns>What was found that a person should hear of, one sentence each.</returns>
+    /// <exception cref="StoreInUseException">Another process has it.</exception>
+    /// <exception cref="StoreSettingsException">The files are not usable as they are.</exception>
+    Task<IReadOnlyList<string>> ClaimAsync(CancellationToken cancellationToken) => Task.FromResult<IReadOnlyList<string>>([]);
+
+    /// <summary>Asks the store whether it is there and takes writes, on a connection that nobody else waits for.</summary>
+    /// <exception cref="StoreUnavailableException">It is not, or does not.</exception>
+    Task ProbeAsync(CancellationToken cancellationToken) => ReadAsync(
+        async connection =>
+        {
+            await using var command = connection.CreateCommand();
+            command.CommandText = "SELECT 1";
+            return await command.ExecuteScalarAsync(cancellationToken);
+        },
+        cancellationToken);
+
+    /// <summary>Completes, with the reason, when the store was taken away under the process, which can't use it any more. A server that went away comes back.</summary>
+    Task<string> Lost => Never;
+
+    /// <summary>What a write has been waiting for so long that it is worth a word; null when none has.</summary>
+    string? Waiting => null;
+
+    private static readonly Task<string> Never = new TaskCompletionSource<string>().Task;
+
     /// <summary>Runs a query on a connection of its own; sees what was committed before the call.</summary>
     /// <exception cref="StoreUnavailableException">The store is out of reach for now; the same call may succeed later.</exception>
     Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default);
@@ -92,6 +122,12 @@ public class StoreRefusedException(string message, string? code, string? constra
 
     public string? Constraint { get; } = constraint;
 }
+
+/// <summary>There is no store yet. That is as it should be before the first start.</summary>
+public sealed class StoreMissingException(string message) : Exception(message);
+
+/// <summary>Another process serves the store, and only one may.</summary>
+public sealed class StoreInUseException(string message) : Exception(message);
 
 /// <summary>A row with the same unique key is there already.</summary>
 public sealed class StoreConflictException(string message, string? code = null, string? constraint = null, Exception? inner = null) : StoreRefusedException(message, code, constraint, inner);

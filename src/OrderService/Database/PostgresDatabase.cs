@@ -13,13 +13,19 @@ public sealed partial class PostgresDatabase : IDatabase
     private const long MigrationLock = 0x4f72_6465_7253_0001;
 
     private const int OldestServer = 140_000;
-    private const int MaxConnections = 20;
+    private const int MaxReadConnections = 12;
+    private const int MaxWriteConnections = 8;
     private const int MaxAppendConnections = 4;
+    private const int MaxVitalConnections = 3;
+
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan VitalTimeout = TimeSpan.FromSeconds(5);
 
     // A wait for a lock that takes this long is a reason to look who holds it.
     private const int LockTimeoutSeconds = 5;
 
-    private readonly NpgsqlDataSource queries;
+    private readonly NpgsqlDataSource reads;
+    private readonly NpgsqlDataSource writes;
     private readonly string applicationFamily;
     private readonly ILogger<PostgresDatabase> logger;
 
@@ -31,7 +37,10 @@ public sealed partial class PostgresDatabase : IDatabase
         var given = Parse(connectionString);
         applicationFamily = given.ApplicationName ?? "orderservice";
         ApplicationName = $"{applicationFamily}-{Guid.NewGuid().ToString("N")[..8]}";
-        queries = Build(given, MaxConnections, TimeSpan.FromSeconds(30), "");
+        // However many pages and exports are open, whoever writes needs not wait for them, and neither need those on whom the others depend.
+        reads = Build(given, MaxReadConnections, Timeout, "");
+        writes = Build(given, MaxWriteConnections, Timeout, "");
+        Vital = Build(given, MaxVitalConnections, VitalTimeout, "");
         // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
         // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
         Appends = Build(given, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off");
@@ -44,6 +53,33 @@ public sealed partial class PostgresDatabase : IDatabase
 
     /// <summary>Connections for the log's appends.</summary>
     internal NpgsqlDataSource Appends { get; }
+
+    /// <summary>Connections for what must never wait for pages, exports or letters: the relay's lease, the question whether the store is there, and the end of sessions that block it.</summary>
+    private NpgsqlDataSource Vital { get; }
+
+    public async Task ProbeAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var connection = await Vital.OpenConnectionAsync(cancellationToken);
+            await using var command = new NpgsqlCommand("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')", connection);
+            await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+            await reader.ReadAsync(cancellationToken);
+            var (isReplica, readOnly) = (reader.GetBoolean(0), reader.GetString(1) == "on");
+            if (isReplica || readOnly)
+            {
+                // The next connection looks for the primary.
+                Vital.Clear();
+                throw new StoreUnavailableException($"PostgreSQL is read-only ({PostgresErrorCodes.ReadOnlySqlTransaction}): {(isReplica
+                    ? "the server is a replica, and no primary is found"
+                    : "default_transaction_read_only is on for this server, database or user")}.");
+            }
+        }
+        catch (Exception exception) when (Translate(exception) is { } translated)
+        {
+            throw translated;
+        }
+    }
 
     /// <summary>Says what is wrong with a connection string, without a word of it; null when it can be used.</summary>
     public static string? Problem(string? connectionString)
@@ -66,7 +102,7 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         try
         {
-            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            await using var connection = await writes.OpenConnectionAsync(cancellationToken);
             await CheckSettingsAsync(connection, cancellationToken);
             var migrations = Migration.All(Provider);
             foreach (var migration in migrations)
@@ -77,19 +113,11 @@ public sealed partial class PostgresDatabase : IDatabase
                 }
             }
             var current = await CurrentVersionAsync(connection, cancellationToken);
-            if (current > migrations[^1].Number)
-            {
-                throw new StoreSettingsException($"The store was written by a newer version (schema {current}); run that version or restore a backup.");
-            }
+            Migration.RequireNoNewer(current, Provider, "The store");
         }
-        catch (PostgresException exception) when (exception.SqlState[..2] is "28" or "3D" || exception.SqlState is PostgresErrorCodes.InsufficientPrivilege)
+        catch (Exception exception) when (Refused(exception) is { } refused)
         {
-            throw new StoreSettingsException($"PostgreSQL does not let the service in: {exception.MessageText}. Check Store:ConnectionString and the rights of its user.");
-        }
-        catch (PostgresException exception) when (exception.MessageText.Contains("startup parameter", StringComparison.Ordinal))
-        {
-            throw new StoreSettingsException(
-                "What Store:ConnectionString names is a pooler that does not pass the session's settings on; name PostgreSQL itself (the service bounds its own connections).");
+            throw refused;
         }
         catch (Exception exception) when (Translate(exception) is { } translated)
         {
@@ -97,11 +125,39 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
+    public async Task RequireSchemaAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var connection = await reads.OpenConnectionAsync(cancellationToken);
+            Migration.RequireCurrent(await CurrentVersionAsync(connection, cancellationToken), Provider, "The store in PostgreSQL");
+        }
+        catch (Exception exception) when (Refused(exception) is { } refused)
+        {
+            throw refused;
+        }
+        catch (Exception exception) when (Translate(exception) is { } translated)
+        {
+            throw translated;
+        }
+    }
+
+    /// <summary>What waiting does not mend; null for everything else.</summary>
+    private static StoreSettingsException? Refused(Exception exception) => exception switch
+    {
+        PostgresException { SqlState: var state } refused when state[..2] is "28" or "3D" || state is PostgresErrorCodes.InsufficientPrivilege =>
+            new StoreSettingsException($"PostgreSQL does not let the service in: {refused.MessageText}. Check Store:ConnectionString and the rights of its user."),
+        PostgresException { MessageText: var text } when text.Contains("startup parameter", StringComparison.Ordinal) =>
+            new StoreSettingsException(
+                "What Store:ConnectionString names is a pooler that does not pass the session's settings on; name PostgreSQL itself (the service bounds its own connections)."),
+        _ => null,
+    };
+
     public async Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default)
     {
         try
         {
-            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            await using var connection = await reads.OpenConnectionAsync(cancellationToken);
             return await read(connection);
         }
         catch (Exception exception) when (Translate(exception) is { } translated)
@@ -110,12 +166,17 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
-    public async Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default)
+    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) => WriteAsync(writes, write, cancellationToken);
+
+    /// <summary>Like <see cref="WriteAsync{T}(Func{DbTransaction, Task{T}}, CancellationToken)"/>, on a connection that no other write waits for.</summary>
+    internal Task<T> WriteVitalAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken) => WriteAsync(Vital, write, cancellationToken);
+
+    private async Task<T> WriteAsync<T>(NpgsqlDataSource source, Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken)
     {
         var committing = false;
         try
         {
-            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            await using var connection = await source.OpenConnectionAsync(cancellationToken);
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
             var result = await write(transaction);
             committing = true;
@@ -138,7 +199,9 @@ public sealed partial class PostgresDatabase : IDatabase
 
     public async ValueTask DisposeAsync()
     {
-        await queries.DisposeAsync();
+        await reads.DisposeAsync();
+        await writes.DisposeAsync();
+        await Vital.DisposeAsync();
         await Appends.DisposeAsync();
     }
 
@@ -150,7 +213,7 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         try
         {
-            await using var connection = await queries.OpenConnectionAsync(cancellationToken);
+            await using var connection = await Vital.OpenConnectionAsync(cancellationToken);
             await using var command = new NpgsqlCommand(
                 $"""
                 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -178,7 +241,9 @@ public sealed partial class PostgresDatabase : IDatabase
         if (exception is PostgresException { SqlState: PostgresErrorCodes.ReadOnlySqlTransaction })
         {
             // This server became a replica: the next attempt has to look for the primary instead of using these connections again.
-            queries.Clear();
+            reads.Clear();
+            writes.Clear();
+            Vital.Clear();
             Appends.Clear();
         }
         return PostgresErrors.Translate(exception);

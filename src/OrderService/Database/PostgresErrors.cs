@@ -19,6 +19,8 @@ internal static partial class PostgresErrors
         PostgresException refused when MayBeAboutAValue(refused.SqlState) => new StoreRefusedException(Sentence(refused), refused.SqlState, Constraint(refused)),
         // A table that is gone, a right that was taken, no room, a replica: never a message's fault.
         PostgresException unable => new StoreUnavailableException($"PostgreSQL can't do it now ({unable.SqlState}): {unable.MessageText}", unable),
+        NpgsqlException when exception.Message.Contains("pool has been exhausted", StringComparison.Ordinal) =>
+            new StoreUnavailableException("All connections to PostgreSQL that may be used for this are in use.", exception),
         NpgsqlException { InnerException: TimeoutException } late => new StoreUnavailableException("PostgreSQL did not answer in time.", late),
         NpgsqlException or IOException or SocketException or TimeoutException => new StoreUnavailableException("PostgreSQL is out of reach.", exception),
         _ => null,

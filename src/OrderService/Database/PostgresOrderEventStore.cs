@@ -20,6 +20,9 @@ namespace OrderService.Database;
 public sealed partial class PostgresOrderEventStore(PostgresDatabase database, TimeProvider clock, ILogger<PostgresOrderEventStore> logger) : IOrderEventStore
 {
     private const int MaxAttempts = 12;
+
+    // Each of them waited as long as PostgreSQL lets it wait; another instance does not hold a lock for that long.
+    private const int MaxLockedAttempts = 2;
     private static readonly TimeSpan OutcomePatience = TimeSpan.FromSeconds(10);
 
     public async Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken)
@@ -33,6 +36,10 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             if (conflict.Append is { } append)
             {
                 return append;
+            }
+            if (conflict.Cause is PostgresException { SqlState: PostgresErrorCodes.LockNotAvailable } locked && attempt >= MaxLockedAttempts)
+            {
+                throw database.Translate(locked)!;
             }
             if (attempt == MaxAttempts)
             {

@@ -39,7 +39,7 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
         }
         // What the database grants counts from before the question, not from the answer.
         var asked = clock.GetTimestamp();
-        var (mine, share) = await database.WriteAsync(
+        var (mine, share) = await database.WriteVitalAsync(
             async transaction =>
             {
                 var connection = transaction.Connection!;

@@ -19,38 +19,55 @@ public sealed partial class SqliteDatabase : IDatabase
     private const int FramesBeforeStartingOver = 16 * 1024;
     private static readonly TimeSpan LongestBetweenCheckpoints = TimeSpan.FromSeconds(2);
 
-    private readonly string connectionString;
+    /// <summary>How long the process that serves the store waits for another's write before it says so.</summary>
+    private const int ServingTimeoutSeconds = 5;
+
+    private const int TimeoutSeconds = 30;
+
+    /// <summary>From this long on a commit is worth a word.</summary>
+    private static readonly TimeSpan LongWait = TimeSpan.FromSeconds(5);
+
+    private readonly string readers;
     private readonly string path;
+    private readonly TimeProvider clock;
     private readonly ILogger<SqliteDatabase> logger;
+    private readonly TaskCompletionSource<string> lost = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Queue<Write> writes = new();
     private readonly Thread writer;
     private readonly TaskCompletionSource writerEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource stop = new();
     private readonly Task checkpoints;
+    private readonly List<IDisposable> prepared = [];
     private SqliteConnection? writerConnection;
+    private volatile bool wasOpen;
     private bool isClosing;
     private volatile bool startLogOver;
+    private volatile SqliteClaim? claim;
+    private volatile Wait? waiting;
 
     public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger)
     {
         this.path = Path.GetFullPath(path);
+        this.clock = clock;
         this.logger = logger;
         SqliteWalFile.RegisterFileSystem();
-        connectionString = new SqliteConnectionStringBuilder
-        {
-            DataSource = this.path,
-            Mode = SqliteOpenMode.ReadWriteCreate,
-            Cache = SqliteCacheMode.Private,
-            Pooling = true,
-            Vfs = SqliteWalFile.FileSystem,
-            DefaultTimeout = 30,
-        }.ToString();
+        readers = Connections(SqliteOpenMode.ReadWrite, isPooled: true, TimeoutSeconds);
         writer = new Thread(WriteLoop) { IsBackground = true, Name = "store writer" };
         writer.Start();
-        checkpoints = Task.Run(() => CheckpointLoopAsync(clock));
+        checkpoints = Task.Run(CheckpointLoopAsync);
     }
 
     public string Provider => "Sqlite";
+
+    public Task<string> Lost => lost.Task;
+
+    public string? Waiting => waiting is { } wait && clock.GetElapsedTime(wait.Since) >= LongWait ? wait.For : null;
+
+    public Task<IReadOnlyList<string>> ClaimAsync(CancellationToken cancellationToken)
+    {
+        claim = SqliteClaim.Take(path, clock);
+        return Task.FromResult(claim.Findings);
+    }
 
     /// <summary>The connection of the writer thread; only code that runs inside <see cref="WriteAsync"/> may use it.</summary>
     internal SqliteConnection WriterConnection => writerConnection ?? throw new InvalidOperationException("Only a write may use the writer's connection.");
@@ -74,12 +91,23 @@ public sealed partial class SqliteDatabase : IDatabase
                 await command.ExecuteNonQueryAsync(CancellationToken.None);
                 LogMigrated(migration.Name);
             }
-            if (current > Migration.All("Sqlite")[^1].Number)
-            {
-                throw new StoreSettingsException($"The store {path} was written by a newer version (schema {current}); run that version or restore a backup.");
-            }
+            Migration.RequireNoNewer(current, Provider, $"The store {path}");
             return true;
         }, cancellationToken);
+    }
+
+    public async Task RequireSchemaAsync(CancellationToken cancellationToken)
+    {
+        if (!File.Exists(path))
+        {
+            throw SqliteAccess.Problem(path) is { } problem
+                ? (Exception)new StoreUnavailableException(problem)
+                : new StoreMissingException($"There is no store at {path} yet (Store:Path); the first orderservice serve, or orderservice migrate, makes it.");
+        }
+        SqliteClaim.RequireUnmixed(path);
+        var current = await ReadAsync(
+            connection => Task.FromResult(int.Parse(Scalar((SqliteConnection)connection, "PRAGMA user_version")!, System.Globalization.CultureInfo.InvariantCulture)), cancellationToken);
+        Migration.RequireCurrent(current, Provider, $"The store {path}");
     }
 
     public async Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default)
@@ -89,10 +117,17 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             try
             {
-                await using var connection = new SqliteConnection(connectionString);
+                ThrowIfLost();
+                await using var connection = new SqliteConnection(readers);
                 connection.Open();
+                // A connection of the pool may be one to a file that is not there any more.
+                RequireInPlace(connection);
                 Configure(connection);
                 return await read(connection);
+            }
+            catch (SqliteException exception) when (exception.SqliteErrorCode is 8 or 14 && SqliteAccess.Problem(path) is { } problem)
+            {
+                throw new StoreUnavailableException(problem, exception);
             }
             catch (SqliteException exception)
             {
@@ -137,6 +172,12 @@ public sealed partial class SqliteDatabase : IDatabase
         await stop.CancelAsync();
         await checkpoints;
         stop.Dispose();
+        // The last one that closes copies what is left in the log and removes it.
+        using (var pooled = new SqliteConnection(readers))
+        {
+            SqliteConnection.ClearPool(pooled);
+        }
+        claim?.Dispose();
     }
 
     private void WriteLoop()
@@ -187,8 +228,12 @@ public sealed partial class SqliteDatabase : IDatabase
     {
         try
         {
+            ThrowIfLost();
             var connection = OpenWriter();
+            var began = clock.GetTimestamp();
+            waiting = new Wait("the store's write lock is held by another program", began);
             var transaction = connection.BeginTransaction(deferred: false);
+            waiting = new Wait("a write to the store takes long", began);
             try
             {
                 // Nothing stands before the first that must outlive its failure, so it does without a savepoint, for which SQLite copies every page before its first
@@ -202,15 +247,20 @@ public sealed partial class SqliteDatabase : IDatabase
                 {
                     RunInSavepoint(job, transaction);
                 }
+                waiting = new Wait("the store's disk does not take a commit", began);
                 transaction.Commit();
+                // Nobody is told of what was written to a file that nobody finds again.
+                RequireInPlace(connection);
             }
             finally
             {
                 transaction.Dispose();
+                waiting = null;
             }
         }
         catch (Exception exception)
         {
+            waiting = null;
             var translated = exception switch
             {
                 SqliteException sqlite => SqliteErrors.Translate(sqlite),
@@ -245,11 +295,27 @@ public sealed partial class SqliteDatabase : IDatabase
         startLogOver = false;
         try
         {
-            Checkpoint(writerConnection!, "PASSIVE");
+            Copy(writerConnection!);
         }
         catch (SqliteException exception)
         {
             LogCheckpointFailed(exception.Message);
+        }
+    }
+
+    private void Copy(SqliteConnection connection)
+    {
+        claim?.BeginCopy();
+        var isAllCopied = false;
+        try
+        {
+            // PASSIVE stands in nobody's way.
+            var (frames, copied) = Checkpoint(connection, "PASSIVE");
+            isAllCopied = frames == copied;
+        }
+        finally
+        {
+            claim?.EndCopy(isAllCopied);
         }
     }
 
@@ -300,7 +366,10 @@ public sealed partial class SqliteDatabase : IDatabase
             return writerConnection;
         }
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        var connection = new SqliteConnection(connectionString);
+        // Only the first time may make the file: later, one that is not there was taken away. No pool: after a failed COMMIT it would hand out the same connection again, and what that one
+        // gathered of a transaction that was undone could reach the log later.
+        var connection = new SqliteConnection(Connections(
+            wasOpen ? SqliteOpenMode.ReadWrite : SqliteOpenMode.ReadWriteCreate, isPooled: false, claim is null ? TimeoutSeconds : ServingTimeoutSeconds));
         try
         {
             connection.Open();
@@ -314,6 +383,8 @@ public sealed partial class SqliteDatabase : IDatabase
             Execute(connection, "PRAGMA cache_size = -16384");
             // Checkpoints run beside the commits, not inside them: the 99th percentile of a commit is some thirty times lower.
             Execute(connection, "PRAGMA wal_autocheckpoint = 0");
+            // A transaction that outgrows the cache would write to the log before its COMMIT, and its ROLLBACK would leave that there.
+            Execute(connection, "PRAGMA cache_spill = OFF");
             if (Scalar(connection, "PRAGMA journal_mode") is not "wal" || Scalar(connection, "PRAGMA synchronous") is not "2")
             {
                 throw new StoreSettingsException($"{path} does not take journal_mode=WAL with synchronous=FULL: it is not on a local disk that a commit can rely on.");
@@ -324,11 +395,77 @@ public sealed partial class SqliteDatabase : IDatabase
             connection.Dispose();
             throw;
         }
+        wasOpen = true;
         return writerConnection = connection;
     }
 
+    private string Connections(SqliteOpenMode mode, bool isPooled, int timeoutSeconds) => new SqliteConnectionStringBuilder
+    {
+        DataSource = path,
+        Mode = mode,
+        Cache = SqliteCacheMode.Private,
+        Pooling = isPooled,
+        Vfs = SqliteWalFile.FileSystem,
+        DefaultTimeout = timeoutSeconds,
+    }.ToString();
+
+    /// <summary>One look at the path of the file and one at that of its log.</summary>
+    /// <exception cref="StoreUnavailableException">Another file lies there, or none.</exception>
+    private void RequireInPlace(SqliteConnection connection)
+    {
+        var moves = lost.Task.IsCompleted ? SqliteWalFile.Moves.None : SqliteWalFile.Moved(connection);
+        if (moves != SqliteWalFile.Moves.None)
+        {
+            Save(connection);
+        }
+        switch (moves)
+        {
+            case SqliteWalFile.Moves.File:
+                Lose($"The store's file {path} was deleted, moved or replaced while it was in use: nothing is acknowledged any more.");
+                break;
+            case SqliteWalFile.Moves.Log:
+                Lose($"The store's log {path}-wal was deleted, moved or replaced while it was in use: nothing is acknowledged any more.");
+                break;
+        }
+        ThrowIfLost();
+    }
+
+    /// <summary>What was committed, and stands in the log alone, goes to the file through the descriptors that are still open, wherever the file is now.</summary>
+    private void Save(SqliteConnection connection)
+    {
+        try
+        {
+            Checkpoint(connection, "FULL");
+        }
+        catch (SqliteException exception)
+        {
+            LogCheckpointFailed(exception.Message);
+        }
+    }
+
+    private void Lose(string reason)
+    {
+        if (lost.TrySetResult(reason))
+        {
+            LogLost(reason);
+        }
+    }
+
+    private void ThrowIfLost()
+    {
+        if (lost.Task.IsCompletedSuccessfully)
+        {
+            throw new StoreUnavailableException(lost.Task.Result);
+        }
+    }
+
+    /// <summary>Statements that were prepared on the writer's connection; to be called by a write.</summary>
+    internal void CloseWithWriter(IDisposable statements) => prepared.Add(statements);
+
     private void CloseWriter()
     {
+        prepared.ForEach(statements => statements.Dispose());
+        prepared.Clear();
         writerConnection?.Dispose();
         writerConnection = null;
         WriterGeneration++;
@@ -356,7 +493,7 @@ public sealed partial class SqliteDatabase : IDatabase
         return Convert.ToString(command.ExecuteScalar(), System.Globalization.CultureInfo.InvariantCulture);
     }
 
-    private async Task CheckpointLoopAsync(TimeProvider clock)
+    private async Task CheckpointLoopAsync()
     {
         using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(100), clock);
         SqliteConnection? connection = null;
@@ -369,21 +506,23 @@ public sealed partial class SqliteDatabase : IDatabase
                 {
                     if (connection is null)
                     {
-                        if (!File.Exists(path + "-wal"))
+                        // Not before the writer is: what lies there may not belong together, and this connection would make one of it.
+                        if (!wasOpen || lost.Task.IsCompleted || !File.Exists(path + "-wal"))
                         {
                             continue;
                         }
-                        connection = new SqliteConnection(connectionString);
+                        connection = new SqliteConnection(Connections(SqliteOpenMode.ReadWrite, isPooled: false, TimeoutSeconds));
                         connection.Open();
                         Configure(connection);
                     }
+                    RequireInPlace(connection);
                     var (frames, copied) = Checkpoint(connection, "NOOP");
-                    if (frames == copied || (frames - copied < FramesBetweenCheckpoints && clock.GetElapsedTime(last) < LongestBetweenCheckpoints))
+                    claim?.Mark(isAllCopied: frames == copied);
+                    if (!IsCheckpointDue(frames, copied, last))
                     {
                         continue;
                     }
-                    // PASSIVE stands in nobody's way.
-                    Checkpoint(connection, "PASSIVE");
+                    Copy(connection);
                     last = clock.GetTimestamp();
                     startLogOver = frames >= FramesBeforeStartingOver;
                 }
@@ -391,6 +530,12 @@ public sealed partial class SqliteDatabase : IDatabase
                 {
                     // The log keeps what was not copied; the next tick tries again.
                     LogCheckpointFailed(exception.Message);
+                }
+                catch (StoreUnavailableException)
+                {
+                    // Taken away, and said so.
+                    connection?.Dispose();
+                    connection = null;
                 }
             }
         }
@@ -404,14 +549,32 @@ public sealed partial class SqliteDatabase : IDatabase
         }
     }
 
+    private bool IsCheckpointDue(int frames, int copied, long last)
+    {
+        if (frames == copied)
+        {
+            return false;
+        }
+        // Beside the process that serves the store others copy only so much that their own log stays bounded.
+        return claim is null
+            ? frames - copied >= FramesBeforeStartingOver
+            : frames - copied >= FramesBetweenCheckpoints || clock.GetElapsedTime(last) >= LongestBetweenCheckpoints;
+    }
+
     [LoggerMessage(LogLevel.Information, "The store's schema was brought to {Migration}")]
     private partial void LogMigrated(string migration);
+
+    [LoggerMessage(LogLevel.Critical, "{Reason}")]
+    private partial void LogLost(string reason);
 
     [LoggerMessage(LogLevel.Warning, "A commit to the store failed: {Reason}")]
     private partial void LogCommitFailed(string reason);
 
     [LoggerMessage(LogLevel.Warning, "A checkpoint of the store's log failed and is tried again: {Reason}")]
     private partial void LogCheckpointFailed(string reason);
+
+    /// <param name="For">What the writer waits for, in plain words.</param>
+    private sealed record Wait(string For, long Since);
 
     private abstract class Write
     {

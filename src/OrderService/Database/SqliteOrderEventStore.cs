@@ -217,12 +217,13 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         if (statements is null || statementsOf != database.WriterGeneration)
         {
             statements = new Statements(database.WriterConnection);
+            database.CloseWithWriter(statements);
             statementsOf = database.WriterGeneration;
         }
         return statements;
     }
 
-    private sealed class Statements(SqliteConnection connection)
+    private sealed class Statements(SqliteConnection connection) : IDisposable
     {
         public SqliteStatement Inbox { get; } = new(connection, "SELECT fingerprint, outcome, reason FROM inbox WHERE key = ?1");
         public SqliteStatement Head { get; } = new(connection, "SELECT version, status, currency, last_hash, total_minor, seq FROM orders WHERE order_id = ?1");
@@ -254,6 +255,16 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             INSERT INTO started (fingerprint, attempts, last_at) VALUES (?1, 1, ?2)
             ON CONFLICT (fingerprint) DO UPDATE SET attempts = attempts + 1, last_at = excluded.last_at RETURNING attempts
             """);
+
+        /// <summary>A connection with an open statement is not closed, whatever it is told.</summary>
+        public void Dispose()
+        {
+            foreach (var statement in (SqliteStatement[])
+                [Inbox, Head, AnyOpenLetter, OpenLetters, AnyDeferred, Deferred, InsertInbox, ReplaceInbox, InsertEvent, InsertHead, UpdateHead, InsertOutbox, InsertHistory, DeleteDeferred, DeleteStarted, MarkStarted])
+            {
+                statement.Dispose();
+            }
+        }
 
         public long LastRowId => SQLitePCL.raw.sqlite3_last_insert_rowid(connection.Handle!);
     }

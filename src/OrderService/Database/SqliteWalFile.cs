@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Microsoft.Data.Sqlite;
 using SQLitePCL;
 
 namespace OrderService.Database;
@@ -22,6 +23,8 @@ internal static unsafe class SqliteWalFile
 
     private const int SQLITE_OPEN_WAL = 0x00080000;
     private const int SQLITE_IOERR_FSYNC = 1034;
+    private const int SQLITE_FCNTL_HAS_MOVED = 20;
+    private const int SQLITE_FCNTL_JOURNAL_POINTER = 28;
     private const int O_RDWR = 2;
     private const int O_CLOEXEC = 0x80000;
     // One write call of SQLite's takes less than 128 KB (os_unix.c, seekAndWriteFd).
@@ -68,10 +71,50 @@ internal static unsafe class SqliteWalFile
             var gathered = (Gathered*)NativeMemory.AllocZeroed((nuint)sizeof(Gathered));
             // A descriptor of its own: SQLite shows nobody the one it has. It takes no locks on a log, so closing this one drops none.
             gathered->Descriptor = OperatingSystem.IsLinux() ? open(name, O_RDWR | O_CLOEXEC) : -1;
+            if (gathered->Descriptor >= 0 && LinuxFile.Of(gathered->Descriptor) is { } status)
+            {
+                // SQLite keeps the name as long as the file is open.
+                gathered->Name = name;
+                (gathered->Inode, gathered->Device) = (status.Inode, status.Device);
+            }
             *Buffer(file) = gathered;
             file->Methods = Methods(file->Methods);
         }
         return code;
+    }
+
+    /// <summary>What lies no more where it was opened.</summary>
+    public enum Moves
+    {
+        None,
+
+        /// <summary>The database's file.</summary>
+        File,
+
+        /// <summary>Its log alone.</summary>
+        Log,
+    }
+
+    /// <summary>Compares the files that a connection has open with those that lie at their paths: one look at each, none at what is in them.</summary>
+    public static Moves Moved(SqliteConnection connection)
+    {
+        var database = connection.Handle!.DangerousGetHandle();
+        fixed (byte* main = "main\0"u8)
+        {
+            var moved = 0;
+            if (sqlite3_file_control(database, main, SQLITE_FCNTL_HAS_MOVED, &moved) == raw.SQLITE_OK && moved != 0)
+            {
+                return Moves.File;
+            }
+            IoFile* log = null;
+            // Before the first transaction there is none.
+            if (sqlite3_file_control(database, main, SQLITE_FCNTL_JOURNAL_POINTER, &log) != raw.SQLITE_OK || log is null || methods is null || log->Methods != methods)
+            {
+                return Moves.None;
+            }
+            var gathered = *Buffer(log);
+            return gathered->Inode != 0 && (LinuxFile.Of(gathered->Name) is not { } status || status.Inode != gathered->Inode || status.Device != gathered->Device) ? Moves.Log : Moves.None;
+        }
     }
 
     private static IoMethods* Methods(IoMethods* ofPlatform)
@@ -194,6 +237,9 @@ internal static unsafe class SqliteWalFile
     [DllImport("e_sqlite3", CallingConvention = CallingConvention.Cdecl)]
     private static extern int sqlite3_vfs_register(Vfs* vfs, int makeDefault);
 
+    [DllImport("e_sqlite3", CallingConvention = CallingConvention.Cdecl)]
+    private static extern int sqlite3_file_control(nint database, byte* name, int operation, void* argument);
+
     [DllImport("libc")]
     private static extern int open(byte* path, int flags);
 
@@ -207,6 +253,9 @@ internal static unsafe class SqliteWalFile
     {
         public int Descriptor;
         public bool IsSynced;
+        public byte* Name;
+        public ulong Inode;
+        public ulong Device;
         public long Offset;
         public int Length;
         public fixed byte Bytes[BufferBytes];

@@ -23,6 +23,7 @@ public static class HealthSetup
         services.AddMetrics();
         services.AddSingleton<OrderMetrics>();
         services.AddSingleton<Readiness>();
+        services.AddSingleton<HealthWatch>();
         services.AddSingleton<StationReadings>();
         services.AddSingleton<Inbox.Committed>(provider => provider.GetRequiredService<StationReadings>().Count);
         var environment = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 } given ? given : null;

@@ -230,7 +230,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
         }
         if (clock.GetElapsedTime(troubleSince) > options.HoldAfter)
         {
-            intake.Hold("the store is out of reach");
+            intake.Hold("the store takes nothing for now");
             blame.Say(exception.Message, all: true);
         }
     }
@@ -274,7 +274,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
     [LoggerMessage(LogLevel.Error, "The process ended {Crashes} times on message {MessageId}; it becomes a dead letter")]
     private partial void LogCrashSuspect(string? messageId, int crashes);
 
-    [LoggerMessage(LogLevel.Warning, "The store is out of reach; deliveries are held until it is back: {Reason}")]
+    [LoggerMessage(LogLevel.Warning, "The store takes nothing for now; deliveries are held until it does: {Reason}")]
     private partial void LogStoreTrouble(string reason);
 
     [LoggerMessage(LogLevel.Information, "The store is back; deliveries are taken again")]

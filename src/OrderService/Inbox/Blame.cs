@@ -116,6 +116,10 @@ public sealed partial class Blame<T>(BlamedWork<T> work, Troubles troubles, ILog
     /// <summary>Raises the trouble that says what is held and why.</summary>
     public void Say(string why, bool all)
     {
+        if (troubles.Stands(Troubles.Store))
+        {
+            return;
+        }
         if (!troubles.Stands(TroubleKey))
         {
             LogHeld(work.What, why);

@@ -51,6 +51,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     // Partitions whose records may have been in somebody's hand before, until a batch of them is done.
     private readonly HashSet<TopicPartition> fresh = [];
     private volatile bool hold;
+    private volatile bool isDeciding;
     // Only a question to the cluster tells whether a broken connection means anything.
     private volatile bool doubtful;
     private Task consuming = Task.CompletedTask;
@@ -78,6 +79,9 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     }
 
     public KafkaIntakeState State => state;
+
+    /// <summary>Whether records are in hand.</summary>
+    public bool IsDeciding => isDeciding;
 
     /// <summary>Counts since the start: accepted, duplicate, refused, deferred, rejected, in the order of <see cref="Fate"/>.</summary>
     public IReadOnlyList<long> Fates => processor.Fates;
@@ -142,6 +146,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         uncommitted.Clear();
         fresh.Clear();
         hold = false;
+        isDeciding = false;
         using var consumer = Join();
         try
         {
@@ -155,7 +160,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
                 else if (Decide() is { IsCompleted: false } held)
                 {
                     Leave(consumer);
-                    state = new KafkaIntakeState(0, null, "the store is out of reach");
+                    state = new KafkaIntakeState(0, null, "the store takes nothing for now");
                     LogLeft();
                     // Until the store is back, or the stop gives up. The offsets stay where they are: the records come again and are recognised.
                     held.GetAwaiter().GetResult();
@@ -239,6 +244,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     /// <returns>The work; not completed when the store has been away for so long that other instances should have the partitions.</returns>
     private Task Decide()
     {
+        isDeciding = true;
         var work = ProcessAsync([.. batch]);
         while (Task.WaitAny([work], PollTimeout) < 0)
         {
@@ -248,6 +254,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
             }
         }
         work.GetAwaiter().GetResult();
+        isDeciding = false;
         foreach (var record in batch)
         {
             uncommitted[record.Place.TopicPartition] = record.Place.Offset + 1;

@@ -45,6 +45,9 @@ public sealed record StandingTrouble(Trouble Trouble, DateTimeOffset Since, long
 /// </summary>
 public sealed class Troubles(TimeProvider clock)
 {
+    /// <summary>Key of the trouble that the store can't be used at all. It covers all that waits for the store: one cause, one alert.</summary>
+    public const string Store = "store";
+
     private readonly ConcurrentDictionary<string, StandingTrouble> standing = new(StringComparer.Ordinal);
 
     /// <summary>All that stands, the oldest first.</summary>

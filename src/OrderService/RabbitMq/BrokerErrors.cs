@@ -39,6 +39,7 @@ internal static class BrokerErrors
         AuthenticationException => $"TLS: {exception.Message}",
         OperationInterruptedException { ShutdownReason: { } reason } => Describe(reason),
         EndOfStreamException => "the other side closed the connection without a word",
+        ObjectDisposedException => "the connection was closed",
         SocketException socket => $"not reachable: {socket.SocketErrorCode}",
         AggregateException { InnerExceptions.Count: > 0 } several => Describe(several.InnerExceptions[^1]),
         _ when exception.InnerException is { } inner => Describe(inner),

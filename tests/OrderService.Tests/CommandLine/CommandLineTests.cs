@@ -7,8 +7,10 @@ using OrderService.Tests.Infrastructure;
 namespace OrderService.Tests.CommandLine;
 
 /// <summary>The commands as a shell sees them: exit codes, one-line reasons, no stack traces.</summary>
-public sealed class CommandLineTests(RabbitMqContainerFixture broker)
+public sealed class CommandLineTests(RabbitMqContainerFixture broker) : IDisposable
 {
+    private readonly string folder = Directory.CreateTempSubdirectory("orderservice-commands-").FullName;
+
     private static readonly DateTimeOffset Today = new(2026, 5, 4, 10, 0, 0, TimeSpan.Zero);
 
     [Theory]
@@ -134,7 +136,7 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [Fact]
     public async Task Several_letters_are_settled_one_by_one_and_each_is_told_of()
     {
-        var result = await Binary.RunAsync(["dlq", "replay", "--ids", "-", "7"], input: "1\r\n\r\n  2  \r\nx\r\n");
+        var result = await Binary.RunAsync(["dlq", "replay", "--ids", "-", "7"], await EmptyStoreAsync(), input: "1\r\n\r\n  2  \r\nx\r\n");
 
         Assert.Equal(1, result.ExitCode);
         Assert.Contains("7  there is no such dead letter", result.Output, StringComparison.Ordinal);
@@ -146,8 +148,9 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [Fact]
     public async Task Discarding_many_can_be_tried_first()
     {
-        var tried = await Binary.RunAsync(["dlq", "discard", "--all", "--reason", "unknown_field", "--what-if"]);
-        var done = await Binary.RunAsync(["dlq", "discard", "--all", "--yes", "--because", "tests"]);
+        var store = await EmptyStoreAsync();
+        var tried = await Binary.RunAsync(["dlq", "discard", "--all", "--reason", "unknown_field", "--what-if"], store);
+        var done = await Binary.RunAsync(["dlq", "discard", "--all", "--yes", "--because", "tests"], store);
 
         Assert.Equal((0, "0 dead letters would be discarded. Nothing was changed."), (tried.ExitCode, tried.Output.Trim()));
         Assert.Equal((1, "0 dead letters discarded"), (done.ExitCode, done.Output.Trim()));
@@ -156,8 +159,9 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
     [Fact]
     public async Task An_empty_store_verifies_and_an_unknown_order_is_1()
     {
-        var verify = await Binary.RunAsync(["verify"]);
-        var show = await Binary.RunAsync(["order", "show", "A-1"]);
+        var store = await EmptyStoreAsync();
+        var verify = await Binary.RunAsync(["verify"], store);
+        var show = await Binary.RunAsync(["order", "show", "A-1"], store);
 
         Assert.Equal(0, verify.ExitCode);
         Assert.Equal(1, show.ExitCode);
@@ -312,6 +316,16 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker)
             return;
         }
         Assert.Equal(("k-1", "order.deliver", """{"orderId":"A-1"}"""), (read.Message!.MessageId, read.Message.Type, Encoding.UTF8.GetString(read.Message.Body.Span)));
+    }
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    /// <returns>The environment of a command that works on it.</returns>
+    private async Task<Dictionary<string, string>> EmptyStoreAsync()
+    {
+        var environment = new Dictionary<string, string> { ["Store__Path"] = Path.Combine(folder, "orders.db") };
+        Assert.Equal(0, (await Binary.RunAsync(["migrate"], environment)).ExitCode);
+        return environment;
     }
 
     private static MessageProperties Properties(MessageLine line) => new()

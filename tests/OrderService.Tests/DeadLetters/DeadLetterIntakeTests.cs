@@ -199,7 +199,10 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         public int Failures => failures;
         public string Provider => inner.Provider;
 
+
         public Task MigrateAsync(CancellationToken cancellationToken) => inner.MigrateAsync(cancellationToken);
+
+        public Task RequireSchemaAsync(CancellationToken cancellationToken) => inner.RequireSchemaAsync(cancellationToken);
 
         public Task<T> ReadAsync<T>(Func<System.Data.Common.DbConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
             IsDown ? Fail<T>() : inner.ReadAsync(read, cancellationToken);

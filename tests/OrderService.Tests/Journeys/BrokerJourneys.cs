@@ -1,5 +1,7 @@
 using System.Net;
+using System.Net.Http.Json;
 using System.Net.Sockets;
+using System.Text.Json;
 using OrderService.Tests.Infrastructure;
 using Testcontainers.RabbitMq;
 
@@ -76,7 +78,16 @@ public sealed class BrokerJourneys : IAsyncLifetime
         // Acknowledged as well: the alarm blocks the publishing connection, not this one.
         await Eventually.TrueAsync(async () => (await ExecAsync("rabbitmqctl", "-q", "list_queues", "name", "messages")).Split('\n').Any(line => line.Split('\t') is ["orders", "0"]));
         Assert.Equal(Orders, await service.ScalarAsync<long>("SELECT count(*) FROM outbox"));
-        Assert.False(await service.IsReadyAsync());
+        // Orders are decided, and their events stand still.
+        await Eventually.HoldsAsync(async () =>
+        {
+            var health = await service.Http.GetFromJsonAsync<JsonElement>("/health/ready", TestContext.Current.CancellationToken);
+            Assert.Equal(("degraded", true), (health.GetProperty("status").GetString(), health.GetProperty("degraded").GetBoolean()));
+            Assert.Contains("takes no publishes", health.GetProperty("causes")[0].GetString(), StringComparison.Ordinal);
+        });
+        var stats = await service.Http.GetFromJsonAsync<JsonElement>("/api/stats", TestContext.Current.CancellationToken);
+        Assert.Equal((true, true), (stats.GetProperty("ready").GetBoolean(), stats.GetProperty("degraded").GetBoolean()));
+        Assert.Equal("degraded", stats.GetProperty("components").EnumerateArray().Single(component => component.GetProperty("name").GetString() == "publisher").GetProperty("state").GetString());
 
         await ExecAsync("rabbitmqctl", "set_vm_memory_high_watermark", "0.6");
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0);

@@ -251,6 +251,8 @@ public abstract class TroubleAlertsTests
 
         public string Provider => database.Provider;
 
+        public Task RequireSchemaAsync(CancellationToken cancellationToken) => database.RequireSchemaAsync(cancellationToken);
+
         public Task MigrateAsync(CancellationToken cancellationToken) => database.MigrateAsync(cancellationToken);
 
         public Task<T> ReadAsync<T>(Func<System.Data.Common.DbConnection, Task<T>> read, CancellationToken cancellationToken = default) =>

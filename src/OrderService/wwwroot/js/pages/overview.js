@@ -49,17 +49,21 @@ export function Overview() {
 function StatusLine({ data }) {
   const open = data.incidents?.open ?? 0;
   const down = data.ready === false;
-  const tone = down ? 'bad' : open > 0 ? 'warn' : 'good';
+  const tone = down ? 'bad' : data.degraded || data.paused || open > 0 ? 'warn' : 'good';
   const held = data.held?.value?.length ? ` worth ${sums(data.held.value)}` : '';
   const running = `${plural(data.queue?.consumers ?? 0, 'consumer')}, ${rate(data.rates?.accepted)} orders/s, ${data.outbox?.pending ? `${plural(data.outbox.pending, 'event')} to publish` : 'outbox empty'}`;
   const words = down
     ? 'The service can’t do its work.'
+    : data.degraded
+      ? 'Orders are processed, and something else stands still.'
+    : data.paused
+      ? 'Somebody paused a part of the service.'
     : open > 0
       ? `Processing, and ${plural(open, 'incident')} ${open === 1 ? 'needs' : 'need'} somebody.`
       : 'Everything is processed.';
   return html`
     <section class=${`status-line tone-${tone}`} aria-label="State of the service">
-      <span class="status-mark"><${Icon} name=${down ? 'cross' : open > 0 ? 'incidents' : 'check'} /></span>
+      <span class="status-mark"><${Icon} name=${tone === 'bad' ? 'cross' : tone === 'warn' ? 'incidents' : 'check'} /></span>
       <div><p class="status-words">${words}</p>
         <p class="status-more">${running}.${data.deadLetters?.parked ? ` ${plural(data.deadLetters.parked, 'dead letter')} ${data.deadLetters.parked === 1 ? 'holds' : 'hold'} ${plural(data.held?.orders ?? 0, 'order')}${held}.` : ' No dead letter waits.'}</p>
         ${(data.causes ?? []).length > 0 && html`<ul class="causes">${data.causes.map(cause => html`<li key=${cause}>${shown(cause)}</li>`)}</ul>`}</div>

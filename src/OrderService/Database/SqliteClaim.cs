@@ -1,0 +1,321 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Microsoft.Win32.SafeHandles;
+
+namespace OrderService.Database;
+
+/// <summary>
+/// One process serves a SQLite store: it holds a lock on a file beside the store, which the operating system gives back when the process dies, and keeps a note there that outlives it: who
+/// served the store last, and how its file was left. Neither touches the store's own file, because to close any descriptor of that drops the locks that SQLite has on it
+/// (https://sqlite.org/howtocorrupt.html, section 2.2).
+/// </summary>
+internal sealed class SqliteClaim : IDisposable
+{
+    private const int NoteBytes = 1024;
+    private static readonly byte[] FirstBytes = "SQLite format 3\0"u8.ToArray();
+
+    private readonly string path;
+    private readonly TimeProvider clock;
+    private readonly FileStream held;
+    private readonly SafeFileHandle note;
+    private readonly Lock gate = new();
+    private SqliteNote last;
+    private int copying;
+
+    private SqliteClaim(string path, TimeProvider clock, FileStream held)
+    {
+        this.path = path;
+        this.clock = clock;
+        this.held = held;
+        note = File.OpenHandle(NoteOf(path), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        last = new SqliteNote(Environment.ProcessId, Environment.MachineName, clock.GetUtcNow(), null, BootId(), SqliteFileState.Unknown, 0, 0);
+    }
+
+    /// <summary>What was found that a person should hear of, one sentence each.</summary>
+    public IReadOnlyList<string> Findings { get; private init; } = [];
+
+    /// <summary>Hidden, and not called after the store: whoever deletes <c>orders.db*</c> leaves what tells of it.</summary>
+    public static string NoteOf(string path) => Path.Combine(Path.GetDirectoryName(path)!, $".{Path.GetFileName(path)}.note");
+
+    /// <exception cref="StoreInUseException">Another process serves the store.</exception>
+    /// <exception cref="StoreSettingsException">The folder can't be written, or what lies there does not belong together.</exception>
+    public static SqliteClaim Take(string path, TimeProvider clock)
+    {
+        FileStream held;
+        try
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+            SqliteAccess.Require(path);
+            held = new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
+        }
+        catch (IOException exception) when (IsLocked(exception))
+        {
+            throw new StoreInUseException(
+                $"Another process serves the store {path}{Owner(ReadNote(path))}. One process at a time serves a SQLite store: stop that one, "
+                + "or wait until it has stopped with orderservice serve --wait-for-store 60s. Several at once need PostgreSQL (Store:Provider).");
+        }
+        catch (Exception exception) when (exception is UnauthorizedAccessException or IOException)
+        {
+            throw SqliteAccess.Problem(path) is { } problem ? (Exception)new StoreSettingsException(problem) : new StoreUnavailableException($"The folder of the store can't be used: {exception.Message}", exception);
+        }
+        try
+        {
+            var findings = Inspect(path, ReadNote(path), clock);
+            var claim = new SqliteClaim(path, clock, held) { Findings = findings };
+            claim.Touch();
+            claim.WriteMark(SqliteFileState.Unknown, null);
+            return claim;
+        }
+        catch
+        {
+            held.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>For those who only look: to open files that do not belong together would make one of them.</summary>
+    /// <exception cref="StoreSettingsException">They do not.</exception>
+    public static void RequireUnmixed(string path)
+    {
+        try
+        {
+            if (!File.Exists(path + ".lock"))
+            {
+                return;
+            }
+            using var look = new FileStream(path + ".lock", FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // Somebody serves them.
+            return;
+        }
+        RequireTogether(path, ReadNote(path));
+    }
+
+    /// <summary>How the store's file is left if the process ends now. Only called when that changes.</summary>
+    public void Mark(bool isAllCopied)
+    {
+        lock (gate)
+        {
+            var state = isAllCopied ? SqliteFileState.Whole : SqliteFileState.Behind;
+            if (copying == 0 && last.State != state)
+            {
+                WriteMark(state, last.Ended);
+            }
+        }
+    }
+
+    /// <summary>The file is being written: how it would be left now nobody knows.</summary>
+    public void BeginCopy()
+    {
+        lock (gate)
+        {
+            if (copying++ == 0)
+            {
+                Write(last with { State = SqliteFileState.Unknown });
+            }
+        }
+    }
+
+    public void EndCopy(bool isAllCopied)
+    {
+        lock (gate)
+        {
+            if (--copying == 0)
+            {
+                WriteMark(isAllCopied ? SqliteFileState.Whole : SqliteFileState.Behind, last.Ended);
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        lock (gate)
+        {
+            WriteMark(File.Exists(path + "-wal") ? SqliteFileState.Behind : SqliteFileState.Whole, clock.GetUtcNow());
+        }
+        note.Dispose();
+        held.Dispose();
+    }
+
+    /// <summary>From here on the file is another one than every copy of it that was made before, whether or not the copy kept the time.</summary>
+    private void Touch()
+    {
+        try
+        {
+            if (File.Exists(path))
+            {
+                File.SetLastWriteTimeUtc(path, clock.GetUtcNow().UtcDateTime);
+            }
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // Only its owner may.
+        }
+    }
+
+    private void WriteMark(SqliteFileState state, DateTimeOffset? ended)
+    {
+        // Of a file that was taken away the note keeps what there was.
+        var (size, modified) = FileMark(path) is { Size: > 0 } mark ? mark : (last.Size, last.Modified);
+        Write(last with { State = state, Ended = ended, Size = size, Modified = modified });
+    }
+
+    private void Write(SqliteNote now)
+    {
+        last = now;
+        var bytes = new byte[NoteBytes];
+        bytes.AsSpan().Fill((byte)' ');
+        JsonSerializer.SerializeToUtf8Bytes(now, SqliteNoteJson.Default.SqliteNote).CopyTo(bytes, 0);
+        bytes[^1] = (byte)'\n';
+        try
+        {
+            // Always as long, and in place: a full disk has room for it, and a process that dies leaves the old one or the new one.
+            RandomAccess.Write(note, bytes, 0);
+        }
+        catch (IOException)
+        {
+            // Only what the next start can tell suffers.
+        }
+    }
+
+    private static SqliteNote? ReadNote(string path)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(File.ReadAllBytes(NoteOf(path)), SqliteNoteJson.Default.SqliteNote);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or JsonException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Compares what lies there with what the last process left, before SQLite opens it and makes one of it.</summary>
+    private static List<string> Inspect(string path, SqliteNote? last, TimeProvider clock)
+    {
+        var findings = new List<string>();
+        var log = path + "-wal";
+        var logBytes = File.Exists(log) ? new FileInfo(log).Length : 0;
+        if (!File.Exists(path) || new FileInfo(path).Length == 0)
+        {
+            if (logBytes > 0)
+            {
+                // SQLite would delete it.
+                var aside = string.Create(CultureInfo.InvariantCulture, $"{log}.left-{clock.GetUtcNow():yyyyMMdd'T'HHmmss'Z'}");
+                File.Move(log, aside);
+                File.Delete(path + "-shm");
+                findings.Add($"{path} is gone and its log was left behind: it was moved to {aside}. Without its file nothing can be read from it.");
+            }
+            if (last is { Size: > 0 })
+            {
+                findings.Add(
+                    $"There is no store at {path} any more, although there was one{Owner(last)}: it was deleted or moved away. A new and empty one is begun: it knows none of the orders, dead letters "
+                    + "and messages of before. If that is not meant, stop the service, put the file or a backup back, and start again.");
+            }
+            return findings;
+        }
+        var head = Head(path);
+        if (!head.AsSpan(0, FirstBytes.Length).SequenceEqual(FirstBytes))
+        {
+            throw new StoreSettingsException($"Store:Path: {path} is no SQLite database. Put the store or a backup of it there, or name another file.");
+        }
+        if (logBytes == 0)
+        {
+            if (last is { State: SqliteFileState.Behind, Ended: null } && last.Boot == BootId() && IsAsLeft(path, last))
+            {
+                findings.Add($"The log {log} is gone, although the process before ended without a stop: what was committed in its last seconds is not in the store. What was acknowledged of it comes no more.");
+            }
+            // The schema's number; 0 where nobody ever made one.
+            if (last is { Size: > 0 } && head.AsSpan(60, 4).IndexOfAnyExcept((byte)0) < 0)
+            {
+                findings.Add($"The store at {path} is empty, although there was one with a history{Owner(last)}: the file was replaced. If that is not meant, stop the service, put a backup back, and start again.");
+            }
+            return findings;
+        }
+        RequireTogether(path, last);
+        return findings;
+    }
+
+    private static void RequireTogether(string path, SqliteNote? last)
+    {
+        var log = path + "-wal";
+        if (!File.Exists(path) || !File.Exists(log) || new FileInfo(log).Length == 0)
+        {
+            return;
+        }
+        // After a loss of power the note may be older than the file. Then only the pages tell.
+        var isAsLeft = last is { State: not SqliteFileState.Unknown, Boot: { } boot } && boot == BootId() ? IsAsLeft(path, last) : SqliteLog.Fits(log, new FileInfo(path).Length);
+        if (!isAsLeft)
+        {
+            throw new StoreSettingsException(
+                $"{path} and its log {log} do not belong together: the file was replaced or changed since the service wrote it last{Owner(last)}, and the log is that of the file before. Read together "
+                + $"they would make a damaged store. If a backup was put back, move {log} and {path}-shm away and start again; what the log holds is then not in the store. "
+                + $"If all of these files were copied here together, remove {NoteOf(path)} and start again.");
+        }
+    }
+
+    private static byte[] Head(string path)
+    {
+        var head = new byte[100];
+        using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+        RandomAccess.Read(file, head, 0);
+        return head;
+    }
+
+    private static bool IsAsLeft(string path, SqliteNote last) => FileMark(path) == (last.Size, last.Modified);
+
+    private static (long Size, long Modified) FileMark(string path)
+    {
+        if (LinuxFile.Of(path) is { } status)
+        {
+            return (status.Size, status.Modified);
+        }
+        var file = new FileInfo(path);
+        return file.Exists ? (file.Length, file.LastWriteTimeUtc.Ticks) : default;
+    }
+
+    private static string Owner(SqliteNote? note) => note is null
+        ? ""
+        : string.Create(CultureInfo.InvariantCulture, $" (process {note.Process} on host {note.Host}, since {note.Since.ToUniversalTime():yyyy-MM-dd HH:mm:ss'Z'}{(note.Ended is { } ended ? $" until {ended.ToUniversalTime():yyyy-MM-dd HH:mm:ss'Z'}" : "")})");
+
+    /// <summary>Changes with every start of the machine; null where it is not known.</summary>
+    private static string? BootId()
+    {
+        try
+        {
+            return OperatingSystem.IsLinux() ? File.ReadAllText("/proc/sys/kernel/random/boot_id", Encoding.ASCII).Trim() : null;
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    // EWOULDBLOCK of Linux and of macOS, and Windows' sharing violation: .NET has no type for it.
+    private static bool IsLocked(IOException exception) => exception.HResult is 11 or 35 or unchecked((int)0x80070020);
+}
+
+/// <summary>How the store's file was left.</summary>
+internal enum SqliteFileState
+{
+    /// <summary>It was being written.</summary>
+    Unknown,
+
+    /// <summary>All that was committed is in it.</summary>
+    Whole,
+
+    /// <summary>The newest commits are in the log only.</summary>
+    Behind,
+}
+
+/// <param name="Ended">When the process stopped; null while it runs, and for one that was killed.</param>
+/// <param name="Boot">The start of the machine it ran in.</param>
+internal sealed record SqliteNote(int Process, string Host, DateTimeOffset Since, DateTimeOffset? Ended, string? Boot, SqliteFileState State, long Size, long Modified);
+
+[JsonSerializable(typeof(SqliteNote))]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, UseStringEnumConverter = true)]
+internal sealed partial class SqliteNoteJson : JsonSerializerContext;

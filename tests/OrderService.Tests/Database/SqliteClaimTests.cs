@@ -1,0 +1,190 @@
+using Dapper;
+using Microsoft.Data.Sqlite;
+using Microsoft.Extensions.Logging.Abstractions;
+using OrderService.Database;
+
+namespace OrderService.Tests.Database;
+
+/// <summary>What a process finds beside its store when it starts to serve it, and what it makes of it.</summary>
+public sealed class SqliteClaimTests : IDisposable
+{
+    private readonly string folder = Directory.CreateTempSubdirectory("orderservice-claim-").FullName;
+
+    private static CancellationToken Now => TestContext.Current.CancellationToken;
+
+    private string Store => Path.Combine(folder, "orders.db");
+
+    public void Dispose()
+    {
+        SqliteConnection.ClearAllPools();
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task A_first_start_and_a_start_after_a_clean_stop_find_nothing_to_tell()
+    {
+        Assert.Empty(await ServeAsync());
+        Assert.Empty(await ServeAsync());
+        Assert.False(File.Exists(Store + "-wal"));
+    }
+
+    [Fact]
+    public async Task A_file_that_is_gone_is_told_of_and_its_log_is_kept()
+    {
+        await ServeAsync();
+        File.Move(Store, Store + ".elsewhere");
+        await File.WriteAllBytesAsync(Store + "-wal", new byte[4096], Now);
+
+        var findings = await ServeAsync();
+
+        Assert.Equal(2, findings.Count);
+        Assert.Contains("its log was left behind", findings[0], StringComparison.Ordinal);
+        Assert.Contains($"There is no store at {Store} any more", findings[1], StringComparison.Ordinal);
+        Assert.Contains($"process {Environment.ProcessId} on host {Environment.MachineName}", findings[1], StringComparison.Ordinal);
+        Assert.Equal(4096, new FileInfo(Assert.Single(Directory.GetFiles(folder, "orders.db-wal.left-*"))).Length);
+    }
+
+    [Fact]
+    public async Task A_file_without_history_where_there_was_one_is_told_of()
+    {
+        await ServeAsync();
+        File.Delete(Store);
+        await using (var other = new SqliteConnection($"Data Source={Store};Pooling=False"))
+        {
+            await other.ExecuteAsync("CREATE TABLE notes (id INTEGER)");
+        }
+
+        Assert.Contains("is empty, although there was one with a history", Assert.Single(await ServeAsync()), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_is_no_database_is_refused_and_left_alone()
+    {
+        await File.WriteAllTextAsync(Store, string.Join(' ', Enumerable.Repeat("These are not the orders.", 50)), Now);
+
+        Assert.Contains("is no SQLite database", (await Assert.ThrowsAsync<StoreSettingsException>(ServeAsync)).Message, StringComparison.Ordinal);
+        Assert.StartsWith("These are not", await File.ReadAllTextAsync(Store, Now), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("copied over", false)]
+    [InlineData("moved in", false)]
+    [InlineData("copied over", true)]
+    public async Task A_backup_beside_the_log_of_a_newer_file_is_refused(string how, bool machineWasStartedAgain)
+    {
+        await ServeAsync();
+        File.Copy(Store, Store + ".backup");
+        await KilledAsync(rows: 500, checkpointBetween: machineWasStartedAgain);
+        if (machineWasStartedAgain)
+        {
+            // What the last process noted may be older than the file then.
+            var note = SqliteClaim.NoteOf(Store);
+            await File.WriteAllTextAsync(note, (await File.ReadAllTextAsync(note, Now)).Replace("\"boot\":\"", "\"boot\":\"another ", StringComparison.Ordinal), Now);
+        }
+        if (how == "moved in")
+        {
+            File.Move(Store + ".backup", Store, overwrite: true);
+        }
+        else
+        {
+            File.Copy(Store + ".backup", Store, overwrite: true);
+        }
+        var before = await File.ReadAllBytesAsync(Store, Now);
+
+        var refused = await Assert.ThrowsAsync<StoreSettingsException>(ServeAsync);
+
+        Assert.Contains("do not belong together", refused.Message, StringComparison.Ordinal);
+        Assert.Equal(before, await File.ReadAllBytesAsync(Store, Now));
+        Assert.True(File.Exists(Store + "-wal"));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_kill_and_a_loss_of_power_leave_files_that_are_served_again(bool machineWasStartedAgain)
+    {
+        await ServeAsync();
+        await KilledAsync(rows: 500, checkpointBetween: machineWasStartedAgain);
+        if (machineWasStartedAgain)
+        {
+            var note = SqliteClaim.NoteOf(Store);
+            await File.WriteAllTextAsync(note, (await File.ReadAllTextAsync(note, Now)).Replace("\"boot\":\"", "\"boot\":\"another ", StringComparison.Ordinal), Now);
+            File.SetLastWriteTimeUtc(Store, new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc));
+        }
+
+        Assert.Empty(await ServeAsync());
+        await using var reader = new SqliteConnection($"Data Source={Store};Pooling=False");
+        Assert.Equal(1000, await reader.ExecuteScalarAsync<long>("SELECT count(*) FROM killed"));
+        Assert.Equal("ok", await reader.ExecuteScalarAsync<string>("PRAGMA integrity_check"));
+    }
+
+    [Fact]
+    public async Task A_log_that_was_deleted_after_a_kill_is_told_of()
+    {
+        await ServeAsync();
+        await KilledAsync(rows: 10, checkpointBetween: false);
+        File.Delete(Store + "-wal");
+
+        Assert.Contains("committed in its last seconds", Assert.Single(await ServeAsync()), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_second_one_is_refused_with_the_name_of_the_first_and_gets_it_when_that_one_has_stopped()
+    {
+        await using (var first = Open())
+        {
+            Assert.Empty(await first.ClaimAsync(Now));
+            await using var second = Open();
+            var refused = await Assert.ThrowsAsync<StoreInUseException>(() => second.ClaimAsync(Now));
+            Assert.Contains($"process {Environment.ProcessId} on host {Environment.MachineName}, since ", refused.Message, StringComparison.Ordinal);
+        }
+        Assert.Empty(await ServeAsync());
+    }
+
+    private SqliteDatabase Open() => new(Store, TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
+
+    /// <summary>A run of the service, from its start to its stop.</summary>
+    /// <returns>What it found.</returns>
+    private async Task<IReadOnlyList<string>> ServeAsync()
+    {
+        await using var database = Open();
+        var findings = await database.ClaimAsync(Now);
+        await database.MigrateAsync(Now);
+        return findings;
+    }
+
+    /// <summary>A run that ends in the middle, with its newest commits in the log alone: the files are put back as they lay there then.</summary>
+    private async Task KilledAsync(int rows, bool checkpointBetween)
+    {
+        string[] files = [Store, Store + "-wal", SqliteClaim.NoteOf(Store)];
+        await using (var database = Open())
+        {
+            await database.ClaimAsync(Now);
+            await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE killed (id INTEGER PRIMARY KEY, body BLOB)", transaction: transaction), Now);
+            await InsertAsync(database, rows);
+            if (checkpointBetween)
+            {
+                // All of it is in the file; what comes next begins the log anew, and may be all that it holds.
+                await StateAsync("Whole");
+            }
+            await InsertAsync(database, 1000 - rows);
+            await StateAsync("Behind");
+            foreach (var file in files)
+            {
+                File.Copy(file, file + ".killed");
+            }
+        }
+        foreach (var file in files)
+        {
+            File.Move(file + ".killed", file, overwrite: true);
+        }
+        File.Delete(Store + "-shm");
+    }
+
+    private static Task InsertAsync(SqliteDatabase database, int rows) => database.WriteAsync(
+        transaction => transaction.Connection!.ExecuteAsync(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < @rows) INSERT INTO killed (body) SELECT randomblob(1000) FROM n", new { rows }, transaction), Now);
+
+    private Task StateAsync(string state) => Infrastructure.Eventually.TrueAsync(
+        async () => (await File.ReadAllTextAsync(SqliteClaim.NoteOf(Store), Now)).Contains($"\"state\":\"{state}\"", StringComparison.OrdinalIgnoreCase));
+}
