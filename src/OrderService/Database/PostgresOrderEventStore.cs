@@ -73,22 +73,23 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         }
     }
 
-    public Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken) =>
-        database.WriteAsync(
-            async transaction =>
-            {
-                await using var command = new NpgsqlCommand(
-                    """
-                    INSERT INTO started (fingerprint, attempts, last_at) VALUES ($1, 1, $2)
-                    ON CONFLICT (fingerprint) DO UPDATE SET attempts = started.attempts + 1, last_at = excluded.last_at RETURNING attempts
-                    """,
-                    (NpgsqlConnection)transaction.Connection!, (NpgsqlTransaction)transaction)
-                {
-                    Parameters = { new NpgsqlParameter<byte[]> { TypedValue = bodyHash }, new NpgsqlParameter<long> { TypedValue = now } },
-                };
-                return (int)(long)(await command.ExecuteScalarAsync(cancellationToken))! - 1;
-            },
-            cancellationToken);
+    public Lives Lives { get; } = new(database, database.ApplicationName, LivingAsync);
+
+    /// <summary>A process has sessions as long as it is there: it reads its stations every second.</summary>
+    private static async Task<IReadOnlyCollection<string>> LivingAsync(System.Data.Common.DbTransaction transaction, IReadOnlyCollection<string> lives)
+    {
+        await using var command = new NpgsqlCommand("SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name = ANY($1)", (NpgsqlConnection)transaction.Connection!)
+        {
+            Parameters = { Array([.. lives], NpgsqlDbType.Text) },
+        };
+        var living = new List<string>();
+        await using var reader = await command.ExecuteReaderAsync();
+        while (await reader.ReadAsync())
+        {
+            living.Add(reader.GetString(0));
+        }
+        return living;
+    }
 
     /// <returns>The append, or null and the reason why it has to be decided again.</returns>
     private async Task<(Append? Append, Exception? Cause)> TryAppendAsync(

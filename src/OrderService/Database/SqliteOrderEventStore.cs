@@ -28,17 +28,8 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             },
             cancellationToken);
 
-    public Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken) =>
-        database.WriteAsync(
-            _ =>
-            {
-                var mark = Prepared().MarkStarted;
-                mark.Bind(1, bodyHash).Bind(2, now).Step();
-                var attempts = (int)mark.Int64(0);
-                mark.Reset();
-                return Task.FromResult(attempts - 1);
-            },
-            cancellationToken);
+    // One process serves a file at a time, so nobody else is there.
+    public Lives Lives { get; } = new(database, $"sqlite-{Guid.NewGuid():N}", static (_, _) => Task.FromResult<IReadOnlyCollection<string>>([]));
 
     public void Dispose()
     {
@@ -251,10 +242,6 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public SqliteStatement InsertHistory { get; } = new(connection, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
         public SqliteStatement DeleteDeferred { get; } = new(connection, "DELETE FROM deferred WHERE key = ?1");
         public SqliteStatement DeleteStarted { get; } = new(connection, "DELETE FROM started WHERE fingerprint = ?1");
-        public SqliteStatement MarkStarted { get; } = new(connection, """
-            INSERT INTO started (fingerprint, attempts, last_at) VALUES (?1, 1, ?2)
-            ON CONFLICT (fingerprint) DO UPDATE SET attempts = attempts + 1, last_at = excluded.last_at RETURNING attempts
-            """);
 
         /// <summary>A connection with an open statement is not closed, whatever it is told.</summary>
         public void Dispose()

@@ -22,9 +22,15 @@ public interface IOrderEventStore
     /// <summary>Whether messages that come steadily are worth waiting for a moment, because a commit of few costs nearly what one of many does.</summary>
     bool IsGatheringWorthwhile => false;
 
-    /// <summary>Notes that a delivery is begun alone; answers how often that was noted before without an end.</summary>
-    Task<int> MarkStartedAsync(byte[] bodyHash, long now, CancellationToken cancellationToken);
+    /// <summary>What was begun by which process: the evidence when a message ends processes.</summary>
+    Database.Lives Lives { get; }
 }
+
+/// <summary>What speaks against a message that came back again and again.</summary>
+/// <param name="InCompany">How many processes ended, without having been told to stop, while it was begun together with others.</param>
+/// <param name="Alone">How many while it was begun alone.</param>
+/// <param name="Ended">How many ended lately at all, for whatever reason.</param>
+public readonly record struct Suspicion(int InCompany, int Alone, int Ended);
 
 /// <summary>What a batch has to know before it can decide.</summary>
 /// <param name="PaidOrderIds">Those of <paramref name="OrderIds"/> that a payment names: of them the payments so far are read too.</param>

@@ -52,6 +52,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
     private readonly ResiliencePipeline pipeline;
     private readonly Blame<TMessage> blame;
     private readonly InHand<TMessage> inHand;
+    private readonly CrashRule crashes;
     private readonly CircuitBreakerStateProvider breaker = new();
     private readonly long[] fates = new long[Enum.GetValues<Fate>().Length];
     private long troubleSince;
@@ -65,6 +66,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
         this.clock = clock;
         this.logger = logger;
         pipeline = Pipeline();
+        crashes = new CrashRule(options.SuspectAfterReturns, options.MaxCrashes);
         blame = new Blame<TMessage>(
             new BlamedWork<TMessage>(
                 intake.Name, intake.What, intake.Level,
@@ -111,34 +113,148 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
     }
 
     /// <summary>
-    /// A message that came back again and again is begun alone, after a note of that. A note without an end is the trace of a crash;
-    /// after some of those the message is a dead letter, and its neighbours are not.
+    /// Messages that came back again and again are begun after a note of that, which goes with their decision. A note that a process leaves behind is evidence: see <see cref="CrashRule"/>.
     /// </summary>
-    public async Task ProcessSuspectAsync(TMessage message, CancellationToken abort)
+    /// <param name="isUrgent">Whether a message was returned so often that its sender is about to give it up.</param>
+    /// <returns>Those that stand accused: each is to be given to <see cref="TryAloneAsync"/> when nothing else is in hand.</returns>
+    public async Task<IReadOnlyList<TMessage>> ProcessSuspectsAsync(IReadOnlyList<TMessage> suspects, Func<TMessage, bool> isUrgent, CancellationToken abort)
     {
-        var hash = SHA256.HashData(message.Body.Span);
-        var crashes = await MarkStartedAsync(hash, abort);
-        if (crashes >= options.MaxCrashes)
-        {
-            LogCrashSuspect(message.Properties.MessageId, crashes);
-            await RejectAsync(message, new Rejection(
-                RejectionReason.CrashSuspect,
-                $"The process ended {crashes} times while it worked on this message alone.", null), null, hash, abort);
-            return;
-        }
+        await inHand.Turn.WaitAsync(abort);
         try
         {
-            await CommitAsync([message], [Incoming.Read(message) with { StartedHash = hash }], abort);
+            byte[][] hashes = [.. suspects.Select(message => SHA256.HashData(message.Body.Span))];
+            var suspicions = await UntilTakenAsync(token => commit.LookAtAsync(hashes, token), abort);
+            var trials = CrashRule.Arrange(suspicions, index => isUrgent(suspects[index]));
+            foreach (var index in trials.Urgent)
+            {
+                if (crashes.IsToBlame(suspicions[index]))
+                {
+                    await BlameAsync(suspects[index], hashes[index], suspicions[index], abort);
+                    continue;
+                }
+                await TryAsync([suspects[index]], [hashes[index]], alone: false, abort);
+            }
+            foreach (var index in trials.Alone)
+            {
+                await TryAsync([suspects[index]], [hashes[index]], alone: true, abort);
+            }
+            foreach (var group in trials.Groups)
+            {
+                await TryAsync([.. group.Select(index => suspects[index])], [.. group.Select(index => hashes[index])], alone: false, abort);
+            }
+            return [.. trials.Accused.Select(index => suspects[index])];
         }
-        catch (Exception exception) when (!abort.IsCancellationRequested)
+        finally
         {
-            await inHand.SortOutAsync([message], exception, abort);
+            inHand.Turn.Release();
         }
     }
 
-    /// <summary>Notes that something is begun; answers how often that was noted before without an end.</summary>
-    public async Task<int> MarkStartedAsync(byte[] hash, CancellationToken abort) =>
-        await pipeline.ExecuteAsync(async token => await commit.MarkStartedAsync(hash, token), abort);
+    /// <summary>
+    /// Begins an accused message; nothing else may be in hand. What is beyond doubt is not begun any more and becomes a dead letter. Before the others something known to be good
+    /// goes the same way in the same process: where that does not come to an end, the message is not to be blamed for it.
+    /// </summary>
+    public async Task TryAloneAsync(TMessage message, CancellationToken abort)
+    {
+        await inHand.Turn.WaitAsync(abort);
+        try
+        {
+            var hash = SHA256.HashData(message.Body.Span);
+            var suspicion = (await UntilTakenAsync(token => commit.LookAtAsync([hash], token), abort))[0];
+            if (crashes.IsToBlame(suspicion))
+            {
+                await BlameAsync(message, hash, suspicion, abort);
+                return;
+            }
+            await UntilTakenAsync(
+                async token =>
+                {
+                    await commit.TryAsync(everything: false, token);
+                    return true;
+                },
+                abort);
+            await TryAsync([message], [hash], alone: true, abort);
+        }
+        finally
+        {
+            inHand.Turn.Release();
+        }
+    }
+
+    /// <summary>Notes that this process takes messages in; waits for the store as long as it has to.</summary>
+    public Task BeginLifeAsync(CancellationToken abort) => UntilTakenAsync(
+        async token =>
+        {
+            await commit.BeginLifeAsync(token);
+            return true;
+        },
+        abort);
+
+    /// <summary>Notes that something is begun with others, under a name of its own; answers what speaks against it.</summary>
+    public async Task<Suspicion> MarkStartedAsync(byte[] hash, CancellationToken abort)
+    {
+        var suspicion = (await UntilTakenAsync(token => commit.LookAtAsync([hash], token), abort))[0];
+        await MarkAsync([hash], alone: false, abort);
+        return suspicion;
+    }
+
+    private async Task BlameAsync(TMessage message, byte[] hash, Suspicion suspicion, CancellationToken abort)
+    {
+        LogCrashSuspect(message.Properties.MessageId, suspicion.Alone);
+        var rejection = new Rejection(RejectionReason.CrashSuspect, $"The process ended {suspicion.Alone} times while it worked on this message alone.", null);
+        await UntilTakenAsync(
+            async token =>
+            {
+                await RejectAsync(message, rejection, null, hash, token);
+                return true;
+            },
+            abort);
+        await UntilTakenAsync(
+            async token =>
+            {
+                await commit.ExplainEndsAsync(token);
+                return true;
+            },
+            abort);
+    }
+
+    private async Task TryAsync(IReadOnlyList<TMessage> messages, IReadOnlyList<byte[]> hashes, bool alone, CancellationToken abort)
+    {
+        await MarkAsync(hashes, alone, abort);
+        try
+        {
+            await CommitAsync(messages, [.. messages.Select((message, index) => Incoming.Read(message) with { StartedHash = hashes[index] })], abort);
+        }
+        catch (Exception exception) when (!abort.IsCancellationRequested)
+        {
+            await inHand.SortOutAsync(messages, exception, abort);
+        }
+    }
+
+    private Task MarkAsync(IReadOnlyList<byte[]> hashes, bool alone, CancellationToken abort) => UntilTakenAsync(
+        async token =>
+        {
+            await commit.MarkStartedAsync(hashes, alone, token);
+            return true;
+        },
+        abort);
+
+    /// <summary>Does what is no message's own; what the store refuses there is the store's trouble.</summary>
+    private async Task<T> UntilTakenAsync<T>(Func<CancellationToken, Task<T>> work, CancellationToken abort)
+    {
+        while (true)
+        {
+            try
+            {
+                return await pipeline.ExecuteAsync(async token => await work(token), abort);
+            }
+            catch (Exception exception) when (!abort.IsCancellationRequested)
+            {
+                blame.Say(exception is StoreRefusedException ? exception.Message : $"It fails with {exception.GetType().Name}.", all: true);
+            }
+            await Task.Delay(TimeSpan.FromSeconds(1), clock, abort);
+        }
+    }
 
     /// <summary>Ends the attempts for what is held; it is not settled.</summary>
     public ValueTask DisposeAsync() => inHand.DisposeAsync();
@@ -173,10 +289,10 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
             trouble = null;
             intake.Release();
             LogStoreBack();
-            if (inHand.Waiting == 0)
-            {
-                blame.Over();
-            }
+        }
+        if (inHand.Waiting == 0)
+        {
+            blame.Over();
         }
         foreach (var incoming in batch)
         {

@@ -75,8 +75,21 @@ public sealed class InboxCommit : IDisposable
         }
     }
 
-    /// <summary>Notes that a message is begun alone; answers how often that was noted before without an end.</summary>
-    public Task<int> MarkStartedAsync(byte[] hash, CancellationToken cancellationToken) => store.MarkStartedAsync(hash, Now(), cancellationToken);
+    /// <summary>Notes that this process takes orders in from now on.</summary>
+    public Task BeginLifeAsync(CancellationToken cancellationToken) => store.Lives.BeginAsync(Now(), CrashRule.Memory, cancellationToken);
+
+    /// <inheritdoc cref="Database.Lives.EndAsync"/>
+    public Task EndLifeAsync(CancellationToken cancellationToken) => store.Lives.EndAsync(cancellationToken);
+
+    /// <inheritdoc cref="Database.Lives.ExplainAsync"/>
+    public Task ExplainEndsAsync(CancellationToken cancellationToken) => store.Lives.ExplainAsync(cancellationToken);
+
+    /// <inheritdoc cref="Database.Lives.LookAtAsync"/>
+    public Task<IReadOnlyList<Suspicion>> LookAtAsync(IReadOnlyList<byte[]> hashes, CancellationToken cancellationToken) =>
+        store.Lives.LookAtAsync(hashes, Now(), CrashRule.Memory, cancellationToken);
+
+    /// <inheritdoc cref="Database.Lives.MarkStartedAsync"/>
+    public Task MarkStartedAsync(IReadOnlyList<byte[]> hashes, bool alone, CancellationToken cancellationToken) => store.Lives.MarkStartedAsync(hashes, alone, Now(), cancellationToken);
 
     public void Dispose() => turn.Dispose();
 

@@ -10,33 +10,50 @@ namespace OrderService.Inbox;
 /// While one batch commits the next one arrives and is read, so an idle system has the latency of one commit and a busy one its throughput.
 /// Under a steady load a batch gathers for a moment where the store finds it worthwhile, and behind a long queue until it is large: orders that are written together share the pages of the indexes.
 /// </summary>
-public sealed class InboxProcessor : IHostedService, Observability.IStation, IDisposable
+public sealed partial class InboxProcessor : IHostedService, Observability.IStation, IDisposable
 {
     /// <summary>Deliveries a millisecond; they come as fast only from a long queue, whose orders are late anyway.</summary>
     private const double LongQueue = 4;
 
     private static readonly TimeSpan LongestGathering = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan GatheringStep = TimeSpan.FromMilliseconds(3);
+    private static readonly TimeSpan EmptyingStep = TimeSpan.FromMilliseconds(20);
+
+    /// <summary>How long a stop waits to have it noted that it is one.</summary>
+    private static readonly TimeSpan FarewellPatience = TimeSpan.FromSeconds(2);
 
     private readonly OrderSubscriptions subscriptions;
     private readonly BatchProcessor<Delivery> processor;
+    private readonly InboxCommit commit;
+    private readonly ILogger<InboxProcessor> logger;
     private readonly InboxOptions options;
     private readonly int largestBatch;
+
+    /// <summary>From this many returns on, the broker's limit is so near that a suspect can't wait any longer.</summary>
+    private readonly int urgentFrom;
     private readonly bool isGatheringWorthwhile;
     private readonly TimeProvider clock;
     private readonly CancellationTokenSource stopIntake = new();
     private readonly CancellationTokenSource abort = new();
+
+    /// <summary>Messages that stand accused of ending the process; begun when nothing else is in hand.</summary>
+    private readonly List<Delivery> accused = [];
+    private bool heldForTrial;
     private Task intake = Task.CompletedTask;
     private Task processing = Task.CompletedTask;
+    private Task beginning = Task.CompletedTask;
 
     public InboxProcessor(
         OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, IOptions<RabbitMqOptions> broker,
         Observability.Troubles troubles, TimeProvider clock, ILogger<InboxProcessor> logger)
     {
         this.subscriptions = subscriptions;
+        this.commit = commit;
+        this.logger = logger;
         this.options = options.Value;
         // Half of what is handed out at once: the other half arrives while the first is committed.
         largestBatch = Math.Min(options.Value.MaxBatch, Math.Max(1, broker.Value.Prefetch / 2));
+        urgentFrom = broker.Value.DeliveryLimit / 2;
         isGatheringWorthwhile = commit.IsGatheringWorthwhile;
         this.clock = clock;
         processor = new BatchProcessor<Delivery>(
@@ -63,6 +80,7 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
     {
         intake = subscriptions.RunAsync(stopIntake.Token);
         processing = Task.Run(ProcessAllAsync, CancellationToken.None);
+        beginning = Task.Run(BeginLifeAsync, CancellationToken.None);
         return Task.CompletedTask;
     }
 
@@ -70,11 +88,42 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
     public async Task StopAsync(CancellationToken cancellationToken)
     {
         await stopIntake.CancelAsync();
+        var farewell = processing.IsFaulted ? Task.CompletedTask : Task.Run(SayFarewellAsync, CancellationToken.None);
         await using (cancellationToken.Register(abort.Cancel))
         {
             await processing;
             await processor.DisposeAsync();
             await intake;
+            await beginning;
+            await farewell;
+        }
+    }
+
+    private async Task BeginLifeAsync()
+    {
+        try
+        {
+            await processor.BeginLifeAsync(stopIntake.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            // Told to stop before the store could be told of the beginning.
+        }
+    }
+
+    /// <summary>At the beginning of a stop, not at its end: what a grace period that is over cuts off is no message's fault.</summary>
+    private async Task SayFarewellAsync()
+    {
+        await beginning;
+        using var patience = new CancellationTokenSource(FarewellPatience, clock);
+        try
+        {
+            await commit.EndLifeAsync(patience.Token).WaitAsync(patience.Token);
+        }
+        catch (Exception exception)
+        {
+            // It counts as an end that nobody asked for, and one of those blames nobody.
+            LogNoFarewell(exception.Message);
         }
     }
 
@@ -93,6 +142,14 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         {
             while (!abort.IsCancellationRequested)
             {
+                if (accused.Count > 0 && subscriptions.Arrived == 0)
+                {
+                    await committing;
+                    if (await TryAccusedAsync())
+                    {
+                        continue;
+                    }
+                }
                 if (subscriptions.Arrived == 0)
                 {
                     // Nothing to read meanwhile. A commit that failed for good is heard of here, whether or not another delivery comes.
@@ -197,15 +254,49 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
             {
                 await processor.ProcessAsync(batch.Deliveries, batch.Decoded, abort.Token);
             }
-            foreach (var suspect in batch.Suspects)
+            if (batch.Suspects.Count > 0)
             {
-                await processor.ProcessSuspectAsync(suspect, abort.Token);
+                accused.AddRange(await processor.ProcessSuspectsAsync(batch.Suspects, delivery => delivery.DeliveryCount >= urgentFrom, abort.Token));
+                if (accused.Count > 0 && !heldForTrial)
+                {
+                    heldForTrial = true;
+                    subscriptions.Hold("a message that may end the process is begun when nothing else is in hand");
+                }
             }
         }
         catch (OperationCanceledException) when (abort.IsCancellationRequested)
         {
             // The loop ends for the same reason.
         }
+    }
+
+    /// <summary>Begins the next accused message, as soon as nothing but the accused is in hand.</summary>
+    /// <returns>Whether there is still something to do about them.</returns>
+    private async Task<bool> TryAccusedAsync()
+    {
+        accused.RemoveAll(delivery => !delivery.Generation.IsAlive);
+        if (accused.Count == 0 || stopIntake.IsCancellationRequested)
+        {
+            // Come again, or go back to the queue.
+            accused.Clear();
+        }
+        else if (subscriptions.States.Any(state => state.Phase == SubscriptionPhase.Consuming) || subscriptions.States.Sum(state => state.InHand) > accused.Count + processor.Waiting)
+        {
+            await Task.Delay(EmptyingStep, clock, abort.Token);
+            return true;
+        }
+        else
+        {
+            var next = accused[0];
+            accused.RemoveAt(0);
+            await processor.TryAloneAsync(next, abort.Token);
+        }
+        if (accused.Count == 0 && heldForTrial)
+        {
+            heldForTrial = false;
+            subscriptions.Release();
+        }
+        return accused.Count > 0;
     }
 
     private ValueTask SettleAsync(IReadOnlyList<Delivery> deliveries, IReadOnlyList<Incoming> decided, Append append)
@@ -220,6 +311,9 @@ public sealed class InboxProcessor : IHostedService, Observability.IStation, IDi
         }
         return subscriptions.SettleAsync(settled);
     }
+
+    [LoggerMessage(LogLevel.Warning, "The store could not be told that this process stops: {Reason}")]
+    private partial void LogNoFarewell(string reason);
 
     private sealed class Batch
     {

@@ -317,7 +317,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
             {
                 var note = SHA256.HashData(Encoding.UTF8.GetBytes(string.Create(
                     CultureInfo.InvariantCulture, $"kafka {settings.Intake.GroupId} {partition.Key.Topic} {partition.Key.Partition.Value} {partition.First().Place.Offset.Value}")));
-                suspicious = await processor.MarkStartedAsync(note, abort.Token) >= inbox.SuspectAfterReturns;
+                suspicious = (await processor.MarkStartedAsync(note, abort.Token)).InCompany >= inbox.SuspectAfterReturns;
                 notes.Add(note);
             }
             (suspicious ? alone : together).AddRange(partition);
@@ -326,9 +326,12 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         {
             await processor.ProcessAsync(together, abort.Token);
         }
-        foreach (var record in alone)
+        if (alone.Count > 0)
         {
-            await processor.ProcessSuspectAsync(record, abort.Token);
+            foreach (var accused in await processor.ProcessSuspectsAsync(alone, static _ => false, abort.Token))
+            {
+                await processor.TryAloneAsync(accused, abort.Token);
+            }
         }
         if (notes.Count > 0)
         {

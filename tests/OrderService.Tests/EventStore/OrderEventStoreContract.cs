@@ -238,16 +238,61 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Starts_are_counted_until_the_message_is_decided()
+    public async Task Only_a_process_that_ended_without_a_stop_speaks_against_what_it_had_begun()
     {
         var message = Place("k-1", "A-1");
-        var hash = SHA256.HashData(message.Body.Span);
-        Assert.Equal(0, await Store.Log.MarkStartedAsync(hash, Now, Token));
-        Assert.Equal(1, await Store.Log.MarkStartedAsync(hash, Now, Token));
+        byte[][] hashes = [SHA256.HashData(message.Body.Span)];
+        await using var fresh = await OpenFreshAsync();
+        await using (var first = await fresh.OpenAsync())
+        {
+            await first.Database.MigrateAsync(Token);
+            await first.Log.Lives.BeginAsync(Now, CrashRule.Memory, Token);
+            // Twice by one process, because the answer to the first COMMIT was lost.
+            await first.Log.Lives.MarkStartedAsync(hashes, alone: true, Now, Token);
+            await first.Log.Lives.MarkStartedAsync(hashes, alone: true, Now, Token);
+            await KnownAsync(first, new Suspicion(0, 0, 0));
+        }
+        await using (var second = await fresh.OpenAsync())
+        {
+            await second.Log.Lives.BeginAsync(Now, CrashRule.Memory, Token);
+            await KnownAsync(second, new Suspicion(0, 1, 1));
+            await second.Log.Lives.MarkStartedAsync(hashes, alone: false, Now, Token);
+        }
+        await using (var third = await fresh.OpenAsync())
+        {
+            await third.Log.Lives.BeginAsync(Now, CrashRule.Memory, Token);
+            await KnownAsync(third, new Suspicion(1, 1, 2));
+            await third.Log.Lives.MarkStartedAsync(hashes, alone: true, Now, Token);
+            await third.Log.Lives.EndAsync(Token);
+        }
+        await using var fourth = await fresh.OpenAsync();
+        await fourth.Log.Lives.BeginAsync(Now, CrashRule.Memory, Token);
+        await KnownAsync(fourth, new Suspicion(1, 1, 2));
+        Assert.Equal(0, (await fourth.Log.Lives.LookAtAsync(hashes, Now + (long)CrashRule.Memory.TotalMilliseconds + 1, CrashRule.Memory, Token))[0].Ended);
 
-        await Store.AppendAsync(message with { StartedHash = hash });
+        await fourth.AppendAsync(message with { StartedHash = hashes[0] });
+        await KnownAsync(fourth, new Suspicion(0, 0, 2));
+        await fourth.Log.Lives.ExplainAsync(Token);
+        await KnownAsync(fourth, new Suspicion(0, 0, 0));
 
-        Assert.Equal(0, await Store.Log.MarkStartedAsync(hash, Now, Token));
+        // The server takes a moment to see that a process is gone.
+        Task KnownAsync(StoreInstance instance, Suspicion expected) => OrderService.Tests.Infrastructure.Eventually.HoldsAsync(
+            async () => Assert.Equal(expected, (await instance.Log.Lives.LookAtAsync(hashes, Now, CrashRule.Memory, Token))[0]));
+    }
+
+    [Fact]
+    public async Task An_append_that_is_only_tried_leaves_nothing_and_meets_what_an_append_would_meet()
+    {
+        var batch = new[] { Place("k-1", "A-1"), Ship("k-2", "A-2") };
+        await TryAsync();
+        await Store.AppendAsync(Place("k-0", "A-0"));
+        await TryAsync();
+
+        Assert.Equal("A-0", Assert.Single(await Store.Events.AfterAsync(0, 10, Token)).OrderId);
+        await ExecuteAsync("DROP TABLE deferred");
+        await Assert.ThrowsAsync<StoreUnavailableException>(TryAsync);
+
+        Task TryAsync() => Store.Log.TryAppendAsync(InboxCommit.Query(batch), state => new BatchDecider(OrderRules.Default, TimeSpan.FromMinutes(1)).Decide(batch, state, Now), Token);
     }
 
     [Fact]

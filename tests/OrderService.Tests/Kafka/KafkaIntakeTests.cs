@@ -184,7 +184,7 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
     {
         await using var world = await KafkaWorld.OpenAsync();
         await world.SendAsync(Enumerable.Range(0, 30).Select(number => TestMessage.Place($"A-{number}")));
-        // What two crashes over the first batches, and two more over one record alone, leave behind.
+        // What two crashes over the first batches, and three more over one record alone, leave behind.
         var culprit = TestMessage.Place("A-17");
         for (var partition = 0; partition < 3; partition++)
         {
@@ -255,7 +255,7 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
         Assert.Equal(decided, (await world.EffectsAsync()).Count);
     }
 
-    private static Task NoteAsync(KafkaWorld world, byte[] hash) => world.Store.ExecuteAsync("INSERT INTO started (fingerprint, attempts, last_at) VALUES (@hash, 2, 0)", new { hash });
+    private static Task NoteAsync(KafkaWorld world, byte[] hash) => world.Store.ExecuteAsync("INSERT INTO started (fingerprint, life, company, ends, ends_alone, last_at) VALUES (@hash, 'gone', 0, 2, 3, @now)", new { hash, now = TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds() });
 
     /// <summary>Uses up the answers that the cluster still has in store for commits.</summary>
     private static void ExhaustFailures(KafkaWorld world)
