@@ -34,6 +34,12 @@ public sealed record IntakeOfMessages<TMessage>(
 {
     /// <summary>How many are in hand, processed or not; null when nobody counts them.</summary>
     public Func<int>? CountInHand { get; init; }
+
+    /// <summary>How often a message is returned before its sender gives it up.</summary>
+    public int DeliveryLimit { get; init; } = int.MaxValue;
+
+    /// <summary>How often a message was returned.</summary>
+    public Func<TMessage, int> CountReturns { get; init; } = static _ => 0;
 }
 
 /// <summary>
@@ -66,7 +72,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
         this.clock = clock;
         this.logger = logger;
         pipeline = Pipeline();
-        crashes = new CrashRule(options.SuspectAfterReturns, options.MaxCrashes);
+        crashes = new CrashRule(options.SuspectAfterReturns, options.MaxCrashes, intake.DeliveryLimit);
         blame = new Blame<TMessage>(
             new BlamedWork<TMessage>(
                 intake.Name, intake.What, intake.Level,
@@ -115,16 +121,15 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
     /// <summary>
     /// Messages that came back again and again are begun after a note of that, which goes with their decision. A note that a process leaves behind is evidence: see <see cref="CrashRule"/>.
     /// </summary>
-    /// <param name="isUrgent">Whether a message was returned so often that its sender is about to give it up.</param>
     /// <returns>Those that stand accused: each is to be given to <see cref="TryAloneAsync"/> when nothing else is in hand.</returns>
-    public async Task<IReadOnlyList<TMessage>> ProcessSuspectsAsync(IReadOnlyList<TMessage> suspects, Func<TMessage, bool> isUrgent, CancellationToken abort)
+    public async Task<IReadOnlyList<TMessage>> ProcessSuspectsAsync(IReadOnlyList<TMessage> suspects, CancellationToken abort)
     {
         await inHand.Turn.WaitAsync(abort);
         try
         {
             byte[][] hashes = [.. suspects.Select(message => SHA256.HashData(message.Body.Span))];
             var suspicions = await UntilTakenAsync(token => commit.LookAtAsync(hashes, token), abort);
-            var trials = CrashRule.Arrange(suspicions, index => isUrgent(suspects[index]));
+            var trials = crashes.Arrange(suspicions, index => intake.CountReturns(suspects[index]));
             foreach (var index in trials.Urgent)
             {
                 if (crashes.IsToBlame(suspicions[index]))

@@ -28,9 +28,6 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
     private readonly ILogger<InboxProcessor> logger;
     private readonly InboxOptions options;
     private readonly int largestBatch;
-
-    /// <summary>From this many returns on, the broker's limit is so near that a suspect can't wait any longer.</summary>
-    private readonly int urgentFrom;
     private readonly bool isGatheringWorthwhile;
     private readonly TimeProvider clock;
     private readonly CancellationTokenSource stopIntake = new();
@@ -53,13 +50,14 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
         this.options = options.Value;
         // Half of what is handed out at once: the other half arrives while the first is committed.
         largestBatch = Math.Min(options.Value.MaxBatch, Math.Max(1, broker.Value.Prefetch / 2));
-        urgentFrom = broker.Value.DeliveryLimit / 2;
         isGatheringWorthwhile = commit.IsGatheringWorthwhile;
         this.clock = clock;
         processor = new BatchProcessor<Delivery>(
             commit, options.Value,
             new IntakeOfMessages<Delivery>("orders", "Orders", Observability.TroubleLevel.NotReady, MayBeOvertaken: true, SettleAsync, subscriptions.Hold, subscriptions.Release)
             {
+                DeliveryLimit = broker.Value.DeliveryLimit,
+                CountReturns = static delivery => delivery.DeliveryCount,
                 CountInHand = () => subscriptions.States.Sum(state => state.InHand),
             },
             troubles, clock, logger);
@@ -256,7 +254,7 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
             }
             if (batch.Suspects.Count > 0)
             {
-                accused.AddRange(await processor.ProcessSuspectsAsync(batch.Suspects, delivery => delivery.DeliveryCount >= urgentFrom, abort.Token));
+                accused.AddRange(await processor.ProcessSuspectsAsync(batch.Suspects, abort.Token));
                 if (accused.Count > 0 && !heldForTrial)
                 {
                     heldForTrial = true;

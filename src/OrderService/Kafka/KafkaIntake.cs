@@ -328,7 +328,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         }
         if (alone.Count > 0)
         {
-            foreach (var accused in await processor.ProcessSuspectsAsync(alone, static _ => false, abort.Token))
+            foreach (var accused in await processor.ProcessSuspectsAsync(alone, abort.Token))
             {
                 await processor.TryAloneAsync(accused, abort.Token);
             }
