@@ -247,7 +247,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public void Dispose()
         {
             foreach (var statement in (SqliteStatement[])
-                [Inbox, Head, AnyOpenLetter, OpenLetters, AnyDeferred, Deferred, InsertInbox, ReplaceInbox, InsertEvent, InsertHead, UpdateHead, InsertOutbox, InsertHistory, DeleteDeferred, DeleteStarted, MarkStarted])
+                [Inbox, Head, AnyOpenLetter, OpenLetters, AnyDeferred, Deferred, InsertInbox, ReplaceInbox, InsertEvent, InsertHead, UpdateHead, InsertOutbox, InsertHistory, DeleteDeferred, DeleteStarted])
             {
                 statement.Dispose();
             }
