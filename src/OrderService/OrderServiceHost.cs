@@ -94,6 +94,7 @@ public static class OrderServiceHost
         services.AddHostedService(provider => provider.GetRequiredService<HealthWatch>());
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
+        services.AddHostedService<BrokerWatch>();
         services.AddUnreadableLetters();
         if (roles.Api)
         {

@@ -259,7 +259,7 @@ internal static class ApiTexts
             """,
         ["queues"] =
             """
-            {"items":[{"name":"orders","purpose":"commands in","exists":true,"ready":120,"unacknowledged":null,"total":null,"consumers":1,"oldestAgeSeconds":4.2,"at":"2026-01-05T10:00:00Z"}],"unsafePolicies":[],"unconsumed":[],"lastError":null}
+            {"items":[{"name":"orders","purpose":"commands in","exists":true,"ready":120,"unacknowledged":null,"total":null,"consumers":1,"oldestAgeSeconds":4.2,"at":"2026-01-05T10:00:00Z"}],"unsafePolicies":[],"policiesUnknown":null,"managementError":null,"unconsumed":[],"lastError":null}
             """,
     };
 

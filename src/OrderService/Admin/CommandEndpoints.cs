@@ -3,7 +3,9 @@ using System.Diagnostics;
 using System.Text.Json;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
+using OrderService.EventStore;
 using OrderService.Inbox;
+using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
 
@@ -159,11 +161,7 @@ internal sealed partial class CommandIntake(
             AppId = "order-service-http",
             Timestamp = clock.GetUtcNow(),
             Body = body,
-            Headers = Activity.Current is { IdFormat: ActivityIdFormat.W3C, Id: { } traceParent } activity
-                ? activity.TraceStateString is { Length: > 0 } state
-                    ? new Dictionary<string, object?> { ["traceparent"] = traceParent, ["tracestate"] = state }
-                    : new Dictionary<string, object?> { ["traceparent"] = traceParent }
-                : null,
+            Headers = TraceHeaders(context.Request),
         }, CancellationToken.None);
         if (outcome is PublishOutcome.Confirmed)
         {
@@ -177,6 +175,15 @@ internal sealed partial class CommandIntake(
             PublishOutcome.Unknown => "The broker did not confirm in time, so the command may or may not have been taken. Send the same request again: it takes effect once.",
             _ => "The broker does not take this message.",
         }, 2);
+    }
+
+    /// <summary>The request's own span where spans are collected, else the caller's as it came; a new trace where the caller has none.</summary>
+    private static Dictionary<string, object?>? TraceHeaders(HttpRequest request)
+    {
+        var (parent, state) = !Tracing.IsCollected && ActivityContext.TryParse(request.Headers.TraceParent, request.Headers.TraceState, out _)
+            ? (request.Headers.TraceParent.ToString(), request.Headers.TraceState.ToString())
+            : Activity.Current is { IdFormat: ActivityIdFormat.W3C, Id: { } id } activity ? (id, activity.TraceStateString) : (null, null);
+        return TraceText.Headers<object?>(TraceText.Join(parent, state));
     }
 
     private static IResult Refuse(Rejection rejection) => rejection.Reason == RejectionReason.BodyTooLarge

@@ -83,6 +83,8 @@ internal static class OperationsEndpoints
                 Age(now, depth.OldestSince),
                 depth.At))],
             monitor.UnsafePolicies,
+            monitor.PoliciesUnknown,
+            monitor.ManagementError,
             monitor.Unconsumed,
             monitor.LastError));
     }
@@ -152,10 +154,13 @@ internal sealed record StatsRates(double Received, double Accepted, double Dupli
 /// <summary>Since this process started.</summary>
 internal sealed record StatsTotals(long Received, long Accepted, long Duplicates, long Refused, long Deferred, long DeadLettered, long Published);
 
-/// <param name="UnsafePolicies">Policies that could lose messages, one sentence each; known with the management API only.</param>
+/// <param name="UnsafePolicies">Policies that could lose messages, one sentence each; null where that is not known.</param>
+/// <param name="PoliciesUnknown">Why it is not known.</param>
+/// <param name="ManagementError">Why the management API did not answer, or not all of it.</param>
 /// <param name="LastError">Why the newest reading failed.</param>
 /// <param name="Unconsumed">What is left in partitions above those that are consumed, one sentence for each.</param>
-internal sealed record QueuesAnswer(IReadOnlyList<QueueView> Items, IReadOnlyList<string> UnsafePolicies, IReadOnlyList<string> Unconsumed, string? LastError);
+internal sealed record QueuesAnswer(
+    IReadOnlyList<QueueView> Items, IReadOnlyList<string>? UnsafePolicies, string? PoliciesUnknown, string? ManagementError, IReadOnlyList<string> Unconsumed, string? LastError);
 
 /// <param name="Unacknowledged">In hand of consumers; known with the management API only, as is <paramref name="Total"/>.</param>
 /// <param name="OldestAgeSeconds">How long the oldest message that is ready has waited at the least; null when none waits or it is not known.</param>

@@ -66,6 +66,33 @@ internal static class Broker
         }
     }
 
+    /// <summary>Asks the management API which policies are in force, where the settings name one.</summary>
+    /// <returns>A sentence for each setting that could lose messages; why that can't be known, null when it is.</returns>
+    public static async Task<(IReadOnlyList<string> Unsafe, string? Unknown)> UnsafePoliciesAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    {
+        using var management = ManagementApi.Open(stations.GetRequiredService<BrokerConnector>());
+        if (management is null)
+        {
+            return ([], "policies can't be looked at: RabbitMq:ManagementUri is not set");
+        }
+        var found = new List<string>();
+        string? unknown = null;
+        foreach (var queue in stations.GetRequiredService<Topology>().Queues.Select(queue => queue.Name).Where(name => name != TopologyNames.UnroutedEvents))
+        {
+            try
+            {
+                var read = await management.ReadAsync(queue, cancellationToken);
+                found.AddRange(read.UnsafePolicies ?? []);
+                unknown ??= read.UnsafePolicies is null ? $"policies can't be known: {ManagementApi.NoPolicies}" : null;
+            }
+            catch (ManagementException exception)
+            {
+                return (found, $"policies can't be known: {exception.Message}");
+            }
+        }
+        return (found, unknown);
+    }
+
     private static BrokerOutOfReachException OutOfReach(BrokerConnector connector, Exception exception) =>
         new($"The broker {connector.Redacted} is out of reach: {exception.GetBaseException().Message}");
 }

@@ -142,13 +142,25 @@ internal static class DoctorCommand
             {
                 Print(true, "rights", "the user may consume and publish");
             }
-            return (true, differences.Count + rights.Count);
+            return (true, differences.Count + rights.Count + await CheckPoliciesAsync(stations, cancellationToken));
         }
         catch (BrokerOutOfReachException exception)
         {
             Print(false, "broker", $"{exception.Message.TrimEnd('.')}. Check RabbitMq:Uri, that the broker runs, and the user's rights on the virtual host.");
             return (false, 0);
         }
+    }
+
+    private static async Task<int> CheckPoliciesAsync(IServiceProvider stations, CancellationToken cancellationToken)
+    {
+        var (policies, unknown) = await Broker.UnsafePoliciesAsync(stations, cancellationToken);
+        var wrong = policies.Sum(policy => Print(false, "policies", policy));
+        if (unknown is null)
+        {
+            return policies.Count == 0 ? Print(true, "policies", "none that could lose messages is in force") : wrong;
+        }
+        // Where nobody named an address it is no fault that nobody is asked.
+        return wrong + Print(stations.GetRequiredService<IOptions<RabbitMqOptions>>().Value.ManagementUri is not { Length: > 0 }, "policies", unknown);
     }
 
     private static int CheckKafka(IServiceProvider stations)

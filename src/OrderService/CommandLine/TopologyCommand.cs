@@ -28,11 +28,17 @@ internal static class TopologyCommand
                 {
                     Console.WriteLine(difference.Sentence);
                 }
+                var (policies, unknown) = await Broker.UnsafePoliciesAsync(stations, token);
+                foreach (var policy in policies)
+                {
+                    Console.WriteLine(policy);
+                }
                 if (differences.Count == 0)
                 {
                     Console.WriteLine("All queues and exchanges are as they should be. Bindings can't be looked at; --declare makes them.");
                 }
-                return differences.Count == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+                Console.WriteLine(unknown is not null ? $"{char.ToUpperInvariant(unknown[0])}{unknown[1..]}." : policies.Count == 0 ? "No policy that could lose messages is in force." : "");
+                return differences.Count + policies.Count == 0 ? ExitCode.Done : ExitCode.SomeFailed;
             }
             if (parsed.GetValue(declare))
             {

@@ -15,7 +15,7 @@ internal static class AppendRareRows
             await connection.ExecuteAsync(
                 """
                 INSERT INTO deferred (key, order_id, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at)
-                VALUES (@Key, @OrderId, @Type, @Body, @Properties, @Fingerprint, @CorrelationId, @TraceParent, @ReceivedAt, @ExpiresAt)
+                VALUES (@Key, @OrderId, @Type, @Body, @Properties, @Fingerprint, @CorrelationId, @TraceContext, @ReceivedAt, @ExpiresAt)
                 """,
                 row, transaction);
         }

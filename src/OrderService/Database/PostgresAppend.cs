@@ -187,7 +187,7 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
                 """,
                 null,
                 Texts(rows, row => row.Key), Texts(rows, row => row.OrderId), Texts(rows, row => row.Type), Bytes(rows, row => row.Body), Texts(rows, row => row.Properties),
-                Bytes(rows, row => row.Fingerprint), Texts(rows, row => row.CorrelationId), Texts(rows, row => row.TraceParent), Numbers(rows, row => row.ReceivedAt),
+                Bytes(rows, row => row.Fingerprint), Texts(rows, row => row.CorrelationId), Texts(rows, row => row.TraceContext), Numbers(rows, row => row.ReceivedAt),
                 Numbers(rows, row => row.ExpiresAt));
         }
         if (append.Rejections.Count > 0)
@@ -260,7 +260,7 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
             """,
             Answer.Positions,
             Numbers(rows, row => streams[row.OrderId]), Texts(rows, row => row.OrderId), Numbers(rows, row => row.Version), Texts(rows, row => row.Type), Memories(rows), Texts(rows, row => row.CorrelationId),
-            Texts(rows, row => row.CausationId), Texts(rows, row => row.TraceParent), Numbers(rows, row => row.RecordedAt), Bytes(rows, row => row.Hash));
+            Texts(rows, row => row.CausationId), Texts(rows, row => row.TraceContext), Numbers(rows, row => row.RecordedAt), Bytes(rows, row => row.Hash));
     }
 
     /// <summary>

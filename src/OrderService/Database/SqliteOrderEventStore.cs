@@ -164,7 +164,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         {
             prepared.InsertEvent
                 .Bind(1, streams[recorded.OrderId]).Bind(2, recorded.OrderId).Bind(3, recorded.Version).Bind(4, recorded.Type).Bind(5, recorded.Data.Span)
-                .Bind(6, recorded.CorrelationId).Bind(7, recorded.CausationId).Bind(8, recorded.TraceParent)
+                .Bind(6, recorded.CorrelationId).Bind(7, recorded.CausationId).Bind(8, recorded.TraceContext)
                 .Bind(9, recorded.RecordedAt).Bind(10, recorded.Hash)
                 .Execute();
             recorded.Position = prepared.LastRowId;

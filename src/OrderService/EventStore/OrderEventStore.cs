@@ -71,9 +71,10 @@ public sealed record OrderHead(Order Order, byte[] LastHash);
 
 /// <summary>A command whose order does not exist yet.</summary>
 /// <param name="Properties">The message's properties as JSON.</param>
+/// <param name="TraceContext">See <see cref="TraceText"/>.</param>
 public sealed record DeferredCommand(
     string Key, string OrderId, string Type, byte[] Body, string Properties, byte[] Fingerprint,
-    string CorrelationId, string? TraceParent, long ReceivedAt, long ExpiresAt);
+    string CorrelationId, string? TraceContext, long ReceivedAt, long ExpiresAt);
 
 /// <summary>A dead letter that a delivery of the same key may settle.</summary>
 /// <param name="Replayed">An admin sent it again and its outcome is awaited.</param>
@@ -82,11 +83,18 @@ public sealed record OpenLetter(long Id, byte[] Fingerprint, bool Replayed);
 /// <summary>An event as it stands in the log.</summary>
 /// <param name="RecordedAt">Unix milliseconds.</param>
 /// <param name="CausationId">The idempotency key of the message that caused it.</param>
+/// <param name="TraceContext">See <see cref="TraceText"/>; part of the hash as it stands.</param>
 /// <param name="Hash">SHA-256 over the hash of the stream's previous event and this one, see <see cref="EventHash"/>.</param>
 public sealed record RecordedEvent(
     string OrderId, long Version, string Type, ReadOnlyMemory<byte> Data, string CorrelationId, string CausationId,
-    string? TraceParent, long RecordedAt, byte[] Hash)
+    string? TraceContext, long RecordedAt, byte[] Hash)
 {
+    /// <summary>The W3C trace context of the message that caused it; null where there was none.</summary>
+    public string? TraceParent => TraceText.Parent(TraceContext);
+
+    /// <summary>What the tracing systems on the way wrote beside it.</summary>
+    public string? TraceState => TraceText.State(TraceContext);
+
     /// <summary>The place in the log, in the order of commits; set when the event was appended.</summary>
     public long Position { get; set; }
 

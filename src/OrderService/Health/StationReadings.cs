@@ -38,17 +38,25 @@ public sealed partial class StationReadings(
         }
     }
 
-    /// <summary>Counts dead letters by their reasons; called after each commit.</summary>
+    /// <summary>Counts dead letters by their reasons, and replays that succeeded; called after each commit.</summary>
     internal void Count(Append append)
     {
         foreach (var rejection in append.Rejections)
         {
             metrics.DeadLettered(rejection.Reason);
         }
+        foreach (var letter in append.Letters)
+        {
+            if (letter.Resolved)
+            {
+                metrics.Replayed("resolved");
+            }
+        }
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        metrics.Begin(RejectionReason.All);
         using var tick = new PeriodicTimer(Interval, clock);
         do
         {

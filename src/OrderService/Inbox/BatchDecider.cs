@@ -109,7 +109,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 case Decision.Accepted accepted:
                     incoming.Fate = Fate.Accepted;
                     Claim(envelope, InboxOutcome.Accepted, null, replaces: known);
-                    Record(head, accepted, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
+                    Record(head, accepted, envelope.Key, envelope.CorrelationId, envelope.TraceContext);
                     DecideDeferred(envelope.Command.OrderId);
                     break;
                 case Decision.AlreadyDone done:
@@ -121,7 +121,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                     incoming.Fate = Fate.Refused;
                     incoming.Reason = refused.Code;
                     Claim(envelope, InboxOutcome.Refused, refused.Code, replaces: known);
-                    Announce(envelope.Command, refused, envelope.Key, envelope.CorrelationId, envelope.TraceParent);
+                    Announce(envelope.Command, refused, envelope.Key, envelope.CorrelationId, envelope.TraceContext);
                     break;
                 case Decision.OrderUnknown:
                     incoming.Fate = Fate.Deferred;
@@ -240,22 +240,22 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         private OrderHead Head(string orderId) =>
             state.Heads.TryGetValue(orderId, out var head) ? head : new OrderHead(Order.None(orderId), EventHash.Genesis);
 
-        private void Record(OrderHead head, Decision.Accepted accepted, string key, string correlationId, string? traceParent)
+        private void Record(OrderHead head, Decision.Accepted accepted, string key, string correlationId, string? traceContext)
         {
-            Record(head, accepted.Event, key, correlationId, traceParent);
+            Record(head, accepted.Event, key, correlationId, traceContext);
             if (accepted.Then is { } then)
             {
-                Record(Head(head.Order.OrderId), then, key, correlationId, traceParent);
+                Record(Head(head.Order.OrderId), then, key, correlationId, traceContext);
             }
         }
 
-        private void Record(OrderHead head, OrderEvent happened, string key, string correlationId, string? traceParent)
+        private void Record(OrderHead head, OrderEvent happened, string key, string correlationId, string? traceContext)
         {
             var orderId = head.Order.OrderId;
             var version = head.Order.Version + 1;
             var data = EventSerializer.Serialize(happened);
-            var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, correlationId, key, traceParent, now);
-            var recorded = new RecordedEvent(orderId, version, happened.Type, data, correlationId, key, traceParent, now, hash) { Event = happened };
+            var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, correlationId, key, traceContext, now);
+            var recorded = new RecordedEvent(orderId, version, happened.Type, data, correlationId, key, traceContext, now, hash) { Event = happened };
             append.Events.Add(recorded);
             append.Outbox.Add(new OutboxRow(OutboxKind.Event, orderId, version, recorded, null, null, now));
 
@@ -268,10 +268,10 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                     order.TotalMinor, order.Lines.Count, now, hash);
         }
 
-        private void Announce(OrderCommand command, Decision.Refused refused, string key, string correlationId, string? traceParent)
+        private void Announce(OrderCommand command, Decision.Refused refused, string key, string correlationId, string? traceContext)
         {
             var order = Head(command.OrderId).Order;
-            append.Outbox.Add(Announcement.Refusal(command, refused, order.Status, key, correlationId, traceParent, now));
+            append.Outbox.Add(Announcement.Refusal(command, refused, order.Status, key, correlationId, traceContext, now));
             var what = "";
             if (command is OrderCommand.Pay pay)
             {
@@ -290,7 +290,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         {
             var deferred = new DeferredCommand(
                 envelope.Key, envelope.Command.OrderId, envelope.Command.Type, incoming.Body.ToArray(), MessagePropertiesJson.Write(incoming.Properties),
-                envelope.Fingerprint, envelope.CorrelationId, envelope.TraceParent, now, now + (long)deferFor.TotalMilliseconds);
+                envelope.Fingerprint, envelope.CorrelationId, envelope.TraceContext, now, now + (long)deferFor.TotalMilliseconds);
             append.Deferred.Add(deferred);
             if (!state.Deferred.TryGetValue(deferred.OrderId, out var waiting))
             {
@@ -321,7 +321,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 {
                     case Decision.Accepted accepted:
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, null, orderId, replaces: true);
-                        Record(head, accepted, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
+                        Record(head, accepted, deferred.Key, deferred.CorrelationId, deferred.TraceContext);
                         break;
                     case Decision.AlreadyDone done:
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, null, orderId, replaces: true);
@@ -329,7 +329,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                         break;
                     case Decision.Refused refused:
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Refused, refused.Code, orderId, replaces: true);
-                        Announce(command, refused, deferred.Key, deferred.CorrelationId, deferred.TraceParent);
+                        Announce(command, refused, deferred.Key, deferred.CorrelationId, deferred.TraceContext);
                         break;
                 }
             }

@@ -1,4 +1,5 @@
 using OrderService.Domain;
+using OrderService.EventStore;
 
 namespace OrderService.Inbox;
 
@@ -11,7 +12,11 @@ namespace OrderService.Inbox;
 /// <param name="TraceState">Only ever beside a trace parent.</param>
 /// <param name="Replay">Set when a parked dead letter was sent again.</param>
 public sealed record Envelope(
-    string Key, byte[] Fingerprint, OrderCommand Command, string CorrelationId, string? TraceParent, string? TraceState, ReplayMark? Replay);
+    string Key, byte[] Fingerprint, OrderCommand Command, string CorrelationId, string? TraceParent, string? TraceState, ReplayMark? Replay)
+{
+    /// <summary>Both parts as they are stored.</summary>
+    public string? TraceContext => TraceText.Join(TraceParent, TraceState);
+}
 
 /// <summary>Says that a message is a dead letter's next attempt.</summary>
 /// <param name="LetterId">The dead letter it was.</param>

@@ -180,6 +180,10 @@ public sealed partial class KafkaEventStream(
         {
             headers.Add("traceparent", Encoding.ASCII.GetBytes(traceParent));
         }
+        if (recorded.TraceState is { } traceState)
+        {
+            headers.Add("tracestate", Encoding.ASCII.GetBytes(traceState));
+        }
         // The record's own time is that of the publishing: by the event's, a topic's retention would throw an old log away as it arrives.
         return new Message<string, byte[]>
         {

@@ -42,7 +42,7 @@ public sealed class OrderMetrics : IDisposable
         relayed = meter.CreateCounter<long>("orders.relayed", "{message}", "Events that the broker confirmed.");
         relayFailures = meter.CreateCounter<long>("orders.relay.failures", "{message}", "Publishes that were refused, unroutable or not confirmed in time; they are tried again.");
         lettersParked = meter.CreateCounter<long>("orders.dlq.parked", "{message}", "Dead letters stored for an operator, by reason.");
-        replays = meter.CreateCounter<long>("orders.replays", "{replay}", "Replayed dead letters, by outcome.");
+        replays = meter.CreateCounter<long>("orders.replays", "{replay}", "Replayed dead letters, by outcome: resolved or failed.");
         alerts = meter.CreateCounter<long>("orders.alerts.sent", "{alert}", "Alerts handed to a channel, by channel and outcome.");
         var seconds = new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10] };
         commitDuration = meter.CreateHistogram("orders.commit.duration", "s", "One group commit to the store.", advice: seconds);
@@ -73,6 +73,36 @@ public sealed class OrderMetrics : IDisposable
 
     /// <summary>The circuit breaker around the store.</summary>
     public CircuitState Circuit => (CircuitState)circuitState;
+
+    /// <summary>Makes every series that can be known: whoever watches how much a counter grows must see its first event too.</summary>
+    /// <param name="reasons">Why a message can be given up.</param>
+    public void Begin(IEnumerable<string> reasons)
+    {
+        received.Add(0);
+        duplicates.Add(0);
+        relayed.Add(0);
+        relayFailures.Add(0);
+        foreach (var outcome in (string[])["accepted", "refused", "deferred"])
+        {
+            processed.Add(0, new KeyValuePair<string, object?>("outcome", outcome));
+        }
+        foreach (var reason in reasons)
+        {
+            deadLettered.Add(0, new KeyValuePair<string, object?>("reason", reason));
+            lettersParked.Add(0, new KeyValuePair<string, object?>("reason", reason));
+        }
+        foreach (var outcome in (string[])["resolved", "failed"])
+        {
+            replays.Add(0, new KeyValuePair<string, object?>("outcome", outcome));
+        }
+        foreach (var channel in (string[])["log", "email", "webhook", "slack", "teams"])
+        {
+            foreach (var outcome in (string[])["sent", "retried", "failed"])
+            {
+                alerts.Add(0, new KeyValuePair<string, object?>("channel", channel), new KeyValuePair<string, object?>("outcome", outcome));
+            }
+        }
+    }
 
     public void Received(int count = 1)
     {
@@ -121,10 +151,10 @@ public sealed class OrderMetrics : IDisposable
 
     public void LetterParked(string reason, int count = 1) => lettersParked.Add(count, new KeyValuePair<string, object?>("reason", reason));
 
-    /// <param name="outcome"><c>resolved</c>, <c>failed</c>, <c>refused</c> or <c>deferred</c>.</param>
+    /// <param name="outcome"><c>resolved</c> (whatever was decided) or <c>failed</c> (a dead letter again).</param>
     public void Replayed(string outcome, int count = 1) => replays.Add(count, new KeyValuePair<string, object?>("outcome", outcome));
 
-    /// <param name="channel"><c>log</c>, <c>email</c> or <c>webhook</c>.</param>
+    /// <param name="channel"><c>log</c>, <c>email</c>, <c>webhook</c>, <c>slack</c> or <c>teams</c>.</param>
     /// <param name="outcome"><c>sent</c>, <c>retried</c> or <c>failed</c>.</param>
     public void AlertSent(string channel, string outcome) =>
         alerts.Add(1, new KeyValuePair<string, object?>("channel", channel), new KeyValuePair<string, object?>("outcome", outcome));

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 
 namespace OrderService.Observability;
 
@@ -21,6 +22,28 @@ public static class Tracing
         };
         ActivitySource.AddActivityListener(listener);
         return listener;
+    }
+
+    /// <summary>Whether spans are collected. Where they are not, a trace context is handed on as it came: nobody would ever see a span of ours.</summary>
+    public static bool IsCollected => Source.HasListeners();
+
+    /// <summary>Starts the span of one publish as a child of the context in the message's <paramref name="headers"/>; null when nobody listens.</summary>
+    /// <param name="to">The exchange, or the queue behind the default exchange.</param>
+    public static Activity? StartSend(string to, IReadOnlyDictionary<string, object?>? headers)
+    {
+        if (!IsCollected)
+        {
+            return null;
+        }
+        _ = ActivityContext.TryParse(Text("traceparent"), Text("tracestate"), isRemote: true, out var parent);
+        var activity = Source.StartActivity($"send {to}", ActivityKind.Internal, parent);
+        activity?.SetTag("messaging.system", "rabbitmq");
+        activity?.SetTag("messaging.destination.name", to);
+        return activity;
+
+        string? Text(string name) => headers is not null && headers.TryGetValue(name, out var value)
+            ? value switch { string text => text, byte[] bytes => Encoding.ASCII.GetString(bytes), _ => null }
+            : null;
     }
 
     /// <summary>

@@ -16,14 +16,14 @@ public sealed record Announcement(
 {
     /// <summary>The row that announces a refused command.</summary>
     public static OutboxRow Refusal(
-        OrderCommand command, Decision.Refused refused, OrderStatus status, string key, string correlationId, string? traceParent, long now)
+        OrderCommand command, Decision.Refused refused, OrderStatus status, string key, string correlationId, string? traceContext, long now)
     {
         var id = $"{command.OrderId}.refused.{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)).AsSpan(0, 8))}";
         var head = new CloudEventHead(
-            id, EventType.CommandRefused, command.OrderId, null, DateTimeOffset.FromUnixTimeMilliseconds(now), correlationId, key, traceParent);
+            id, EventType.CommandRefused, command.OrderId, null, DateTimeOffset.FromUnixTimeMilliseconds(now), correlationId, key, TraceText.Parent(traceContext));
         var message = new Announcement(
             TopologyNames.OrderEvents, EventRoutingKey.CommandRefused, id, CloudEventWriter.ContentType, null, correlationId, EventType.CommandRefused,
-            traceParent is null ? null : new Dictionary<string, string> { ["traceparent"] = traceParent });
+            TraceText.Headers<string>(traceContext));
         return new OutboxRow(OutboxKind.Announcement, command.OrderId, 0, null, message.ToJson(), CloudEventWriter.WriteRefusal(head, command.Type, refused, status), now);
     }
 

@@ -474,7 +474,7 @@ public sealed partial class OutboxRelay(
                 ContentType = CloudEventWriter.ContentType,
                 CorrelationId = recorded.CorrelationId,
                 Type = recorded.Type,
-                Headers = recorded.TraceParent is null ? null : new Dictionary<string, object?> { ["traceparent"] = recorded.TraceParent },
+                Headers = TraceText.Headers<object?>(recorded.TraceContext),
                 State = row,
             };
         }

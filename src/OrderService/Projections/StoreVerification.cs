@@ -67,7 +67,7 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
                 findings.Add($"Order {orderId}: version {order.Version + 1} is missing before version {recorded.Version}.");
             }
             hash = EventHash.Next(
-                hash, orderId, recorded.Version, recorded.Type, recorded.Data.Span, recorded.CorrelationId, recorded.CausationId, recorded.TraceParent, recorded.RecordedAt);
+                hash, orderId, recorded.Version, recorded.Type, recorded.Data.Span, recorded.CorrelationId, recorded.CausationId, recorded.TraceContext, recorded.RecordedAt);
             if (!hash.AsSpan().SequenceEqual(recorded.Hash))
             {
                 findings.Add($"Order {orderId}: the event at position {recorded.Position} (version {recorded.Version}) is not what was written: its hash does not fit.");

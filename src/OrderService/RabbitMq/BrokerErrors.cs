@@ -21,6 +21,9 @@ internal static class BrokerErrors
         shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Library
         && (shutdown.ReplyCode is 501 or 502 or 505 || (shutdown is { ReplyCode: 541, Exception: not null } && shutdown.Exception is not (IOException or SocketException or OperationCanceledException)));
 
+    /// <summary>How a generation ends whose consumer the broker took away.</summary>
+    public const string ConsumerCancelled = "the broker cancelled the consumer: the queue was deleted, lost its leader, or a delivery was in hand for too long";
+
     public static string Describe(ShutdownEventArgs shutdown) =>
         shutdown.Exception is { } cause && shutdown.ReplyCode is 0 or 541
             ? Describe(cause)
@@ -44,6 +47,8 @@ internal static class BrokerErrors
         AggregateException { InnerExceptions.Count: > 0 } several => Describe(several.InnerExceptions[^1]),
         _ when exception.InnerException is { } inner => Describe(inner),
         OperationCanceledException => "no answer in time",
+        // Somebody closed it while it was in use: the reason is with whoever closed it.
+        ObjectDisposedException => "the connection was closed while it was in use",
         _ => $"{exception.GetType().Name}: {exception.Message}",
     };
 }

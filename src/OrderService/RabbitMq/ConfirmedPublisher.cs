@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Threading.Channels;
 using Microsoft.Extensions.Options;
+using OrderService.Observability;
 using OrderService.Outbox;
 using RabbitMQ.Client;
 using RabbitMQ.Client.Events;
@@ -57,6 +58,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     private bool connected;
     private DateTimeOffset since;
     private AmqpTcpEndpoint? left;
+    private readonly Outage outage;
     private string? lastError;
     private DateTimeOffset? lastErrorAt;
     private int unconfirmed;
@@ -81,6 +83,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         this.declare = declare;
         since = clock.GetUtcNow();
         window = new SemaphoreSlim(this.options.MaxUnconfirmed, this.options.MaxUnconfirmed);
+        outage = new Outage(clock);
         reconnection = new Reconnection(this.options, clock, (failure, _) => Remember(BrokerErrors.Describe(failure)));
     }
 
@@ -242,6 +245,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             connection.ConnectionBlockedAsync += (_, blocked) => Block(blocked.Reason);
             connection.ConnectionUnblockedAsync += (_, _) => Unblock();
             Enter(connected: true);
+            outage.End();
             LogConnected(connector.Redacted);
             await RunChannelsAsync(connection, stopping);
         }
@@ -341,6 +345,8 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                 return;
             }
 
+            // The client makes a span of its own, child of this one, and writes it into the headers: without a parent it would begin another trace.
+            using var span = Tracing.StartSend(pending.Exchange.Length == 0 ? pending.RoutingKey : pending.Exchange, pending.Message.Headers);
             try
             {
                 // Ids of orders are too many to be kept.
@@ -509,17 +515,16 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private void Remember(string error)
     {
-        bool news;
+        var told = outage.Meet(error, out var news);
         lock (gate)
         {
-            news = lastError != error;
-            lastError = error;
+            lastError = told;
             lastErrorAt = clock.GetUtcNow();
         }
 
         if (news && !closing.IsCancellationRequested)
         {
-            LogTrouble(connector.Redacted, error);
+            LogTrouble(connector.Redacted, told);
         }
     }
 

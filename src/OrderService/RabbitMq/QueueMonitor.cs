@@ -1,7 +1,3 @@
-using System.Globalization;
-using System.Net.Http.Headers;
-using System.Text;
-using System.Text.Json;
 using Microsoft.Extensions.Options;
 using RabbitMQ.Client;
 using RabbitMQ.Client.Exceptions;
@@ -20,6 +16,9 @@ public sealed record QueueDepth(string Queue, bool Exists, long Ready, int Consu
 {
     /// <summary>How many messages were ever published to it, by the management API's count.</summary>
     internal long? Published { get; init; }
+
+    /// <summary>AMQP refused to tell the numbers.</summary>
+    internal bool IsHidden { get; init; }
 
     /// <summary>How long the oldest message has waited at the least; zero when none waits, null when that is not known.</summary>
     public TimeSpan? OldestAge(DateTimeOffset now) => OldestSince is { } since ? now - since : Exists && Ready == 0 ? TimeSpan.Zero : null;
@@ -43,15 +42,12 @@ public sealed partial class QueueMonitor : BackgroundService
 {
     private static readonly TimeSpan Turn = TimeSpan.FromMinutes(1);
 
-    // What a policy may not set on the queues whose messages must not get lost. Overflow drop-head even deletes dead letters that wait for their target.
-    private static readonly string[] LosingPolicyKeys = ["max-length", "max-length-bytes", "overflow", "message-ttl", "expires", "delivery-limit", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"];
-
     private readonly BrokerConnector connector;
     private readonly Topology topology;
     private readonly RabbitMqOptions options;
     private readonly TimeProvider clock;
     private readonly ILogger logger;
-    private readonly HttpClient? management;
+    private readonly ManagementApi? management;
     private readonly Func<string, QueueSubscription?> own;
     private readonly Dictionary<string, QueueAge> ages;
 
@@ -60,7 +56,8 @@ public sealed partial class QueueMonitor : BackgroundService
     private volatile IReadOnlyList<QueueDepth> depths = [];
     private volatile IReadOnlyList<string> unconsumed = [];
     private IReadOnlyList<string> beyond = [];
-    private volatile IReadOnlyList<string> unsafePolicies = [];
+    private volatile IReadOnlyList<string>? unsafePolicies;
+    private readonly Outage outage;
     private volatile string? lastError;
     private volatile string? managementError;
 
@@ -74,10 +71,8 @@ public sealed partial class QueueMonitor : BackgroundService
         this.options = options.Value;
         this.clock = clock;
         this.logger = logger;
-        if (this.options.ManagementUri is { Length: > 0 } management)
-        {
-            this.management = ManagementClient(new Uri(management), connector.Address);
-        }
+        outage = new Outage(clock);
+        management = ManagementApi.Open(connector);
     }
 
     /// <summary>The newest reading of each queue; empty before the first.</summary>
@@ -89,13 +84,16 @@ public sealed partial class QueueMonitor : BackgroundService
     /// <summary>Partitions above those that are consumed and not empty, one sentence each.</summary>
     public IReadOnlyList<string> Unconsumed => unconsumed;
 
-    /// <summary>Policies that could lose messages, one sentence each; known only with the management API.</summary>
-    public IReadOnlyList<string> UnsafePolicies => unsafePolicies;
+    /// <summary>Policies that could lose messages, one sentence each; null where it is not known, which <see cref="PoliciesUnknown"/> explains.</summary>
+    public IReadOnlyList<string>? UnsafePolicies => unsafePolicies;
+
+    /// <summary>Why it is not known which policies are in force; null when it is known.</summary>
+    public string? PoliciesUnknown => unsafePolicies is not null ? null : management is null ? "RabbitMq:ManagementUri is not set" : managementError ?? "not read yet";
 
     /// <summary>Why the newest reading failed; null when it did not.</summary>
     public string? LastError => lastError;
 
-    /// <summary>Why the management API did not answer; null when it did, or is not used. The depths over AMQP are there all the same.</summary>
+    /// <summary>Why the management API did not answer, or not all of it; null when it did, or is not used. The depths over AMQP are there all the same.</summary>
     public string? ManagementError => managementError;
 
     public override void Dispose()
@@ -117,17 +115,18 @@ public sealed partial class QueueMonitor : BackgroundService
                     connection = connection is { IsOpen: true } && !IsTurnOver() ? connection : await ReconnectAsync(connection, stoppingToken);
                     await ReadAsync(connection, stoppingToken);
                     lastError = null;
+                    outage.End();
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
                     // Readings are only looked at: the next tick tries again, on a new connection.
                     var reason = BrokerErrors.Describe(exception);
-                    if (reason != lastError)
+                    lastError = outage.Meet(reason, out var news);
+                    if (news)
                     {
-                        LogNoReading(connector.Redacted, reason);
+                        LogNoReading(connector.Redacted, lastError);
                     }
 
-                    lastError = reason;
                     await BrokerConnector.DisposeQuietlyAsync(connection);
                     connection = null;
                 }
@@ -175,16 +174,43 @@ public sealed partial class QueueMonitor : BackgroundService
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(TimeSpan.FromSeconds(15));
-        var depths = new List<QueueDepth>();
-        var unsafePolicies = new List<string>();
-        managementError = null;
+        var read = new List<(QueueDepth Depth, long? Arrived)>();
         foreach (var queue in topology.Queues.Select(queue => queue.Name))
         {
             var depth = await ReadAsync(connection, queue, deadline.Token);
             own(queue)?.HearOf(depth.Ready);
-            var arrived = Arrived(depth);
-            var managed = depth.Exists && management is not null ? await ReadManagementAsync(depth, unsafePolicies, deadline.Token) : depth;
-            depths.Add(managed with { OldestSince = managed.Published is null ? ages[queue].Read(depth.At, depth.Ready, arrived) : ages[queue].Read(depth.At, managed.Ready, managed.Published) });
+            read.Add((depth, Arrived(depth)));
+        }
+
+        // What AMQP says stays whatever the management API says or does not say.
+        var managed = management is null ? [] : await ReadManagementAsync(read.Select(one => one.Depth), cancellationToken);
+        var depths = new List<QueueDepth>();
+        foreach (var (depth, arrived) in read)
+        {
+            if (managed.GetValueOrDefault(depth.Queue) is not { } more)
+            {
+                if (!depth.IsHidden)
+                {
+                    depths.Add(depth with { OldestSince = ages[depth.Queue].Read(depth.At, depth.Ready, arrived) });
+                }
+
+                continue;
+            }
+
+            if (depth.IsHidden && more.Ready is null)
+            {
+                continue;
+            }
+
+            var whole = depth with
+            {
+                Ready = more.Ready ?? depth.Ready,
+                Consumers = more.Consumers ?? depth.Consumers,
+                Unacknowledged = more.Unacknowledged,
+                Total = more.Total,
+                Published = more.Published,
+            };
+            depths.Add(whole with { OldestSince = more.Published is null ? ages[depth.Queue].Read(depth.At, depth.Ready, arrived) : ages[depth.Queue].Read(depth.At, whole.Ready, more.Published) });
         }
 
         var unconsumed = new List<string>();
@@ -208,17 +234,68 @@ public sealed partial class QueueMonitor : BackgroundService
             unconsumed.ForEach(LogUnconsumed);
         }
 
-        foreach (var policy in unsafePolicies)
+        this.depths = depths;
+        this.unconsumed = unconsumed;
+    }
+
+    /// <summary>Asks the management API for every queue that exists, and keeps what it says of policies and why it said less than it could.</summary>
+    private async Task<Dictionary<string, ManagedQueue>> ReadManagementAsync(IEnumerable<QueueDepth> depths, CancellationToken stopping)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping);
+        deadline.CancelAfter(TimeSpan.FromSeconds(15));
+        var managed = new Dictionary<string, ManagedQueue>();
+        var policies = new List<string>();
+        string? error = null;
+        foreach (var queue in depths.Where(depth => depth.Exists).Select(depth => depth.Queue))
         {
-            if (!this.unsafePolicies.Contains(policy))
+            try
             {
-                LogUnsafePolicy(policy);
+                var read = await management!.ReadAsync(queue, deadline.Token);
+                managed[queue] = read;
+                if (queue == TopologyNames.UnroutedEvents)
+                {
+                    // A look-out, not a store: it may lose what is in it.
+                }
+                else if (read.UnsafePolicies is { } found)
+                {
+                    policies.AddRange(found);
+                }
+                else
+                {
+                    error ??= ManagementApi.NoPolicies;
+                }
+            }
+            catch (ManagementException exception)
+            {
+                // The next queue would wait as long for the same answer.
+                error = exception.Message;
+                break;
+            }
+            catch (OperationCanceledException) when (!stopping.IsCancellationRequested)
+            {
+                error = "the management API takes too long";
+                break;
             }
         }
 
-        this.depths = depths;
-        this.unconsumed = unconsumed;
-        this.unsafePolicies = unsafePolicies;
+        foreach (var policy in policies.Except(unsafePolicies ?? []))
+        {
+            LogUnsafePolicy(policy);
+        }
+
+        if (error is not null && error != managementError)
+        {
+            LogManagement(error);
+        }
+        else if (error is null && managementError is not null)
+        {
+            LogManagementAgain();
+        }
+
+        // One that was seen stays known while the others are not: it is unsafe whatever they are.
+        unsafePolicies = error is null || policies.Count > 0 ? policies : null;
+        managementError = error;
+        return managed;
     }
 
     /// <summary>How many messages have come in since this process started, by its own count; null where others take messages out as well.</summary>
@@ -245,71 +322,8 @@ public sealed partial class QueueMonitor : BackgroundService
         catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused && management is not null)
         {
             // Some versions ask for the right to configure even for looking; the management API says it all.
-            return new QueueDepth(queue, true, 0, 0, null, null, clock.GetUtcNow());
+            return new QueueDepth(queue, true, 0, 0, null, null, clock.GetUtcNow()) { IsHidden = true };
         }
-    }
-
-    private async Task<QueueDepth> ReadManagementAsync(QueueDepth depth, List<string> unsafePolicies, CancellationToken cancellationToken)
-    {
-        try
-        {
-            using var document = await JsonDocument.ParseAsync(
-                await management!.GetStreamAsync(new Uri($"api/queues/{Uri.EscapeDataString(connector.VirtualHost)}/{Uri.EscapeDataString(depth.Queue)}", UriKind.Relative), cancellationToken),
-                cancellationToken: cancellationToken);
-            var queue = document.RootElement;
-            if (depth.Queue != TopologyNames.UnroutedEvents)
-            {
-                FindUnsafePolicy(depth.Queue, queue, unsafePolicies);
-            }
-
-            return depth with
-            {
-                Ready = Number(queue, "messages_ready") ?? depth.Ready,
-                Consumers = (int)(Number(queue, "consumers") ?? depth.Consumers),
-                Unacknowledged = Number(queue, "messages_unacknowledged"),
-                Total = Number(queue, "messages"),
-                // Not counted for what the broker itself puts there: dead letters.
-                Published = queue.TryGetProperty("message_stats", out var stats) ? Number(stats, "publish") : null,
-            };
-        }
-        catch (Exception exception) when (exception is HttpRequestException or JsonException or OperationCanceledException && !cancellationToken.IsCancellationRequested)
-        {
-            managementError = exception is HttpRequestException { StatusCode: { } status } ? string.Create(CultureInfo.InvariantCulture, $"the management API answered {(int)status}") : "the management API does not answer";
-            return depth;
-        }
-    }
-
-    private static long? Number(JsonElement queue, string name) =>
-        queue.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out var number) ? number : null;
-
-    private static void FindUnsafePolicy(string name, JsonElement queue, List<string> unsafePolicies)
-    {
-        if (!queue.TryGetProperty("effective_policy_definition", out var definition) || definition.ValueKind != JsonValueKind.Object)
-        {
-            return;
-        }
-
-        var policy = queue.TryGetProperty("policy", out var named) && named.ValueKind == JsonValueKind.String ? named.GetString()! : "(operator policy)";
-        foreach (var setting in definition.EnumerateObject())
-        {
-            var harmless = setting is { Name: "overflow", Value.ValueKind: JsonValueKind.String } && setting.Value.GetString() == "reject-publish";
-            if (LosingPolicyKeys.Contains(setting.Name) && !harmless)
-            {
-                unsafePolicies.Add($"The policy '{policy}' sets {setting.Name} to {setting.Value} on the queue '{name}', which can lose or divert messages; remove it: rabbitmqctl clear_policy '{policy}'");
-            }
-        }
-    }
-
-    private static HttpClient ManagementClient(Uri management, BrokerAddress address)
-    {
-        var credentials = management.UserInfo.Length > 0 ? Uri.UnescapeDataString(management.UserInfo) : $"{address.User}:{address.Password}";
-        var client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
-        {
-            BaseAddress = new UriBuilder(management) { UserName = "", Password = "", Path = management.AbsolutePath.TrimEnd('/') + "/" }.Uri,
-            Timeout = TimeSpan.FromSeconds(5),
-        };
-        client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes(credentials)));
-        return client;
     }
 
     [LoggerMessage(LogLevel.Warning, "The queues of {Broker} can't be read: {Reason}")]
@@ -317,6 +331,12 @@ public sealed partial class QueueMonitor : BackgroundService
 
     [LoggerMessage(LogLevel.Warning, "{Finding}")]
     private partial void LogUnconsumed(string finding);
+
+    [LoggerMessage(LogLevel.Warning, "Unacknowledged messages and policies are not known: {Reason}. The depths by AMQP go on")]
+    private partial void LogManagement(string reason);
+
+    [LoggerMessage(LogLevel.Information, "The management API answers again")]
+    private partial void LogManagementAgain();
 
     [LoggerMessage(LogLevel.Error, "{Policy}")]
     private partial void LogUnsafePolicy(string policy);

@@ -74,6 +74,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private int started;
     private SubscriptionPhase phase = SubscriptionPhase.Stopped;
     private DateTimeOffset since;
+    private readonly Outage outage;
     private string? lastError;
     private DateTimeOffset? lastErrorAt;
     private long delivered;
@@ -104,6 +105,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         this.declare = declare;
         since = clock.GetUtcNow();
         Prefetch = prefetch;
+        outage = new Outage(clock);
         reconnection = new Reconnection(connector.Options, clock, OnFailure);
     }
 
@@ -308,7 +310,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             throw new BrokerLostException(reason);
         }
 
-        Remember(reason);
+        // The attempts that follow meet other errors; this one tells what happened.
+        Remember(outage.Meet(reason, out _));
         LogGenerationEnded(queue, generation.Number, reason);
     }
 
@@ -425,6 +428,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             Enter(SubscriptionPhase.Consuming);
             if (!oneByOne)
             {
+                outage.End();
                 LogConsuming(queue, connector.Redacted, generation.Number, generation.Prefetch);
             }
         }
@@ -615,17 +619,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private void OnFailure(Exception exception, TimeSpan pause)
     {
         var reason = BrokerErrors.Describe(exception);
-        bool news;
-        lock (gate)
-        {
-            news = lastError != reason;
-        }
-
-        Remember(reason);
+        var told = outage.Meet(reason, out var news);
+        Remember(told);
         if (news)
         {
-            // Once for each new reason: an outage of an hour is one line, and the state tells the rest.
-            LogNotConsuming(queue, connector.Redacted, reason, pause);
+            LogNotConsuming(queue, connector.Redacted, told, pause);
         }
     }
 
@@ -683,7 +681,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
 
         public Task HandleBasicCancelAsync(string consumerTag, CancellationToken cancellationToken = default) =>
-            Lost(generation, "the broker cancelled the consumer: the queue was deleted, lost its leader, or a delivery was in hand for too long");
+            Lost(generation, BrokerErrors.ConsumerCancelled);
 
         public Task HandleBasicCancelOkAsync(string consumerTag, CancellationToken cancellationToken = default)
         {

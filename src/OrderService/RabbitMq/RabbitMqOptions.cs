@@ -76,6 +76,9 @@ public sealed class RabbitMqOptions
     /// <summary>How often queue depths are read.</summary>
     public TimeSpan QueuePollInterval { get; set; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>Says when events reach no subscriber: a binding may have been removed. Off where nobody subscribes, or not to everything.</summary>
+    public bool ExpectSubscribers { get; set; } = true;
+
     /// <summary>What the broker's lists show before the purpose of a connection.</summary>
     public string ConnectionName { get; set; } = "order-service";
 

@@ -171,7 +171,7 @@ public sealed class BatchDeciderTests
     private static byte[] HashOf(byte[] previous, RecordedEvent recorded) =>
         EventHash.Next(
             previous, recorded.OrderId, recorded.Version, recorded.Type, recorded.Data.Span, recorded.CorrelationId, recorded.CausationId,
-            recorded.TraceParent, recorded.RecordedAt);
+            recorded.TraceContext, recorded.RecordedAt);
 
     private static byte[] FingerprintOf(Incoming incoming) => ((Decoded.Valid)incoming.Decoded).Envelope.Fingerprint;
 

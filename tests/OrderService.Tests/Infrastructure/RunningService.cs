@@ -37,6 +37,8 @@ public sealed class RunningService : IAsyncDisposable
             ["Api__Keys__0__Scopes__1"] = "read",
             ["Api__Keys__0__Scopes__2"] = "operate",
             ["DOTNET_gcServer"] = "0",
+            // Few of them listen to events.
+            ["RabbitMq__ExpectSubscribers"] = "false",
         };
         foreach (var (name, value) in more ?? [])
         {

@@ -18,6 +18,7 @@ export function Queues() {
     <${Trouble} error=${queues.error} kept=${queues.data !== null} />
     ${!queues.data && !queues.error && html`<${Loading} what="Loading queues" />`}
     ${queues.data?.lastError && html`<${Note} tone="bad"><strong>The broker could not be asked.</strong> ${shown(queues.data.lastError)}<//>`}
+    ${queues.data?.managementError && html`<${Note} tone="warn"><strong>Unacknowledged messages and policies are not known.</strong> ${shown(queues.data.managementError)}<//>`}
     ${[...(queues.data?.unsafePolicies ?? []), ...(queues.data?.unconsumed ?? [])].map(text => html`<${Note} tone="warn" key=${text}>${shown(text)}<//>`)}
     ${queues.data?.items.length === 0 && html`<${Empty} icon="queues" title="No queue was read yet">The service reads its queues every few seconds once the broker answers. <code>orderservice topology --check</code> says what is missing.<//>`}
     ${queues.data?.items.length > 0 && html`<table class="rows"><caption class="hidden">Queues</caption><thead><tr><th scope="col">Queue</th><th scope="col" class="number">Ready</th><th scope="col" class="number">Being processed</th><th scope="col" class="number">Consumers</th><th scope="col" class="number">Oldest waits</th><th scope="col">State</th></tr></thead>
