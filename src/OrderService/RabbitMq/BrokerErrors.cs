@@ -47,8 +47,6 @@ internal static class BrokerErrors
         AggregateException { InnerExceptions.Count: > 0 } several => Describe(several.InnerExceptions[^1]),
         _ when exception.InnerException is { } inner => Describe(inner),
         OperationCanceledException => "no answer in time",
-        // Somebody closed it while it was in use: the reason is with whoever closed it.
-        ObjectDisposedException => "the connection was closed while it was in use",
         _ => $"{exception.GetType().Name}: {exception.Message}",
     };
 }

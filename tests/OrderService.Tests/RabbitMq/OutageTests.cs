@@ -48,5 +48,5 @@ public sealed class OutageTests
 
     [Fact]
     public void What_was_closed_while_it_was_in_use_is_told_in_words() =>
-        Assert.Equal("the connection was closed while it was in use", BrokerErrors.Describe(new ObjectDisposedException("System.Net.Sockets.Socket")));
+        Assert.Equal("the connection was closed", BrokerErrors.Describe(new ObjectDisposedException("System.Net.Sockets.Socket")));
 }
