@@ -27,7 +27,10 @@ public static class EventRoutingKey
 
     /// <summary>The routing key of an event type.</summary>
     /// <exception cref="ArgumentException">The type is not one of <see cref="EventType"/>.</exception>
-    public static string Of(string eventType) => eventType switch
+    public static string Of(string eventType) => TryOf(eventType) ?? throw new ArgumentException($"There is no event type {eventType}.", nameof(eventType));
+
+    /// <summary>The same; null for a type that this version does not know.</summary>
+    public static string? TryOf(string eventType) => eventType switch
     {
         EventType.Placed => Placed,
         EventType.PaymentReceived => PaymentReceived,
@@ -36,7 +39,7 @@ public static class EventRoutingKey
         EventType.Delivered => Delivered,
         EventType.Cancelled => Cancelled,
         EventType.CommandRefused => CommandRefused,
-        _ => throw new ArgumentException($"There is no event type {eventType}.", nameof(eventType)),
+        _ => null,
     };
 }
 

@@ -52,10 +52,14 @@ public static class OrderServiceHost
         var app = builder.Build();
         var requests = Tracing.PropagateRequests();
         app.Lifetime.ApplicationStopped.Register(requests.Dispose);
-        if (roles.Relay || roles.Api)
+        // Before the first order comes, so that readiness knows whether one could be published.
+        if (roles.Relay)
         {
-            // Before the first order comes, so that readiness knows whether one could be published.
             app.Lifetime.ApplicationStarted.Register(app.Services.GetRequiredService<ConfirmedPublisher>().Start);
+        }
+        if (roles.Api)
+        {
+            app.Lifetime.ApplicationStarted.Register(app.Services.GetRequiredKeyedService<ConfirmedPublisher>(TopologyNames.Orders).Start);
         }
         app.UseAdminRules();
         if (roles.Api)

@@ -67,6 +67,7 @@ public static class AdminSetup
         api.MapOrders();
         api.MapEvents();
         api.MapOperations();
+        api.MapRelay();
         api.MapDeadLetters();
         api.MapReplays();
         api.MapAlerts();

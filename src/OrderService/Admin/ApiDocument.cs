@@ -179,6 +179,7 @@ internal static class ApiTexts
     /// <summary>By name, or by operation and name.</summary>
     public static readonly IReadOnlyDictionary<string, ApiText> Parameters = new Dictionary<string, ApiText>
     {
+        ["routingKey"] = new("The routing key, as `GET /api/relay` has it.", Text),
         ["after"] = new("The `next` of the page before.", Text),
         ["events.list after"] = new("Only events after this position.", () => Number(0, null)),
         ["events.stream after"] = new("Goes on after this position; the header Last-Event-ID wins.", () => Number(0, null)),
@@ -232,6 +233,7 @@ internal static class ApiTexts
         ["dead-letters.check"] = """{"body":"{\"orderId\":\"A-1001\",\"customerId\":\"C-7\",\"currency\":\"EUR\",\"lines\":[{\"sku\":\"KB-01\",\"quantity\":2,\"unitPrice\":49.90}]}"}""",
         ["dead-letters.replay"] = """{"reason":"The shop mended its prices."}""",
         ["dead-letters.discard"] = """{"reason":"A test order."}""",
+        ["relay.release"] = """{"reason":"The queue has room again."}""",
         ["dead-letters.restore"] = """{"reason":"It was a real one."}""",
         ["dead-letters.discards"] = """{"filter":{"reason":"currency_unknown"},"upTo":123,"reason":"Orders of a test shop."}""",
         ["replays.what-if"] = """{"filter":{"fingerprint":"3f9a52c07711aa01"}}""",
@@ -276,6 +278,7 @@ internal static class ApiTexts
     public static readonly IReadOnlyDictionary<string, string> Locations = new[] { "order.place", "order.pay", "order.ship", "order.deliver", "order.cancel" }
         .Select(command => KeyValuePair.Create(command, "The order."))
         .Append(new("replays.start", "The job."))
+        .Append(new("relay.release", "What waits."))
         .ToDictionary();
 
     private static OpenApiSchema Text() => new() { Type = JsonSchemaType.String };

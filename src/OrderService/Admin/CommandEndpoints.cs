@@ -69,9 +69,12 @@ internal sealed record AcceptedCommand(string OrderId, string Command, string Id
 
 /// <summary>Takes one command from a request to the queue.</summary>
 internal sealed partial class CommandIntake(
-    ConfirmedPublisher publisher, HttpRequests requests, IOptions<ApiOptions> options, TimeProvider clock, ILogger<CommandIntake> logger)
+    [FromKeyedServices(TopologyNames.Orders)] ConfirmedPublisher publisher, HttpRequests requests, IOptions<ApiOptions> options, TimeProvider clock, ILogger<CommandIntake> logger)
 {
     private const string CorrelationHeader = "X-Correlation-Id";
+
+    /// <summary>A caller is told to come back rather than kept waiting for those before it.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
     public async Task<IResult> AcceptAsync(HttpContext context, string commandType, string? orderId)
     {
@@ -150,7 +153,7 @@ internal sealed partial class CommandIntake(
     private async Task<IResult?> PublishAsync(byte[] body, AcceptedCommand answer, HttpContext context)
     {
         // Not the request's token: a caller who hangs up must not leave it open whether the command was taken.
-        var outcome = await publisher.PublishAsync(new OutgoingMessage
+        var outcome = await publisher.TryPublishAsync(new OutgoingMessage
         {
             Exchange = "",
             RoutingKey = TopologyNames.Orders,
@@ -162,14 +165,15 @@ internal sealed partial class CommandIntake(
             Timestamp = clock.GetUtcNow(),
             Body = body,
             Headers = TraceHeaders(context.Request),
-        }, CancellationToken.None);
+        }, Patience);
         if (outcome is PublishOutcome.Confirmed)
         {
             return null;
         }
-        LogNotConfirmed(answer.IdempotencyKey, outcome.GetType().Name, context.TraceIdentifier);
+        LogNotConfirmed(answer.IdempotencyKey, outcome?.GetType().Name ?? "no place", context.TraceIdentifier);
         return Problems.RetryLater(StatusCodes.Status503ServiceUnavailable, "not_confirmed", outcome switch
         {
+            null => "The broker confirms too slowly; nothing was taken.",
             PublishOutcome.Returned => "The queue does not exist at the moment; nothing was taken.",
             PublishOutcome.Nacked => "The queue takes nothing at the moment; nothing was taken.",
             PublishOutcome.Unknown => "The broker did not confirm in time, so the command may or may not have been taken. Send the same request again: it takes effect once.",

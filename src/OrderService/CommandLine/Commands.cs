@@ -20,6 +20,7 @@ public static class Commands
             StoreCommands.CreateOrder(),
             DeadLetterCommands.Create(),
             StoreCommands.CreateWhy(),
+            RelayCommands.Create(),
             TopologyCommand.Create(),
             StoreCommands.CreateMigrate(),
             StoreCommands.CreateProjection(),

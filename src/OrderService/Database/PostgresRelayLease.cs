@@ -1,3 +1,4 @@
+using System.Globalization;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Outbox;
@@ -7,7 +8,8 @@ namespace OrderService.Database;
 /// <summary>
 /// Shares the shards evenly among the instances that relay, by rows with an expiry on the database's clock. An instance above its share
 /// gives shards back once nothing of them is under way; one below it takes what is free. Whoever has not renewed in time, by its own
-/// monotonic clock, holds nothing, whether it was frozen or the database was out of reach.
+/// monotonic clock, holds nothing, whether it was frozen or the database was out of reach. A row that nobody renews is over after the
+/// same time by the monotonic clock of whoever watches it, whatever it says: the database's clock may have been set back since.
 /// </summary>
 public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<OutboxOptions> options, TimeProvider clock) : IRelayLease
 {
@@ -16,6 +18,10 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
     private readonly string owner = database.ApplicationName;
     private readonly long duration = (long)options.Value.LeaseDuration.TotalMilliseconds;
     private readonly HashSet<int> held = [];
+
+    // What others wrote last, and since when it stands unchanged, by this process's monotonic clock.
+    private readonly Dictionary<string, (long ExpiresAt, long Since)> watchedMembers = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (long ExpiresAt, long Since)> watchedShards = new(StringComparer.Ordinal);
 
     // Not relayed any more, and given back when nothing of them is under way.
     private readonly HashSet<int> leaving = [];
@@ -49,8 +55,10 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
                     ON CONFLICT (owner) DO UPDATE SET expires_at = excluded.expires_at
                     """,
                     new { owner, duration }, transaction);
-                var members = (await connection.QueryAsync<string>(
-                    $"SELECT owner FROM relay_members WHERE expires_at > {Now} ORDER BY owner", null, transaction)).AsList();
+                var allMembers = (await connection.QueryAsync<(string Owner, long ExpiresAt, bool IsCurrent)>(
+                    $"SELECT owner, expires_at, expires_at > {Now} FROM relay_members ORDER BY owner", null, transaction)).AsList();
+                var silent = Silent(watchedMembers, allMembers.Select(member => (member.Owner, member.ExpiresAt)));
+                var members = allMembers.Where(member => member.Owner == owner || (member.IsCurrent && !silent.ContainsKey(member.Owner))).Select(member => member.Owner).ToList();
                 // Rows of the long dead; locked ones are being renewed.
                 await connection.ExecuteAsync(
                     $"DELETE FROM relay_members WHERE owner IN (SELECT owner FROM relay_members WHERE expires_at < {Now} - 60 * @duration FOR UPDATE SKIP LOCKED)",
@@ -62,13 +70,26 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
                 var share = (Shard.Count / members.Count) + (members.IndexOf(owner) < Shard.Count % members.Count ? 1 : 0);
                 if (renewed.Count < share)
                 {
+                    var others = await connection.QueryAsync<(long Shard, long ExpiresAt)>("SELECT shard, expires_at FROM relay_leases WHERE owner <> @owner", new { owner }, transaction);
+                    var left = Silent(watchedShards, others.Select(lease => (lease.Shard.ToString(CultureInfo.InvariantCulture), lease.ExpiresAt)));
                     renewed.AddRange(await connection.QueryAsync<long>(
                         $"""
                         UPDATE relay_leases SET owner = @owner, epoch = epoch + 1, expires_at = {Now} + @duration
-                        WHERE shard IN (SELECT shard FROM relay_leases WHERE expires_at < {Now} ORDER BY shard LIMIT @free FOR UPDATE SKIP LOCKED)
+                        WHERE shard IN (
+                            SELECT shard FROM relay_leases
+                            WHERE expires_at < {Now} OR (owner <> @owner AND EXISTS (SELECT 1 FROM unnest(@shards, @expiries) AS left_over (id, until) WHERE id = shard AND until = expires_at))
+                            ORDER BY shard LIMIT @free FOR UPDATE SKIP LOCKED)
                         RETURNING shard
                         """,
-                        new { owner, duration, free = share - renewed.Count }, transaction));
+                        new
+                        {
+                            owner,
+                            duration,
+                            free = share - renewed.Count,
+                            shards = left.Keys.Select(shard => long.Parse(shard, CultureInfo.InvariantCulture)).ToArray(),
+                            expiries = left.Values.ToArray(),
+                        },
+                        transaction));
                 }
                 return (renewed, share);
             },
@@ -91,6 +112,19 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
         ever = true;
         return Relayed();
     }
+
+    public Task<bool> MayTryAsync(string routingKey, TimeSpan interval, CancellationToken cancellationToken) => database.WriteAsync(
+        // A time in the future was written before the database's clock was set back.
+        async transaction => await transaction.Connection!.ExecuteAsync(
+            $"""
+            INSERT INTO relay_keys (routing_key, tried_at) VALUES (@routingKey, {Now})
+            ON CONFLICT (routing_key) DO UPDATE SET tried_at = excluded.tried_at WHERE relay_keys.tried_at <= excluded.tried_at - @interval OR relay_keys.tried_at > excluded.tried_at
+            """,
+            new { routingKey, interval = (long)interval.TotalMilliseconds }, transaction) > 0,
+        cancellationToken);
+
+    public Task OpenAsync(string routingKey, CancellationToken cancellationToken) => database.WriteAsync(
+        transaction => transaction.Connection!.ExecuteAsync("UPDATE relay_keys SET tried_at = 0 WHERE routing_key = @routingKey", new { routingKey }, transaction), cancellationToken);
 
     /// <summary>Gives everything back, so that the others need not wait for the expiry.</summary>
     public async ValueTask DisposeAsync()
@@ -115,4 +149,30 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
     }
 
     private int[] Relayed() => [.. held.Where(shard => !leaving.Contains(shard))];
+
+    /// <summary>The rows that stand unchanged for longer than a lease lasts.</summary>
+    private Dictionary<string, long> Silent(Dictionary<string, (long ExpiresAt, long Since)> watched, IEnumerable<(string Name, long ExpiresAt)> rows)
+    {
+        var now = clock.GetTimestamp();
+        var silent = new Dictionary<string, long>(StringComparer.Ordinal);
+        var there = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var (name, expiresAt) in rows)
+        {
+            there.Add(name);
+            if (!watched.TryGetValue(name, out var known) || known.ExpiresAt != expiresAt)
+            {
+                watched[name] = (expiresAt, now);
+            }
+            else if (clock.GetElapsedTime(known.Since) > options.Value.LeaseDuration * 1.25)
+            {
+                // A quarter more than it lasts: it was renewed at any time since the look before the first at this value.
+                silent[name] = expiresAt;
+            }
+        }
+        foreach (var gone in watched.Keys.Where(name => !there.Contains(name)).ToList())
+        {
+            watched.Remove(gone);
+        }
+        return silent;
+    }
 }

@@ -26,6 +26,11 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
         }
     }
 
+    // The only instance there is.
+    public Task<bool> MayTryAsync(string routingKey, TimeSpan interval, CancellationToken cancellationToken) => Task.FromResult(true);
+
+    public Task OpenAsync(string routingKey, CancellationToken cancellationToken) => Task.CompletedTask;
+
     public async ValueTask DisposeAsync()
     {
         if (held is not null)

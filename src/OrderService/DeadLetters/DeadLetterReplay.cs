@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Globalization;
+using System.Text;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
@@ -38,8 +39,16 @@ public abstract record LetterAnswer
 /// <summary>Sends parked letters through the queue again, through the outbox and under their original key; discards and restores them. Of two who ask, one is told that the other was first.</summary>
 public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOptions> options, TimeProvider clock)
 {
-    private const int LongestHeader = 1024;
-    private const int LongestHeaders = 8 * 1024;
+    /// <summary>In bytes, as the publisher counts them: it sends 16 KiB of headers, and those of the service have their room too.</summary>
+    private const int LongestHeader = 4 * 1024;
+    private const int LongestHeaders = 12 * 1024;
+    private const int HeaderOverhead = 7;
+
+    /// <summary>AMQP's short strings: names and properties.</summary>
+    private const int LongestShortText = 255;
+
+    /// <summary>How the detail of a replay begins that could not be sent as it was.</summary>
+    internal const string NotSendable = "not_sendable: ";
 
     /// <summary>Headers that belong to the delivery that died, and those that would send copies elsewhere.</summary>
     private static readonly string[] NotReplayed = ["x-death", "x-delivery-count", "x-acquired-count", "x-dotnet-pub-seq-no", "x-opt-rabbitmq-received-time", "CC", "BCC", EnvelopeDecoder.KeyHeader, ReplayMark.Header];
@@ -78,6 +87,13 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         {
             return new LetterAnswer.Invalid(invalid.Rejection);
         }
+        var message = Message(letter.Key, original, isEdited, type, new ReplayMark(letter.Id, (int)replays));
+        if (ConfirmedPublisher.WhyNotSendable(message.ToMessage(body, letter.OrderId)) is { } refusal)
+        {
+            // Before anything is written: it would only come back.
+            var reason = body.Length > EnvelopeDecoder.MaxBodyBytes ? RejectionReason.BodyTooLarge : RejectionReason.PropertyInvalid;
+            return new LetterAnswer.Invalid(new Rejection(reason, $"It can't be sent as it is: {refusal}. Edit it or discard it.", null));
+        }
 
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         // Decisive on a store where two of us may have read the same row.
@@ -90,15 +106,38 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         await transaction.Connection!.ExecuteAsync(
             "INSERT INTO replays (letter_id, job_id, body, requested_by, reason, requested_at) VALUES (@Id, @JobId, @body, @Who, @Reason, @now)",
             new { letter.Id, request.JobId, body = isEdited ? body : null, request.Who, request.Reason, now }, transaction);
-        var message = Message(letter.Key, original, isEdited, type, new ReplayMark(letter.Id, (int)replays));
         var stream = letter.OrderId ?? letter.Key;
         await transaction.Connection!.ExecuteAsync(
             "INSERT INTO outbox (shard, kind, order_id, message, body, created_at) VALUES (@Shard, @Kind, @stream, @Message, @body, @now)",
             new { Shard = Shard.Of(stream), Kind = (int)OutboxKind.Replay, stream, Message = message.ToJson(), body, now }, transaction);
         var what = isEdited ? "replayed with an edited body" : "replayed";
-        await WriteHistoryAsync(transaction, letter, "replayed", $"Dead letter {letter.Id} was {what} by {request.Who}.", now);
+        var leftOut = LeftOut(original, message);
+        await WriteHistoryAsync(transaction, letter, "replayed", $"Dead letter {letter.Id} was {what} by {request.Who}.{leftOut}", now);
         await WriteAuditAsync(transaction, request.Who, isEdited ? "dead-letter.edit-and-replay" : "dead-letter.replay", letter.Id, request.Reason ?? "", now);
         return new LetterAnswer.Done(letter.Id, replays);
+    }
+
+    /// <summary>Ends a replay that the broker can't be sent: its letter waits for an operator again, with the reason.</summary>
+    public async Task RefusedAsync(DbTransaction transaction, Announcement message, string reason)
+    {
+        if (ReplayMark.Parse(message.Headers?.GetValueOrDefault(ReplayMark.Header)) is not { } mark)
+        {
+            return;
+        }
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        // Uncovered again: the next digest tells of it.
+        var parked = await transaction.Connection!.ExecuteAsync(
+            "UPDATE dead_letters SET status = 'parked', opened_at = @now, alert_id = NULL WHERE id = @LetterId AND status = 'replayed' AND replays = @Replays",
+            new { now, mark.LetterId, mark.Replays }, transaction);
+        if (parked == 0)
+        {
+            return;
+        }
+        await transaction.Connection!.ExecuteAsync(
+            "UPDATE replays SET outcome = 'failed', detail = @detail, finished_at = @now WHERE letter_id = @LetterId AND outcome IS NULL",
+            new { detail = NotSendable + reason, now, mark.LetterId }, transaction);
+        var letter = (await FindAsync(transaction, mark.LetterId))!;
+        await WriteHistoryAsync(transaction, letter, "replay_failed", $"Replay {mark.Replays} could not be sent as it is: {reason}. Edit the message or discard it.", now);
     }
 
     /// <summary>Gives a parked letter up.</summary>
@@ -166,7 +205,9 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
 
     /// <summary>The message as it goes out again.</summary>
     internal static Announcement Message(string key, MessageProperties original, bool isEdited, string? type, ReplayMark mark) => new(
-        "", TopologyNames.Orders, key, isEdited ? "application/json" : original.ContentType, isEdited ? null : original.ContentEncoding, original.CorrelationId, type,
+        "", TopologyNames.Orders, key, isEdited ? "application/json" : original.ContentType, isEdited ? null : original.ContentEncoding,
+        // An operator can't edit it, so it must not keep an edited message from being sent.
+        isEdited && !IsShort(original.CorrelationId) ? null : original.CorrelationId, type,
         Headers(original, mark));
 
     /// <summary>The sender's own headers, as texts. The key travels as the message id, so that a letter whose key was not valid gets through as well.</summary>
@@ -182,17 +223,30 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
                 bool or long or double => Convert.ToString(value, CultureInfo.InvariantCulture),
                 _ => null,
             };
-            if (text is null || text.Length > LongestHeader || length + name.Length + text.Length > LongestHeaders
-                || NotReplayed.Contains(name, StringComparer.OrdinalIgnoreCase)
-                || name.StartsWith("x-first-death-", StringComparison.OrdinalIgnoreCase) || name.StartsWith("x-last-death-", StringComparison.OrdinalIgnoreCase))
+            var size = text is null ? 0 : HeaderOverhead + Encoding.UTF8.GetByteCount(name) + Encoding.UTF8.GetByteCount(text);
+            if (text is null || size > LongestHeader || length + size > LongestHeaders || !IsShort(name)
+                || BelongsToDelivery(name))
             {
                 continue;
             }
             headers[name] = text;
-            length += name.Length + text.Length;
+            length += size;
         }
         return headers;
     }
+
+    private static bool IsShort(string? text) => text is null || Encoding.UTF8.GetByteCount(text) <= LongestShortText;
+
+    /// <summary>What the history says of headers that are too large to be sent again.</summary>
+    private static string LeftOut(MessageProperties original, Announcement message)
+    {
+        var names = (original.Headers ?? new Dictionary<string, object?>())
+            .Count(header => header.Value is string && !message.Headers!.ContainsKey(header.Key) && !BelongsToDelivery(header.Key));
+        return names == 0 ? "" : $" {names} of its headers {(names == 1 ? "is" : "are")} too large to be sent again and {(names == 1 ? "was" : "were")} left out.";
+    }
+
+    private static bool BelongsToDelivery(string name) => NotReplayed.Contains(name, StringComparer.OrdinalIgnoreCase)
+        || name.StartsWith("x-first-death-", StringComparison.OrdinalIgnoreCase) || name.StartsWith("x-last-death-", StringComparison.OrdinalIgnoreCase);
 
     private static Task WriteHistoryAsync(DbTransaction transaction, Letter letter, string kind, string detail, long now) => transaction.Connection!.ExecuteAsync(
         "INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES (@OrderId, @Key, @now, @kind, @detail, @Id)",

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Options;
+using OrderService.Outbox;
 using OrderService.RabbitMq;
 
 namespace OrderService.DeadLetters;
@@ -13,6 +14,7 @@ public static class DeadLettersSetup
         services.AddSingleton<DeadLetterParking>();
         services.AddSingleton<DeadLetterQueries>();
         services.AddSingleton<DeadLetterReplay>();
+        services.AddSingleton<ReplayRefused>(provider => provider.GetRequiredService<DeadLetterReplay>().RefusedAsync);
         services.AddSingleton<DeadLetterDiscards>();
         services.AddSingleton<ReplayForecast>();
         services.AddSingleton<ReplayJobs>();

@@ -155,7 +155,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         }
         var known = await database.ReadAsync(async connection => (await connection.QueryAsync<Outcome>(
             """
-            SELECT j.letter_id AS LetterId, r.outcome AS Result, l.status AS Status, l.reason AS Reason, l.detail AS Detail
+            SELECT j.letter_id AS LetterId, r.outcome AS Result, l.status AS Status, l.reason AS Reason, l.detail AS Detail, r.detail AS ReplayDetail
             FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
             WHERE j.job_id = @Id AND j.state = 'sent' AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT 1000
             """,
@@ -177,8 +177,8 @@ public sealed partial class ReplayJobRunner : BackgroundService
                     new
                     {
                         state = outcome.HasFailed ? "failed" : "succeeded",
-                        reason = outcome.HasFailed ? outcome.Reason : null,
-                        detail = outcome.HasFailed ? outcome.Detail : null,
+                        reason = !outcome.HasFailed ? null : outcome.NotSent is null ? outcome.Reason : "not_sendable",
+                        detail = !outcome.HasFailed ? null : outcome.NotSent ?? outcome.Detail,
                         job.Id,
                         outcome.LetterId,
                     },
@@ -268,7 +268,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private async Task<int> SendAsync(DbTransaction transaction, ReplayJob job, IReadOnlyList<long> letters)
     {
         var connection = transaction.Connection!;
-        long sent = 0, skipped = 0;
+        long sent = 0, skipped = 0, failed = 0;
         foreach (var letterId in letters)
         {
             var answer = await replay.ReplayAsync(transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, Confirmed: job.Confirmed, JobId: job.Id));
@@ -276,14 +276,20 @@ public sealed partial class ReplayJobRunner : BackgroundService
             {
                 LetterAnswer.Done => ("sent", null, null),
                 LetterAnswer.Conflict conflict => ("skipped", conflict.Code, conflict.Detail),
-                LetterAnswer.Invalid invalid => ("skipped", invalid.Rejection.Reason, invalid.Rejection.Detail),
+                // It would come back at once: as good as sent and failed, so that a canary stops over it.
+                LetterAnswer.Invalid invalid => ("failed", invalid.Rejection.Reason, invalid.Rejection.Detail),
                 _ => ("skipped", "not_found", "There is no such dead letter any more."),
             };
-            (sent, skipped) = state == "sent" ? (sent + 1, skipped) : (sent, skipped + 1);
+            (sent, skipped, failed) = state switch
+            {
+                "sent" => (sent + 1, skipped, failed),
+                "failed" => (sent + 1, skipped, failed + 1),
+                _ => (sent, skipped + 1, failed),
+            };
             await connection.ExecuteAsync(
                 "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId", new { state, reason, detail, job.Id, letterId }, transaction);
         }
-        await connection.ExecuteAsync("UPDATE replay_jobs SET sent = sent + @sent, skipped = skipped + @skipped WHERE id = @Id", new { sent, skipped, job.Id }, transaction);
+        await connection.ExecuteAsync("UPDATE replay_jobs SET sent = sent + @sent, skipped = skipped + @skipped, failed = failed + @failed WHERE id = @Id", new { sent, skipped, failed, job.Id }, transaction);
         return letters.Count;
     }
 
@@ -327,6 +333,10 @@ public sealed partial class ReplayJobRunner : BackgroundService
         public string Status { get; init; } = "";
         public string Reason { get; init; } = "";
         public string Detail { get; init; } = "";
+        public string? ReplayDetail { get; init; }
+
+        /// <summary>Why it could not even be sent; null when it was.</summary>
+        public string? NotSent => ReplayDetail?.StartsWith(DeadLetterReplay.NotSendable, StringComparison.Ordinal) == true ? ReplayDetail[DeadLetterReplay.NotSendable.Length..] : null;
 
         // Without a result the letter was settled in another way, or it came back as a plain copy.
         public bool HasFailed => Result == "failed" || (Result is null && Status == LetterStatus.Parked);

@@ -149,8 +149,15 @@ public enum OutboxKind
 /// <param name="Message">JSON of exchange, routing key and properties, for the other kinds.</param>
 public sealed record OutboxRow(OutboxKind Kind, string OrderId, long Version, RecordedEvent? Event, string? Message, byte[]? Body, long CreatedAt)
 {
+    private const int Overhead = 600;
+
     /// <summary>Set when the row was written.</summary>
     public long Id { get; set; }
+
+    /// <summary>What it takes in memory, roughly, once it is rendered to be sent.</summary>
+    public long Memory => MemoryOf((Body?.Length ?? 0) + (Message?.Length ?? 0) + (Event?.Data.Length ?? 0));
+
+    internal static long MemoryOf(long bytes) => Overhead + (2 * bytes);
 }
 
 /// <summary>Why a delivery is rejected; written before the reject leaves.</summary>

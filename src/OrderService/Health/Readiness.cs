@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using OrderService.Configuration;
 using OrderService.Database;
@@ -32,7 +33,7 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
     private Dictionary<string, ReadinessCheck>? last;
     private long lastAt;
     private Task? probe;
-    private volatile bool hasPublished;
+    private readonly ConcurrentDictionary<string, bool> hasPublished = new(StringComparer.Ordinal);
 
     /// <summary>What is so now, or was a second ago.</summary>
     public async Task<ReadinessReport> CheckAsync(CancellationToken cancellationToken)
@@ -177,12 +178,13 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         {
             checks["dead-letters"] = CheckSubscription("dead-letters", stations.GetRequiredKeyedService<QueueSubscription>(TopologyNames.DeadLetters).State, null);
         }
-        if (roles.Relay || roles.Api)
+        if (roles.Api)
         {
-            checks["publisher"] = CheckPublisher();
+            checks["publisher"] = CheckPublisher("publisher", stations.GetRequiredKeyedService<ConfirmedPublisher>(TopologyNames.Orders).State);
         }
         if (roles.Relay)
         {
+            checks["event-publisher"] = CheckPublisher("event-publisher", stations.GetRequiredService<ConfirmedPublisher>().State);
             checks["relay"] = CheckRelay();
         }
         if (stations.GetService<KafkaEventStream>() is { } stream)
@@ -279,10 +281,12 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
     private bool IsPaused(string name) => troubles.Standing.Any(standing => standing.Trouble.Level == TroubleLevel.Paused && standing.Trouble.Key == name);
 
     /// <summary>Without publishing orders are decided all the same, and their events wait; only who never could publish has something to put right first.</summary>
-    private ReadinessCheck CheckPublisher()
+    private ReadinessCheck CheckPublisher(string name, PublisherState state)
     {
-        var state = stations.GetRequiredService<ConfirmedPublisher>().State;
-        hasPublished |= state.Connected;
+        if (state.Connected)
+        {
+            hasPublished[name] = true;
+        }
         var check = state switch
         {
             { Blocked: { } blocked } => ReadinessCheck.Worse($"The broker takes no publishes: {blocked}"),
@@ -290,13 +294,14 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
             { Connected: false } => ReadinessCheck.Worse("Connecting to the broker for publishing."),
             _ => ReadinessCheck.Fine("connected"),
         };
-        return (hasPublished ? check : ReadinessCheck.Failed(check.Detail)) with { Patience = BrokerPatience };
+        return (hasPublished.ContainsKey(name) ? check : ReadinessCheck.Failed(check.Detail)) with { Patience = BrokerPatience };
     }
 
     private ReadinessCheck CheckRelay()
     {
         var outbox = metrics.Outbox;
         return outbox.OldestAge > RelayPatience
+            // Orders are decided all the same, so no traffic is turned away.
             ? ReadinessCheck.Worse(string.Create(
                 CultureInfo.InvariantCulture, $"{outbox.Pending} committed events are not published; the oldest waits for {outbox.OldestAge.TotalSeconds:0} s{Why(stations.GetRequiredService<OutboxRelay>().LastFailure)}."))
             : ReadinessCheck.Fine(string.Create(CultureInfo.InvariantCulture, $"{outbox.Pending} events pending"));

@@ -27,6 +27,23 @@ public sealed record Announcement(
         return new OutboxRow(OutboxKind.Announcement, command.OrderId, 0, null, message.ToJson(), CloudEventWriter.WriteRefusal(head, command.Type, refused, status), now);
     }
 
+    /// <summary>What is published.</summary>
+    /// <param name="state">Comes back with the outcome.</param>
+    public OutgoingMessage ToMessage(ReadOnlyMemory<byte> body, string? orderId, object? state = null) => new()
+    {
+        Exchange = Exchange,
+        RoutingKey = RoutingKey,
+        OrderId = orderId,
+        MessageId = MessageId,
+        Body = body,
+        ContentType = ContentType,
+        ContentEncoding = ContentEncoding,
+        CorrelationId = CorrelationId,
+        Type = Type,
+        Headers = Headers?.ToDictionary(header => header.Key, header => (object?)header.Value),
+        State = state,
+    };
+
     public string ToJson() => JsonSerializer.Serialize(this, AnnouncementJson.Default.Announcement);
 
     public static Announcement Parse(string json) =>

@@ -16,9 +16,17 @@ public sealed class OutboxOptions
     [Range(100, 1_000_000)]
     public int MaxInMemory { get; init; } = 10_000;
 
-    /// <summary>How long the relay leaves a message alone after a publish that failed.</summary>
+    /// <summary>How many bytes of messages the relay holds in memory, each counted twice because it is rendered to be sent; the rest waits in the store.</summary>
+    [Range(1024 * 1024, 1024 * 1024 * 1024)]
+    public int MaxBytesInMemory { get; init; } = 16 * 1024 * 1024;
+
+    /// <summary>How long the relay leaves a message alone after a publish whose outcome is not known.</summary>
     [Range(typeof(TimeSpan), "00:00:00.010", "00:05:00")]
     public TimeSpan RetryDelay { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How often a routing key that a queue refuses is tried again: one message each time, which is a copy for every other subscriber.</summary>
+    [Range(typeof(TimeSpan), "00:00:00.100", "00:05:00")]
+    public TimeSpan ProbeInterval { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How long a lease on a share of the streams lasts without being renewed. Only with several instances.</summary>
     [Range(typeof(TimeSpan), "00:00:02", "00:05:00")]

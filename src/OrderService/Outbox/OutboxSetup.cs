@@ -18,6 +18,7 @@ public static class OutboxSetup
     public static IServiceCollection AddOutboxRelay(this IServiceCollection services)
     {
         services.AddSingleton<Committed>(provider => provider.GetRequiredService<OutboxRelay>().Offer);
+        services.AddHostedService<StuckReport>();
         return services.AddHostedService(provider => provider.GetRequiredService<OutboxRelay>());
     }
 }

@@ -9,41 +9,189 @@ public sealed class OutboxStore(IDatabase database)
 {
     private const int ShortRun = 16;
 
+    private const int Chunk = 500;
+
     private static readonly string EventColumns =
         "e.version, e.type, e.data, e.correlation_id, e.causation_id, e.traceparent, e.recorded_at, e.hash, e.position";
 
-    /// <summary>Rows of the given shards that are not in <paramref name="known"/>, oldest first, at most <paramref name="limit"/>.</summary>
-    /// <returns>The rows, and whether these were all that were committed when the query began.</returns>
-    public Task<(IReadOnlyList<OutboxRow> Rows, bool All)> LoadAsync(
-        IReadOnlyCollection<int> shards, IReadOnlySet<long> known, int limit, CancellationToken cancellationToken) =>
-        database.ReadAsync<(IReadOnlyList<OutboxRow>, bool)>(
-            async connection =>
+    private static readonly string Tables =
+        """
+        FROM outbox o
+        LEFT JOIN orders h ON h.order_id = o.order_id AND o.kind = 1
+        LEFT JOIN events e ON e.stream = h.seq AND e.version = o.version
+        """;
+
+    /// <summary>Rows of the given shards that wait for nothing and are not in <paramref name="request"/>'s known ones, oldest first.</summary>
+    public Task<LoadedRows> LoadAsync(LoadRequest request, CancellationToken cancellationToken) => database.ReadAsync(
+        async connection =>
+        {
+            var seen = request.Known.Count + request.Limit;
+            var everything = request.Shards.Count == Shard.Count;
+            var ids = (await connection.QueryAsync<ScannedRow>(
+                $"""
+                SELECT o.id AS Id, {(request.AnyStuck ? "CASE WHEN EXISTS (SELECT 1 FROM outbox s WHERE s.order_id = o.order_id AND s.stuck_key IS NOT NULL) THEN 1 ELSE 0 END" : "0")} AS Behind
+                FROM outbox o WHERE o.id > @After AND o.stuck_key IS NULL {(everything ? "" : $"AND o.shard {connection.In("@shards")}")} ORDER BY o.id LIMIT @seen
+                """,
+                new { shards = request.Shards.Select(shard => (long)shard).ToArray(), seen, request.After })).AsList();
+            var missing = ids.Where(row => !row.IsBehind && !request.Known.Contains(row.Id)).Select(row => row.Id).Take(request.Limit).ToArray();
+            var (rows, fits) = await ReadAsync(connection, missing, request.MaxBytes);
+            return new LoadedRows(
+                rows,
+                [.. ids.Where(row => row.IsBehind && !request.Known.Contains(row.Id)).Select(row => row.Id)],
+                fits && ids.Count < seen && missing.Length < request.Limit,
+                ids.Count == 0 ? request.After : ids[^1].Id);
+        },
+        cancellationToken);
+
+    /// <summary>Reads rows with what they publish, in the order of their ids, as many as fit into so many bytes, and at least one.</summary>
+    private static async Task<(List<OutboxRow> Rows, bool Fits)> ReadAsync(System.Data.Common.DbConnection connection, IReadOnlyList<long> ids, long maxBytes)
+    {
+        var rows = new List<OutboxRow>(Math.Min(ids.Count, Chunk));
+        foreach (var chunk in ids.Chunk(Chunk))
+        {
+            // An order of 500 lines is a hundred times as large as the usual one, so the sizes come first.
+            var sizes = await connection.QueryAsync<SizedRow>(
+                $"SELECT o.id AS Id, coalesce(length(o.body), 0) + coalesce(length(o.message), 0) + coalesce(length(e.data), 0) AS Bytes {Tables} WHERE o.id {connection.In("@chunk")} ORDER BY o.id",
+                new { chunk });
+            var fitting = new List<long>(chunk.Length);
+            foreach (var row in sizes)
             {
-                var seen = known.Count + limit;
-                var everything = shards.Count == Shard.Count;
-                var ids = (await connection.QueryAsync<long>(
-                    everything
-                        ? "SELECT id FROM outbox ORDER BY id LIMIT @seen"
-                        : $"SELECT id FROM outbox WHERE shard {connection.In("@shards")} ORDER BY id LIMIT @seen",
-                    new { shards = shards.Select(shard => (long)shard).ToArray(), seen })).AsList();
-                var missing = ids.Where(id => !known.Contains(id)).Take(limit).ToArray();
-                var all = ids.Count < seen && missing.Length < limit;
-                var rows = new List<OutboxRow>(missing.Length);
-                foreach (var chunk in missing.Chunk(500))
+                maxBytes -= OutboxRow.MemoryOf(row.Bytes);
+                if (maxBytes < 0 && (rows.Count > 0 || fitting.Count > 0))
                 {
-                    rows.AddRange((await connection.QueryAsync<Row>(
-                        $"""
-                        SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns}
-                        FROM outbox o
-                        LEFT JOIN orders h ON h.order_id = o.order_id AND o.kind = 1
-                        LEFT JOIN events e ON e.stream = h.seq AND e.version = o.version
-                        WHERE o.id {connection.In("@chunk")} ORDER BY o.id
-                        """,
-                        new { chunk })).Select(row => row.ToOutboxRow()));
+                    break;
                 }
-                return (rows, all);
+                fitting.Add(row.Id);
+            }
+            if (fitting.Count > 0)
+            {
+                rows.AddRange((await connection.QueryAsync<Row>(
+                    $"SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns} {Tables} WHERE o.id {connection.In("@fitting")} ORDER BY o.id",
+                    new { fitting = fitting.ToArray() })).Select(row => row.ToOutboxRow()));
+            }
+            if (maxBytes < 0)
+            {
+                return (rows, false);
+            }
+        }
+        return (rows, true);
+    }
+
+    /// <summary>Marks rows as stuck: they wait for a routing key.</summary>
+    /// <param name="heads">The first of each stream; the reason stands there.</param>
+    public Task StickAsync(string key, string reason, long since, IReadOnlyList<long> heads, IReadOnlyList<long> behind) => database.WriteAsync(async transaction =>
+    {
+        var connection = transaction.Connection!;
+        foreach (var (ids, why) in new[] { (heads, reason), (behind, (string?)null) })
+        {
+            foreach (var chunk in ids.Chunk(Chunk))
+            {
+                await connection.ExecuteAsync(
+                    $"UPDATE outbox SET stuck_key = @key, stuck_reason = @why, stuck_since = @since WHERE id {connection.In("@chunk")}", new { key, why, since, chunk }, transaction);
+            }
+        }
+    });
+
+    /// <summary>Marks rows whose stream is stuck already.</summary>
+    public Task StickBehindAsync(IReadOnlyList<long> ids, long since) => database.WriteAsync(async transaction =>
+    {
+        var connection = transaction.Connection!;
+        foreach (var chunk in ids.Chunk(Chunk))
+        {
+            await connection.ExecuteAsync(
+                $"""
+                UPDATE outbox SET stuck_since = @since, stuck_key = (
+                    SELECT s.stuck_key FROM outbox s WHERE s.order_id = outbox.order_id AND s.stuck_key IS NOT NULL ORDER BY s.id LIMIT 1)
+                WHERE id {connection.In("@chunk")}
+                """,
+                new { since, chunk }, transaction);
+        }
+    });
+
+    /// <summary>Takes the oldest streams that wait for the key out of the stuck ones and reads their rows, in the order of their ids.</summary>
+    public async Task<IReadOnlyList<OutboxRow>> ReleaseAsync(string key, IReadOnlyCollection<int> shards, int streams, CancellationToken cancellationToken)
+    {
+        var ids = await database.WriteAsync(
+            async transaction =>
+            {
+                var connection = transaction.Connection!;
+                return (await connection.QueryAsync<long>(
+                    $"""
+                    UPDATE outbox SET stuck_key = NULL, stuck_reason = NULL, stuck_since = NULL
+                    WHERE stuck_key IS NOT NULL AND order_id IN (
+                        SELECT order_id FROM outbox WHERE stuck_key = @key {(shards.Count == Shard.Count ? "" : $"AND shard {connection.In("@shards")}")} ORDER BY id LIMIT @streams)
+                    RETURNING id
+                    """,
+                    new { key, shards = shards.Select(shard => (long)shard).ToArray(), streams }, transaction)).AsList();
             },
             cancellationToken);
+        ids.Sort();
+        return ids.Count == 0 ? [] : (await database.ReadAsync(connection => ReadAsync(connection, ids, long.MaxValue), cancellationToken)).Rows;
+    }
+
+    /// <summary>The routing keys that something waits for, how much, and since when.</summary>
+    /// <param name="shards">Only in these; null for all.</param>
+    public Task<IReadOnlyList<StuckKey>> StuckAsync(IReadOnlyCollection<int>? shards, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<StuckKey>>(
+        async connection => [.. (await connection.QueryAsync<StuckRow>(
+            $"""
+            SELECT k.stuck_key AS Key, k.events AS Events, k.since AS Since,
+                (SELECT r.stuck_reason FROM outbox r WHERE r.stuck_key = k.stuck_key AND r.stuck_reason IS NOT NULL ORDER BY r.id LIMIT 1) AS Reason,
+                (SELECT r.order_id FROM outbox r WHERE r.stuck_key = k.stuck_key ORDER BY r.id LIMIT 1) AS OrderId
+            FROM (SELECT stuck_key, count(*) AS events, min(stuck_since) AS since FROM outbox WHERE stuck_key IS NOT NULL {(shards is null || shards.Count == Shard.Count ? "" : $"AND shard {connection.In("@shards")}")} GROUP BY stuck_key) k ORDER BY k.since, k.stuck_key
+            """,
+            new { shards = shards?.Select(shard => (long)shard).ToArray() })).Select(row => new StuckKey(row.Key, row.Events, row.Since, row.Reason, row.OrderId))],
+        cancellationToken);
+
+    /// <summary>The streams of the given shards that have stuck rows, one by one: there may be more than memory should hold.</summary>
+    public Task<bool> VisitStuckStreamsAsync(IReadOnlyCollection<int> shards, Action<string> visit, CancellationToken cancellationToken) => database.ReadAsync(
+        async connection =>
+        {
+            // Read in pages along the index.
+            string? last = "";
+            while (last is not null)
+            {
+                var page = (await connection.QueryAsync<string>(
+                    $"""
+                    SELECT DISTINCT order_id FROM outbox WHERE stuck_key IS NOT NULL AND order_id > @last {(shards.Count == Shard.Count ? "" : $"AND shard {connection.In("@shards")}")}
+                    ORDER BY order_id LIMIT 1000
+                    """,
+                    new { last, shards = shards.Select(shard => (long)shard).ToArray() })).AsList();
+                page.ForEach(visit);
+                last = page.Count < 1000 ? null : page[^1];
+            }
+            return true;
+        },
+        cancellationToken);
+
+    /// <summary>How often an operator asked for an attempt, by routing key.</summary>
+    public Task<IReadOnlyList<(string Key, long Releases)>> ReleasesAsync(CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<(string, long)>>(
+        async connection => (await connection.QueryAsync<(string, long)>("SELECT routing_key, releases FROM relay_keys")).AsList(), cancellationToken);
+
+    /// <summary>Asks whoever relays to try a routing key now, and writes down who asked.</summary>
+    /// <returns>How many events wait for it; 0 when none does, and then nothing was asked.</returns>
+    public Task<long> AskForReleaseAsync(string key, string who, string reason, long now, CancellationToken cancellationToken) => database.WriteAsync(
+        async transaction =>
+        {
+            var connection = transaction.Connection!;
+            var events = await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox WHERE stuck_key = @key", new { key }, transaction);
+            if (events == 0)
+            {
+                return 0;
+            }
+            await connection.ExecuteAsync(
+                "INSERT INTO relay_keys (routing_key, releases) VALUES (@key, 1) ON CONFLICT (routing_key) DO UPDATE SET releases = relay_keys.releases + 1, tried_at = 0", new { key }, transaction);
+            await connection.ExecuteAsync(
+                "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, 'relay.release', @subject, @reason)", new { now, who, subject = $"routing key {key}", reason }, transaction);
+            return events;
+        },
+        cancellationToken);
+
+    /// <summary>Takes out a replay that can't be sent as it is, with what <paramref name="end"/> makes of it, in one transaction.</summary>
+    public Task EndReplayAsync(OutboxRow row, Announcement message, string reason, ReplayRefused end) => database.WriteAsync(async transaction =>
+    {
+        await end(transaction, message, reason);
+        await transaction.Connection!.ExecuteAsync("DELETE FROM outbox WHERE id = @Id", new { row.Id }, transaction);
+    });
 
     /// <summary>Takes the rows out: the broker has them.</summary>
     /// <param name="ids">Sorted here; ids that follow one another leave in one statement, which under load is nearly all of them.</param>
@@ -85,6 +233,28 @@ public sealed class OutboxStore(IDatabase database)
             async connection => await connection.QuerySingleAsync<(long, long?)>("SELECT count(*), min(created_at) FROM outbox"),
             cancellationToken);
 
+    private sealed class ScannedRow
+    {
+        public long Id { get; init; }
+        public long Behind { get; init; }
+        public bool IsBehind => Behind == 1;
+    }
+
+    private sealed class StuckRow
+    {
+        public string Key { get; init; } = "";
+        public long Events { get; init; }
+        public long Since { get; init; }
+        public string? Reason { get; init; }
+        public string? OrderId { get; init; }
+    }
+
+    private sealed class SizedRow
+    {
+        public long Id { get; init; }
+        public long Bytes { get; init; }
+    }
+
     private sealed class Row
     {
         public long Id { get; init; }
@@ -112,3 +282,25 @@ public sealed class OutboxStore(IDatabase database)
         }
     }
 }
+
+/// <summary>What the relay has room for.</summary>
+/// <param name="Known">Rows that it has in hand.</param>
+/// <param name="AnyStuck">Streams may be stuck, so that what comes behind them has to be found.</param>
+/// <param name="After">Rows up to this id are in hand or stuck.</param>
+public sealed record LoadRequest(IReadOnlyCollection<int> Shards, IReadOnlySet<long> Known, int Limit, long MaxBytes, bool AnyStuck, long After);
+
+/// <param name="Rows">Oldest first.</param>
+/// <param name="Behind">Rows that are not marked yet although their stream is stuck.</param>
+/// <param name="All">These were all that were committed when the query began.</param>
+/// <param name="Last">The highest id that was seen.</param>
+public sealed record LoadedRows(IReadOnlyList<OutboxRow> Rows, IReadOnlyList<long> Behind, bool All, long Last);
+
+/// <summary>A routing key that events wait for.</summary>
+/// <param name="Key">The routing key; <c>orders</c> for replays; <c>unsendable</c> for what can't be sent as it is.</param>
+/// <param name="Events">How many wait, those behind them in their streams included.</param>
+/// <param name="Since">Unix milliseconds.</param>
+/// <param name="OrderId">The oldest one's order.</param>
+public sealed record StuckKey(string Key, long Events, long Since, string? Reason, string? OrderId);
+
+/// <summary>Ends a replay that can't be sent as it is, in the caller's transaction: its letter waits for an operator again.</summary>
+public delegate Task ReplayRefused(System.Data.Common.DbTransaction transaction, Announcement message, string reason);

@@ -22,7 +22,8 @@ public abstract record PublishOutcome
     }
 
     /// <summary>It may or may not have arrived. Publish it again with the same message id.</summary>
-    public sealed record Unknown(string Reason) : PublishOutcome;
+    /// <param name="IsUnanswered">The broker answered others on the same channel and this one not: a queue that it goes to has no leader or hangs.</param>
+    public sealed record Unknown(string Reason, bool IsUnanswered = false) : PublishOutcome;
 
     /// <summary>It was not sent and never can be as it is (too large a header, too long a name).</summary>
     public sealed record Refused(string Reason) : PublishOutcome;

@@ -16,4 +16,10 @@ public interface IRelayLease : IAsyncDisposable
     /// <param name="busy">Shards with messages under way; one that has to be given back stays until it is not busy any more.</param>
     /// <exception cref="Database.StoreUnavailableException">The store is out of reach; <see cref="IsCurrent"/> says how long the last answer counts.</exception>
     Task<IReadOnlyCollection<int>> RenewAsync(IReadOnlySet<int> busy, CancellationToken cancellationToken);
+
+    /// <summary>Whether this instance may have the one attempt that a refused routing key has in each interval, over all instances.</summary>
+    Task<bool> MayTryAsync(string routingKey, TimeSpan interval, CancellationToken cancellationToken);
+
+    /// <summary>An attempt succeeded, so the other instances need not wait for theirs.</summary>
+    Task OpenAsync(string routingKey, CancellationToken cancellationToken);
 }

@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Globalization;
+using System.Text.RegularExpressions;
 using System.Threading.Channels;
 using Microsoft.Extensions.Options;
 using OrderService.Observability;
@@ -35,11 +37,16 @@ public sealed record PublisherState(
 /// </summary>
 public sealed partial class ConfirmedPublisher : IAsyncDisposable
 {
+    /// <summary>How long a channel that is given up waits for the answers to the rest.</summary>
+    private static readonly TimeSpan DrainPatience = TimeSpan.FromSeconds(1);
+
     private readonly BrokerConnector connector;
     private readonly RabbitMqOptions options;
     private readonly TimeProvider clock;
     private readonly ILogger logger;
     private readonly Func<IConnection, CancellationToken, Task>? declare;
+    private readonly string purpose;
+    private readonly Suspects suspects = new();
     private readonly Reconnection reconnection;
     private readonly SemaphoreSlim window;
     private readonly Channel<PendingPublish> waiting = Channel.CreateUnbounded<PendingPublish>(new UnboundedChannelOptions { SingleReader = false });
@@ -69,13 +76,16 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     private long refused;
 
     /// <param name="declare">Run before every new channel: an exchange that was deleted is there again.</param>
+    /// <param name="purpose">What the broker's list of connections says it does.</param>
     public ConfirmedPublisher(
         BrokerConnector connector,
         IOptions<RabbitMqOptions> options,
         TimeProvider clock,
         ILogger<ConfirmedPublisher> logger,
-        Func<IConnection, CancellationToken, Task>? declare = null)
+        Func<IConnection, CancellationToken, Task>? declare = null,
+        string purpose = "publishes")
     {
+        this.purpose = purpose;
         this.connector = connector;
         this.options = options.Value;
         this.clock = clock;
@@ -110,6 +120,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         }
     }
 
+    /// <summary>Why a message can't be sent as it is, to any broker; null when it can.</summary>
+    public static string? WhyNotSendable(OutgoingMessage message) => PropertyMapping.Write(message, out var refusal) is null ? refusal : null;
+
     /// <summary>Connects before the first publish does, so that <see cref="State"/> means something.</summary>
     public void Start()
     {
@@ -132,6 +145,11 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     public ValueTask PublishAsync(OutgoingMessage message, Action<OutgoingMessage, PublishOutcome> completed, CancellationToken cancellationToken)
     {
         var properties = PropertyMapping.Write(message, out var refusal);
+        if (properties is not null && suspects.TooLarge(message.Body.Length) is { } tooLarge)
+        {
+            (properties, refusal) = (null, tooLarge);
+        }
+
         if (properties is null)
         {
             Interlocked.Increment(ref refused);
@@ -157,6 +175,23 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         var outcome = new TaskCompletionSource<PublishOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
         await PublishAsync(message, (_, result) => outcome.TrySetResult(result), cancellationToken);
         return await outcome.Task.WaitAsync(cancellationToken);
+    }
+
+    /// <summary>The same, with an end to the waiting for a place: null when none came free in time, and then nothing was sent.</summary>
+    public async Task<PublishOutcome?> TryPublishAsync(OutgoingMessage message, TimeSpan patience)
+    {
+        var outcome = new TaskCompletionSource<PublishOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
+        using var wait = new CancellationTokenSource(patience, clock);
+        try
+        {
+            await PublishAsync(message, (_, result) => outcome.TrySetResult(result), wait.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
+        }
+
+        return await outcome.Task;
     }
 
     /// <summary>Waits until every publish has its outcome. New publishes wait meanwhile.</summary>
@@ -240,8 +275,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         IConnection? connection = null;
         try
         {
-            connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync("publishes", token, left), stopping);
+            connection = await reconnection.ConnectAsync(async token => await connector.OpenAsync(purpose, token, left), stopping);
             left = connection.Endpoint;
+            suspects.ForgetLimit();
             connection.ConnectionBlockedAsync += (_, blocked) => Block(blocked.Reason);
             connection.ConnectionUnblockedAsync += (_, _) => Unblock();
             Enter(connected: true);
@@ -276,8 +312,14 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
             // A channel that lost one confirm may have been unlucky. If it heard nothing at all, or the next one loses one too, the connection is what is broken.
             timeouts = session.TimedOut ? timeouts + 1 : 0;
-            if (connection.IsOpen && timeouts < 2 && session.Settled > 0)
+            if (connection.IsOpen && (session.IsFull || (timeouts < 2 && session.Settled > 0)))
             {
+                continue;
+            }
+
+            if (connection.IsOpen && session.WasBlamed)
+            {
+                // The broker closed the channel over one message; the next channel sends that one alone.
                 continue;
             }
 
@@ -294,12 +336,12 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     private async Task<PublishSession> RunChannelAsync(IConnection connection, CancellationToken stopping)
     {
         var channel = await connection.CreateChannelAsync(new CreateChannelOptions(publisherConfirmationsEnabled: true, publisherConfirmationTrackingEnabled: false), stopping);
-        var session = new PublishSession(this);
+        var session = new PublishSession(this, channel);
         using var stop = stopping.UnsafeRegister(static ended => ((PublishSession)ended!).Kill("the publisher was closed"), session);
         channel.BasicAcksAsync += (_, ack) => session.Confirm(ack.DeliveryTag, ack.Multiple, PublishOutcome.Confirmed.Instance);
         channel.BasicNacksAsync += (_, nack) => session.Confirm(nack.DeliveryTag, nack.Multiple, PublishOutcome.Nacked.Instance);
         channel.BasicReturnAsync += (_, returned) => session.Return(returned);
-        channel.ChannelShutdownAsync += (_, shutdown) => session.Lost($"channel {BrokerErrors.Describe(shutdown)}");
+        channel.ChannelShutdownAsync += (_, shutdown) => session.Lost($"channel {BrokerErrors.Describe(shutdown)}", shutdown);
         channel.CallbackExceptionAsync += (_, failure) => session.Lost($"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
         connection.ConnectionShutdownAsync += (_, shutdown) => session.Lost($"connection {BrokerErrors.Describe(shutdown)}");
         if (!connection.IsOpen)
@@ -326,6 +368,13 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     {
         while (session.IsAlive)
         {
+            if (session.IsFull)
+            {
+                await Task.WhenAny(session.DrainAsync(), Task.Delay(DrainPatience, clock, CancellationToken.None));
+                session.Kill("publishes stayed without an answer");
+                return;
+            }
+
             if (blocked is not null)
             {
                 // Whatever is written now only fills buffers, and its time runs out there.
@@ -337,6 +386,20 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             {
                 await WaitForWorkAsync(session);
                 continue;
+            }
+
+            if (suspects.TooLarge(pending.Message.Body.Length) is { } tooLarge)
+            {
+                LogRefused(pending.Message.MessageId, tooLarge);
+                Complete(pending, new PublishOutcome.Refused(tooLarge));
+                continue;
+            }
+
+            var isSuspect = suspects.Contains(pending.Message.MessageId);
+            if (isSuspect)
+            {
+                // Alone, so that it is known whose fault it is when the broker closes the channel again.
+                await session.DrainAsync();
             }
 
             if (!session.TryAdd(pending))
@@ -352,6 +415,11 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                 // Ids of orders are too many to be kept.
                 var routingKey = pending.IsPartitioned ? new CachedString(pending.RoutingKey) : Name(pending.RoutingKey);
                 await channel.BasicPublishAsync(Name(pending.Exchange), routingKey, mandatory: true, pending.Properties, pending.Message.Body, session.Token);
+                if (isSuspect)
+                {
+                    await session.DrainAsync();
+                    suspects.Remove(pending.Message.MessageId);
+                }
             }
             catch (Exception exception) when (exception is ArgumentException or WireFormattingException)
             {
@@ -412,7 +480,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                     Complete(waiting, new PublishOutcome.Unknown($"not sent within {options.ConfirmTimeout.TotalSeconds:0.#} s: {WhyNotSent()}"));
                 }
 
-                session?.Expire(expired);
+                session?.Expire(expired, expired + (long)(options.ConfirmTimeout.TotalSeconds / 2 * clock.TimestampFrequency));
             }
         }
         catch (OperationCanceledException)
@@ -592,8 +660,13 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     }
 
     /// <summary>The life of one channel: what was sent on it, by the broker's numbering, and has no outcome yet.</summary>
-    private sealed class PublishSession(ConfirmedPublisher publisher) : IAsyncDisposable
+    private sealed class PublishSession(ConfirmedPublisher publisher, IChannel channel) : IAsyncDisposable
     {
+        /// <summary>
+        /// So many publishes without an answer make room for a new channel: the broker holds up the whole connection when a channel has 32 commands open at a queue without a leader.
+        /// </summary>
+        private const int MostUnanswered = 16;
+
         private readonly Lock gate = new();
         private readonly Dictionary<ulong, PendingPublish> sent = [];
         private readonly CancellationTokenSource ended = new();
@@ -602,6 +675,10 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         private ulong lowest = 1;
         private string? reason;
         private Task cancelling = Task.CompletedTask;
+        private TaskCompletionSource? drained;
+        private long answeredAt = publisher.clock.GetTimestamp();
+        private int unanswered;
+        private bool asking;
 
         public bool IsAlive => Volatile.Read(ref reason) is null;
 
@@ -616,6 +693,21 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
         /// <summary>How many publishes the broker answered.</summary>
         public long Settled { get; private set; }
+
+        /// <summary>The broker closed it over one of its messages.</summary>
+        public bool WasBlamed { get; private set; }
+
+        /// <summary>Too many publishes stay without an answer while others get theirs.</summary>
+        public bool IsFull => Volatile.Read(ref unanswered) >= MostUnanswered;
+
+        /// <summary>Waits until nothing is without an outcome.</summary>
+        public Task DrainAsync()
+        {
+            lock (gate)
+            {
+                return sent.Count == 0 ? Task.CompletedTask : (drained ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+            }
+        }
 
         public bool TryAdd(PendingPublish pending)
         {
@@ -638,6 +730,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                 if (sent.TryGetValue(next - 1, out var last) && ReferenceEquals(last, pending))
                 {
                     sent.Remove(--next);
+                    SignalWhenDrained();
                 }
             }
         }
@@ -652,6 +745,8 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                     if (sent.Remove(tag, out one))
                     {
                         Settled++;
+                        answeredAt = publisher.clock.GetTimestamp();
+                        SignalWhenDrained();
                     }
                 }
 
@@ -674,6 +769,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                         Settled++;
                     }
                 }
+
+                answeredAt = publisher.clock.GetTimestamp();
+                SignalWhenDrained();
             }
 
             foreach (var pending in several ?? [])
@@ -707,24 +805,42 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             return Task.CompletedTask;
         }
 
-        /// <summary>Ends the session when its oldest publish is as old as that. Under an alarm the reason is known, so only the publishes end.</summary>
-        public void Expire(long notAfter)
+        /// <summary>
+        /// Ends the publishes that are as old as that. When the broker answered something that was sent later, the channel is good and a queue is at fault, so only they end;
+        /// under an alarm the reason is known as well. Otherwise the session ends.
+        /// </summary>
+        /// <param name="notAfter">What was sent by then has had its time.</param>
+        /// <param name="askAfter">What was sent by then is reason enough to ask the broker whether it still listens.</param>
+        public void Expire(long notAfter, long askAfter)
         {
             var blocked = publisher.blocked is not null;
+            var ask = false;
             List<PendingPublish>? expired = null;
             lock (gate)
             {
                 for (var tag = Lowest(); tag < next && sent.TryGetValue(tag, out var pending) && pending.Since <= notAfter; tag = Lowest())
                 {
-                    if (!blocked)
+                    // Where nothing is answered it may be the connection, or the broker holds the connection up over the oldest.
+                    TimedOut = !blocked && answeredAt <= pending.Since;
+                    sent.Remove(tag);
+                    unanswered += blocked ? 0 : 1;
+                    (expired ??= []).Add(pending);
+                    if (TimedOut)
                     {
-                        TimedOut = true;
                         break;
                     }
-
-                    sent.Remove(tag);
-                    (expired ??= []).Add(pending);
                 }
+
+                SignalWhenDrained();
+                if (!asking && !blocked && !TimedOut && sent.TryGetValue(Lowest(), out var oldest) && oldest.Since <= askAfter && answeredAt <= oldest.Since)
+                {
+                    ask = asking = true;
+                }
+            }
+
+            if (ask)
+            {
+                _ = AskAsync();
             }
 
             if (TimedOut)
@@ -734,14 +850,91 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
             foreach (var pending in expired ?? [])
             {
-                publisher.Complete(pending, new PublishOutcome.Unknown($"no confirm: {publisher.WhyNotSent()}"));
+                publisher.Complete(pending, blocked
+                    ? new PublishOutcome.Unknown($"no confirm: {publisher.WhyNotSent()}")
+                    : new PublishOutcome.Unknown($"no confirm within {publisher.options.ConfirmTimeout.TotalSeconds:0.#} s: a queue has no leader or hangs", IsUnanswered: true));
             }
         }
 
-        public Task Lost(string reason)
+        /// <summary>Asks for anything that the broker answers on this channel.</summary>
+        private async Task AskAsync()
         {
+            try
+            {
+                // Without a consumer it changes nothing, and it needs no right.
+                await channel.BasicQosAsync(0, 0, false, Token);
+                lock (gate)
+                {
+                    answeredAt = publisher.clock.GetTimestamp();
+                }
+            }
+            catch (Exception)
+            {
+                // No answer: the timeout ends the session.
+            }
+            finally
+            {
+                lock (gate)
+                {
+                    asking = false;
+                }
+            }
+        }
+
+        /// <param name="shutdown">When the broker closed the channel: over one of the messages that are under way, perhaps.</param>
+        public Task Lost(string reason, ShutdownEventArgs? shutdown = null)
+        {
+            if (shutdown is { Initiator: ShutdownInitiator.Peer, ReplyCode: Constants.PreconditionFailed or Constants.ContentTooLarge })
+            {
+                FindCulprit(shutdown.ReplyText);
+            }
+
             Kill(reason);
             return Task.CompletedTask;
+        }
+
+        private void FindCulprit(string text)
+        {
+            List<PendingPublish> culprits = [];
+            lock (gate)
+            {
+                WasBlamed = true;
+                if (publisher.suspects.LearnLimit(text))
+                {
+                    foreach (var (tag, pending) in sent.Where(one => publisher.suspects.TooLarge(one.Value.Message.Body.Length) is not null).ToList())
+                    {
+                        sent.Remove(tag);
+                        culprits.Add(pending);
+                    }
+                }
+                else if (sent.Count == 1)
+                {
+                    culprits.AddRange(sent.Values);
+                    sent.Clear();
+                }
+                else
+                {
+                    publisher.suspects.Add(sent.Values.Select(pending => pending.Message.MessageId));
+                }
+            }
+
+            foreach (var culprit in culprits)
+            {
+                publisher.suspects.Remove(culprit.Message.MessageId);
+                var refusal = publisher.suspects.TooLarge(culprit.Message.Body.Length) ?? $"the broker refuses it ({text})";
+                publisher.LogRefused(culprit.Message.MessageId, refusal);
+                publisher.Complete(culprit, new PublishOutcome.Refused(refusal));
+            }
+        }
+
+        /// <summary>Call with <see cref="gate"/> held.</summary>
+        private void SignalWhenDrained()
+        {
+            if (sent.Count == 0 && drained is not null)
+            {
+                drained.TrySetResult();
+                drained = null;
+            }
         }
 
         /// <summary>The first reason stays. Whatever has no outcome gets one.</summary>
@@ -758,6 +951,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
                 Volatile.Write(ref this.reason, reason);
                 orphans = [.. sent.Values];
                 sent.Clear();
+                SignalWhenDrained();
 
                 // On another thread: what waits for the token must not run on the client's loop.
                 cancelling = ended.CancelAsync();
@@ -787,5 +981,56 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
             return lowest;
         }
+    }
+
+    /// <summary>What is known of messages over which the broker closed a channel.</summary>
+    private sealed partial class Suspects
+    {
+        private readonly ConcurrentDictionary<string, bool> messages = new(StringComparer.Ordinal);
+        private int largest = int.MaxValue;
+
+        private const int MostKept = 20_000;
+
+        public bool Contains(string messageId) => !messages.IsEmpty && messages.ContainsKey(messageId);
+
+        public void Add(IEnumerable<string> messageIds)
+        {
+            if (messages.Count > MostKept)
+            {
+                // Whoever sent them did not send them again.
+                messages.Clear();
+            }
+
+            foreach (var messageId in messageIds)
+            {
+                messages[messageId] = true;
+            }
+        }
+
+        public void Remove(string messageId) => messages.TryRemove(messageId, out _);
+
+        /// <summary>Why a body can't be sent; null when it can, as far as is known.</summary>
+        public string? TooLarge(int length) => length > Volatile.Read(ref largest)
+            ? $"the body has {length} bytes; the broker takes at most {Volatile.Read(ref largest)} (its max_message_size)"
+            : null;
+
+        /// <summary>The broker says how large a message may be when it refuses one: from then on none is sent that would close the channel under everybody else's publishes.</summary>
+        public bool LearnLimit(string text)
+        {
+            var match = TooLargeText().Match(text);
+            if (match.Success && int.TryParse(match.Groups["most"].Value, NumberStyles.None, CultureInfo.InvariantCulture, out var most))
+            {
+                Volatile.Write(ref largest, most);
+                return true;
+            }
+
+            return false;
+        }
+
+        /// <summary>A new connection may lead to a broker that takes more.</summary>
+        public void ForgetLimit() => Volatile.Write(ref largest, int.MaxValue);
+
+        [GeneratedRegex(@"message size \d+ is larger than (?:configured )?max(?:imum)? (?:message )?size (?<most>\d+)", RegexOptions.CultureInvariant)]
+        private static partial Regex TooLargeText();
     }
 }

@@ -45,19 +45,28 @@ internal sealed class ManagementApi : IDisposable
     /// <exception cref="ManagementException">It could not be asked.</exception>
     public async Task<ManagedQueue> ReadAsync(string name, CancellationToken cancellationToken)
     {
+        using var document = await GetAsync("queues", name, "", cancellationToken);
+        return document.RootElement.ValueKind == JsonValueKind.Object
+            ? Read(name, document.RootElement)
+            : throw new ManagementException("the management API answered something that is no queue");
+    }
+
+    /// <summary>What it says of a queue or an exchange, as it says it.</summary>
+    /// <param name="kind"><c>queues</c> or <c>exchanges</c>.</param>
+    /// <param name="rest">What follows the name in the address.</param>
+    /// <exception cref="ManagementException">It could not be asked.</exception>
+    public async Task<JsonDocument> GetAsync(string kind, string name, string rest, CancellationToken cancellationToken)
+    {
         try
         {
-            var path = new Uri($"api/queues/{Uri.EscapeDataString(virtualHost)}/{Uri.EscapeDataString(name)}", UriKind.Relative);
+            var path = new Uri($"api/{kind}/{Uri.EscapeDataString(virtualHost)}/{Uri.EscapeDataString(name)}{rest}", UriKind.Relative);
             using var response = await http.GetAsync(path, cancellationToken);
             if (!response.IsSuccessStatusCode)
             {
                 throw new ManagementException(string.Create(CultureInfo.InvariantCulture, $"the management API answered {(int)response.StatusCode}{Hint((int)response.StatusCode)}"));
             }
 
-            using var document = await JsonDocument.ParseAsync(await response.Content.ReadAsStreamAsync(cancellationToken), cancellationToken: cancellationToken);
-            return document.RootElement.ValueKind == JsonValueKind.Object
-                ? Read(name, document.RootElement)
-                : throw new ManagementException("the management API answered something that is no queue");
+            return await JsonDocument.ParseAsync(await response.Content.ReadAsStreamAsync(cancellationToken), cancellationToken: cancellationToken);
         }
         catch (JsonException)
         {

@@ -5,7 +5,7 @@ namespace OrderService.RabbitMq;
 public static class RabbitMqSetup
 {
     /// <summary>
-    /// Registers <see cref="BrokerConnector"/>, <see cref="Topology"/>, <see cref="ConfirmedPublisher"/>, <see cref="QueueMonitor"/> (not yet hosted),
+    /// Registers <see cref="BrokerConnector"/>, <see cref="Topology"/>, two <see cref="ConfirmedPublisher"/> (for events, and by the key <c>orders</c> for orders over HTTP), <see cref="QueueMonitor"/> (not yet hosted),
     /// <see cref="OrderSubscriptions"/> and, by the queue's name as key, a <see cref="QueueSubscription"/> for <c>orders.dlq</c>. Nothing connects before it is used.
     /// </summary>
     public static IServiceCollection AddRabbitMq(this IServiceCollection services)
@@ -23,16 +23,22 @@ public static class RabbitMqSetup
                 : provider.GetRequiredService<OrderSubscriptions>().To(queue),
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<QueueMonitor>>()));
-        services.AddSingleton(provider => new ConfirmedPublisher(
-            provider.GetRequiredService<BrokerConnector>(),
-            provider.GetRequiredService<IOptions<RabbitMqOptions>>(),
-            provider.GetRequiredService<TimeProvider>(),
-            provider.GetRequiredService<ILogger<ConfirmedPublisher>>(),
-            provider.GetRequiredService<Topology>().DeclareAsync));
+        services.AddSingleton(provider => Publish(provider, "publishes events"));
+        // A queue that holds up events uses up their window and their connection; orders over HTTP have their own.
+        services.AddKeyedSingleton(TopologyNames.Orders, (provider, _) => Publish(provider, "publishes orders"));
+        services.AddSingleton<SubscriberQueues>();
         services.AddSingleton(provider => new OrderSubscriptions([.. provider.GetRequiredService<Topology>().OrderQueues.Select(queue => Subscribe(provider, queue))]));
         services.AddKeyedSingleton(TopologyNames.DeadLetters, (provider, _) => Subscribe(provider, TopologyNames.DeadLetters));
         return services;
     }
+
+    private static ConfirmedPublisher Publish(IServiceProvider provider, string purpose) => new(
+        provider.GetRequiredService<BrokerConnector>(),
+        provider.GetRequiredService<IOptions<RabbitMqOptions>>(),
+        provider.GetRequiredService<TimeProvider>(),
+        provider.GetRequiredService<ILogger<ConfirmedPublisher>>(),
+        provider.GetRequiredService<Topology>().DeclareAsync,
+        purpose);
 
     private static QueueSubscription Subscribe(IServiceProvider provider, string queue) => new(
         provider.GetRequiredService<BrokerConnector>(),

@@ -1,7 +1,9 @@
 using System.Text;
+using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Outbox;
+using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 
@@ -33,6 +35,64 @@ public abstract class DeadLetterReplayTests : LetterContract
         Assert.Equal(body, row.Body);
         Assert.Equal(LetterStatus.Replayed, (await world.OnlyLetterAsync()).Status);
         Assert.Equal(("ann", "dead-letter.replay", "dead letter 1", "mended"), Assert.Single(await world.Store.QueryAsync<(string, string, string, string)>("SELECT who, action, subject, detail FROM audit")));
+    }
+
+    [Fact]
+    public async Task Headers_go_along_as_far_as_the_publisher_sends_them_counted_in_bytes()
+    {
+        await using var world = await OpenAsync();
+        var headers = Death();
+        for (var number = 1; number <= 7; number++)
+        {
+            headers[$"h{number}"] = new string('\u6F22', 1000);
+        }
+        headers["small"] = "kept";
+        headers[new string('n', 300)] = "from Kafka";
+        await world.DieAsync(Arrival(Order("A-1"), "key-1", headers), RejectionReason.InternalError);
+
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping));
+
+        var message = Announcement.Parse(Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox")).Message);
+        Assert.Equal(["h1", "h2", "h3", "h4", "small", ReplayMark.Header], message.Headers!.Keys.Order(StringComparer.Ordinal));
+        Assert.Null(ConfirmedPublisher.WhyNotSendable(message.ToMessage(Order("A-1"), "A-1")));
+        Assert.Contains("4 of its headers are too large", string.Join(' ', (await world.Queries.GetAsync(1, Stopping))!.History.Select(line => line.Detail)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_cant_be_sent_as_it_is_is_said_at_once_and_goes_out_edited()
+    {
+        await using var world = await OpenAsync();
+        var arrival = Arrival(Order("A-1"), "key-1");
+        var properties = new MessageProperties { MessageId = "key-1", CorrelationId = new string('c', 300), ContentType = new string('t', 300), Headers = arrival.Properties.Headers };
+        await world.DieAsync(arrival with { Properties = properties }, RejectionReason.UnsupportedContentType);
+
+        var refused = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+
+        Assert.Contains("the content type is longer than 255 bytes", Assert.IsType<LetterAnswer.Invalid>(refused).Rejection.Detail, StringComparison.Ordinal);
+        Assert.Equal((LetterStatus.Parked, 0L), ((await world.OnlyLetterAsync()).Status, (await world.OnlyLetterAsync()).Replays));
+        Assert.Equal(0, await world.Store.ScalarAsync<long>("SELECT count(*) FROM outbox"));
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", EditedBody: Order("A-2")), Stopping));
+    }
+
+    [Fact]
+    public async Task A_replay_that_the_broker_cant_be_sent_ends_and_its_letter_waits_again()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.InternalError);
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+        var message = Announcement.Parse(Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox")).Message);
+
+        for (var twice = 0; twice < 2; twice++)
+        {
+            await world.Store.Database.WriteAsync(async transaction => await world.Replay.RefusedAsync(transaction, message, "the body has 9 bytes"), Stopping);
+        }
+
+        Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
+        var letter = (await world.Queries.GetAsync(1, Stopping))!;
+        Assert.Equal(("failed", "not_sendable: the body has 9 bytes"), (Assert.Single(letter.Replays).Outcome, letter.Replays[0].Detail));
+        Assert.Single(letter.History, line => line.Kind == "replay_failed");
+        Assert.Equal(1, await world.UncoveredAsync());
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.DiscardAsync(1, "ann", "too large", Stopping));
     }
 
     [Fact]

@@ -69,8 +69,9 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         Assert.Equal((1L, null, "A-1"), (outcome, reason, orderId));
         var summary = Assert.Single(await new OrderQueries(Store.Database).ListAsync(null, null, null, 10, Token));
         Assert.Equal(("A-1", 1L, OrderStatus.Placed, "C-7", "EUR", 9980L, 1L), (summary.OrderId, summary.Version, summary.Status, summary.CustomerId, summary.Currency, summary.TotalMinor, summary.LineCount));
-        var (rows, all) = await new OutboxStore(Store.Database).LoadAsync(AllShards, new HashSet<long>(), 10, Token);
-        Assert.True(all);
+        var loaded = await new OutboxStore(Store.Database).LoadAsync(Load(10), Token);
+        var rows = loaded.Rows;
+        Assert.True(loaded.All);
         Assert.Equal((append.Outbox[0].Id, OutboxKind.Event, "A-1", 1L), (rows[0].Id, rows[0].Kind, rows[0].OrderId, rows[0].Version));
         Assert.Equal(recorded.Data.ToArray(), rows[0].Event!.Data.ToArray());
     }
@@ -396,15 +397,15 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await Store.AppendAsync([.. Enumerable.Range(0, 60).Select(number => Place($"k-{number}", $"A-{number}"))]);
         var ids = (await OutboxAsync()).Select(row => row.Id).ToList();
 
-        var (first, all) = await outbox.LoadAsync(AllShards, ids.Take(5).ToHashSet(), 10, Token);
-        Assert.False(all);
-        Assert.Equal(ids.Skip(5).Take(10), first.Select(row => row.Id));
+        var first = await outbox.LoadAsync(Load(10) with { Known = ids.Take(5).ToHashSet() }, Token);
+        Assert.False(first.All);
+        Assert.Equal(ids.Skip(5).Take(10), first.Rows.Select(row => row.Id));
 
         int[] some = [0, 3, 7];
-        var (shared, allShared) = await outbox.LoadAsync(some, new HashSet<long>(), 1000, Token);
-        Assert.True(allShared);
-        Assert.NotEmpty(shared);
-        Assert.All(shared, row => Assert.Contains(Shard.Of(row.OrderId), some));
+        var shared = await outbox.LoadAsync(Load(1000) with { Shards = some }, Token);
+        Assert.True(shared.All);
+        Assert.NotEmpty(shared.Rows);
+        Assert.All(shared.Rows, row => Assert.Contains(Shard.Of(row.OrderId), some));
 
         await outbox.MarkSentAsync([.. ids.Where((_, index) => index % 3 != 0)]);
         Assert.Equal(ids.Where((_, index) => index % 3 == 0), (await OutboxAsync()).Select(row => row.Id));
@@ -635,8 +636,76 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     protected Task<long> CountAsync(string rest) =>
         Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM {rest}"), Token);
 
+    [Fact]
+    public async Task What_is_stuck_is_not_loaded_nor_what_comes_behind_it_and_comes_back_in_its_order()
+    {
+        const string Key = "order.cancelled";
+        var outbox = new OutboxStore(Store.Database);
+        await Store.AppendAsync([.. Enumerable.Range(0, 3).Select(number => Place($"k-{number}", $"A-{number}"))]);
+        var placed = await OutboxAsync();
+        await outbox.StickAsync(Key, "a queue refuses it", Now, [placed[1].Id], []);
+        await Store.AppendAsync([.. Enumerable.Range(0, 3).Select(number => Pay($"p-{number}", $"A-{number}"))]);
+        var request = Load(100) with { AnyStuck = true };
+
+        var loaded = await outbox.LoadAsync(request, Token);
+
+        Assert.Equal(["A-0", "A-2", "A-0", "A-2"], loaded.Rows.Select(row => row.OrderId));
+        Assert.True(loaded.All);
+        var behind = Assert.Single(loaded.Behind);
+        await outbox.StickBehindAsync(loaded.Behind, Now + 5);
+        Assert.Empty((await outbox.LoadAsync(request, Token)).Behind);
+        Assert.Equal(new StuckKey(Key, 2, Now, "a queue refuses it", "A-1"), Assert.Single(await outbox.StuckAsync(null, Token)));
+        Assert.Equal(6, (await outbox.BacklogAsync(Token)).Pending);
+        Assert.Empty(await outbox.StuckAsync([(Shard.Of("A-1") + 1) % Shard.Count], Token));
+        var streams = new List<string>();
+        await outbox.VisitStuckStreamsAsync(AllShards, streams.Add, Token);
+        Assert.Equal(["A-1"], streams);
+        Assert.Empty(await outbox.ReleaseAsync("order.paid", AllShards, 10, Token));
+
+        var released = await outbox.ReleaseAsync(Key, AllShards, 1, Token);
+
+        Assert.Equal([(placed[1].Id, 1L), (behind, 2L)], released.Select(row => (row.Id, row.Version)));
+        Assert.Equal(6, (await outbox.LoadAsync(request, Token)).Rows.Count);
+    }
+
+    [Fact]
+    public async Task The_oldest_stuck_streams_come_back_first_and_an_operator_is_heard_once_something_waits()
+    {
+        const string Key = "order.placed";
+        var outbox = new OutboxStore(Store.Database);
+        await Store.AppendAsync([.. Enumerable.Range(0, 5).Select(number => Place($"k-{number}", $"A-{number}"))]);
+        var rows = await OutboxAsync();
+        Assert.Equal(0, await outbox.AskForReleaseAsync(Key, "ada", "", Now, Token));
+        Assert.Empty(await outbox.ReleasesAsync(Token));
+        await outbox.StickAsync(Key, "a queue refuses it", Now, [.. rows.Select(row => row.Id)], []);
+
+        Assert.Equal(5, await outbox.AskForReleaseAsync(Key, "ada", "there is room", Now, Token));
+        Assert.Equal(5, await outbox.AskForReleaseAsync(Key, "ada", "there is room", Now, Token));
+
+        Assert.Equal((Key, 2L), Assert.Single(await outbox.ReleasesAsync(Token)));
+        Assert.Equal(2, await CountAsync("audit WHERE who = 'ada' AND action = 'relay.release' AND detail = 'there is room'"));
+        Assert.Equal(["A-0", "A-1"], (await outbox.ReleaseAsync(Key, AllShards, 2, Token)).Select(row => row.OrderId));
+        Assert.Equal(3, Assert.Single(await outbox.StuckAsync(null, Token)).Events);
+    }
+
+    [Fact]
+    public async Task What_is_loaded_has_its_bounds_in_bytes_too_and_is_at_least_one_row()
+    {
+        var outbox = new OutboxStore(Store.Database);
+        await Store.AppendAsync([.. Enumerable.Range(0, 20).Select(number => Place($"k-{number}", $"A-{number}"))]);
+        var rows = await OutboxAsync();
+
+        var some = await outbox.LoadAsync(Load(100) with { MaxBytes = rows.Take(7).Sum(row => row.Memory) }, Token);
+        var one = await outbox.LoadAsync(Load(100) with { MaxBytes = 1 }, Token);
+
+        Assert.Equal((7, false), (some.Rows.Count, some.All));
+        Assert.Equal((1, false), (one.Rows.Count, one.All));
+    }
+
     protected async Task<IReadOnlyList<OutboxRow>> OutboxAsync() =>
-        (await new OutboxStore(Store.Database).LoadAsync(AllShards, new HashSet<long>(), 100_000, Token)).Rows;
+        (await new OutboxStore(Store.Database).LoadAsync(Load(100_000), Token)).Rows;
+
+    private static LoadRequest Load(int limit) => new(AllShards, new HashSet<long>(), limit, long.MaxValue, AnyStuck: false, After: 0);
 
     /// <summary>What happens to a deferred command whose time is over.</summary>
     protected static Task ExpireAsync(StoreInstance instance, string key) => instance.Database.WriteAsync(async transaction =>

@@ -2,9 +2,11 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json;
+using Dapper;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using OrderService.CommandLine;
+using OrderService.Database;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
@@ -120,6 +122,12 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
         await CallAsync("replays.cancel", 200, $"{address}/cancel", new { });
         await CallAsync("replays.show", 200, address);
         await CallAsync("replays.list", 200, "/api/replays?limit=1");
+
+        await shared.Service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
+            "INSERT INTO outbox (shard, kind, order_id, message, created_at, stuck_key, stuck_reason, stuck_since) VALUES (0, 2, 'stuck', '{}', 1, 'order.none', 'a queue refuses it', 1)", null, transaction), Now);
+        await CallAsync("relay", 200, "/api/relay");
+        await CallAsync("relay.release", 202, "/api/relay/order.none/release", new { reason = "there is room" });
+        await CallAsync("relay.release", 404, "/api/relay/order.other/release");
 
         await CallAsync("stats", 200, "/api/stats?samples=5");
         await CallAsync("queues", 200, "/api/queues");

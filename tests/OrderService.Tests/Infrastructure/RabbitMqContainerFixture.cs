@@ -57,6 +57,19 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
         return result.ExitCode == 0 ? result.Stdout : throw new InvalidOperationException($"'{string.Join(' ', command)}' ended with {result.ExitCode}: {result.Stderr}{result.Stdout}");
     }
 
+    /// <summary>The process of a classic queue stands still, as if its node did not answer; the broker itself works.</summary>
+    public Task HangAsync(string virtualHost, string queue) => TellQueueAsync("suspend", virtualHost, queue);
+
+    public Task ResumeAsync(string virtualHost, string queue) => TellQueueAsync("resume", virtualHost, queue);
+
+    private async Task TellQueueAsync(string what, string virtualHost, string queue) => Assert.Contains(
+        "ok",
+        await ExecAsync("rabbitmqctl", "eval", $"{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{virtualHost}\">>, queue, <<\"{queue}\">>)), sys:{what}(amqqueue:get_pid(Q))."),
+        StringComparison.Ordinal);
+
+    /// <summary>How large a message the broker takes from now on, as <c>max_message_size</c> in its configuration says. For a broker that is nobody else's.</summary>
+    public Task LimitMessagesAsync(int bytes) => ExecAsync("rabbitmqctl", "eval", $"persistent_term:put(max_message_size, {bytes}).");
+
     /// <summary>Freezes the broker: sockets stay open and nothing answers.</summary>
     public async Task PauseAsync() => await (await StartAsync()).PauseAsync();
 

@@ -129,6 +129,45 @@ public sealed class PostgresRelayLeaseTests(PostgresContainerFixture postgres) :
         await Eventually.TrueAsync(async () => (await left.RenewAsync()).Count == 16);
     }
 
+    [Fact]
+    public async Task A_clock_that_was_set_back_does_not_keep_the_shards_of_the_dead()
+    {
+        var duration = TimeSpan.FromSeconds(10);
+        var left = Open(duration);
+        // As another instance wrote it two hours ago by the monotonic clock, and in two hours by the database's.
+        await left.Database.WriteAsync(async transaction =>
+        {
+            var future = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint + 7200000";
+            await transaction.Connection!.ExecuteAsync($"INSERT INTO relay_members (owner, expires_at) VALUES ('dead', {future})", null, transaction);
+            await transaction.Connection!.ExecuteAsync($"UPDATE relay_leases SET owner = 'dead', epoch = 1, expires_at = {future}", null, transaction);
+        }, Token);
+        var clock = left.Clock.GetTimestamp();
+
+        while ((await left.RenewAsync()).Count < 16)
+        {
+            Assert.True(left.Clock.GetElapsedTime(clock) < duration * 2, $"After {left.Clock.GetElapsedTime(clock)} it has {left.Shards.Count} shards.");
+        }
+
+        Assert.True(left.Clock.GetElapsedTime(clock) > duration);
+    }
+
+    [Fact]
+    public async Task A_refused_key_has_one_attempt_in_each_interval_over_all_instances_whatever_the_clock_does()
+    {
+        var (one, other) = (Open(), Open());
+        var interval = TimeSpan.FromMinutes(5);
+
+        Assert.True(await one.Lease.MayTryAsync("order.cancelled", interval, Token));
+        Assert.False(await other.Lease.MayTryAsync("order.cancelled", interval, Token));
+        Assert.False(await one.Lease.MayTryAsync("order.cancelled", interval, Token));
+        Assert.True(await other.Lease.MayTryAsync("order.placed", interval, Token));
+
+        await one.Lease.OpenAsync("order.cancelled", Token);
+        Assert.True(await other.Lease.MayTryAsync("order.cancelled", interval, Token));
+        await one.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE relay_keys SET tried_at = tried_at + 7200000", null, transaction), Token);
+        Assert.True(await one.Lease.MayTryAsync("order.cancelled", interval, Token));
+    }
+
     private static async Task SettleAsync(params Holder[] holders)
     {
         // Told, given back, taken: three rounds, and one more for whoever came first.

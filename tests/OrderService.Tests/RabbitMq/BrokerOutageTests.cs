@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Http.Json;
 using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
@@ -52,6 +54,99 @@ public sealed class BrokerOutageTests(DisturbedBrokerFixture disturbed) : IClass
         await Eventually.TrueAsync(() => publisher.State.Blocked is null);
         Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(), TestBroker.Stopping));
         Assert.Null(publisher.State.LastError);
+    }
+
+    [Fact]
+    public async Task A_message_that_the_broker_finds_too_large_is_refused_and_its_like_are_not_even_sent()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using var publisher = broker.Publisher();
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(), TestBroker.Stopping));
+        var since = publisher.State.Since;
+        static OutgoingMessage Large() => new() { Exchange = "", RoutingKey = TopologyNames.Orders, MessageId = $"{Guid.NewGuid()}", Body = new byte[20_001] };
+        await fixture.LimitMessagesAsync(20_000);
+        try
+        {
+            var before = Enumerable.Range(0, 20).Select(_ => publisher.PublishAsync(Message(), TestBroker.Stopping)).ToList();
+            var large = publisher.PublishAsync(Large(), TestBroker.Stopping);
+            var after = Enumerable.Range(0, 20).Select(_ => publisher.PublishAsync(Message(), TestBroker.Stopping)).ToList();
+
+            Assert.Equal("the body has 20001 bytes; the broker takes at most 20000 (its max_message_size)", Assert.IsType<PublishOutcome.Refused>(await large).Reason);
+            Assert.All(await Task.WhenAll(before.Concat(after)), outcome => Assert.False(outcome is PublishOutcome.Refused or PublishOutcome.Unknown { IsUnanswered: true }, $"{outcome}"));
+            var unknown = publisher.State.Unknown;
+            var steady = publisher.PublishAsync(Message(), TestBroker.Stopping);
+            Assert.IsType<PublishOutcome.Refused>(await publisher.PublishAsync(Large(), TestBroker.Stopping));
+            Assert.IsType<PublishOutcome.Confirmed>(await steady);
+            Assert.Equal((since, unknown), (publisher.State.Since, publisher.State.Unknown));
+        }
+        finally
+        {
+            await fixture.LimitMessagesAsync(PropertyMapping.BodyLimit);
+        }
+    }
+
+    [Fact]
+    public async Task What_the_broker_finds_too_large_ends_or_waits_by_itself_and_holds_nothing_else_up()
+    {
+        const string Big = "BIG-1";
+        var address = await fixture.AddVirtualHostAsync();
+        // Without a relay nothing leaves until the broker's limit is lower than what waits.
+        await using var service = await ReleaseService.StartAsync(address, settings: new() { ["Roles"] = "orders,dead-letters,api" });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        var lines = string.Join(',', Enumerable.Range(0, 400).Select(number => $$"""{"sku":"{{new string('K', 50)}}-{{number}}","quantity":2,"unitPrice":49.90}"""));
+        await shop.PublishAsync(
+            TestMessage.Of("order.place", "big", $$"""{"orderId":"{{Big}}","customerId":"C-7","currency":"EUR","lines":[{{lines}}]}"""),
+            TestMessage.Of("order.place", "broken", $$"""{"orderId":"BROKEN-1","customerId":"C-7","currency":"EUR","lines":[{{lines}}],"unknown":1}"""),
+            TestMessage.Place("A-1"));
+        await Eventually.TrueAsync(async () => await service.OrderStatusAsync(Big) == "placed" && await service.OrderStatusAsync("A-1") == "placed");
+        await shop.PublishAsync(TestMessage.Of("order.cancel", "cancel-big", $$"""{"orderId":"{{Big}}","reason":"no"}"""));
+        await Eventually.TrueAsync(async () => await service.OrderStatusAsync(Big) == "cancelled");
+        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/dead-letters")).Count == 1);
+        var letter = (await service.AllAsync("/api/dead-letters"))[0].GetProperty("id").GetInt64();
+        using var replay = await service.Http.PostAsJsonAsync($"/api/dead-letters/{letter}/replay", new { reason = "again" }, TestBroker.Stopping);
+        Assert.Equal(HttpStatusCode.Accepted, replay.StatusCode);
+        Assert.Equal(0, await service.StopAsync());
+        service.Settings.Remove("Roles");
+        await fixture.LimitMessagesAsync(20_000);
+        try
+        {
+            await service.StartAgainAsync();
+
+            await Eventually.TrueAsync(async () => (await service.GetAsync($"/api/dead-letters/{letter}")).GetProperty("status").GetString() == "parked");
+            Assert.Contains("the broker takes at most 20000", (await service.GetAsync($"/api/dead-letters/{letter}")).GetRawText(), StringComparison.Ordinal);
+            using var discard = await service.Http.PostAsJsonAsync($"/api/dead-letters/{letter}/discard", new { reason = "too large" }, TestBroker.Stopping);
+            Assert.Equal(HttpStatusCode.Accepted, discard.StatusCode);
+
+            await Eventually.HoldsAsync(async () =>
+            {
+                var waiting = Assert.Single((await service.GetAsync("/api/relay")).GetProperty("items").EnumerateArray());
+                Assert.Equal(("unsendable", 2, Big), (waiting.GetProperty("routingKey").GetString(), waiting.GetProperty("events").GetInt32(), waiting.GetProperty("orderId").GetString()));
+                var (status, health) = await service.HealthAsync();
+                Assert.Equal(HttpStatusCode.OK, status);
+                Assert.Contains("the broker takes at most 20000", health, StringComparison.Ordinal);
+            });
+            await shop.PublishAsync(TestMessage.Place("A-2"));
+            await Eventually.TrueAsync(() => shop.Heard.Count(heard => heard.Type == "ORDER_PLACED") == 2);
+            Assert.DoesNotContain(shop.Heard, heard => heard.Body.Contains(Big, StringComparison.Ordinal));
+        }
+        finally
+        {
+            await fixture.LimitMessagesAsync(PropertyMapping.BodyLimit);
+        }
+
+        // The limit was learned on this connection; a new one asks anew.
+        await fixture.ExecAsync("rabbitmqctl", "close_all_connections", "-p", new Uri(address).AbsolutePath[1..], "the limit is higher now");
+        await using var listener = await TestProducer.ConnectAsync(address);
+        await listener.ListenAsync();
+        await service.WaitUntilReadyAsync();
+        using var release = await service.Http.PostAsJsonAsync("/api/relay/unsendable/release", new { reason = "max_message_size is higher" }, TestBroker.Stopping);
+        Assert.Equal(HttpStatusCode.Accepted, release.StatusCode);
+        await Eventually.TrueAsync(() => listener.Heard.Count == 2);
+        Assert.Equal(["ORDER_PLACED", "ORDER_CANCELLED"], listener.Heard.Select(heard => heard.Type));
+        await Eventually.TrueAsync(async () => (await service.GetAsync("/api/relay")).GetProperty("items").GetArrayLength() == 0);
+        Assert.Contains("relay.release", (await service.GetAsync("/api/audit")).GetRawText(), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -225,6 +225,85 @@ public sealed class ConfirmedPublisherTests(RabbitMqContainerFixture fixture)
         Assert.IsType<PublishOutcome.Unknown>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
     }
 
+    [Fact]
+    public async Task A_queue_that_gives_no_answer_costs_its_own_publishes_their_time_and_nobody_else()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.ConfirmTimeout = TimeSpan.FromSeconds(1));
+        await broker.DeclareAsync();
+        await using var channel = await broker.ChannelAsync();
+        await channel.QueueDeclareAsync("hung", durable: true, exclusive: false, autoDelete: false, cancellationToken: TestBroker.Stopping);
+        await using var publisher = broker.Publisher();
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message("hung"), TestBroker.Stopping));
+        var since = publisher.State.Since;
+        await broker.HangAsync("hung");
+
+        // Enough of them for two channels; the others get their confirms all the while.
+        for (var round = 0; round < 3; round++)
+        {
+            var hung = Enumerable.Range(0, 8).Select(_ => publisher.PublishAsync(Message("hung"), TestBroker.Stopping)).ToList();
+            for (var number = 0; number < 20; number++)
+            {
+                Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
+            }
+            Assert.All(await Task.WhenAll(hung), outcome => Assert.True(Assert.IsType<PublishOutcome.Unknown>(outcome).IsUnanswered, $"{outcome}"));
+        }
+        // Nothing else was sent: the broker is asked whether it still listens.
+        Assert.True(Assert.IsType<PublishOutcome.Unknown>(await publisher.PublishAsync(Message("hung"), TestBroker.Stopping)).IsUnanswered);
+
+        Assert.Equal((since, true), (publisher.State.Since, publisher.State.Connected));
+        await broker.ResumeAsync("hung");
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message("hung"), TestBroker.Stopping));
+    }
+
+    [Fact]
+    public async Task Of_several_messages_the_one_over_which_the_broker_closes_the_channel_is_found_and_the_others_get_through()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await using var publisher = broker.Publisher();
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.PublishAsync(Message(TopologyNames.Orders), TestBroker.Stopping));
+        // The broker wants a list there.
+        var culprit = Message(TopologyNames.Orders, headers: new() { ["CC"] = "no list" }, id: "culprit");
+        var messages = Enumerable.Range(0, 10).Select(number => Message(TopologyNames.Orders, id: $"m-{number}")).Append(culprit).Reverse().ToList();
+
+        var outcomes = new Dictionary<string, PublishOutcome>();
+        for (var round = 0; round < 3; round++)
+        {
+            var open = messages.Where(message => outcomes.GetValueOrDefault(message.MessageId) is null or PublishOutcome.Unknown).ToList();
+            var sent = open.ConvertAll(message => publisher.PublishAsync(message, TestBroker.Stopping));
+            foreach (var (message, outcome) in open.Zip(await Task.WhenAll(sent)))
+            {
+                outcomes[message.MessageId] = outcome;
+            }
+        }
+
+        Assert.Contains("the broker refuses it", Assert.IsType<PublishOutcome.Refused>(outcomes["culprit"]).Reason, StringComparison.Ordinal);
+        Assert.All(outcomes.Where(one => one.Key != "culprit"), one => Assert.IsType<PublishOutcome.Confirmed>(one.Value));
+    }
+
+    [Fact]
+    public async Task Who_finds_no_place_in_time_is_told_so_and_nothing_is_sent()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture, options =>
+        {
+            options.MaxUnconfirmed = 1;
+            options.ConfirmTimeout = TimeSpan.FromSeconds(1);
+        });
+        await broker.DeclareAsync();
+        await using var channel = await broker.ChannelAsync();
+        await channel.QueueDeclareAsync("hung", durable: true, exclusive: false, autoDelete: false, cancellationToken: TestBroker.Stopping);
+        await using var publisher = broker.Publisher();
+        await broker.HangAsync("hung");
+        var first = publisher.PublishAsync(Message("hung"), TestBroker.Stopping);
+
+        Assert.Null(await publisher.TryPublishAsync(Message(TopologyNames.Orders), TimeSpan.FromMilliseconds(50)));
+
+        Assert.IsType<PublishOutcome.Unknown>(await first);
+        Assert.IsType<PublishOutcome.Confirmed>(await publisher.TryPublishAsync(Message(TopologyNames.Orders), TimeSpan.FromSeconds(10)));
+        Assert.Equal(1u, await broker.ReadyAsync(TopologyNames.Orders));
+        await broker.ResumeAsync("hung");
+    }
+
     private static OutgoingMessage Message(string routingKey, string exchange = "", Dictionary<string, object?>? headers = null, string? id = null) =>
         new() { Exchange = exchange, RoutingKey = routingKey, MessageId = id ?? $"{Guid.NewGuid()}", Body = "{}"u8.ToArray(), Headers = headers };
 }

@@ -79,6 +79,11 @@ internal sealed class TestBroker : IAsyncDisposable
     public ConfirmedPublisher Publisher(Func<IConnection, CancellationToken, Task>? declare = null) =>
         new(Connector, Microsoft.Extensions.Options.Options.Create(Options), TimeProvider.System, NullLogger<ConfirmedPublisher>.Instance, declare);
 
+    /// <summary>The process of a classic queue stands still, as if its node did not answer; the broker itself works.</summary>
+    public Task HangAsync(string queue) => fixture.HangAsync(VirtualHost, queue);
+
+    public Task ResumeAsync(string queue) => fixture.ResumeAsync(VirtualHost, queue);
+
     public Task<string> ControlAsync(params string[] arguments) => fixture.ExecAsync(["rabbitmqctl", .. arguments]);
 
     public async ValueTask DisposeAsync() => await BrokerConnector.DisposeQuietlyAsync(connection);

@@ -1,0 +1,159 @@
+using System.Net;
+using System.Net.Http.Json;
+using System.Text;
+using OrderService.Tests.Infrastructure;
+using RabbitMQ.Client;
+
+namespace OrderService.Tests.Outside;
+
+/// <summary>A subscriber's queue that takes nothing: the other subscribers, the other events and the HTTP API do not suffer for it.</summary>
+public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, PostgresContainerFixture postgres)
+{
+    private const double ProbeSeconds = 1;
+
+    private static CancellationToken Stopping => TestContext.Current.CancellationToken;
+
+    [Theory]
+    [InlineData(StoreKind.Sqlite)]
+    [InlineData(StoreKind.Postgres)]
+    public async Task A_full_queue_holds_up_its_own_events_and_floods_nobody(StoreKind store)
+    {
+        const int Orders = 300;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, store, postgres, new()
+        {
+            ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
+            ["RabbitMq__ManagementUri"] = broker.ManagementUri.ToString(),
+        });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
+        await channel.QueueDeclareAsync("full", true, false, false, new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" }, cancellationToken: Stopping);
+        await channel.QueueBindAsync("full", "order-events", "order.cancelled", cancellationToken: Stopping);
+        var began = TimeProvider.System.GetTimestamp();
+
+        await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Place($"A-{number}"), Cancel($"A-{number}") }));
+        // Refused by the order, and told only after the cancellation that explains it.
+        await shop.PublishAsync(Enumerable.Range(0, Orders).Select(number => TestMessage.Ship($"A-{number}")));
+
+        var waiting = (2 * Orders) - 2;
+        await Eventually.HoldsAsync(async () =>
+        {
+            var key = Assert.Single((await service.GetAsync("/api/relay")).GetProperty("items").EnumerateArray());
+            Assert.Equal(("order.cancelled", "a queue refuses it"), (key.GetProperty("routingKey").GetString(), key.GetProperty("reason").GetString()));
+            Assert.InRange(key.GetProperty("events").GetInt32(), waiting - 2, waiting);
+            Assert.Contains("The queue full is full: 1 of at most 1 messages", key.GetProperty("queues").GetRawText(), StringComparison.Ordinal);
+            var (status, health) = await service.HealthAsync();
+            Assert.Equal(HttpStatusCode.OK, status);
+            Assert.Contains("relay:order.cancelled", health, StringComparison.Ordinal);
+            Assert.Contains("The queue full is full", health, StringComparison.Ordinal);
+        });
+        Assert.Equal(Orders, shop.Heard.Count(heard => heard.Type == "ORDER_PLACED"));
+
+        // The next process knows what is stuck, and others' events pass by it.
+        Assert.Equal(0, await service.StopAsync());
+        await service.StartAgainAsync();
+        await shop.PublishAsync(TestMessage.Place("NEW-1"));
+        await Eventually.TrueAsync(() => shop.Heard.Any(heard => heard.Id == "NEW-1.1"));
+        if (store == StoreKind.Sqlite)
+        {
+            // Written when it has stood for ten seconds, by the same code on both.
+            await Eventually.TrueAsync(async () => (await service.AllAsync("/api/alerts")).Any(alert =>
+                alert.GetProperty("kind").GetString() == "service" && alert.GetRawText().Contains("order.cancelled", StringComparison.Ordinal)));
+        }
+        var listed = await service.RunAsync("relay", "list");
+        Assert.Contains("order.cancelled", listed.Output, StringComparison.Ordinal);
+        Assert.Contains("The queue full is full", listed.Output, StringComparison.Ordinal);
+        AssertFewCopies(shop, began);
+        // What is refused is not told before the cancellation was.
+        var told = shop.Heard.Where(heard => heard.Type == "ORDER_COMMAND_REFUSED").Select(heard => Subject(heard.Body)).ToHashSet();
+        Assert.InRange(told.Count, 1, 2);
+
+        await channel.QueueDeleteAsync("full", cancellationToken: Stopping);
+        var (exitCode, _, error) = await service.RunAsync("relay", "release", "order.cancelled", "--reason", "the queue is gone");
+        Assert.True(exitCode == 0, error);
+
+        await Eventually.TrueAsync(() => shop.Heard.Select(heard => heard.Id).Distinct().Count() == (3 * Orders) + 1);
+        Assert.All(shop.Heard.GroupBy(heard => Subject(heard.Body)).Where(order => order.Key != "NEW-1"), order => Assert.Equal(
+            ["ORDER_PLACED", "ORDER_CANCELLED", "ORDER_COMMAND_REFUSED"], order.DistinctBy(heard => heard.Id).Select(heard => heard.Type)));
+        AssertFewCopies(shop, began);
+        await Eventually.HoldsAsync(async () =>
+        {
+            Assert.Equal(0, (await service.GetAsync("/api/relay")).GetProperty("items").GetArrayLength());
+            Assert.DoesNotContain("relay:order.cancelled", (await service.HealthAsync()).Body, StringComparison.Ordinal);
+        });
+        Assert.Equal(0, await service.StopAsync());
+    }
+
+    [Fact]
+    public async Task A_queue_that_hangs_and_gets_everything_holds_everything_up_and_not_the_http_api()
+    {
+        const int Orders = 50;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, settings: new()
+        {
+            ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
+            ["RabbitMq__ConfirmTimeout"] = "00:00:02",
+        });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
+        await channel.QueueDeclareAsync("hung", true, false, false, cancellationToken: Stopping);
+        await channel.QueueBindAsync("hung", "order-events", "#", cancellationToken: Stopping);
+        var virtualHost = new Uri(address).AbsolutePath[1..];
+        await broker.HangAsync(virtualHost, "hung");
+        var began = TimeProvider.System.GetTimestamp();
+
+        for (var number = 0; number < Orders; number++)
+        {
+            using var answer = await service.Http.PostAsync(new Uri("/api/orders", UriKind.Relative), Json(TestMessage.Place($"A-{number}")), Stopping);
+            Assert.Equal(HttpStatusCode.Accepted, answer.StatusCode);
+        }
+        await shop.PublishAsync(Enumerable.Range(0, Orders).Select(number => Cancel($"A-{number}")));
+
+        await Eventually.HoldsAsync(async () =>
+        {
+            var keys = (await service.GetAsync("/api/relay")).GetProperty("items").EnumerateArray().ToList();
+            Assert.Contains(keys, key => key.GetProperty("routingKey").GetString() == "order.placed" && key.GetProperty("reason").GetString()!.Contains("no leader or hangs", StringComparison.Ordinal));
+            Assert.InRange(keys.Sum(key => key.GetProperty("events").GetInt32()), (2 * Orders) - 1, 2 * Orders);
+            var (status, health) = await service.HealthAsync();
+            Assert.Equal(HttpStatusCode.OK, status);
+            Assert.Contains("relay:order.placed", health, StringComparison.Ordinal);
+        });
+        AssertFewCopies(shop, began);
+        using (var late = await service.Http.PostAsync(new Uri("/api/orders", UriKind.Relative), Json(TestMessage.Place("LATE-1")), Stopping))
+        {
+            Assert.Equal(HttpStatusCode.Accepted, late.StatusCode);
+        }
+        await Eventually.TrueAsync(async () => await service.OrderStatusAsync("LATE-1") == "placed");
+
+        await broker.ResumeAsync(virtualHost, "hung");
+
+        await Eventually.TrueAsync(() => shop.Heard.Select(heard => heard.Id).Distinct().Count() == (2 * Orders) + 1);
+        await Eventually.TrueAsync(async () => (await service.GetAsync("/api/relay")).GetProperty("items").GetArrayLength() == 0);
+        Assert.InRange(await channel.MessageCountAsync("hung", Stopping), (2u * Orders) + 1, 3u * Orders);
+        Assert.All(shop.Heard.GroupBy(heard => Subject(heard.Body)).Where(order => order.Key != "LATE-1"), order => Assert.Equal(
+            ["ORDER_PLACED", "ORDER_CANCELLED"], order.DistinctBy(heard => heard.Id).Select(heard => heard.Type)));
+    }
+
+    /// <summary>The bound of the contract, for a probe every second: one copy for each and a hundredth of the events; and those under way when each key closed.</summary>
+    private static void AssertFewCopies(TestProducer shop, long began)
+    {
+        var heard = shop.Heard;
+        var copies = heard.Count - heard.Select(one => one.Id).Distinct().Count();
+        var attempts = TimeProvider.System.GetElapsedTime(began).TotalSeconds / ProbeSeconds;
+        Assert.True(copies <= (heard.Count * 0.01) + 16 + (2 * attempts), $"{copies} copies of {heard.Count} messages in {attempts} attempts");
+    }
+
+    private static TestMessage Cancel(string orderId) => TestMessage.Of("order.cancel", $"cancel-{orderId}", $$"""{"orderId":"{{orderId}}","reason":"no"}""");
+
+    private static StringContent Json(TestMessage message) => new(Encoding.UTF8.GetString(message.Body), Encoding.UTF8, "application/json");
+
+    private static string Subject(string body)
+    {
+        using var json = System.Text.Json.JsonDocument.Parse(body);
+        return json.RootElement.GetProperty("subject").GetString()!;
+    }
+}
