@@ -300,6 +300,11 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
     private ReadinessCheck CheckRelay()
     {
         var outbox = metrics.Outbox;
+        if (stations.GetRequiredService<OutboxRelay>().Stuck.Count > 0)
+        {
+            // One cause, one alert: the troubles of the refused routing keys tell what waits and why.
+            return ReadinessCheck.Fine(string.Create(CultureInfo.InvariantCulture, $"{outbox.Pending} events pending, some of them for a routing key that is refused"));
+        }
         return outbox.OldestAge > RelayPatience
             // Orders are decided all the same, so no traffic is turned away.
             ? ReadinessCheck.Worse(string.Create(
