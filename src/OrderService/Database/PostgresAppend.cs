@@ -86,6 +86,14 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
         // What is rewritten has to stand as it was read: deferred, or rejected when its letter was replayed.
         AddReplaced(batch, Array.FindAll(rows, row => row.Replaces && !rejectedKeys.Contains(row.Key)), InboxOutcome.Deferred);
         AddReplaced(batch, Array.FindAll(rows, row => row.Replaces && rejectedKeys.Contains(row.Key)), InboxOutcome.Rejected);
+        if (append.Copies.Count > 0)
+        {
+            var copies = append.Copies.OrderBy(copy => copy.Key, StringComparer.Ordinal).ToArray();
+            Add(batch,
+                "UPDATE inbox SET copies = inbox.copies + more.copies, last_copy_at = more.at FROM unnest($1, $2, $3) AS more (key, copies, at) WHERE inbox.key = more.key",
+                null,
+                Texts(copies, copy => copy.Key), Numbers(copies, copy => copy.Value), Numbers(copies, _ => append.CopiesAt));
+        }
     }
 
     private void AddReplaced(NpgsqlBatch batch, InboxRow[] rows, InboxOutcome expected)
@@ -269,7 +277,9 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
     /// </summary>
     private void AddGuards(NpgsqlBatch batch)
     {
-        if (append.Deferred.Count > 0)
+        // Those that stand behind others of an order that exists are decided with them.
+        var early = append.Deferred.FindAll(row => row.ExpiresAt != DeferredCommand.Never && !append.Backlog.Contains(row.OrderId)).ToArray();
+        if (early.Length > 0)
         {
             if (append.Events.Count == 0)
             {
@@ -277,9 +287,10 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
             }
             Add(batch,
                 "SELECT append_conflict('An order appeared while a command was to wait for it.') WHERE EXISTS (SELECT 1 FROM orders WHERE order_id = ANY($1))",
-                Answer.Nothing, Texts(append.Deferred.ToArray(), row => row.OrderId));
+                Answer.Nothing, Texts(early, row => row.OrderId));
         }
-        var placed = append.Heads.FindAll(head => head.ExpectedVersion == 0).ToArray();
+        // Where not all that wait were read, one more is decided with the rest of them.
+        var placed = append.Heads.FindAll(head => head.ExpectedVersion == 0 && !append.Backlog.Contains(head.OrderId)).ToArray();
         if (placed.Length > 0)
         {
             Add(batch,

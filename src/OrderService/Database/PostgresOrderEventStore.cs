@@ -176,9 +176,11 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                     SELECT place, coalesce(seq, nextval('orders_seq_seq')), version, status, currency, last_hash, total_minor
                     FROM unnest($1) WITH ORDINALITY AS wanted (order_id, place) LEFT JOIN orders ON orders.order_id = wanted.order_id
                     """) { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
-                new("""
-                    SELECT key, order_id, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
-                    FROM deferred WHERE EXISTS (SELECT 1 FROM deferred) AND order_id = ANY($1) ORDER BY received_at, key
+                new($"""
+                    SELECT waiting.* FROM unnest($1) AS wanted (order_id), LATERAL (
+                        SELECT key, order_id, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
+                        FROM deferred WHERE deferred.order_id = wanted.order_id ORDER BY {DeferredCommand.InTurn} LIMIT {DeferredCommand.MostAtOnce + 1}) AS waiting
+                    WHERE EXISTS (SELECT 1 FROM deferred)
                     """) { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
                 new("""
                     SELECT id, key, fingerprint, status FROM dead_letters
@@ -215,7 +217,13 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             var deferred = new DeferredCommand(
                 reader.GetString(0), reader.GetString(1), reader.GetString(2), reader.GetFieldValue<byte[]>(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5),
                 reader.GetString(6), TextOrNull(reader, 7), reader.GetInt64(8), reader.GetInt64(9));
-            ListOf(state.Deferred, deferred.OrderId).Add(deferred);
+            var waiting = ListOf(state.Deferred, deferred.OrderId);
+            if (waiting.Count == DeferredCommand.MostAtOnce)
+            {
+                state.Backlog.Add(deferred.OrderId);
+                continue;
+            }
+            waiting.Add(deferred);
         }
         await reader.NextResultAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))

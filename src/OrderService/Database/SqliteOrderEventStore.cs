@@ -80,7 +80,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
                 head.Reset();
                 state.Heads[orderId] = query.PaidOrderIds.Contains(orderId) ? HeadRow.WithPayments(found, ReadPayments(prepared, stream, found)) : found;
             }
-            else if (anyDeferred)
+            if (anyDeferred)
             {
                 ReadDeferred(prepared, orderId, state);
             }
@@ -120,6 +120,12 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         var deferred = prepared.Deferred.Bind(1, orderId);
         while (deferred.Step())
         {
+            if (state.Deferred.TryGetValue(orderId, out var read) && read.Count == DeferredCommand.MostAtOnce)
+            {
+                state.Backlog.Add(orderId);
+                deferred.Reset();
+                return;
+            }
             if (!state.Deferred.TryGetValue(orderId, out var list))
             {
                 state.Deferred[orderId] = list = [];
@@ -188,6 +194,10 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         {
             prepared.InsertHistory.Bind(1, row.OrderId).Bind(2, row.Key).Bind(3, row.At).Bind(4, row.Kind).Bind(5, row.Detail).Execute();
         }
+        foreach (var (key, copies) in append.Copies)
+        {
+            prepared.CountCopies.Bind(1, copies).Bind(2, append.CopiesAt).Bind(3, key).Execute();
+        }
         foreach (var key in append.DeferredDecided)
         {
             prepared.DeleteDeferred.Bind(1, key).Execute();
@@ -222,13 +232,17 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public SqliteStatement AnyOpenLetter { get; } = new(connection, "SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed') LIMIT 1");
         public SqliteStatement OpenLetters { get; } = new(connection, "SELECT id, fingerprint, status FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')");
         public SqliteStatement AnyDeferred { get; } = new(connection, "SELECT 1 FROM deferred LIMIT 1");
-        public SqliteStatement Deferred { get; } = new(connection, """
+        public SqliteStatement Deferred { get; } = new(connection, $"""
             SELECT key, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
-            FROM deferred WHERE order_id = ?1 ORDER BY received_at, key
+            FROM deferred WHERE order_id = ?1 ORDER BY {DeferredCommand.InTurn} LIMIT {DeferredCommand.MostAtOnce + 1}
             """);
 
         public SqliteStatement InsertInbox { get; } = new(connection, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
-        public SqliteStatement ReplaceInbox { get; } = new(connection, "INSERT OR REPLACE INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+        public SqliteStatement ReplaceInbox { get; } = new(connection, """
+            INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, outcome = excluded.outcome, reason = excluded.reason, order_id = excluded.order_id, decided_at = excluded.decided_at
+            """);
+        public SqliteStatement CountCopies { get; } = new(connection, "UPDATE inbox SET copies = copies + ?1, last_copy_at = ?2 WHERE key = ?3");
         public SqliteStatement InsertEvent { get; } = new(connection, """
             INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -247,7 +261,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public void Dispose()
         {
             foreach (var statement in (SqliteStatement[])
-                [Inbox, Head, AnyOpenLetter, OpenLetters, AnyDeferred, Deferred, InsertInbox, ReplaceInbox, InsertEvent, InsertHead, UpdateHead, InsertOutbox, InsertHistory, DeleteDeferred, DeleteStarted])
+                [Inbox, Head, AnyOpenLetter, OpenLetters, AnyDeferred, Deferred, InsertInbox, ReplaceInbox, InsertEvent, InsertHead, UpdateHead, InsertOutbox, InsertHistory, DeleteDeferred, DeleteStarted, CountCopies])
             {
                 statement.Dispose();
             }

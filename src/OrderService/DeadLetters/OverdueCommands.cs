@@ -75,7 +75,9 @@ public sealed partial class OverdueCommands : BackgroundService
             var due = await database.ReadAsync(async connection => (await connection.QueryAsync<Due>(
                 """
                 SELECT key AS Key, expires_at AS ExpiresAt FROM deferred
-                WHERE expires_at <= @now AND (expires_at, key) > (@ExpiresAt, @Key) ORDER BY expires_at, key LIMIT @BatchSize
+                WHERE expires_at <= @now AND (expires_at, key) > (@ExpiresAt, @Key)
+                  AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id) -- being decided
+                ORDER BY expires_at, key LIMIT @BatchSize
                 """,
                 new { now, last.ExpiresAt, last.Key, BatchSize })).AsList(), cancellationToken);
             if (due.Count > 0)
@@ -132,7 +134,7 @@ public sealed partial class OverdueCommands : BackgroundService
         var list = SqlList.Add(parameters, "key", keys);
         return (await transaction.Connection!.QueryAsync<Row>(
             $"""
-            DELETE FROM deferred WHERE key IN {list}
+            DELETE FROM deferred WHERE key IN {list} AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id)
             RETURNING key AS Key, fingerprint AS Fingerprint, order_id AS OrderId, type AS Type, body AS Body, properties AS Properties
             """,
             parameters, transaction)).AsList();

@@ -47,8 +47,14 @@ public sealed class BatchState(int capacity = 0)
 
     public Dictionary<string, OrderHead> Heads { get; } = new(capacity, StringComparer.Ordinal);
 
-    /// <summary>Commands that wait for their order, by order id, in the order they came.</summary>
+    /// <summary>
+    /// Commands that wait for their order, by order id, in the order in which they are to be decided; at most <see cref="DeferredCommand.MostAtOnce"/> of each order.
+    /// An order that exists has some too while those that came before it are being decided.
+    /// </summary>
     public Dictionary<string, List<DeferredCommand>> Deferred { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Orders for which more commands wait than were read.</summary>
+    public HashSet<string> Backlog { get; } = new(StringComparer.Ordinal);
 
     /// <summary>Dead letters that are still open, by idempotency key.</summary>
     public Dictionary<string, List<OpenLetter>> Letters { get; } = new(StringComparer.Ordinal);
@@ -74,7 +80,20 @@ public sealed record OrderHead(Order Order, byte[] LastHash);
 /// <param name="TraceContext">See <see cref="TraceText"/>.</param>
 public sealed record DeferredCommand(
     string Key, string OrderId, string Type, byte[] Body, string Properties, byte[] Fingerprint,
-    string CorrelationId, string? TraceContext, long ReceivedAt, long ExpiresAt);
+    string CorrelationId, string? TraceContext, long ReceivedAt, long ExpiresAt)
+{
+    /// <summary>How many that wait for one order are decided in one transaction.</summary>
+    public const int MostAtOnce = 500;
+
+    /// <summary>The <see cref="ExpiresAt"/> of a command whose order exists and that stands behind those that came before the order.</summary>
+    public const long Never = long.MaxValue;
+
+    /// <summary>
+    /// Those that came before the order, in the order of an order's life; then those that came after it, as they came. SQL over the table's columns.
+    /// </summary>
+    internal const string InTurn =
+        "CASE WHEN expires_at = 9223372036854775807 THEN 9 ELSE CASE type WHEN 'order.pay' THEN 0 WHEN 'order.ship' THEN 1 WHEN 'order.deliver' THEN 2 ELSE 3 END END, received_at, key";
+}
 
 /// <summary>A dead letter that a delivery of the same key may settle.</summary>
 /// <param name="Replayed">An admin sent it again and its outcome is awaited.</param>
@@ -123,8 +142,17 @@ public sealed class Append(int capacity = 0)
     public List<RefusedPayment> RefusedPayments { get; } = [];
     public List<byte[]> StartedDone { get; } = [];
 
+    /// <summary>How many more copies came of messages that were decided before, by idempotency key. They are counted with the message: a row for each would be a million rows some day.</summary>
+    public Dictionary<string, int> Copies { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>When the copies came.</summary>
+    public long CopiesAt { get; set; }
+
+    /// <summary>Orders for which more commands wait than one transaction decides; they are decided next, in transactions of their own.</summary>
+    public HashSet<string> Backlog { get; } = new(StringComparer.Ordinal);
+
     public bool IsEmpty => Inbox.Count == 0 && Events.Count == 0 && Outbox.Count == 0 && Rejections.Count == 0
-        && History.Count == 0 && Letters.Count == 0 && StartedDone.Count == 0 && DeferredDecided.Count == 0;
+        && History.Count == 0 && Letters.Count == 0 && StartedDone.Count == 0 && DeferredDecided.Count == 0 && Copies.Count == 0;
 }
 
 /// <param name="Replaces">The key stands already (a deferred command was decided, a rejected one was replayed): its row is rewritten.</param>

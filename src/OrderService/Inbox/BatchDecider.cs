@@ -59,6 +59,18 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         return run.Finish();
     }
 
+    /// <summary>Decides more of the commands that waited for orders which exist by now: as many as were read.</summary>
+    /// <param name="now">Unix milliseconds.</param>
+    public Append DecideBacklog(BatchState state, long now)
+    {
+        var run = new Run(rules, deferFor, state, now, 0);
+        foreach (var orderId in state.Deferred.Keys.Where(state.Heads.ContainsKey).ToList())
+        {
+            run.DecideDeferred(orderId);
+        }
+        return run.Finish();
+    }
+
     private sealed class Run(OrderRules rules, TimeSpan deferFor, BatchState state, long now, int capacity)
     {
         private readonly Append append = new(capacity);
@@ -104,6 +116,16 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 return;
             }
             var head = Head(envelope.Command.OrderId);
+            if (head.Order.Version > 0 && (state.Deferred.ContainsKey(envelope.Command.OrderId) || append.Backlog.Contains(envelope.Command.OrderId)))
+            {
+                // Others came before it and are not decided yet.
+                append.Backlog.Add(envelope.Command.OrderId);
+                incoming.Fate = Fate.Deferred;
+                Claim(envelope, InboxOutcome.Deferred, null, replaces: known);
+                Defer(incoming, envelope, DeferredCommand.Never);
+                SettleLetters(envelope, replayed, incoming.Fate);
+                return;
+            }
             switch (OrderDecider.Decide(head.Order, envelope.Command, rules))
             {
                 case Decision.Accepted accepted:
@@ -126,7 +148,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 case Decision.OrderUnknown:
                     incoming.Fate = Fate.Deferred;
                     Claim(envelope, InboxOutcome.Deferred, null, replaces: known);
-                    Defer(incoming, envelope);
+                    Defer(incoming, envelope, now + (long)deferFor.TotalMilliseconds);
                     break;
             }
             SettleLetters(envelope, replayed, incoming.Fate);
@@ -166,7 +188,8 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 return;
             }
             incoming.Fate = Fate.Duplicate;
-            append.History.Add(new HistoryRow(envelope.Command.OrderId, envelope.Key, now, "duplicate", $"Another copy of {envelope.Command.Type} came and was acknowledged."));
+            append.Copies[envelope.Key] = append.Copies.GetValueOrDefault(envelope.Key) + 1;
+            append.CopiesAt = now;
             SettleLetters(envelope, replayed, Fate.Duplicate);
         }
 
@@ -286,17 +309,20 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         private void NoteAlreadyDone(OrderCommand command, string key, Decision.AlreadyDone done) =>
             append.History.Add(new HistoryRow(command.OrderId, key, now, "duplicate", $"{command.Type} changed nothing: {done.Reason}"));
 
-        private void Defer(Incoming incoming, Envelope envelope)
+        private void Defer(Incoming incoming, Envelope envelope, long expiresAt)
         {
             var deferred = new DeferredCommand(
                 envelope.Key, envelope.Command.OrderId, envelope.Command.Type, incoming.Body.ToArray(), MessagePropertiesJson.Write(incoming.Properties),
-                envelope.Fingerprint, envelope.CorrelationId, envelope.TraceContext, now, now + (long)deferFor.TotalMilliseconds);
+                envelope.Fingerprint, envelope.CorrelationId, envelope.TraceContext, now, expiresAt);
             append.Deferred.Add(deferred);
-            if (!state.Deferred.TryGetValue(deferred.OrderId, out var waiting))
+            if (!append.Backlog.Contains(deferred.OrderId) && !state.Backlog.Contains(deferred.OrderId))
             {
-                state.Deferred[deferred.OrderId] = waiting = [];
+                if (!state.Deferred.TryGetValue(deferred.OrderId, out var waiting))
+                {
+                    state.Deferred[deferred.OrderId] = waiting = [];
+                }
+                waiting.Add(deferred);
             }
-            waiting.Add(deferred);
             append.History.Add(new HistoryRow(deferred.OrderId, envelope.Key, now, "deferred", $"{deferred.Type} came before its order and waits for it."));
         }
 
@@ -304,17 +330,27 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         /// The order exists now: what waited for it is decided, in the order of an order's life and not in the order of arrival,
         /// so that a payment that came after its shipment still counts.
         /// </summary>
-        private void DecideDeferred(string orderId)
+        public void DecideDeferred(string orderId)
         {
+            if (state.Backlog.Remove(orderId))
+            {
+                append.Backlog.Add(orderId);
+            }
             if (!state.Deferred.Remove(orderId, out var waiting))
             {
                 return;
             }
-            foreach (var (deferred, command) in waiting.Select(Decode).OrderBy(pair => pair.Command.LifecycleRank).ToList())
+            // What came with this very batch goes in its place; what stands behind the order goes as it came.
+            foreach (var (deferred, command) in waiting.Select(Decode).OrderBy(pair => pair.Deferred.ExpiresAt == DeferredCommand.Never ? int.MaxValue : pair.Command?.LifecycleRank ?? 0).ToList())
             {
                 if (!append.Deferred.Remove(deferred))
                 {
                     append.DeferredDecided.Add(deferred.Key);
+                }
+                if (command is null)
+                {
+                    GiveUp(deferred);
+                    continue;
                 }
                 var head = Head(orderId);
                 switch (OrderDecider.Decide(head.Order, command, rules))
@@ -335,12 +371,26 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
             }
         }
 
-        private static (DeferredCommand Deferred, OrderCommand Command) Decode(DeferredCommand deferred)
+        /// <summary>It can't be read any more, so it becomes a letter itself. The bytes lie with the rejection, and the search for missing letters parks them at once: no broker has it.</summary>
+        private void GiveUp(DeferredCommand deferred)
         {
-            var decoded = EnvelopeDecoder.Decode(MessagePropertiesJson.Read(deferred.Properties), deferred.Body);
-            return decoded is Decoded.Valid valid
-                ? (deferred, valid.Envelope.Command)
-                : throw new InvalidDataException($"The deferred command {deferred.Key} can't be read any more.");
+            Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Rejected, RejectionReason.InternalError, deferred.OrderId, replaces: true);
+            append.Rejections.Add(new RejectionRow(
+                deferred.Key, deferred.Fingerprint, RejectionReason.InternalError, "It came before its order, and when the order came it could not be read any more; look at it and replay it.", null, null,
+                deferred.OrderId, deferred.Body, deferred.Properties, 0));
+        }
+
+        private static (DeferredCommand Deferred, OrderCommand? Command) Decode(DeferredCommand deferred)
+        {
+            try
+            {
+                return (deferred, EnvelopeDecoder.Decode(MessagePropertiesJson.Read(deferred.Properties), deferred.Body) is Decoded.Valid valid ? valid.Envelope.Command : null);
+            }
+            catch (System.Text.Json.JsonException)
+            {
+                // The properties were damaged.
+                return (deferred, null);
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ public sealed class InboxCommit : IDisposable
     private readonly IOrderEventStore store;
     private readonly IReadOnlyList<Committed> committed;
     private readonly BatchDecider decider;
+    private readonly System.Collections.Concurrent.ConcurrentQueue<string> backlog = new();
     private readonly TimeProvider clock;
     private readonly SemaphoreSlim turn = new(1, 1);
 
@@ -46,12 +47,39 @@ public sealed class InboxCommit : IDisposable
             var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now()), cancellationToken);
             Failpoint.Hit("inbox-after-commit");
             spans?.ForEach(span => span.Dispose());
+            foreach (var orderId in append.Backlog)
+            {
+                backlog.Enqueue(orderId);
+            }
             metrics?.BatchCommitted(batch.Count, clock.GetElapsedTime(began));
             foreach (var listener in committed)
             {
                 listener(append);
             }
             return append;
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    /// <summary>An order for which more commands wait than one transaction decides, as this process knows; null when there is none.</summary>
+    public string? NextBacklog() => backlog.TryDequeue(out var orderId) ? orderId : null;
+
+    /// <summary>Decides as many of the commands that waited for an order as one transaction takes.</summary>
+    /// <returns>Whether there may be more.</returns>
+    public async Task<bool> DecideBacklogAsync(string orderId, CancellationToken cancellationToken)
+    {
+        await turn.WaitAsync(cancellationToken);
+        try
+        {
+            var append = await store.AppendAsync(BacklogQuery(orderId), state => decider.DecideBacklog(state, Now()), cancellationToken);
+            foreach (var listener in committed)
+            {
+                listener(append);
+            }
+            return append.Backlog.Count > 0;
         }
         finally
         {
@@ -139,6 +167,9 @@ public sealed class InboxCommit : IDisposable
         }
         return paid is null ? new BatchQuery(keys, orderIds) : new BatchQuery(keys, orderIds, paid);
     }
+
+    /// <summary>What has to be known before more of the commands that waited for an order can be decided.</summary>
+    internal static BatchQuery BacklogQuery(string orderId) => new([], [orderId], [orderId]);
 
     private long Now() => clock.GetUtcNow().ToUnixTimeMilliseconds();
 }

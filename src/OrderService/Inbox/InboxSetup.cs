@@ -18,5 +18,5 @@ public static class InboxSetup
 
     /// <summary>Consumes <c>orders</c>, and its partitions, in this process. Register it last: what is registered last stops first.</summary>
     public static IServiceCollection AddInboxProcessing(this IServiceCollection services) =>
-        services.AddHostedService(provider => provider.GetRequiredService<InboxProcessor>());
+        services.AddHostedService<Backlogs>().AddHostedService(provider => provider.GetRequiredService<InboxProcessor>());
 }

@@ -23,6 +23,8 @@ internal static class KnownGood
                 Message(id, "cancel", CommandType.Cancel, Json(id, ",\"reason\":\"known good\"")),
                 // Refused, for the order is cancelled.
                 Message(id, "ship", CommandType.Ship, Json(id, "")),
+                // The same for money, which is noted apart.
+                Message(id, "pay", CommandType.Pay, Json(id, ",\"paymentReference\":\"known-good\"")),
                 // Waits, for there is no such order.
                 Message(id, "early", CommandType.Deliver, Json(id + "-never", "")),
                 // Rejected, for it is no JSON.

@@ -29,6 +29,10 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var stream = await events.StreamAsync(orderId, cancellationToken);
         var entries = stream.Select(Entry).ToList();
         entries.AddRange(await database.ReadAsync(connection => RestAsync(connection, "order_id = @id", orderId), cancellationToken));
+        if (stream.Count > 0)
+        {
+            entries.AddRange(await CopiesAsync([.. stream.Select(recorded => recorded.CausationId).Concat(entries.Select(entry => entry.Key).OfType<string>()).Distinct(StringComparer.Ordinal).Take(MostEntries)], cancellationToken));
+        }
         return [.. entries.OrderBy(entry => entry.At).ThenBy(entry => entry.Kind == "event" ? 0 : 1).ThenBy(entry => entry.Version ?? 0).Take(MostEntries)];
     }
 
@@ -72,7 +76,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     {
         var isNumber = long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number);
         var (entry, letters, history) = await database.ReadAsync(async connection => (
-            await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome AS Outcome, reason AS Reason, order_id AS OrderId, decided_at AS DecidedAt FROM inbox WHERE key = @id", new { id }),
+            await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome AS Outcome, reason AS Reason, order_id AS OrderId, decided_at AS DecidedAt, copies AS Copies, last_copy_at AS LastCopyAt FROM inbox WHERE key = @id", new { id }),
             (await connection.QueryAsync<LetterRow>(
                 """
                 SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId, settled_at AS SettledAt, settled_by AS SettledBy,
@@ -101,6 +105,10 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         {
             happened.Add($"{Time(entry.DecidedAt)} It was decided{(orderId is null ? "" : $", for order {orderId}")}.");
         }
+        if (entry is { Copies: > 0, LastCopyAt: { } lastCopyAt })
+        {
+            happened.Add($"{Time(lastCopyAt)} {(entry.Copies == 1 ? "1 more copy" : $"{entry.Copies.ToString(CultureInfo.InvariantCulture)} more copies")} came and had no effect; this was the last.");
+        }
         happened.AddRange(history.Select(Sentence));
         var next = letters.Exists(letter => letter.Status == "replayed") ? "It is on its way through the queue again."
             : letters.Exists(letter => letter.Status == "parked") ? "Nothing, until somebody acts."
@@ -112,6 +120,14 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     private static string State(LetterRow letter) => letter.SettledAt is { } at
         ? $"Dead letter {letter.Id} is {letter.Status} since {Time(at)} by {letter.SettledBy}: {letter.SettleReason?.TrimEnd('.')}. It had been {letter.Reason}. {letter.Detail}"
         : $"Dead letter {letter.Id} is {letter.Status}: {letter.Reason}. {letter.Detail}";
+
+    /// <summary>How many more copies came of each of these messages.</summary>
+    private Task<List<StoryEntry>> CopiesAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken) => database.ReadAsync(
+        async connection => (await connection.QueryAsync<CopiesRow>(
+            $"SELECT key AS Key, copies AS Copies, last_copy_at AS LastCopyAt FROM inbox WHERE copies > 0 AND key {connection.In("@keys")}", new { keys })).Select(row => new StoryEntry(
+                At(row.LastCopyAt), "duplicate", Title("duplicate"), $"{(row.Copies == 1 ? "1 more copy" : $"{row.Copies.ToString(CultureInfo.InvariantCulture)} more copies")} came and had no effect; this was the last.",
+                null, row.Key, null, null, null, null)).ToList(),
+        cancellationToken);
 
     private static List<string> Actions(IReadOnlyList<LetterRow> letters, string? orderId)
     {
@@ -216,6 +232,13 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         public long? LetterId { get; init; }
     }
 
+    private sealed class CopiesRow
+    {
+        public string Key { get; init; } = "";
+        public long Copies { get; init; }
+        public long LastCopyAt { get; init; }
+    }
+
     private sealed class AlertRow
     {
         public long Id { get; init; }
@@ -248,5 +271,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         public string? Reason { get; init; }
         public string? OrderId { get; init; }
         public long DecidedAt { get; init; }
+        public long Copies { get; init; }
+        public long? LastCopyAt { get; init; }
     }
 }

@@ -296,6 +296,49 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         Task TryAsync() => Store.Log.TryAppendAsync(InboxCommit.Query(batch), state => new BatchDecider(OrderRules.Default, TimeSpan.FromMinutes(1)).Decide(batch, state, Now), Token);
     }
 
+    private Task<long> ScalarAsync(string sql) => Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<long>(sql), Token);
+
+    [Fact]
+    public async Task Many_commands_that_wait_for_one_order_are_decided_in_several_transactions_and_in_turn()
+    {
+        const int Ships = 1200;
+        await Store.AppendAsync([.. Enumerable.Range(0, Ships).Select(number => Ship($"ship-{number:0000}", "A-1"))]);
+        await Store.AppendAsync(Pay("pay-1", "A-1"));
+
+        // One more comes with the order, before it.
+        var placed = await Store.AppendAsync(Ship("ship-9999", "A-1"), Place("k-1", "A-1"));
+        var cancel = Cancel("cancel-1", "A-1");
+        await Store.AppendAsync(cancel);
+        var transactions = new List<Append> { placed };
+        do
+        {
+            transactions.Add(await Store.DecideBacklogAsync("A-1"));
+        }
+        while (transactions[^1].Backlog.Count > 0);
+
+        Assert.Equal(Fate.Deferred, cancel.Fate);
+        Assert.All(transactions, append => Assert.InRange(append.DeferredDecided.Count, 1, DeferredCommand.MostAtOnce));
+        Assert.Equal("ORDER_PLACED ORDER_PAID ORDER_SHIPPED", string.Join(' ', (await Store.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type).Where(type => type != "ORDER_PAYMENT_RECEIVED")));
+        // The payment comes first, and what came after the order last.
+        Assert.Equal(("pay-1", "cancel-1"), (placed.DeferredDecided[0], transactions[^1].DeferredDecided[^1]));
+        Assert.Equal(Ships + 3, transactions.Sum(append => append.DeferredDecided.Count));
+        Assert.Equal(0, await ScalarAsync("SELECT count(*) FROM deferred"));
+        Assert.Equal(Ships + 1, await ScalarAsync("SELECT count(*) FROM inbox WHERE outcome = 2"));
+        await AssertSoundAsync();
+    }
+
+    [Fact]
+    public async Task Copies_are_counted_with_what_they_are_copies_of()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"));
+        await Store.AppendAsync(Place("k-1", "A-1"), Place("k-1", "A-1"), Place("k-2", "A-2"));
+        await Store.AppendAsync(Place("k-1", "A-1"));
+
+        Assert.Equal(3, await ScalarAsync("SELECT copies FROM inbox WHERE key = 'k-1'"));
+        Assert.Equal(Now, await ScalarAsync("SELECT last_copy_at FROM inbox WHERE key = 'k-1'"));
+        Assert.Equal(0, await ScalarAsync("SELECT count(*) FROM history"));
+    }
+
     [Fact]
     public async Task An_append_that_fails_writes_nothing()
     {

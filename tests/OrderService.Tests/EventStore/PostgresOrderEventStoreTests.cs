@@ -156,7 +156,7 @@ public sealed class PostgresOrderEventStoreTests(PostgresContainerFixture postgr
         await Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("ALTER TABLE history RENAME TO elsewhere", null, transaction), Token);
 
         await Store.AppendAsync(letter);
-        await Assert.ThrowsAsync<StoreUnavailableException>(() => Store.AppendAsync(Place("k-1", "A-1")));
+        await Assert.ThrowsAsync<StoreUnavailableException>(() => Store.AppendAsync(Ship("k-2", "A-2")));
     }
 
     [Fact]

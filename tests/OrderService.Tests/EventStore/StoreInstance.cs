@@ -32,6 +32,9 @@ public sealed record StoreInstance(IDatabase Database, IOrderEventStore Log) : I
             Token);
     }
 
+    /// <summary>Decides as many of the commands that waited for an order as one transaction takes.</summary>
+    public Task<Append> DecideBacklogAsync(string orderId) => Log.AppendAsync(InboxCommit.BacklogQuery(orderId), state => decider.DecideBacklog(state, Now), Token);
+
     public Task<Append> AppendAsync(params Incoming[] batch) => AppendAsync(batch, null);
 
     public ValueTask DisposeAsync() => Database.DisposeAsync();

@@ -23,6 +23,43 @@ public sealed class BatchDeciderTests
         Assert.Single(append.Outbox);
         Assert.Equal(Fate.Accepted, batch[0].Fate);
         Assert.All(batch.Skip(1), copy => Assert.Equal(Fate.Duplicate, copy.Fate));
+        // Counted in one place, however many they are.
+        Assert.Empty(append.History);
+        Assert.Equal(("k-1", 999), (Assert.Single(append.Copies).Key, append.Copies["k-1"]));
+    }
+
+    [Fact]
+    public void A_waiting_command_that_can_not_be_read_any_more_becomes_a_letter_and_its_order_is_placed()
+    {
+        var early = decider.Decide([Message("k-2", CommandType.Ship, """{"orderId":"A-1"}""")], state, Now).Deferred[0];
+        var later = new BatchState();
+        later.Deferred["A-1"] = [early with { Key = "k-3", Body = "{"u8.ToArray() }, early with { Key = "k-4", Properties = "[" }, early];
+        var place = Place("k-1", "A-1");
+
+        var append = decider.Decide([place], later, Now);
+
+        Assert.Equal(Fate.Accepted, place.Fate);
+        Assert.Equal(["ORDER_PLACED", "ORDER_SHIPPED"], append.Events.Select(recorded => recorded.Type));
+        Assert.Equal(["k-3 internal_error", "k-4 internal_error"], append.Rejections.Select(row => $"{row.Key} {row.Reason}"));
+        Assert.Equal(["k-2", "k-3", "k-4"], append.DeferredDecided.Order());
+        Assert.All(append.Inbox.Where(row => row.Key is "k-3" or "k-4"), row => Assert.Equal((InboxOutcome.Rejected, true), (row.Outcome, row.Replaces)));
+    }
+
+    [Fact]
+    public void While_commands_that_came_before_their_order_are_being_decided_later_ones_stand_behind_them()
+    {
+        var early = decider.Decide([Message("k-2", CommandType.Ship, """{"orderId":"A-1"}""")], state, Now).Deferred[0];
+        var later = new BatchState();
+        later.Deferred["A-1"] = [early];
+        later.Backlog.Add("A-1");
+        var cancel = Message("k-9", CommandType.Cancel, """{"orderId":"A-1","reason":"changed mind"}""");
+
+        var append = decider.Decide([Place("k-1", "A-1"), cancel], later, Now);
+
+        Assert.Equal(Fate.Deferred, cancel.Fate);
+        Assert.Equal(["A-1"], append.Backlog);
+        Assert.Equal(("k-9", DeferredCommand.Never), (Assert.Single(append.Deferred).Key, append.Deferred[0].ExpiresAt));
+        Assert.Equal(["ORDER_PLACED", "ORDER_SHIPPED"], append.Events.Select(recorded => recorded.Type));
     }
 
     [Fact]
