@@ -24,6 +24,9 @@ public sealed partial class SqliteDatabase : IDatabase
 
     private const int TimeoutSeconds = 30;
 
+    /// <summary>How long queries that are under way may hold up the end.</summary>
+    private static readonly TimeSpan LongestGoodbye = TimeSpan.FromSeconds(2);
+
     /// <summary>From this long on a commit is worth a word.</summary>
     private static readonly TimeSpan LongWait = TimeSpan.FromSeconds(5);
 
@@ -42,6 +45,8 @@ public sealed partial class SqliteDatabase : IDatabase
     private volatile bool wasOpen;
     private bool isClosing;
     private volatile bool startLogOver;
+    private volatile bool isClosed;
+    private int reading;
     private volatile SqliteClaim? claim;
     private volatile Wait? waiting;
 
@@ -115,8 +120,13 @@ public sealed partial class SqliteDatabase : IDatabase
         // SQLite's async methods block; a query must not hold the caller's thread.
         return await Task.Run(async () =>
         {
+            Interlocked.Increment(ref reading);
             try
             {
+                if (isClosed)
+                {
+                    throw new StoreUnavailableException("The store is closing.");
+                }
                 ThrowIfLost();
                 await using var connection = new SqliteConnection(readers);
                 connection.Open();
@@ -132,6 +142,10 @@ public sealed partial class SqliteDatabase : IDatabase
             catch (SqliteException exception)
             {
                 throw SqliteErrors.Translate(exception);
+            }
+            finally
+            {
+                Interlocked.Decrement(ref reading);
             }
         }, cancellationToken);
     }
@@ -172,6 +186,14 @@ public sealed partial class SqliteDatabase : IDatabase
         await stop.CancelAsync();
         await checkpoints;
         stop.Dispose();
+        isClosed = true;
+        var began = clock.GetTimestamp();
+        using (var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(10), clock))
+        {
+            while (Volatile.Read(ref reading) > 0 && clock.GetElapsedTime(began) < LongestGoodbye && await tick.WaitForNextTickAsync())
+            {
+            }
+        }
         // The last one that closes copies what is left in the log and removes it.
         using (var pooled = new SqliteConnection(readers))
         {

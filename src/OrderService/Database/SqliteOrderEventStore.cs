@@ -217,45 +217,46 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     {
         if (statements is null || statementsOf != database.WriterGeneration)
         {
-            statements = new Statements(database.WriterConnection);
+            statements = new Statements(database.WriterConnection, []);
             database.CloseWithWriter(statements);
             statementsOf = database.WriterGeneration;
         }
         return statements;
     }
 
-    private sealed class Statements(SqliteConnection connection) : IDisposable
+    /// <param name="all">Gets every statement, so that none is forgotten at the end.</param>
+    private sealed class Statements(SqliteConnection connection, List<SqliteStatement> all) : IDisposable
     {
-        public SqliteStatement Inbox { get; } = new(connection, "SELECT fingerprint, outcome, reason FROM inbox WHERE key = ?1");
-        public SqliteStatement Head { get; } = new(connection, "SELECT version, status, currency, last_hash, total_minor, seq FROM orders WHERE order_id = ?1");
-        public SqliteStatement Payments { get; } = new(connection, $"SELECT type, data FROM events WHERE stream = ?1 AND type IN ({HeadRow.PaymentTypes}) ORDER BY version");
-        public SqliteStatement AnyOpenLetter { get; } = new(connection, "SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed') LIMIT 1");
-        public SqliteStatement OpenLetters { get; } = new(connection, "SELECT id, fingerprint, status FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')");
-        public SqliteStatement AnyDeferred { get; } = new(connection, "SELECT 1 FROM deferred LIMIT 1");
-        public SqliteStatement Deferred { get; } = new(connection, $"""
+        public SqliteStatement Inbox { get; } = new(connection, all, "SELECT fingerprint, outcome, reason FROM inbox WHERE key = ?1");
+        public SqliteStatement Head { get; } = new(connection, all, "SELECT version, status, currency, last_hash, total_minor, seq FROM orders WHERE order_id = ?1");
+        public SqliteStatement Payments { get; } = new(connection, all, $"SELECT type, data FROM events WHERE stream = ?1 AND type IN ({HeadRow.PaymentTypes}) ORDER BY version");
+        public SqliteStatement AnyOpenLetter { get; } = new(connection, all, "SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed') LIMIT 1");
+        public SqliteStatement OpenLetters { get; } = new(connection, all, "SELECT id, fingerprint, status FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')");
+        public SqliteStatement AnyDeferred { get; } = new(connection, all, "SELECT 1 FROM deferred LIMIT 1");
+        public SqliteStatement Deferred { get; } = new(connection, all, $"""
             SELECT key, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
             FROM deferred WHERE order_id = ?1 ORDER BY {DeferredCommand.InTurn} LIMIT {DeferredCommand.MostAtOnce + 1}
             """);
 
-        public SqliteStatement InsertInbox { get; } = new(connection, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
-        public SqliteStatement ReplaceInbox { get; } = new(connection, """
+        public SqliteStatement InsertInbox { get; } = new(connection, all, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+        public SqliteStatement ReplaceInbox { get; } = new(connection, all, """
             INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
             ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, outcome = excluded.outcome, reason = excluded.reason, order_id = excluded.order_id, decided_at = excluded.decided_at
             """);
-        public SqliteStatement CountCopies { get; } = new(connection, "UPDATE inbox SET copies = copies + ?1, last_copy_at = ?2 WHERE key = ?3");
-        public SqliteStatement InsertEvent { get; } = new(connection, """
+        public SqliteStatement CountCopies { get; } = new(connection, all, "UPDATE inbox SET copies = copies + ?1, last_copy_at = ?2 WHERE key = ?3");
+        public SqliteStatement InsertEvent { get; } = new(connection, all, """
             INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             """);
-        public SqliteStatement InsertHead { get; } = new(connection, """
+        public SqliteStatement InsertHead { get; } = new(connection, all, """
             INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             """);
-        public SqliteStatement UpdateHead { get; } = new(connection, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6 RETURNING seq");
-        public SqliteStatement InsertOutbox { get; } = new(connection, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
-        public SqliteStatement InsertHistory { get; } = new(connection, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
-        public SqliteStatement DeleteDeferred { get; } = new(connection, "DELETE FROM deferred WHERE key = ?1");
-        public SqliteStatement DeleteStarted { get; } = new(connection, "DELETE FROM started WHERE fingerprint = ?1");
+        public SqliteStatement UpdateHead { get; } = new(connection, all, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6 RETURNING seq");
+        public SqliteStatement InsertOutbox { get; } = new(connection, all, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+        public SqliteStatement InsertHistory { get; } = new(connection, all, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
+        public SqliteStatement DeleteDeferred { get; } = new(connection, all, "DELETE FROM deferred WHERE key = ?1");
+        public SqliteStatement DeleteStarted { get; } = new(connection, all, "DELETE FROM started WHERE fingerprint = ?1");
 
         /// <summary>A connection with an open statement is not closed, whatever it is told.</summary>
         public void Dispose()

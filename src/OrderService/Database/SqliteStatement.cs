@@ -7,10 +7,18 @@ namespace OrderService.Database;
 /// A prepared statement on the writer's connection, bound and stepped directly: the flow runs some hundred thousand of these a second,
 /// and a provider command costs several times what the statement itself does.
 /// </summary>
-internal sealed class SqliteStatement(SqliteConnection connection, string sql) : IDisposable
+internal sealed class SqliteStatement : IDisposable
 {
-    private readonly sqlite3 database = connection.Handle ?? throw new InvalidOperationException("The connection is closed.");
-    private readonly sqlite3_stmt statement = Prepare(connection, sql);
+    private readonly sqlite3 database;
+    private readonly sqlite3_stmt statement;
+
+    /// <param name="all">Gets this one too: whoever makes statements disposes all of them before the connection, which is not closed otherwise.</param>
+    public SqliteStatement(SqliteConnection connection, List<SqliteStatement> all, string sql)
+    {
+        database = connection.Handle ?? throw new InvalidOperationException("The connection is closed.");
+        statement = Prepare(connection, sql);
+        all.Add(this);
+    }
 
     public SqliteStatement Bind(int index, string? value)
     {

@@ -20,7 +20,8 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
     public async Task A_store_that_takes_no_write_is_seen_in_readiness_with_the_cause_though_only_a_few_orders_are_in_hand(StoreKind store)
     {
         var address = await broker.AddVirtualHostAsync();
-        await using var service = await ReleaseService.StartAsync(address, store, postgres);
+        await using var hook = await FakeWebhook.StartAsync();
+        await using var service = await ReleaseService.StartAsync(address, store, postgres, AlertsTo(hook));
         await using var shop = await TestProducer.ConnectAsync(address);
 
         await using (await HoldAsync(service, store))
@@ -34,6 +35,9 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
                     Assert.Contains(store == StoreKind.Sqlite ? "locked by another process" : "55P03", body, StringComparison.Ordinal);
                 },
                 TimeSpan.FromSeconds(60));
+            // By a way that needs no store, and once for one cause.
+            await Eventually.TrueAsync(() => !hook.Received.IsEmpty, TimeSpan.FromSeconds(60));
+            Assert.Contains(store == StoreKind.Sqlite ? "locked by another process" : "55P03", Text(Assert.Single(hook.Received)), StringComparison.Ordinal);
         }
 
         await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == Orders);
@@ -82,13 +86,7 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
     {
         var address = await broker.AddVirtualHostAsync();
         await using var hook = await FakeWebhook.StartAsync();
-        await using var service = await ReleaseService.StartAsync(address, settings: new()
-        {
-            ["Alerts__Webhook__Enabled"] = "true",
-            ["Alerts__Webhook__Url"] = hook.Url.ToString(),
-            ["Alerts__Webhook__Secret"] = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-            ["Alerts__Webhook__AllowedHosts__0"] = "127.0.0.1",
-        });
+        await using var service = await ReleaseService.StartAsync(address, settings: AlertsTo(hook));
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.PublishAsync(Placed("A"));
         await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == Orders);
@@ -150,6 +148,14 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
         Assert.Subset(
             (await service.AllAsync("/api/orders")).Select(order => order.GetProperty("orderId").GetString()!).ToHashSet(), Placed("A").Select(message => message.Key!["key-".Length..]).ToHashSet());
     }
+
+    private static Dictionary<string, string> AlertsTo(FakeWebhook hook) => new()
+    {
+        ["Alerts__Webhook__Enabled"] = "true",
+        ["Alerts__Webhook__Url"] = hook.Url.ToString(),
+        ["Alerts__Webhook__Secret"] = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        ["Alerts__Webhook__AllowedHosts__0"] = "127.0.0.1",
+    };
 
     private static string Text(ReceivedWebhook alert) => System.Text.Encoding.UTF8.GetString(alert.Body);
 
