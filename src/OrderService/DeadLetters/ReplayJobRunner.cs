@@ -269,9 +269,10 @@ public sealed partial class ReplayJobRunner : BackgroundService
     {
         var connection = transaction.Connection!;
         long sent = 0, skipped = 0;
+        var patch = job.Patch is { } given ? LetterPatch.Parse(given.GetRawText()) : null;
         foreach (var letterId in letters)
         {
-            var answer = await replay.ReplayAsync(transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, Confirmed: job.Confirmed, JobId: job.Id));
+            var answer = await replay.ReplayAsync(transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, Confirmed: job.Confirmed, JobId: job.Id, Patch: patch));
             var (state, reason, detail) = answer switch
             {
                 LetterAnswer.Done => ("sent", null, null),
