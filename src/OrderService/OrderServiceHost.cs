@@ -103,6 +103,7 @@ public static class OrderServiceHost
         if (roles.Api)
         {
             services.AddHostedService<OldAnswers>();
+            services.AddHostedService(provider => provider.GetRequiredService<RightsWatch>());
         }
         if (roles.Relay)
         {

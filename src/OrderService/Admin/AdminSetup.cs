@@ -12,6 +12,8 @@ public static class AdminSetup
         services.AddSingleton<IValidateOptions<ApiOptions>, ApiOptionsValidator>();
         services.AddSingleton<ApiKeyRing>();
         services.AddSingleton<BrowserSessions>();
+        services.AddSingleton<EndedSessions>();
+        services.AddSingleton<RightsWatch>();
         services.AddSingleton<AuditLog>();
         services.AddSingleton<HttpRequests>();
         services.AddSingleton<CommandIntake>();
@@ -31,6 +33,7 @@ public static class AdminSetup
     /// <summary>What every request passes, in this order; <paramref name="app"/>'s endpoints come after it.</summary>
     public static void UseAdminRules(this WebApplication app)
     {
+        ProxyRules.Use(app);
         app.UseExceptionHandler();
         app.Use(HttpRules.Protect);
         app.UseStatusCodePages(context =>
@@ -39,6 +42,7 @@ public static class AdminSetup
             return Problems.WriteAsync(context.HttpContext, context.HttpContext.Response.StatusCode, code, detail);
         });
         app.UseHostFiltering();
+        ProxyRules.UsePublicAddress(app);
     }
 
     /// <summary>The API and the admin page. Only <c>/health</c>, <c>/metrics</c>, the page's own files and the sign-in answer without a key.</summary>
@@ -56,6 +60,7 @@ public static class AdminSetup
         app.UseStaticFiles();
         app.UseRouting();
         app.UseAuthentication();
+        app.Use(app.Services.GetRequiredService<RightsWatch>().WatchAsync);
         app.UseRateLimiter();
         app.UseAuthorization();
         app.Use(HttpRules.CheckAccept);

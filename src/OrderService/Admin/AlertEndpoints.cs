@@ -98,7 +98,7 @@ internal static class AlertEndpoints
         {
             outcome = (false, "no answer in time");
         }
-        await audit.TryWriteAsync(who, "alert.test", $"channel {given.Channel}", outcome.Ok ? "sent" : outcome.Answer);
+        await audit.TryWriteAsync(CallerRight.CallerOf(context), "alert.test", $"channel {given.Channel}", outcome.Ok ? "sent" : outcome.Answer);
         return TypedResults.Ok(new TestAnswer(given.Channel, outcome.Ok, outcome.Answer, (long)Stopwatch.GetElapsedTime(began).TotalMilliseconds));
     }
 

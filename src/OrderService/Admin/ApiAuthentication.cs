@@ -14,30 +14,28 @@ namespace OrderService.Admin;
 /// A key in the query string is never looked at: addresses end up in logs.
 /// </summary>
 internal sealed class ApiAuthentication(
-    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, ApiKeyRing keys, BrowserSessions sessions)
+    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, ApiKeyRing keys, BrowserSessions sessions, EndedSessions ended)
     : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     public const string SchemeName = "ApiKey";
     internal const string ScopeClaim = "scope";
 
-    protected override Task<AuthenticateResult> HandleAuthenticateAsync() => Task.FromResult(Authenticate());
-
-    private AuthenticateResult Authenticate()
+    protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
     {
         if (PresentedKey(Context) is { } presented)
         {
             return keys.Find(presented) is { } key
-                ? AuthenticateResult.Success(Ticket(key, "key"))
+                ? AuthenticateResult.Success(Ticket(key, "key", CallerRight.Of(key)))
                 : AuthenticateResult.Fail("The key is not known.");
         }
-        if (sessions.Read(Context) is { } session)
+        if (sessions.Read(Context) is { } session && !await ended.ContainsAsync(session.Id, Context.RequestAborted))
         {
             if (!BrowserSessions.IsFromThisSite(Context, session))
             {
                 Context.Items[CrossSite] = true;
-                return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(Identity(session.Key.Name, [], "session")), SchemeName));
+                return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(Identity(session.Key.Name, [], "session", CallerRight.Of(session))), SchemeName));
             }
-            return AuthenticateResult.Success(Ticket(session.Key, "session"));
+            return AuthenticateResult.Success(Ticket(session.Key, "session", CallerRight.Of(session)));
         }
         return AuthenticateResult.NoResult();
     }
@@ -66,11 +64,11 @@ internal sealed class ApiAuthentication(
             : null;
     }
 
-    private static AuthenticationTicket Ticket(ApiKeyRing.Entry key, string kind) =>
-        new(new ClaimsPrincipal(Identity(key.Name, key.Scopes, kind)), SchemeName);
+    private static AuthenticationTicket Ticket(ApiKeyRing.Entry key, string kind, CallerRight right) =>
+        new(new ClaimsPrincipal(Identity(key.Name, key.Scopes, kind, right)), SchemeName);
 
-    private static ClaimsIdentity Identity(string name, IEnumerable<string> scopes, string kind) =>
-        new([new Claim(ClaimTypes.Name, name), .. scopes.Select(scope => new Claim(ScopeClaim, scope))], kind);
+    private static ClaimsIdentity Identity(string name, IEnumerable<string> scopes, string kind, CallerRight right) =>
+        new([new Claim(ClaimTypes.Name, name), new Claim(CallerRight.ClaimType, right.ToString()), .. scopes.Select(scope => new Claim(ScopeClaim, scope))], kind);
 
     public static void Add(IServiceCollection services, IConfiguration configuration)
     {
@@ -113,7 +111,7 @@ internal sealed class ApiAuthentication(
                         var identity = (ClaimsIdentity)context.Principal!.Identity!;
                         var granted = identity.FindAll(claim => claim.Type is "scope" or "scp" or "roles").SelectMany(claim => claim.Value.Split(' ')).Distinct().Where(Scopes.All.Contains).ToList();
                         var name = identity.FindFirst("preferred_username")?.Value ?? identity.FindFirst("sub")?.Value ?? "token";
-                        context.Principal = new ClaimsPrincipal(Identity(name, granted, "token"));
+                        context.Principal = new ClaimsPrincipal(Identity(name, granted, "token", CallerRight.OfToken(context.SecurityToken.ValidTo)));
                         return Task.CompletedTask;
                     },
                     OnChallenge = context =>
@@ -152,7 +150,7 @@ internal sealed class AuditedRefusals(AuditLog audit) : IAuthorizationMiddleware
     {
         if (context.Items.ContainsKey(ApiAuthentication.CrossSite))
         {
-            await RefuseAsync(context, "cross_site", "The request came from another site, or without the session's token.");
+            await RefuseAsync(context, "cross_site", BrowserSessions.OriginMismatch(context) ?? "The request came from another site, or without the session's token.");
             return;
         }
         if (authorizeResult.Forbidden)
@@ -167,7 +165,7 @@ internal sealed class AuditedRefusals(AuditLog audit) : IAuthorizationMiddleware
 
     private async Task RefuseAsync(HttpContext context, string code, string detail)
     {
-        await audit.TryWriteAsync(context.User.Identity?.Name ?? "unknown", "refused", $"{context.Request.Method} {context.Request.Path}", detail);
+        await audit.TryWriteAsync(CallerRight.CallerOf(context), "refused", $"{context.Request.Method} {context.Request.Path}", detail);
         await Problems.WriteAsync(context, StatusCodes.Status403Forbidden, code, detail);
     }
 }

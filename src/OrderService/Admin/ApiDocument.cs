@@ -110,7 +110,10 @@ internal static class ApiDocument
             Lists answer `{"items":[...],"next":...}`; hand `next` back as `after` for the next page. Times are RFC 3339 in UTC. Members may be added to answers at any time.
             Each request needs an API key (`Authorization: Bearer KEY` or `X-Api-Key: KEY`), a token, or the session cookie of a signed-in browser, whose changes also carry `X-CSRF-Token`.
             """;
-        document.Servers = [];
+        // Made of the request: under a path, the path; never a host, which a request may claim.
+        document.Servers = document.Servers?.Select(server => Uri.TryCreate(server.Url, UriKind.Absolute, out var address) ? address.AbsolutePath.TrimEnd('/') : "").FirstOrDefault() is { Length: > 0 } path
+            ? [new OpenApiServer { Url = path }]
+            : [];
         document.AddComponent("Problem", await ProblemSchemaAsync(context, cancellationToken));
         foreach (var operation in document.Paths.Values.SelectMany(path => path.Operations?.Values ?? Enumerable.Empty<OpenApiOperation>()))
         {

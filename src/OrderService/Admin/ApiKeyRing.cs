@@ -55,6 +55,9 @@ public sealed class ApiKeyRing
         return found;
     }
 
+    /// <summary>Whether a key with this <see cref="Entry.Id"/> is in force.</summary>
+    public bool Holds(string id) => Array.Exists(entries, entry => entry.Id == id);
+
     /// <summary>The key of that name; null when it was taken out of the settings.</summary>
     public Entry? FindByName(string name) => Array.Find(entries, entry => entry.Name == name);
 
@@ -89,5 +92,9 @@ public sealed class ApiKeyRing
     }
 
     /// <summary>A key's owner.</summary>
-    public sealed record Entry(string Name, byte[] Hash, IReadOnlyList<string> Scopes);
+    public sealed record Entry(string Name, byte[] Hash, IReadOnlyList<string> Scopes)
+    {
+        /// <summary>Tells this key from another of the same name, and says nothing about it.</summary>
+        public string Id { get; } = Convert.ToHexStringLower(HMACSHA256.HashData(Hash, "orderservice key id"u8).AsSpan(0, 4));
+    }
 }

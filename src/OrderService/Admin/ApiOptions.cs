@@ -25,6 +25,15 @@ public sealed class ApiOptions
 
     public RateLimitOptions RateLimit { get; init; } = new();
 
+    /// <summary>The address that browsers see, such as <c>https://shop.example.com/orders/</c>, where a proxy in between changes host, scheme or path. With it nothing but the proxy need be asked.</summary>
+    public string? PublicUrl { get; init; }
+
+    /// <summary>The path under which a proxy shows the service, such as <c>/orders</c>; it may hand it on or cut it off. From <see cref="PublicUrl"/> when that has one.</summary>
+    public string? PathBase { get; init; }
+
+    /// <summary>Addresses (<c>10.0.0.7</c>) or networks (<c>10.0.0.0/24</c>) of proxies whose <c>X-Forwarded-For</c>, <c>-Proto</c>, <c>-Host</c> and <c>-Prefix</c> are believed. Nobody else's are.</summary>
+    public IList<string> TrustedProxies { get; init; } = [];
+
     /// <summary>How many live streams (<c>/api/events/stream</c>) may be open at once.</summary>
     public int MaxStreams { get; init; } = 100;
 }
@@ -63,8 +72,11 @@ public sealed class RateLimitOptions
 
     public int GlobalBurst { get; init; } = 4_000;
 
-    /// <summary>All requests without a valid key together: enough for a sign-in, too few to guess keys.</summary>
+    /// <summary>Requests without a valid key from one address (of IPv6, one /64).</summary>
     public int Anonymous { get; init; } = 20;
+
+    /// <summary>Wrong keys at the sign-in from one address, with a burst of ten times as many. A right key always gets in.</summary>
+    public int SignIn { get; init; } = 2;
 }
 
 internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
@@ -147,6 +159,8 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
         CheckNumber(options.RateLimit.Global, 1, 1_000_000, "RateLimit:Global");
         CheckNumber(options.RateLimit.GlobalBurst, 1, 1_000_000, "RateLimit:GlobalBurst");
         CheckNumber(options.RateLimit.Anonymous, 1, 1_000_000, "RateLimit:Anonymous");
+        CheckNumber(options.RateLimit.SignIn, 1, 1_000, "RateLimit:SignIn");
+        mistakes.AddRange(ProxyRules.Check(options));
         return mistakes.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(mistakes);
     }
 }

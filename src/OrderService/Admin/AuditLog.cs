@@ -8,14 +8,11 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
 {
     /// <param name="subject">What it was done to, for instance <c>dead letter 17</c>.</param>
     /// <param name="detail">The operator's reason or what was refused; no personal data, no bodies.</param>
-    public Task WriteAsync(string who, string action, string subject, string detail, CancellationToken cancellationToken = default) =>
-        database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            "INSERT INTO audit (at, who, action, subject, detail) VALUES (@at, @who, @action, @subject, @detail)",
-            new { at = clock.GetUtcNow().ToUnixTimeMilliseconds(), who = Cut(who, 128), action, subject = Cut(subject, 256), detail = Cut(detail, 1024) },
-            transaction), cancellationToken);
+    public Task WriteAsync(Caller who, string action, string subject, string detail, CancellationToken cancellationToken = default) =>
+        database.WriteAsync(transaction => AuditTrail.WriteAsync(transaction, who, action, subject, detail, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
 
     /// <summary>For refusals: a store that is out of reach must not turn a 403 into a 500.</summary>
-    public async Task TryWriteAsync(string who, string action, string subject, string detail)
+    public async Task TryWriteAsync(Caller who, string action, string subject, string detail)
     {
         try
         {
@@ -23,7 +20,7 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
         }
         catch (StoreUnavailableException exception)
         {
-            LogNotWritten(who, action, exception.Message);
+            LogNotWritten(who.Name, action, exception.Message);
         }
     }
 
@@ -33,10 +30,8 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
         database.ReadAsync<IReadOnlyList<AuditEntry>>(async connection =>
             [.. (await connection.QueryAsync<AuditRow>(
                 $"SELECT id AS Id, at AS At, who AS Who, action AS Action, subject AS Subject, detail AS Detail FROM audit WHERE id < @before {(who is null ? "" : "AND who = @who")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
-                new { before = before ?? long.MaxValue, who, action, limit })).Select(row => new AuditEntry(row.Id, DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Who, row.Action, row.Subject, row.Detail))],
+                new { before = before ?? long.MaxValue, who, action, limit })).Select(row => row.ToEntry())],
             cancellationToken);
-
-    private static string Cut(string text, int length) => text.Length <= length ? text : text[..length];
 
     [LoggerMessage(LogLevel.Warning, "{Who} was refused {Action}, and the store could not take the audit entry: {Reason}")]
     private partial void LogNotWritten(string who, string action, string reason);
@@ -49,8 +44,16 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
         public string Action { get; init; } = "";
         public string Subject { get; init; } = "";
         public string Detail { get; init; } = "";
+
+        public AuditEntry ToEntry()
+        {
+            var (address, right, detail) = AuditTrail.Read(Detail);
+            return new AuditEntry(Id, DateTimeOffset.FromUnixTimeMilliseconds(At), Who, Action, Subject, detail, address, right);
+        }
     }
 }
 
 /// <summary>One line of the audit log.</summary>
-public sealed record AuditEntry(long Id, DateTimeOffset At, string Who, string Action, string Subject, string Detail);
+/// <param name="Address">Where the request came from; null for what was done at the command line or by the service itself.</param>
+/// <param name="Right">What let the caller in: <c>key ID</c>, <c>session ID of key ID until TIME</c> or <c>token until TIME</c>.</param>
+public sealed record AuditEntry(long Id, DateTimeOffset At, string Who, string Action, string Subject, string Detail, string? Address = null, string? Right = null);

@@ -7,10 +7,11 @@ using Microsoft.Extensions.Options;
 namespace OrderService.Admin;
 
 /// <summary>
-/// Signed cookies for browsers. Nothing is stored, so every instance knows every session; taking a key out of the settings ends its sessions.
+/// Signed cookies for browsers. Nothing of a living session is stored, so every instance knows it; <see cref="EndedSessions"/> knows those that were signed out, and
+/// taking a key out of the settings ends its sessions.
 /// </summary>
 /// <remarks>
-/// Over https the cookie is <c>__Host-orders-session</c> with <c>Secure</c>. Over plain http (the first start on localhost) it has neither:
+/// Over https the cookie is <c>__Host-orders-session</c> with <c>Secure</c>; under a path it is <c>__Secure-orders-session</c> and goes to that path alone, not to its neighbours. Over plain http (the first start on localhost) it has neither:
 /// the prefix needs <c>Secure</c>, and not every browser keeps a <c>Secure</c> cookie from http://localhost, so the sign-in would silently fail there.
 /// Both are <c>HttpOnly</c> and <c>SameSite=Strict</c>.
 /// </remarks>
@@ -19,31 +20,48 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
     /// <summary>Unsafe requests of a session must bring its token in this header: another site can't set it.</summary>
     public const string CsrfHeader = "X-CSRF-Token";
 
-    private const string SecureCookie = "__Host-orders-session";
+    private const string HostCookie = "__Host-orders-session";
+    private const string SecureCookie = "__Secure-orders-session";
     internal const string PlainCookie = "orders-session";
 
-    /// <summary>Sets the cookie and returns the token for <see cref="CsrfHeader"/>.</summary>
-    public string SignIn(HttpContext context, ApiKeyRing.Entry key)
+    /// <summary>Sets the cookie of a new session.</summary>
+    public Session SignIn(HttpContext context, ApiKeyRing.Entry key)
     {
-        var expires = clock.GetUtcNow().Add(options.Value.SessionLifetime);
+        var expires = DateTimeOffset.FromUnixTimeSeconds(clock.GetUtcNow().Add(options.Value.SessionLifetime).ToUnixTimeSeconds());
         var claim = string.Create(CultureInfo.InvariantCulture,
             $"{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(key.Name))}.{expires.ToUnixTimeSeconds()}.{Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(12))}");
         var token = $"{claim}.{Sign(key, "session", claim)}";
         context.Response.Cookies.Append(CookieName(context), token, CookieOptions(context, expires));
-        return Sign(key, "csrf", token);
+        return Of(key, token, expires);
     }
 
+    /// <summary>Takes the cookie from the browser; <see cref="EndedSessions"/> sees to copies of it.</summary>
     public void SignOut(HttpContext context) => context.Response.Cookies.Delete(CookieName(context), CookieOptions(context, null));
 
     /// <summary>Whose session the request's cookie is; null when there is none or it does not hold.</summary>
     public Session? Read(HttpContext context)
     {
-        if (!context.Request.Cookies.TryGetValue(CookieName(context), out var token) || token.Length > 512)
+        // Another application of this host may have set a cookie of the same name for a path above ours; the browser then sends both.
+        var name = CookieName(context) + "=";
+        foreach (var cookie in context.Request.Headers.Cookie.SelectMany(header => header?.Split(';', StringSplitOptions.TrimEntries) ?? []))
+        {
+            if (cookie.StartsWith(name, StringComparison.Ordinal) && Read(cookie[name.Length..]) is { } session)
+            {
+                return session;
+            }
+        }
+        return null;
+    }
+
+    private Session? Read(string token)
+    {
+        if (token.Length > 512)
         {
             return null;
         }
         var parts = token.Split('.');
-        if (parts.Length != 4 || !Base64Url.IsValid(parts[0]) || !long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var seconds))
+        if (parts.Length != 4 || !Base64Url.IsValid(parts[0]) || !long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var seconds)
+            || seconds > DateTimeOffset.MaxValue.ToUnixTimeSeconds())
         {
             return null;
         }
@@ -52,7 +70,7 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
         {
             return null;
         }
-        return new Session(key, Sign(key, "csrf", token));
+        return Of(key, token, DateTimeOffset.FromUnixTimeSeconds(seconds));
     }
 
     /// <summary>
@@ -74,21 +92,39 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
         {
             return site is "same-origin" or "none";
         }
-        return context.Request.Headers.Origin is not [{ } origin]
-            || (Uri.TryCreate(origin, UriKind.Absolute, out var uri) && uri.Authority.Equals(context.Request.Host.Value, StringComparison.OrdinalIgnoreCase));
+        return context.Request.Headers.Origin is not [{ } origin] || IsHost(context, origin);
     }
 
-    private static string CookieName(HttpContext context) => context.Request.IsHttps ? SecureCookie : PlainCookie;
+    /// <summary>
+    /// What to do when a browser that sends no <c>Sec-Fetch-Site</c> (over plain http by name) is at another address than the one that reached us, as behind a proxy
+    /// that changes <c>Host</c>; null when the request was refused for something else.
+    /// </summary>
+    public static string? OriginMismatch(HttpContext context) =>
+        context.Request.Headers["Sec-Fetch-Site"].Count == 0 && context.Request.Headers.Origin is [{ } origin] && !IsHost(context, origin)
+            ? $"The page is at {Shown(origin)} and this request came for the host {Shown(context.Request.Host.Value ?? "")}. Behind a proxy, let it hand the name on "
+                + "(nginx: proxy_set_header Host $http_host;), or set Api:PublicUrl to the address of the page: see docs/operations.md, \"Behind a proxy\"."
+            : null;
+
+    private static bool IsHost(HttpContext context, string origin) =>
+        Uri.TryCreate(origin, UriKind.Absolute, out var page) && Uri.TryCreate($"{page.Scheme}://{context.Request.Host.Value}", UriKind.Absolute, out var here)
+            && page.Authority.Equals(here.Authority, StringComparison.OrdinalIgnoreCase);
+
+    private static string Shown(string text) => text.Length <= 100 && text.All(character => character is > ' ' and <= '~') ? text : "(an address that can't be shown)";
+
+    private static string CookieName(HttpContext context) => !context.Request.IsHttps ? PlainCookie : context.Request.PathBase.HasValue ? SecureCookie : HostCookie;
 
     private static CookieOptions CookieOptions(HttpContext context, DateTimeOffset? expires) => new()
     {
         HttpOnly = true,
         SameSite = SameSiteMode.Strict,
         Secure = context.Request.IsHttps,
-        Path = "/",
+        Path = $"{context.Request.PathBase}/",
         Expires = expires,
         IsEssential = true,
     };
+
+    private static Session Of(ApiKeyRing.Entry key, string token, DateTimeOffset ends) =>
+        new(key, Sign(key, "csrf", token), Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(token.Split('.')[2])).AsSpan(0, 8)), ends);
 
     private static string Sign(ApiKeyRing.Entry key, string purpose, string text) =>
         Base64Url.EncodeToString(HMACSHA256.HashData(HMACSHA256.HashData(key.Hash, Encoding.UTF8.GetBytes("orderservice " + purpose)), Encoding.UTF8.GetBytes(text)));
@@ -97,5 +133,6 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
         CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes(left), Encoding.UTF8.GetBytes(right));
 
     /// <param name="CsrfToken">What unsafe requests must bring in <see cref="CsrfHeader"/>.</param>
-    public sealed record Session(ApiKeyRing.Entry Key, string CsrfToken);
+    /// <param name="Id">Names the session in the audit log; tells nothing about its cookie.</param>
+    public sealed record Session(ApiKeyRing.Entry Key, string CsrfToken, string Id, DateTimeOffset Ends);
 }

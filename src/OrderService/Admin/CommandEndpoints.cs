@@ -232,7 +232,7 @@ internal sealed partial class CommandIntake(
         public Task ExecuteAsync(HttpContext httpContext)
         {
             httpContext.Response.StatusCode = StatusCodes.Status202Accepted;
-            httpContext.Response.Headers.Location = location;
+            httpContext.Response.Headers.Location = $"{httpContext.Request.PathBase}{location}";
             if (replayed)
             {
                 httpContext.Response.Headers["Idempotency-Replayed"] = "true";

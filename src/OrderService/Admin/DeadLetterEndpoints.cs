@@ -317,7 +317,7 @@ internal static class DeadLetterEndpoints
         public override void Write(Utf8JsonWriter writer, string value, JsonSerializerOptions options) => writer.WriteStringValue(value);
     }
 
-    private static string Who(HttpContext context) => context.User.Identity?.Name ?? "unknown";
+    private static Database.Caller Who(HttpContext context) => CallerRight.CallerOf(context);
 
     private static IResult NoSuchLetter() => Problems.Result(StatusCodes.Status404NotFound, "dead_letter_not_found", "There is no such dead letter.");
 }

@@ -22,7 +22,7 @@ internal static class OperationsEndpoints
     }
 
     private static async Task<IResult> StatsAsync(
-        HttpContext context, StationReadings readings, Readiness readiness, OrderMetrics metrics, ServiceRoles roles, StoreCounts counts, QueueMonitor monitor, IDatabase database, TimeProvider clock, string? samples)
+        HttpContext context, StationReadings readings, Readiness readiness, OrderMetrics metrics, ServiceRoles roles, Troubles troubles, StoreCounts counts, QueueMonitor monitor, IDatabase database, TimeProvider clock, string? samples)
     {
         var wanted = 0;
         var given = context.Request.Query["samples"];
@@ -32,6 +32,7 @@ internal static class OperationsEndpoints
         }
         var now = clock.GetUtcNow();
         var report = await readiness.CheckAsync(context.RequestAborted);
+        var standing = troubles.Standing;
         var series = readings.Samples;
         var recent = series.TakeLast(10).ToList();
         double Rate(Func<Sample, long> of) => recent.Count == 0 ? 0 : Math.Round(recent.Sum(of) / (double)recent.Count, 2);
@@ -57,8 +58,17 @@ internal static class OperationsEndpoints
             new(stored.Held.Orders, stored.Held.Customers, [.. stored.Held.Value.Select(value => new Amount(value.Currency, value.Amount))], stored.Held.OldestSince),
             new(1, [.. shown.Select(sample => sample.At)], [.. shown.Select(sample => sample.Received)], [.. shown.Select(sample => sample.Accepted)],
                 [.. shown.Select(sample => sample.DeadLettered)], [.. shown.Select(sample => sample.Published)], [.. shown.Select(sample => sample.Ready)],
-                [.. shown.Select(sample => sample.Unacknowledged)], [.. shown.Select(sample => sample.DeadLetterDepth)])));
+                [.. shown.Select(sample => sample.Unacknowledged)], [.. shown.Select(sample => sample.DeadLetterDepth)]),
+            [.. standing.Select(one => new StatsTrouble(one.Trouble.Key, Level(one.Trouble.Level), one.Trouble.Subject, one.Trouble.Detail, one.Trouble.Advice, one.Since))]));
     }
+
+    private static string Level(TroubleLevel level) => level switch
+    {
+        TroubleLevel.NotReady => "not ready",
+        TroubleLevel.Degraded => "degraded",
+        TroubleLevel.Paused => "paused",
+        _ => "notice",
+    };
 
     private static Microsoft.AspNetCore.Http.HttpResults.Ok<QueuesAnswer> Queues(QueueMonitor monitor, TimeProvider clock)
     {
@@ -141,9 +151,15 @@ internal sealed record Amount(string Currency, [property: System.Text.Json.Seria
 
 internal sealed record Stats(
     DateTimeOffset At, StatsService Service, bool Ready, bool Degraded, bool Paused, IReadOnlyList<string> Causes, IReadOnlyList<StatsComponent> Components, StatsRates Rates, StatsTotals Totals,
-    StatsQueue Queue, StatsBacklog Outbox, StatsWaiting Deferred, StatsLetters DeadLetters, StatsIncidents Incidents, StatsHeld Held, StatsSeries Series);
+    StatsQueue Queue, StatsBacklog Outbox, StatsWaiting Deferred, StatsLetters DeadLetters, StatsIncidents Incidents, StatsHeld Held, StatsSeries Series, IReadOnlyList<StatsTrouble> Troubles);
 
 internal sealed record StatsService(string Version, string Instance, DateTimeOffset StartedAt, IReadOnlyList<string> Roles, string Store);
+
+/// <summary>Something that stands still or went wrong in this process.</summary>
+/// <param name="Key">The same key is the same trouble.</param>
+/// <param name="Level"><c>not ready</c>, <c>degraded</c>, <c>paused</c> or <c>notice</c>.</param>
+/// <param name="Advice">What to do about it; null when nothing is to be done.</param>
+internal sealed record StatsTrouble(string Key, string Level, string Subject, string Detail, string? Advice, DateTimeOffset Since);
 
 /// <param name="State"><c>ok</c>, <c>paused</c>, <c>degraded</c> or <c>down</c>.</param>
 internal sealed record StatsComponent(string Name, string State, string Detail);

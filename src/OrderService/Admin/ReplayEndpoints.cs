@@ -1,4 +1,5 @@
 using System.Globalization;
+using OrderService.Database;
 using OrderService.DeadLetters;
 
 namespace OrderService.Admin;
@@ -36,7 +37,7 @@ internal static class ReplayEndpoints
             .WithName("incidents.mute").WithSummary("No alerts about it until then; null ends it.").Accepts<IncidentBody>(isOptional: true, "application/json").Produces<IncidentView>().ProducesProblem(404);
     }
 
-    private static void MapMove(RouteGroupBuilder jobs, string verb, string summary, Func<ReplayJobs, long, string, CancellationToken, Task<ReplayJobAnswer>> move) =>
+    private static void MapMove(RouteGroupBuilder jobs, string verb, string summary, Func<ReplayJobs, long, Caller, CancellationToken, Task<ReplayJobAnswer>> move) =>
         jobs.MapPost($"/{{id}}/{verb}", async (HttpContext context, string id, ReplayJobs all) =>
             !long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
                 ? NoSuchJob()
@@ -81,7 +82,7 @@ internal static class ReplayEndpoints
             new ReplayJobRequest(selection, Who(context), body.Reason ?? "", body.Mode ?? ReplayMode.Canary, body.RatePerSecond ?? 10), context.RequestAborted);
         return job is null
             ? Problems.Result(StatusCodes.Status409Conflict, "nothing_to_replay", "No parked letter is chosen; somebody may have been faster.")
-            : TypedResults.Accepted($"/api/replays/{job.Id}", job);
+            : TypedResults.Accepted($"{context.Request.PathBase}/api/replays/{job.Id}", job);
     }
 
     private static async Task<IResult> ListAsync(HttpContext context, ReplayJobs jobs, string? after, string? limit)
@@ -97,7 +98,7 @@ internal static class ReplayEndpoints
     private static async Task<IResult> ShowAsync(HttpContext context, string id, ReplayJobs jobs) =>
         long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && await jobs.GetAsync(number, context.RequestAborted) is { } job ? TypedResults.Ok(job) : NoSuchJob();
 
-    private static async Task<IResult> ChangeAsync(HttpContext context, string fingerprint, IncidentList incidents, Func<IncidentBody?, string, Task<bool>> change)
+    private static async Task<IResult> ChangeAsync(HttpContext context, string fingerprint, IncidentList incidents, Func<IncidentBody?, Caller, Task<bool>> change)
     {
         var (body, mistake) = await DeadLetterEndpoints.ReadAsync<IncidentBody>(context);
         if (mistake is not null)
@@ -118,7 +119,7 @@ internal static class ReplayEndpoints
 
     private static IResult NoSuchJob() => Problems.Result(StatusCodes.Status404NotFound, "replay_not_found", "There is no such replay job.");
 
-    private static string Who(HttpContext context) => context.User.Identity?.Name ?? "unknown";
+    private static Caller Who(HttpContext context) => CallerRight.CallerOf(context);
 }
 
 /// <summary>Which parked letters (by number or by filter), and how to send them.</summary>

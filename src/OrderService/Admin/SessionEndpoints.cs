@@ -1,5 +1,6 @@
 using System.Text.Json;
-using Microsoft.AspNetCore.Authorization;
+using Microsoft.AspNetCore.Http.Metadata;
+using OrderService.Database;
 
 namespace OrderService.Admin;
 
@@ -8,23 +9,29 @@ internal static class SessionEndpoints
 {
     public static void MapSession(this IEndpointRouteBuilder api)
     {
-        api.MapPost("/session", SignInAsync).AllowAnonymous().WithTags("Session").WithName("session.sign-in")
+        // The limit on wrong keys is its own, see below; a right key always gets in.
+        api.MapPost("/session", SignInAsync).AllowAnonymous().DisableRateLimiting().WithMetadata(new SmallBody()).WithTags("Session").WithName("session.sign-in")
             .WithSummary("Signs a browser in: sets the session's cookie and answers the token for the header X-CSRF-Token.")
-            .Accepts<SignIn>("application/json").Produces<SessionAnswer>().ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(415);
+            .Accepts<SignIn>("application/json").Produces<SessionAnswer>().ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(415).ProducesProblem(429);
         api.MapGet("/session", (HttpContext context, BrowserSessions sessions) => TypedResults.Ok(Describe(context, sessions.Read(context)?.CsrfToken)))
             .RequireAuthorization().WithTags("Session").WithName("session.show").WithSummary("Who is asking, with which scopes.").Produces<SessionAnswer>();
-        api.MapDelete("/session", (HttpContext context, BrowserSessions sessions) =>
+        api.MapDelete("/session", async (HttpContext context, BrowserSessions sessions, EndedSessions ended) =>
         {
+            if (sessions.Read(context) is { } session)
+            {
+                await ended.EndAsync(CallerRight.CallerOf(context), session.Id);
+            }
             sessions.SignOut(context);
             return TypedResults.NoContent();
-        }).RequireAuthorization().WithTags("Session").WithName("session.sign-out").WithSummary("Signs the browser out.").Produces(204);
+        }).RequireAuthorization().WithTags("Session").WithName("session.sign-out")
+            .WithSummary("Ends the session: its cookie lets nobody in any more, its streams and exports end within seconds, and a replay job that it started is paused.").Produces(204);
     }
 
-    private static async Task<IResult> SignInAsync(HttpContext context, ApiKeyRing keys, BrowserSessions sessions, AuditLog audit)
+    private static async Task<IResult> SignInAsync(HttpContext context, ApiKeyRing keys, BrowserSessions sessions, EndedSessions ended, SignInLimit limit, AuditLog audit)
     {
         if (!BrowserSessions.IsSameOrigin(context))
         {
-            return Problems.Result(StatusCodes.Status403Forbidden, "cross_site", "The request came from another site.");
+            return Problems.Result(StatusCodes.Status403Forbidden, "cross_site", BrowserSessions.OriginMismatch(context) ?? "The request came from another site.");
         }
         if (!context.Request.HasJsonContentType())
         {
@@ -41,17 +48,30 @@ internal static class SessionEndpoints
         }
         if (given?.Key is not { Length: > 0 and <= 512 } presented || keys.Find(presented) is not { } key)
         {
-            return Problems.Result(StatusCodes.Status401Unauthorized, "unauthorized", "The key is not valid.");
+            return limit.TakeWrongKey(context)
+                ? Problems.Result(StatusCodes.Status401Unauthorized, "unauthorized", "The key is not valid.")
+                : Problems.RetryLater(StatusCodes.Status429TooManyRequests, "too_many_requests", "Too many wrong keys came from this address; try again later.", 1);
         }
-        var csrf = sessions.SignIn(context, key);
-        await audit.TryWriteAsync(key.Name, "sign-in", "browser session", "");
-        return TypedResults.Ok(new SessionAnswer(key.Name, key.Scopes, csrf));
+        if (sessions.Read(context) is { } before)
+        {
+            // Its cookie is replaced, so nobody could end it any more.
+            await ended.EndAsync(new Caller(before.Key.Name, CallerRight.Of(before).ToString(), CallerRight.AddressOf(context)), before.Id);
+        }
+        var session = sessions.SignIn(context, key);
+        await audit.TryWriteAsync(new Caller(key.Name, CallerRight.Of(session).ToString(), CallerRight.AddressOf(context)), "sign-in", EndedSessions.Subject(session.Id), "");
+        return TypedResults.Ok(new SessionAnswer(key.Name, key.Scopes, session.CsrfToken));
     }
 
     private static SessionAnswer Describe(HttpContext context, string? csrf) =>
         new(context.User.Identity?.Name ?? "", [.. context.User.FindAll("scope").Select(claim => claim.Value)], csrf);
 
     internal sealed record SignIn(string? Key);
+
+    /// <summary>Strangers may send this, so it is short.</summary>
+    private sealed class SmallBody : IRequestSizeLimitMetadata
+    {
+        public long? MaxRequestBodySize => 4 * 1024;
+    }
 
     /// <param name="CsrfToken">For the header <c>X-CSRF-Token</c>; null for callers with a key, who need none.</param>
     internal sealed record SessionAnswer(string Name, IReadOnlyList<string> Scopes, string? CsrfToken);

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
@@ -261,6 +262,7 @@ internal static partial class ServeCommand
         var address = app.Urls.FirstOrDefault() ?? "http://localhost:8080";
         address = address.Replace("://+", "://localhost", StringComparison.Ordinal).Replace("://*", "://localhost", StringComparison.Ordinal)
             .Replace("://[::]", "://localhost", StringComparison.Ordinal).Replace("://0.0.0.0", "://localhost", StringComparison.Ordinal);
+        address = ProxyRules.Address(app.Services.GetRequiredService<IOptions<ApiOptions>>().Value, address);
         StandardError.Say($"""
 
             No API key is configured, so this first start made one with all scopes. It is shown this once and kept in the file api-key beside the store.

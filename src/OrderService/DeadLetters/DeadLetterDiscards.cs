@@ -17,7 +17,7 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
 
     /// <param name="reason">Why; not blank.</param>
     /// <returns>How many letters were given up; those that somebody else settled meanwhile are not among them.</returns>
-    public async Task<long> DiscardAsync(LetterSelection selection, string who, string reason, CancellationToken cancellationToken)
+    public async Task<long> DiscardAsync(LetterSelection selection, Caller who, string reason, CancellationToken cancellationToken)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(reason);
         var (count, upTo) = await CountAsync(selection, cancellationToken);
@@ -37,7 +37,7 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
     }
 
     /// <returns>The last letter that was looked at, null when none is left; and how many were given up.</returns>
-    private async Task<(long? Last, long Discarded)> DiscardBatchAsync(DbTransaction transaction, LetterSelection selection, long after, long most, string who, string reason)
+    private async Task<(long? Last, long Discarded)> DiscardBatchAsync(DbTransaction transaction, LetterSelection selection, long after, long most, Caller who, string reason)
     {
         var connection = transaction.Connection!;
         var parameters = new DynamicParameters(new { after, most });
@@ -50,7 +50,7 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
         var values = new
         {
             now = clock.GetUtcNow().ToUnixTimeMilliseconds(),
-            who,
+            who = who.Name,
             reason,
             by = $" was discarded by {who}: {reason}",
         };
@@ -66,16 +66,10 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
                 SELECT order_id, key, @now, 'discarded', 'Dead letter ' || CAST(id AS TEXT) || @by, id FROM dead_letters WHERE id IN {SqlList.Of(discarded)}
                 """,
                 values, transaction);
-            await connection.ExecuteAsync(
-                "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, 'dead-letter.discard', @subject, @detail)",
-                new
-                {
-                    values.now,
-                    who,
-                    subject = discarded.Count == 1 ? $"dead letter {discarded[0]}" : $"dead letters {discarded.Min()} to {discarded.Max()}",
-                    detail = discarded.Count == 1 ? reason : $"{discarded.Count} letters: {reason}",
-                },
-                transaction);
+            await AuditTrail.WriteAsync(
+                transaction, who, "dead-letter.discard",
+                discarded.Count == 1 ? $"dead letter {discarded[0]}" : $"dead letters {discarded.Min()} to {discarded.Max()}",
+                discarded.Count == 1 ? reason : $"{discarded.Count} letters: {reason}", values.now);
         }
         return (chosen[^1], discarded.Count);
     }

@@ -16,7 +16,7 @@ namespace OrderService.DeadLetters;
 /// <param name="EditedBody">Goes out in place of the original bytes, which are kept.</param>
 /// <param name="EditedType">The command of the edited body; the letter's own when null.</param>
 /// <param name="Confirmed">The operator has looked at a letter that another program put among the dead letters.</param>
-public sealed record ReplayRequest(long LetterId, string Who, string? Reason = null, byte[]? EditedBody = null, string? EditedType = null, bool Confirmed = false, long? JobId = null);
+public sealed record ReplayRequest(long LetterId, Caller Who, string? Reason = null, byte[]? EditedBody = null, string? EditedType = null, bool Confirmed = false, long? JobId = null);
 
 /// <summary>What became of a request about a letter. There is no fifth way.</summary>
 public abstract record LetterAnswer
@@ -105,7 +105,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         }
         await transaction.Connection!.ExecuteAsync(
             "INSERT INTO replays (letter_id, job_id, body, requested_by, reason, requested_at) VALUES (@Id, @JobId, @body, @Who, @Reason, @now)",
-            new { letter.Id, request.JobId, body = isEdited ? body : null, request.Who, request.Reason, now }, transaction);
+            new { letter.Id, request.JobId, body = isEdited ? body : null, Who = request.Who.Name, request.Reason, now }, transaction);
         var stream = letter.OrderId ?? letter.Key;
         await transaction.Connection!.ExecuteAsync(
             "INSERT INTO outbox (shard, kind, order_id, message, body, created_at) VALUES (@Shard, @Kind, @stream, @Message, @body, @now)",
@@ -113,7 +113,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         var what = isEdited ? "replayed with an edited body" : "replayed";
         var leftOut = LeftOut(original, message);
         await WriteHistoryAsync(transaction, letter, "replayed", $"Dead letter {letter.Id} was {what} by {request.Who}.{leftOut}", now);
-        await WriteAuditAsync(transaction, request.Who, isEdited ? "dead-letter.edit-and-replay" : "dead-letter.replay", letter.Id, request.Reason ?? "", now);
+        await AuditTrail.WriteAsync(transaction, request.Who, isEdited ? "dead-letter.edit-and-replay" : "dead-letter.replay", $"dead letter {letter.Id}", request.Reason ?? "", now);
         return new LetterAnswer.Done(letter.Id, replays);
     }
 
@@ -142,17 +142,17 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
 
     /// <summary>Gives a parked letter up.</summary>
     /// <param name="reason">Why; not blank.</param>
-    public Task<LetterAnswer> DiscardAsync(long letterId, string who, string reason, CancellationToken cancellationToken)
+    public Task<LetterAnswer> DiscardAsync(long letterId, Caller who, string reason, CancellationToken cancellationToken)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(reason);
         return SettleAsync(letterId, who, reason, LetterStatus.Parked, LetterStatus.Discarded, cancellationToken);
     }
 
     /// <summary>Parks a discarded letter again.</summary>
-    public Task<LetterAnswer> RestoreAsync(long letterId, string who, string reason, CancellationToken cancellationToken) =>
+    public Task<LetterAnswer> RestoreAsync(long letterId, Caller who, string reason, CancellationToken cancellationToken) =>
         SettleAsync(letterId, who, reason, LetterStatus.Discarded, LetterStatus.Parked, cancellationToken);
 
-    private Task<LetterAnswer> SettleAsync(long letterId, string who, string reason, string from, string to, CancellationToken cancellationToken) => database.WriteAsync<LetterAnswer>(async transaction =>
+    private Task<LetterAnswer> SettleAsync(long letterId, Caller who, string reason, string from, string to, CancellationToken cancellationToken) => database.WriteAsync<LetterAnswer>(async transaction =>
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var done = await transaction.Connection!.ExecuteAsync(
@@ -163,7 +163,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
                 from,
                 letterId,
                 at = to == LetterStatus.Discarded ? now : (long?)null,
-                by = to == LetterStatus.Discarded ? who : null,
+                by = to == LetterStatus.Discarded ? who.Name : null,
                 why = to == LetterStatus.Discarded ? reason : null,
             },
             transaction);
@@ -178,7 +178,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         }
         var verb = to == LetterStatus.Discarded ? "discarded" : "restored";
         await WriteHistoryAsync(transaction, letter, verb, $"Dead letter {letterId} was {verb} by {who}: {reason}", now);
-        await WriteAuditAsync(transaction, who, to == LetterStatus.Discarded ? "dead-letter.discard" : "dead-letter.restore", letterId, reason, now);
+        await AuditTrail.WriteAsync(transaction, who, to == LetterStatus.Discarded ? "dead-letter.discard" : "dead-letter.restore", $"dead letter {letterId}", reason, now);
         return new LetterAnswer.Done(letterId, letter.Replays);
     }, cancellationToken);
 
@@ -251,10 +251,6 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     private static Task WriteHistoryAsync(DbTransaction transaction, Letter letter, string kind, string detail, long now) => transaction.Connection!.ExecuteAsync(
         "INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES (@OrderId, @Key, @now, @kind, @detail, @Id)",
         new { letter.OrderId, letter.Key, now, kind, detail, letter.Id }, transaction);
-
-    private static Task WriteAuditAsync(DbTransaction transaction, string who, string action, long letterId, string detail, long now) => transaction.Connection!.ExecuteAsync(
-        "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail)",
-        new { now, who, action, subject = $"dead letter {letterId}", detail }, transaction);
 
     private sealed class Letter
     {

@@ -6,25 +6,25 @@ namespace OrderService.DeadLetters;
 /// <summary>What operators say about an incident: seen, quiet for a while, dealt with. It comes back by itself (regressed) when a new letter of it is parked after it was resolved.</summary>
 public sealed class IncidentStates(IDatabase database, TimeProvider clock)
 {
-    public Task<bool> AcknowledgeAsync(string fingerprint, string who, string reason, CancellationToken cancellationToken) =>
+    public Task<bool> AcknowledgeAsync(string fingerprint, Caller who, string reason, CancellationToken cancellationToken) =>
         ChangeAsync(fingerprint, "state = 'acknowledged', state_by = @who, state_at = @now", "incident.acknowledge", who, reason, null, cancellationToken);
 
-    public Task<bool> ResolveAsync(string fingerprint, string who, string reason, CancellationToken cancellationToken) =>
+    public Task<bool> ResolveAsync(string fingerprint, Caller who, string reason, CancellationToken cancellationToken) =>
         ChangeAsync(fingerprint, "state = 'resolved', state_by = @who, state_at = @now", "incident.resolve", who, reason, null, cancellationToken);
 
     /// <param name="until">Null ends it.</param>
-    public Task<bool> MuteAsync(string fingerprint, DateTimeOffset? until, string who, string reason, CancellationToken cancellationToken) =>
+    public Task<bool> MuteAsync(string fingerprint, DateTimeOffset? until, Caller who, string reason, CancellationToken cancellationToken) =>
         ChangeAsync(fingerprint, "muted_until = @until", until is null ? "incident.unmute" : "incident.mute", who, reason, until?.ToUnixTimeMilliseconds(), cancellationToken);
 
     /// <returns>False when there is no such incident.</returns>
-    private Task<bool> ChangeAsync(string fingerprint, string change, string action, string who, string reason, long? until, CancellationToken cancellationToken) =>
+    private Task<bool> ChangeAsync(string fingerprint, string change, string action, Caller who, string reason, long? until, CancellationToken cancellationToken) =>
         database.WriteAsync(async transaction =>
         {
-            var parameters = new { fingerprint, who, until, now = clock.GetUtcNow().ToUnixTimeMilliseconds(), action, reason, subject = $"incident {fingerprint}" };
+            var parameters = new { fingerprint, who = who.Name, until, now = clock.GetUtcNow().ToUnixTimeMilliseconds() };
             var changed = await transaction.Connection!.ExecuteAsync($"UPDATE incidents SET {change} WHERE fingerprint = @fingerprint", parameters, transaction);
             if (changed == 1)
             {
-                await transaction.Connection!.ExecuteAsync("INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @reason)", parameters, transaction);
+                await AuditTrail.WriteAsync(transaction, who, action, $"incident {fingerprint}", reason, parameters.now);
             }
             return changed == 1;
         }, cancellationToken);

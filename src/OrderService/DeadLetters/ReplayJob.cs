@@ -1,4 +1,5 @@
 using System.Globalization;
+using OrderService.Database;
 
 namespace OrderService.DeadLetters;
 
@@ -29,7 +30,7 @@ public static class ReplayMode
 /// <param name="Selection">Which letters; fixed when the job is made.</param>
 /// <param name="Mode">One of <see cref="ReplayMode"/>.</param>
 /// <param name="RatePerSecond">At most so many letters a second; more than 0, at most <see cref="MostPerSecond"/>.</param>
-public sealed record ReplayJobRequest(LetterSelection Selection, string Who, string Reason, string Mode = ReplayMode.Canary, double RatePerSecond = 10)
+public sealed record ReplayJobRequest(LetterSelection Selection, Caller Who, string Reason, string Mode = ReplayMode.Canary, double RatePerSecond = 10)
 {
     public const double MostPerSecond = 10_000;
 }
@@ -43,7 +44,7 @@ public sealed record ReplayJobRequest(LetterSelection Selection, string Who, str
 /// <param name="Skipped">Not sent because somebody else had been faster, or because they may not be sent.</param>
 /// <param name="StateBy">Who brought it into its state.</param>
 /// <param name="Waiting">What it waits for, in words; null when it does not.</param>
-/// <param name="StopReason">Why a canary stopped.</param>
+/// <param name="StopReason">Why a canary stopped, or why the service paused the job; null when a person paused it.</param>
 /// <param name="CurrentRate">Letters a second over the last seconds; null unless it runs.</param>
 /// <param name="Failures">Letters that failed again, at most 100; only with a single job.</param>
 public sealed record ReplayJob(

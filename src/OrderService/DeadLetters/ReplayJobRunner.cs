@@ -297,8 +297,8 @@ public sealed partial class ReplayJobRunner : BackgroundService
     {
         await transaction.Connection!.ExecuteAsync(
             "UPDATE replay_jobs SET state = @state, state_by = 'the service', state_at = @now, finished_at = @now, stop_reason = @why WHERE id = @Id", new { state, now, why, job.Id }, transaction);
-        await ReplayJobs.WriteAuditAsync(
-            transaction, "the service", state == ReplayJobState.Done ? "replay.done" : "replay.stop", job.Id, $"{job.Succeeded} succeeded, {job.Failed} failed, {job.Skipped} skipped, {job.Untouched} untouched. {why}".TrimEnd(), now);
+        await AuditTrail.WriteAsync(
+            transaction, ReplayJobs.TheService, state == ReplayJobState.Done ? "replay.done" : "replay.stop", ReplayJobs.Subject(job.Id), $"{job.Succeeded} succeeded, {job.Failed} failed, {job.Skipped} skipped, {job.Untouched} untouched. {why}".TrimEnd(), now);
     }
 
     private ReplayPlan Plan(ReplayJob job, long? depth) => ReplayPlan.Next(job, depth, options.Value.PauseReplaysAbove, options.Value.CanaryFailures);

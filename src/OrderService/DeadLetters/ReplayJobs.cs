@@ -8,6 +8,8 @@ namespace OrderService.DeadLetters;
 /// <summary>Makes replay jobs, tells how far they are, and pauses, resumes and cancels them. <see cref="ReplayJobRunner"/> does the work, in whichever process it runs.</summary>
 public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
 {
+    internal const string TheService = "the service";
+
     private const int MostFailures = 100;
     private static readonly TimeSpan RateWindow = TimeSpan.FromSeconds(10);
 
@@ -22,7 +24,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
             INSERT INTO replay_jobs (state, mode, rate, letter_limit, confirmed, reason, requested_by, requested_at, state_by, state_at, total)
             VALUES ('running', @Mode, @RatePerSecond, @Limit, @confirmed, @Reason, @Who, @now, @Who, @now, 0) RETURNING id
             """,
-            new { request.Mode, request.RatePerSecond, request.Selection.Limit, confirmed = request.Selection.Confirmed ? 1L : 0, request.Reason, request.Who, now }, transaction);
+            new { request.Mode, request.RatePerSecond, request.Selection.Limit, confirmed = request.Selection.Confirmed ? 1L : 0, request.Reason, Who = request.Who.Name, now }, transaction);
         var parameters = new DynamicParameters(new { id, most = request.Selection.Limit ?? long.MaxValue });
         var total = await connection.ExecuteAsync(
             $"INSERT INTO replay_job_letters (job_id, letter_id) SELECT @id, l.id FROM dead_letters l WHERE {request.Selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters, transaction);
@@ -32,7 +34,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
             return null;
         }
         await connection.ExecuteAsync("UPDATE replay_jobs SET total = @total WHERE id = @id", new { id, total }, transaction);
-        await WriteAuditAsync(transaction, request.Who, "replay.start", id, $"{total} letters, {request.Mode}: {request.Reason}", now);
+        await AuditTrail.WriteAsync(transaction, request.Who, "replay.start", Subject(id), $"{total} letters, {request.Mode}: {request.Reason}", now);
         return await FindAsync(connection, transaction, id);
     }, cancellationToken);
 
@@ -68,14 +70,18 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
     }, cancellationToken);
 
     /// <summary>Sends nothing more until it is resumed; what was sent gets its outcome.</summary>
-    public Task<ReplayJobAnswer> PauseAsync(long id, string who, CancellationToken cancellationToken) => ChangeAsync(id, who, ReplayJobState.Paused, "replay.pause", cancellationToken);
+    public Task<ReplayJobAnswer> PauseAsync(long id, Caller who, CancellationToken cancellationToken) => ChangeAsync(id, who, ReplayJobState.Paused, "replay.pause", null, cancellationToken);
 
-    public Task<ReplayJobAnswer> ResumeAsync(long id, string who, CancellationToken cancellationToken) => ChangeAsync(id, who, ReplayJobState.Running, "replay.resume", cancellationToken);
+    /// <summary>The same by the service itself, because what let the job's caller in has ended.</summary>
+    public Task<ReplayJobAnswer> PauseBecauseAsync(long id, string why, CancellationToken cancellationToken) =>
+        ChangeAsync(id, TheService, ReplayJobState.Paused, "replay.pause", why, cancellationToken);
+
+    public Task<ReplayJobAnswer> ResumeAsync(long id, Caller who, CancellationToken cancellationToken) => ChangeAsync(id, who, ReplayJobState.Running, "replay.resume", null, cancellationToken);
 
     /// <summary>Ends it for good; letters that were not sent stay as they are.</summary>
-    public Task<ReplayJobAnswer> CancelAsync(long id, string who, CancellationToken cancellationToken) => ChangeAsync(id, who, ReplayJobState.Cancelled, "replay.cancel", cancellationToken);
+    public Task<ReplayJobAnswer> CancelAsync(long id, Caller who, CancellationToken cancellationToken) => ChangeAsync(id, who, ReplayJobState.Cancelled, "replay.cancel", null, cancellationToken);
 
-    private Task<ReplayJobAnswer> ChangeAsync(long id, string who, string to, string action, CancellationToken cancellationToken) => database.WriteAsync<ReplayJobAnswer>(async transaction =>
+    private Task<ReplayJobAnswer> ChangeAsync(long id, Caller who, string to, string action, string? why, CancellationToken cancellationToken) => database.WriteAsync<ReplayJobAnswer>(async transaction =>
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var from = to switch
@@ -86,8 +92,8 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         };
         // The job's row is the lock: a runner that is sending is waited for, and the next one sees the new state.
         var changed = await transaction.Connection!.ExecuteAsync(
-            $"UPDATE replay_jobs SET state = @to, state_by = @who, state_at = @now, waiting = NULL, finished_at = @finished WHERE id = @id AND {from}",
-            new { to, who, now, id, finished = to == ReplayJobState.Cancelled ? now : (long?)null }, transaction);
+            $"UPDATE replay_jobs SET state = @to, state_by = @who, state_at = @now, waiting = NULL, stop_reason = coalesce(@why, {(to == ReplayJobState.Cancelled ? "stop_reason" : "NULL")}), finished_at = @finished WHERE id = @id AND {from}",
+            new { to, who = who.Name, why, now, id, finished = to == ReplayJobState.Cancelled ? now : (long?)null }, transaction);
         if (await FindAsync(transaction.Connection!, transaction, id) is not { } job)
         {
             return new ReplayJobAnswer.NotFound();
@@ -97,7 +103,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
             var at = job.StateAt.ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
             return new ReplayJobAnswer.Conflict(job.State, $"Replay {id} is {job.State} by {job.StateBy} since {at}.");
         }
-        await WriteAuditAsync(transaction, who, action, id, $"{job.Sent} of {job.Total} letters sent", now);
+        await AuditTrail.WriteAsync(transaction, who, action, Subject(id), $"{job.Sent} of {job.Total} letters sent. {why}".TrimEnd(), now);
         return new ReplayJobAnswer.Done(job);
     }, cancellationToken);
 
@@ -108,8 +114,25 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
     internal static async Task<IReadOnlyList<ReplayJob>> OpenAsync(DbConnection connection) =>
         [.. (await connection.QueryAsync<Row>($"{Row.Select} WHERE state = 'running' OR sent > succeeded + failed ORDER BY id")).Select(row => row.ToJob())];
 
-    internal static Task WriteAuditAsync(DbTransaction transaction, string who, string action, long id, string detail, long now) => transaction.Connection!.ExecuteAsync(
-        "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail)", new { now, who, action, subject = $"replay {id}", detail }, transaction);
+    /// <summary>Jobs that run, and when each was started or resumed.</summary>
+    public Task<IReadOnlyList<(long Id, long StateAt)>> RunningAsync(CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<(long, long)>>(async connection =>
+        [.. await connection.QueryAsync<(long, long)>("SELECT id, state_at FROM replay_jobs WHERE state = 'running'")], cancellationToken);
+
+    /// <summary>Who started a job or resumed it last, as the audit log has it; null when it does not say.</summary>
+    public Task<Caller?> CallerAsync(long id, CancellationToken cancellationToken) => database.ReadAsync<Caller?>(async connection =>
+    {
+        // Backwards from the newest row, so a job of today is found at once in a log of years.
+        var rows = (await connection.QueryAsync<(string Who, string Detail)>(
+            "SELECT who, detail FROM audit WHERE subject = @subject AND action IN ('replay.start', 'replay.resume') ORDER BY id DESC LIMIT 1", new { subject = Subject(id) })).AsList();
+        if (rows is not [var (who, detail)])
+        {
+            return null;
+        }
+        var (address, right, _) = AuditTrail.Read(detail);
+        return new Caller(who, right ?? "", address ?? "");
+    }, cancellationToken);
+
+    internal static string Subject(long id) => $"replay {id}";
 
     private sealed class Row
     {

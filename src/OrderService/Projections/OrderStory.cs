@@ -63,7 +63,12 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         next.AddRange(letters.Where(letter => letter.Status == "replayed").Select(letter => $"Dead letter {letter.Id} is on its way through the queue again."));
         if (next.Count == 0)
         {
-            next.Add(order.Status is OrderStatus.None ? "Nothing, until somebody acts or another message comes." : "Nothing; the order waits for its next command.");
+            next.Add(order.Status switch
+            {
+                OrderStatus.None => "Nothing, until somebody acts or another message comes.",
+                OrderStatus.Delivered or OrderStatus.Cancelled => $"Nothing; the order is {order.Status.ToWire()}, and that is its end.",
+                _ => "Nothing; the order waits for its next command.",
+            });
         }
         return new Explanation($"order {orderId}", state, [.. story.Select(Sentence)], next, Actions(letters, orderId));
     }

@@ -32,7 +32,9 @@ public sealed class Chromium : IAsyncLifetime
             {
                 ExecutablePath = executable,
                 // Root has no sandbox; nothing but the service under test is opened.
-                Args = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage"],
+                Args = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage",
+                    // A name that is no loopback name, as behind a proxy: over plain http it is no secure context.
+                    "--host-resolver-rules=MAP orders.test 127.0.0.1"],
             });
         }
         finally

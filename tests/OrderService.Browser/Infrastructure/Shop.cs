@@ -119,14 +119,17 @@ public sealed class Shop : IAsyncLifetime
 
     /// <summary>A browser window on the page, signed in, that notices everything a page must not do.</summary>
     /// <param name="of">Whose page; the one service that all tests share when absent.</param>
-    public async Task VisitAsync(Func<Visitor, Task> look, string key = RunningService.ApiKey, string at = "#/", bool dark = false, bool phone = false, bool signedIn = true, RunningService? of = null)
+    /// <param name="url">Where it is seen, when something stands in front of it.</param>
+    public async Task VisitAsync(Func<Visitor, Task> look, string key = RunningService.ApiKey, string at = "#/", bool dark = false, bool phone = false, bool signedIn = true, RunningService? of = null, string? url = null)
     {
         await OpenAsync();
-        var visited = of ?? service!;
+        url ??= (of ?? service!).Url;
         var browser = await chromium.StartAsync();
         await using var context = await browser.NewContextAsync(new()
         {
-            BaseURL = visited.Url,
+            BaseURL = url,
+            // Of a certificate that a test made.
+            IgnoreHTTPSErrors = true,
             ColorScheme = dark ? ColorScheme.Dark : ColorScheme.Light,
             ViewportSize = phone ? new() { Width = 360, Height = 740 } : new() { Width = 1360, Height = 860 },
             HasTouch = phone,
@@ -134,7 +137,7 @@ public sealed class Shop : IAsyncLifetime
             TimezoneId = "Europe/Berlin",
             ReducedMotion = ReducedMotion.Reduce,
         });
-        var visitor = await Visitor.OpenAsync(context, visited.Url);
+        var visitor = await Visitor.OpenAsync(context, url);
         try
         {
             if (signedIn)
@@ -180,6 +183,7 @@ public sealed class Shop : IAsyncLifetime
         {
             ["RabbitMq__ManagementUri"] = rabbit.ManagementUri.ToString(),
             ["Orders__DeferFor"] = "00:00:01",
+            ["Api__TrustedProxies__0"] = "127.0.0.1",
             ["Api__Keys__1__Name"] = "reader",
             ["Api__Keys__1__Key"] = ReaderKey,
             ["Api__Keys__1__Scopes__0"] = "read",

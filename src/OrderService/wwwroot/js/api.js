@@ -1,3 +1,4 @@
+import { at } from './base.js';
 import { Shared } from './store.js';
 
 /** Who is signed in: undefined until known, null when nobody is, else {name, scopes, csrfToken}. */
@@ -30,7 +31,7 @@ async function send(method, path, { body, signal, raw } = {}) {
   const given = [AbortSignal.timeout(patience), ...(signal ? [signal] : [])];
   let response;
   try {
-    response = await fetch(path, {
+    response = await fetch(at(path), {
       method,
       headers,
       body: body === undefined ? undefined : JSON.stringify(body),
@@ -78,7 +79,8 @@ export async function loadSession() {
   try {
     session.set(await get('/api/session'));
   } catch (problem) {
-    if (problem.status === 401) {
+    // Who is not signed in and shares an address with many may be told to wait; a right key gets in all the same.
+    if (problem.status === 401 || problem.status === 429) {
       session.set(null);
     } else {
       throw problem;

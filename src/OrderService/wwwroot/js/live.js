@@ -1,5 +1,6 @@
 import { useState, useEffect, useRef, useCallback } from './html.js';
 import { Shared, remember } from './store.js';
+import { at, own } from './base.js';
 import { get, session, withQuery } from './api.js';
 import { route } from './router.js';
 
@@ -18,43 +19,155 @@ function frozen() {
   return paused.value || document.hidden || document.querySelector('dialog[open]') !== null || (getSelection()?.isCollapsed === false && getSelection().toString() !== '');
 }
 
-let source = null;
+// One stream for the whole browser: it allows six connections to a host, and a stream in each tab would leave none for anything else. The tab that holds the lock has the
+// stream and hands on what it hears; a tab that is not seen has no part in it. Where there are no locks (plain http by name), each tab that is seen has its own.
+
+const channel = typeof BroadcastChannel === 'function' ? new BroadcastChannel(own('events')) : null;
+
+/** Ends this tab's part in the stream; null while it has none. */
+let part = null;
+let leads = false;
 
 function follow() {
-  const wanted = session.value && !paused.value;
-  if (!wanted && source) {
-    source.close();
-    source = null;
+  const wanted = session.value && !paused.value && !document.hidden;
+  if (!wanted && part) {
+    part.abort();
+    part = null;
     streamState.set('off');
   }
-  if (wanted && !source) {
+  if (wanted && !part) {
+    part = new AbortController();
     streamState.set('connecting');
-    source = new EventSource('/api/events/stream');
-    source.onopen = () => streamState.set('open');
-    source.onerror = () => {
-      streamState.set('connecting');
-      // The browser comes back by itself after a lost connection, but not after an answer that was no stream.
-      if (source?.readyState === EventSource.CLOSED) {
-        source = null;
-        setTimeout(follow, 3000);
-      }
-    };
-    const hand = message => {
-      try {
-        orderEvents.dispatchEvent(new CustomEvent('order-event', { detail: JSON.parse(message.data) }));
-      } catch {
-        // A comment or a heartbeat.
-      }
-    };
-    source.onmessage = hand;
-    for (const type of ['ORDER_PLACED', 'ORDER_PAYMENT_RECEIVED', 'ORDER_PAID', 'ORDER_SHIPPED', 'ORDER_DELIVERED', 'ORDER_CANCELLED']) {
-      source.addEventListener(type, hand);
+    const { signal } = part;
+    if (!navigator.locks || !channel) {
+      lead(signal);
+      return;
     }
+    channel.postMessage({ ask: true });
+    navigator.locks.request(own('events'), { signal }, () => !signal.aborted && new Promise(done => {
+      signal.addEventListener('abort', done);
+      lead(signal);
+    })).catch(() => {
+      // This tab was hidden, paused or signed out before its turn came.
+    });
   }
 }
 
+function lead(signal) {
+  let source = null;
+  let timer = null;
+  const tell = state => {
+    streamState.set(state);
+    channel?.postMessage({ state });
+  };
+  const connect = () => {
+    tell('connecting');
+    source = new EventSource(at('/api/events/stream'));
+    source.onopen = () => tell('open');
+    source.onerror = () => {
+      tell('connecting');
+      // The browser comes back by itself after a lost connection, but not after an answer that was no stream.
+      if (source.readyState === EventSource.CLOSED) {
+        timer = setTimeout(connect, 3000);
+      }
+    };
+    source.onmessage = ({ data }) => {
+      hear(data);
+      channel?.postMessage({ data });
+    };
+  };
+  leads = true;
+  connect();
+  signal.addEventListener('abort', () => {
+    leads = false;
+    clearTimeout(timer);
+    source.onerror = null;
+    source.close();
+  });
+}
+
+function hear(data) {
+  try {
+    orderEvents.dispatchEvent(new CustomEvent('order-event', { detail: JSON.parse(data) }));
+  } catch {
+    // Not from us: other applications of this host can write to the channel.
+  }
+}
+
+channel?.addEventListener('message', ({ data }) => {
+  if (data?.ask) {
+    if (leads) {
+      channel.postMessage({ state: streamState.value });
+    }
+  } else if (part && !leads) {
+    if (data?.state) {
+      streamState.set(data.state === 'open' ? 'open' : 'connecting');
+    } else {
+      hear(data?.data);
+    }
+  }
+});
+
 session.readers.add(follow);
 paused.readers.add(follow);
+document.addEventListener('visibilitychange', follow);
+
+// What is on the screen, how often it is to be renewed, and when that was done last. "Live" is said of nothing else.
+
+const onScreen = new Set();
+
+/** Since when something on the screen has not been renewed as it should have been, as a time; null when all of it is fresh. */
+export const staleSince = new Shared(null);
+
+function lookAtAge() {
+  const now = performance.now();
+  const late = [...onScreen].filter(one => now - one.drawnAt > one.every * 2 + 4000).map(one => one.drawnAt);
+  staleSince.set(late.length ? Math.round((Date.now() - now + Math.min(...late)) / 1000) * 1000 : null);
+}
+
+setInterval(lookAtAge, 1000);
+document.addEventListener('visibilitychange', lookAtAge);
+
+/** Notes that what was read is on the screen, as long as the part of the page that shows it is. */
+function useDrawn(answer, every) {
+  const one = useRef();
+  one.current ??= { every, drawnAt: 0 };
+  useEffect(() => {
+    if (answer === null || !every) {
+      return undefined;
+    }
+    one.current.every = every;
+    one.current.drawnAt = performance.now();
+    onScreen.add(one.current);
+    lookAtAge();
+    return () => onScreen.delete(one.current);
+  }, [answer, every]);
+}
+
+/** Calls `read` again and again until it is stopped, and at once when the page is seen again. */
+function repeat(read, every, stop) {
+  let timer = null;
+  let busy = false;
+  const turn = async () => {
+    clearTimeout(timer);
+    if (busy) {
+      return;
+    }
+    busy = true;
+    await read();
+    busy = false;
+    if (!stop.aborted && every) {
+      timer = setTimeout(turn, every);
+    }
+  };
+  const seen = () => !document.hidden && every && turn();
+  document.addEventListener('visibilitychange', seen);
+  stop.addEventListener('abort', () => {
+    clearTimeout(timer);
+    document.removeEventListener('visibilitychange', seen);
+  });
+  turn();
+}
 
 /** Calls back at most once a second while events of orders (all, or those that match) come in. */
 export function useOrderEvents(callback, matches = () => true) {
@@ -85,12 +198,12 @@ export function useOrderEvents(callback, matches = () => true) {
 export function usePolled(path, every) {
   const [state, setState] = useState({ path: null, data: null, error: null });
   const [round, setRound] = useState(0);
+  useDrawn(state.path === path ? state.data : null, every);
   useEffect(() => {
     if (!path) {
       return undefined;
     }
     const stop = new AbortController();
-    let timer = null;
     let first = true;
     const read = async () => {
       if (first || !frozen()) {
@@ -107,15 +220,9 @@ export function usePolled(path, every) {
           setState(old => ({ path, data: old.path === path ? old.data : null, error }));
         }
       }
-      if (!stop.signal.aborted && every) {
-        timer = setTimeout(read, every);
-      }
     };
-    read();
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
+    repeat(read, every, stop.signal);
+    return () => stop.abort();
   }, [path, every, round]);
   const refresh = useCallback(() => setRound(value => value + 1), []);
   return state.path === path ? { ...state, refresh } : { data: null, error: null, refresh };
@@ -137,7 +244,7 @@ function merge(old, answer, keyOf) {
   // A row above the last one that both readings have, or any row when there is one page, has left the list; it stays in its place, marked.
   const seen = next === null ? old.items.length : old.items.findLastIndex(item => renewed.has(keyOf(item)));
   const items = old.items.map((item, index) => renewed.get(keyOf(item)) ?? (index < seen ? { ...item, left: true } : item));
-  return { ...old, items, waiting: answer.items.filter(item => !known.has(keyOf(item))), error: null, total: answer.total ?? null };
+  return { ...old, items, waiting: answer.items.filter(item => !known.has(keyOf(item))), error: null, total: answer.total ?? null, answer };
 }
 
 /**
@@ -153,10 +260,10 @@ export function useList(path, query, keyOf, every = 5000) {
   const current = useRef(state);
   current.current = state;
   const renewAll = useRef(false);
+  useDrawn(state.address === address ? state.answer ?? null : null, every);
 
   useEffect(() => {
     const stop = new AbortController();
-    let timer = null;
     let first = true;
     const read = async () => {
       if (first || !frozen()) {
@@ -166,7 +273,7 @@ export function useList(path, query, keyOf, every = 5000) {
             const anew = renewAll.current;
             renewAll.current = false;
             setState(old => (anew || old.address !== address || !old.items?.length
-              ? { address, items: answer.items, next: answer.next ?? null, error: null, waiting: [], total: answer.total ?? null }
+              ? { address, items: answer.items, next: answer.next ?? null, error: null, waiting: [], total: answer.total ?? null, answer }
               : merge(old, answer, keyOf)));
           }
           first = false;
@@ -177,14 +284,10 @@ export function useList(path, query, keyOf, every = 5000) {
           setState(old => (old.address === address ? { ...old, error } : { address, items: null, next: null, error, waiting: [], total: null }));
         }
       }
-      if (!stop.signal.aborted && every) {
-        timer = setTimeout(read, every);
-      }
     };
-    read();
+    repeat(read, every, stop.signal);
     return () => {
       stop.abort();
-      clearTimeout(timer);
       if (current.current.address === address) {
         leftLists.delete(address);
         leftLists.set(address, current.current);

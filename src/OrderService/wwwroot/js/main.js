@@ -1,7 +1,8 @@
 import { html, render, useEffect, useLayoutEffect, useRef, useState } from './html.js';
 import { loadSession, outOfReach, session, signIn, signOut } from './api.js';
+import { at } from './base.js';
 import { link, route, takeFocus } from './router.js';
-import { paused, streamState, usePolled } from './live.js';
+import { paused, staleSince, streamState, usePolled } from './live.js';
 import { showHelp } from './keyboard.js';
 import './focus.js';
 import { build, clockTime, count, shown } from './format.js';
@@ -64,7 +65,7 @@ function App() {
     const given = /^#key=(.+)$/.exec(location.hash);
     if (given) {
       // The key leaves the address, and with it the browser's history, before anything else happens.
-      history.replaceState(null, '', '/#/');
+      history.replaceState(null, '', '#/');
       try {
         await signIn(decodeURIComponent(given[1]));
       } catch (problem) {
@@ -114,7 +115,7 @@ function Shell({ who }) {
       <nav class="side" aria-label="Pages">
         <a class="brand" href=${link('/')}><img src="icon.svg" alt="" width="28" height="28" /><span>OrderService</span></a>
         <ul>${items.map(item => html`<li key=${item.path}><a class="nav-link" href=${link(`/${item.path}`)} aria-current=${item.current ? 'page' : undefined}><${Icon} name=${item.icon} /><span>${item.text}</span>${item.count > 0 && html`<span class="badge">${item.count > 9999 ? '9999+' : count(item.count)}</span>`}</a></li>`)}</ul>
-        <div class="side-foot"><span class="quiet">version ${build(stats?.service?.version ?? '–')}</span><a class="quiet" href="/openapi/v1.json" target="_blank" rel="noreferrer">API</a></div>
+        <div class="side-foot"><span class="quiet">version ${build(stats?.service?.version ?? '–')}</span><a class="quiet" href=${at('/openapi/v1.json')} target="_blank" rel="noreferrer">API</a></div>
       </nav>
       <div class="body">
         <header class="top">
@@ -149,8 +150,14 @@ function LiveSwitch() {
   const stopped = paused.use();
   const stream = streamState.use();
   const away = outOfReach.use() !== null;
-  const state = stopped ? 'paused' : away || stream === 'connecting' ? 'connecting' : 'live';
-  const [words, more] = { paused: ['Paused', 'Updates are paused. Resume'], connecting: ['Connecting', 'Updates come again when the service answers. Pause'], live: ['Live', 'Updates come by themselves. Pause'] }[state];
+  const stale = staleSince.use();
+  const state = stopped ? 'paused' : away || stream === 'connecting' ? 'connecting' : stale ? 'stale' : 'live';
+  const [words, more] = {
+    paused: ['Paused', 'Updates are paused. Resume'],
+    connecting: ['Connecting', 'Updates come again when the service answers. Pause'],
+    stale: [`As of ${clockTime(stale)}`, 'Not all that you see was renewed since; a dialog or marked text holds updates back. Pause'],
+    live: ['Live', 'Updates come by themselves. Pause'],
+  }[state];
   return html`<button type="button" class=${`live ${state}`} aria-pressed=${stopped ? 'true' : 'false'} aria-label=${`${words}: ${more}`} title="Pause or resume updates (.)" onClick=${() => paused.set(!stopped)}><i class="live-dot" aria-hidden="true"></i><span>${words}</span><${Icon} name=${stopped ? 'play' : 'pause'} /></button>`;
 }
 

@@ -1,4 +1,5 @@
 import { useState, useEffect } from './html.js';
+import { own } from './base.js';
 
 /** A value that parts of the page share and are redrawn with. */
 export class Shared {
@@ -37,7 +38,7 @@ export class Shared {
 export const remember = {
   get(name) {
     try {
-      return localStorage.getItem(name);
+      return localStorage.getItem(own(name));
     } catch {
       return null;
     }
@@ -45,9 +46,9 @@ export const remember = {
   set(name, value) {
     try {
       if (value === null) {
-        localStorage.removeItem(name);
+        localStorage.removeItem(own(name));
       } else {
-        localStorage.setItem(name, value);
+        localStorage.setItem(own(name), value);
       }
     } catch {
       // The choice then lasts as long as the page.

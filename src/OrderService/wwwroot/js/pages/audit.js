@@ -29,10 +29,11 @@ export function Audit({ query }) {
     <${Trouble} error=${list.error} kept=${list.items !== null} />
     ${!list.items && !list.error && html`<${Loading} what="Loading the audit log" />`}
     ${list.items?.length === 0 && html`<${Empty} icon="audit" title=${query.who || query.action ? 'Nothing matches' : 'Nothing was done yet'}>Replays, edits, discards, sign-ins and refusals are written here.<//>`}
-    ${list.items?.length > 0 && html`<table class="rows"><caption class="hidden">Audit log, newest first</caption><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Did</th><th scope="col">To</th><th scope="col">Reason or detail</th></tr></thead>
+    ${list.items?.length > 0 && html`<table class="rows"><caption class="hidden">Audit log, newest first</caption><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Did</th><th scope="col">To</th><th scope="col">Reason or detail</th><th scope="col">From</th></tr></thead>
       <tbody>${list.items.map(entry => html`<tr key=${entry.id} data-row><td data-label="When"><${Time} at=${entry.at} /></td>
         <th scope="row" data-label="Who"><a class="plain-link" href=${link('/audit', { ...query, who: entry.who })} title="Only by them">${shown(entry.who)}</a></th>
         <td data-label="Did"><a class=${`kind plain-link ${entry.action === 'refused' ? 'bad-text' : ''}`} href=${link('/audit', { ...query, action: entry.action })} title="Only these">${shown(entry.action)}</a></td>
-        <td data-label="To"><${Subject} text=${entry.subject} /></td><td class="wide-cell" data-label="Detail"><${Given} text=${entry.detail} /></td></tr>`)}</tbody></table>`}
+        <td data-label="To"><${Subject} text=${entry.subject} /></td><td class="wide-cell" data-label="Detail"><${Given} text=${entry.detail} /></td>
+        <td data-label="From">${entry.address ? html`<code title=${entry.right ?? undefined}>${shown(entry.address)}</code>` : html`<span class="quiet">–</span>`}</td></tr>`)}</tbody></table>`}
     <${MoreRows} list=${list} />`;
 }

@@ -3,7 +3,7 @@ import { link, setQuery } from '../router.js';
 import { get, post, may, segment } from '../api.js';
 import { useList, usePolled } from '../live.js';
 import { build, count, plural, shown } from '../format.js';
-import { Button, Card, Chip, Dialog, Empty, Fact, Facts, Field, Given, Loading, Money, MoreRows, PageHead, Reason, Tabs, Time, Trouble, Waiting, openDialog, toast, useAction } from '../parts/basics.js';
+import { Button, Card, Chip, Dialog, Empty, Fact, Facts, Field, Given, Loading, Money, MoreRows, PageHead, Reason, Tabs, Time, Trouble, Twin, Waiting, openDialog, toast, useAction } from '../parts/basics.js';
 import { Hourly } from '../parts/chart.js';
 import { Icon } from '../parts/icons.js';
 import { useState } from '../html.js';
@@ -27,7 +27,7 @@ export function Incidents({ query }) {
     <${Trouble} error=${list.error} kept=${list.items !== null} />
     ${!list.items && !list.error && html`<${Loading} what="Loading incidents" />`}
     ${list.items?.length === 0 && html`<${Empty} title=${query.q ? 'No incident matches' : state === 'open' ? 'No open incident' : 'None here'}>${query.q ? 'Search for less, or look at all states.' : state === 'open' ? html`When a message can’t be processed, its cause appears here. Try it: <code>orderservice publish --sample 20 --poison 20%</code>` : 'Incidents in this state appear here.'}<//>`}
-    ${list.items?.length > 0 && html`<ul class="incidents">${list.items.map(item => html`<${IncidentRow} key=${item.fingerprint} item=${item} onChanged=${list.refresh} />`)}</ul>`}
+    ${list.items?.length > 0 && html`<ul class="incidents">${list.items.map(item => html`<${IncidentRow} key=${item.fingerprint} item=${item} among=${list.items} onChanged=${list.refresh} />`)}</ul>`}
     <${MoreRows} list=${list} />`;
 }
 
@@ -43,12 +43,12 @@ export function SearchBox({ value, label, name = 'q' }) {
     ${value && html`<button type="button" class="icon-button" aria-label="Clear the search" onClick=${() => { setText(null); setQuery({ [name]: '' }); }}><${Icon} name="cross" /></button>`}</form>`;
 }
 
-function IncidentRow({ item, onChanged }) {
+function IncidentRow({ item, among, onChanged }) {
   const muted = isMuted(item);
   return html`<li class=${`incident ${item.left ? 'left' : ''}`} data-row>
     <div class="incident-main">
       <a class="incident-title" data-row-link href=${link(`/incidents/${segment(item.fingerprint)}`)}>${shown(item.title)}</a>
-      <p class="incident-more"><${Reason} value=${item.reason} />${item.field && html`<span>at <code>${shown(item.field)}</code></span>`}<span>last <${Time} at=${item.lastSeen} /></span><span>first <${Time} at=${item.firstSeen} /></span>
+      <p class="incident-more"><${Twin} item=${item} among=${among} /><${Reason} value=${item.reason} />${item.field && html`<span>at <code>${shown(item.field)}</code></span>`}<span>last <${Time} at=${item.lastSeen} /></span><span>first <${Time} at=${item.firstSeen} /></span>
         ${item.regressedBuild && html`<span class="bad-text">came back in build ${build(item.regressedBuild)}</span>`}</p>
     </div>
     <div class="incident-bars">${item.hourly?.length ? html`<${Hourly} values=${item.hourly} /><span class="quiet">last 24 h</span>` : null}</div>

@@ -1,4 +1,5 @@
 import { html, useEffect, useState } from '../html.js';
+import { at } from '../base.js';
 import { link } from '../router.js';
 import { getBytes, may, post, segment } from '../api.js';
 import { usePolled } from '../live.js';
@@ -127,7 +128,7 @@ function Body({ letter, body, view, here }) {
   const now = bodyViews[view] ? view : body.text === null ? 'hex' : 'pretty';
   return html`
     <div class="code-head"><${Tabs} label="Views of the body" items=${Object.entries(bodyViews).map(([name, text]) => ({ text, href: here({ view: name }), current: name === now }))} />
-      <span class="code-tools"><span class="quiet">${shown(letter.contentType ?? letter.properties?.content_type ?? 'no content type')} · ${bytes(body.data.length)}</span>${body.text !== null && html`<${Copy} text=${body.text} />`}<a class="button small ghost" href=${`/api/dead-letters/${segment(letter.id)}/body`} download=${`letter-${letter.id}.bin`}><${Icon} name="download" /><span>Download</span></a></span></div>
+      <span class="code-tools"><span class="quiet">${shown(letter.contentType ?? letter.properties?.content_type ?? 'no content type')} · ${bytes(body.data.length)}</span>${body.text !== null && html`<${Copy} text=${body.text} />`}<a class="button small ghost" href=${at(`/api/dead-letters/${segment(letter.id)}/body`)} download=${`letter-${letter.id}.bin`}><${Icon} name="download" /><span>Download</span></a></span></div>
     ${body.data.length === 0 ? html`<${Empty} icon="letters" title="The body is empty" />`
       : now === 'hex' ? html`<${HexView} data=${body.data} />`
       : body.text === null ? html`<${Note} tone="warn">These bytes are not UTF-8; look at them as bytes.<//>`
@@ -189,7 +190,7 @@ function History({ letter, text }) {
         <p><${Chip} state=${attempt.outcome ?? 'running'}>${attempt.outcome ? undefined : 'waiting for the outcome'}<//> <strong>${shown(attempt.requestedBy)}</strong> <${Time} at=${attempt.requestedAt} />${attempt.jobId && html` in <a href=${link(`/replays/${segment(attempt.jobId)}`)}>replay ${attempt.jobId}</a>`}</p>
         ${attempt.reason && html`<p>${shown(attempt.reason)}</p>`}${attempt.detail && html`<p class="quiet">${shown(attempt.detail)}</p>`}
         ${attempt.edited && attempt.body && html`<details><summary>What the edit changed</summary><${DiffView} before=${pretty(text ?? '')} after=${pretty(attempt.body)} /></details>`}
-        ${attempt.edited && !attempt.body && html`<p><a href=${`/api/dead-letters/${segment(letter.id)}/attempts/${segment(attempt.id)}/body`} download>Download what was sent</a> <span class="quiet">${bytes(attempt.bodyBytes)}</span></p>`}</li>`)}</ol>`}</section>
+        ${attempt.edited && !attempt.body && html`<p><a href=${at(`/api/dead-letters/${segment(letter.id)}/attempts/${segment(attempt.id)}/body`)} download>Download what was sent</a> <span class="quiet">${bytes(attempt.bodyBytes)}</span></p>`}</li>`)}</ol>`}</section>
     <section><h2 class="part-title">What the broker recorded</h2>
       ${deaths.length === 0 ? html`<p class="quiet">The broker recorded no death of this message.</p>` : html`<table class="plain"><caption class="hidden">Deaths</caption><thead><tr><th scope="col">Queue</th><th scope="col">Reason</th><th scope="col" class="number">Times</th><th scope="col">Exchange and key</th><th scope="col">First</th></tr></thead>
         <tbody>${deaths.map((death, index) => html`<tr key=${index}><td class="mono">${shown(death.queue)}</td><td>${shown(death.reason)}</td><td class="number">${count(death.count)}</td><td class="mono">${shown(death.exchange || '(default)')} / ${shown((death['routing-keys'] ?? death.routingKeys ?? []).join(', '))}</td><td><${Time} at=${death.time} /></td></tr>`)}</tbody></table>`}</section>

@@ -1,4 +1,5 @@
 import { html, useEffect, useRef, useState } from '../html.js';
+import { at } from '../base.js';
 import { link, setQuery } from '../router.js';
 import { may, post, segment, withQuery } from '../api.js';
 import { useList } from '../live.js';
@@ -88,7 +89,7 @@ export function LetterTable({ query, inIncident }) {
         <${Button} tone="small phone-only" onClick=${() => select(items.map(item => item.id))}>Select all<//>
         <${Button} tone="small" icon="replays" onClick=${() => openReplay({ ...matching, onDone: done })}>Replay all that match<//>
         <${Button} tone="small" icon="discard" onClick=${() => openDiscard({ ...matching, onDone: done })}>Discard all that match<//>`}
-      <span class="toolbar-end"><a class="button small ghost" href=${withQuery('/api/export/dead-letters', { ...filter, format: 'csv' })} download>Export CSV</a><a class="button small ghost" href=${withQuery('/api/export/dead-letters', { ...filter, format: 'ndjson' })} download>NDJSON</a></span>
+      <span class="toolbar-end"><a class="button small ghost" href=${at(withQuery('/api/export/dead-letters', { ...filter, format: 'csv' }))} download>Export CSV</a><a class="button small ghost" href=${at(withQuery('/api/export/dead-letters', { ...filter, format: 'ndjson' }))} download>NDJSON</a></span>
     </div>
     <${Waiting} list=${list} one="letter" many="letters" />
     <${Trouble} error=${list.error} kept=${list.items !== null} />

@@ -2,7 +2,7 @@ import { html } from '../html.js';
 import { link } from '../router.js';
 import { usePolled, useOrderEvents } from '../live.js';
 import { build, count, rate, duration, plural, relative, shown, sums, money } from '../format.js';
-import { Card, Chip, Empty, Loading, Money, PageHead, Time, Told, Trouble } from '../parts/basics.js';
+import { Card, Chip, Empty, Loading, Money, PageHead, Time, Told, Trouble, Twin } from '../parts/basics.js';
 import { Chart } from '../parts/chart.js';
 import { Icon } from '../parts/icons.js';
 
@@ -20,6 +20,7 @@ export function Overview() {
     ${!data && !stats.error && html`<${Loading} what="Loading the overview" />`}
     ${data && html`
       <${StatusLine} data=${data} />
+      <${Troubles} items=${data.troubles} />
       <${Tiles} data=${data} />
       <${Charts} series=${data.series} />
     `}
@@ -28,8 +29,8 @@ export function Overview() {
         <${Trouble} error=${incidents.error} kept=${incidents.data !== null} />
         ${incidents.data && (incidents.data.items.length === 0
           ? html`<${Empty} title="No open incident">A message that can’t be processed opens one. Try it: <code>orderservice publish --sample 20 --poison 20%</code><//>`
-          : html`<ul class="stack">${incidents.data.items.map(item => html`<li key=${item.fingerprint}><a class="stack-row" href=${link(`/incidents/${encodeURIComponent(item.fingerprint)}`)}>
-              <span class="stack-main"><strong class="clip">${shown(item.title)}</strong><span class="quiet">${plural(item.parked, 'letter')} waiting · last <${Time} at=${item.lastSeen} /></span></span>
+          : html`<ul class="stack">${incidents.data.items.map((item, _, all) => html`<li key=${item.fingerprint}><a class="stack-row" href=${link(`/incidents/${encodeURIComponent(item.fingerprint)}`)}>
+              <span class="stack-main"><strong class="whole">${shown(item.title)}</strong><span class="quiet"><${Twin} item=${item} among=${all} />${plural(item.parked, 'letter')} waiting · last <${Time} at=${item.lastSeen} /></span></span>
               <span class="stack-side"><${Chip} state=${item.state} /><${Money} values=${item.held} /></span></a></li>`)}</ul>`)}
         ${!incidents.data && !incidents.error && html`<${Loading} />`}
       <//>
@@ -49,25 +50,44 @@ export function Overview() {
 function StatusLine({ data }) {
   const open = data.incidents?.open ?? 0;
   const down = data.ready === false;
-  const tone = down ? 'bad' : data.degraded || data.paused || open > 0 ? 'warn' : 'good';
+  const troubles = data.troubles ?? [];
+  const stands = !down && data.degraded === true;
+  const halted = !down && !stands && data.paused === true;
+  const tone = down ? 'bad' : stands || halted || open > 0 ? 'warn' : 'good';
   const held = data.held?.value?.length ? ` worth ${sums(data.held.value)}` : '';
   const running = `${plural(data.queue?.consumers ?? 0, 'consumer')}, ${rate(data.rates?.accepted)} orders/s, ${data.outbox?.pending ? `${plural(data.outbox.pending, 'event')} to publish` : 'outbox empty'}`;
   const words = down
     ? 'The service can’t do its work.'
-    : data.degraded
+    : stands
       ? 'Orders are processed, and something else stands still.'
-    : data.paused
+    : halted
       ? 'Somebody paused a part of the service.'
     : open > 0
       ? `Processing, and ${plural(open, 'incident')} ${open === 1 ? 'needs' : 'need'} somebody.`
       : 'Everything is processed.';
+  // What stands as a trouble is told below, with its beginning and what to do.
+  const causes = (data.causes ?? []).filter(cause => !troubles.some(trouble => cause.startsWith(`${trouble.key}: `)));
   return html`
     <section class=${`status-line tone-${tone}`} aria-label="State of the service">
-      <span class="status-mark"><${Icon} name=${tone === 'bad' ? 'cross' : tone === 'warn' ? 'incidents' : 'check'} /></span>
+      <span class="status-mark"><${Icon} name=${down ? 'cross' : halted ? 'pause' : stands || open > 0 ? 'incidents' : 'check'} /></span>
       <div><p class="status-words">${words}</p>
         <p class="status-more">${running}.${data.deadLetters?.parked ? ` ${plural(data.deadLetters.parked, 'dead letter')} ${data.deadLetters.parked === 1 ? 'holds' : 'hold'} ${plural(data.held?.orders ?? 0, 'order')}${held}.` : ' No dead letter waits.'}</p>
-        ${(data.causes ?? []).length > 0 && html`<ul class="causes">${data.causes.map(cause => html`<li key=${cause}>${shown(cause)}</li>`)}</ul>`}</div>
+        ${causes.length > 0 && html`<ul class="causes">${causes.map(cause => html`<li key=${cause}>${shown(cause)}</li>`)}</ul>`}</div>
     </section>`;
+}
+
+const levels = { 'not ready': ['bad', 'not ready'], degraded: ['warn', 'stands still'], paused: ['warn', 'paused'], notice: ['calm', 'notice'] };
+
+/** What stands still or went wrong in this process, with its reason and since when. */
+function Troubles({ items }) {
+  return items?.length > 0 && html`<${Card} title="Troubles" kind="troubles">
+    <ul class="plain-list">${items.map(item => {
+      const [tone, word] = levels[item.level] ?? ['warn', item.level];
+      return html`<li key=${item.key} class=${`trouble tone-${tone}`}>
+        <p><strong>${shown(item.subject)}</strong> <span class=${`chip tone-${tone}`}><i class="dot" aria-hidden="true"></i>${word}</span> <span class="quiet">since <${Time} at=${item.since} /></span></p>
+        <p><${Told} text=${item.detail} /></p>
+        ${item.advice && html`<p class="quiet">${shown(item.advice)}</p>`}</li>`;
+    })}</ul><//>`;
 }
 
 function Tiles({ data }) {

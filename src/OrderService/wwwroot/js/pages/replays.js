@@ -55,6 +55,7 @@ export function Replay({ id }) {
     ${!job && !error && html`<${Loading} what="Loading the replay" />`}
     ${job && html`
       ${job.state === 'stopped' && html`<${Note} tone="bad"><strong>The canary stopped by itself.</strong> ${job.stopReason ? shown(job.stopReason) : `Letters failed again; ${plural(untouched, 'letter')} ${untouched === 1 ? 'was' : 'were'} not touched.`} Letters that were not touched wait as before; mend the cause, then replay them anew.<//>`}
+      ${job.state === 'paused' && job.stopReason && html`<${Note} tone="warn"><strong>The service paused it.</strong> ${shown(job.stopReason)}<//>`}
       ${job.state === 'done' && html`<${Note} tone=${job.failed ? 'warn' : 'good'}><strong>Finished.</strong> ${plural(job.succeeded, 'letter')} succeeded${job.failed ? `, ${count(job.failed)} failed again` : ''}.<//>`}
       ${job.waiting && !over(job.state) && html`<${Note} tone="busy">${shown(job.waiting)}<//>`}
       <${Card}>

@@ -37,6 +37,10 @@ export const Chip = ({ state, children }) => html`<span class=${`chip tone-${ton
 /** A reason as other programs know it. */
 export const Reason = ({ value }) => html`<code class="reason">${shown(value)}</code>`;
 
+/** What tells an incident from another of the same title: the exception's type and the fingerprint. */
+export const Twin = ({ item, among }) => among.some(other => other !== item && other.title === item.title)
+  && html`<span class="twin">${item.exception && html`<code>${shown(item.exception)}</code> `}<code title=${`fingerprint ${item.fingerprint}`}>${shown(item.fingerprint.slice(0, 8))}</code> · </span>`;
+
 /** Text that came with a message: shown as text, with what can't be seen made visible. */
 export const Given = ({ text, empty = '–' }) => (text === null || text === undefined || text === '' ? html`<span class="quiet">${empty}</span>` : html`<span class="given">${shown(text)}</span>`);
 
