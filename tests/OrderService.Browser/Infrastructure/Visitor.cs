@@ -121,6 +121,11 @@ public sealed class Visitor
                 networkChanged = true;
                 return;
             }
+            if (message.Text.Contains("Cross-Origin-Opener-Policy header has been ignored", StringComparison.Ordinal))
+            {
+                // Over plain http by name; behind a proxy the service can't tell.
+                return;
+            }
             if (ServiceMayBeAway && message.Text.Contains("net::ERR_", StringComparison.Ordinal))
             {
                 return;
