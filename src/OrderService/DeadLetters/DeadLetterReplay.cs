@@ -81,7 +81,8 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         var original = MessagePropertiesJson.Read(letter.Properties);
         var isEdited = request.EditedBody is not null || request.EditedType is not null;
         var body = request.EditedBody ?? letter.Body;
-        var type = request.EditedType ?? original.Type;
+        // An AMQP 1.0 sender named no command; the broker wrote that type, and what is edited is no longer an AMQP 1.0 value.
+        var type = request.EditedType ?? (request.EditedBody is not null && original.Type == EnvelopeDecoder.AmqpType ? null : original.Type);
         var replays = letter.Replays + 1;
         if (isEdited && EnvelopeDecoder.Decode(new MessageProperties { MessageId = letter.Key, Type = type }, body) is Decoded.Invalid invalid)
         {
