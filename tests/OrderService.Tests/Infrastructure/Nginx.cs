@@ -89,12 +89,7 @@ public sealed class Nginx : IAsyncDisposable
     {
         UseCookies = false,
         AllowAutoRedirect = false,
-<<<<<<< HEAD
-        // The certificate of these tests is signed by itself.
-        SslOptions = { RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is not null && certificate.Issuer == certificate.Subject },
-=======
         SslOptions = { RemoteCertificateValidationCallback = (_, _, _, _) => true },
->>>>>>> web
         ConnectCallback = async (context, cancellationToken) =>
         {
             var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-/** The folder that the page lies in: `https://host/` or, behind a proxy, `https://host/orders/`. Told by where this file came from, whatever the address bar says. */
-=======
 /** The folder that the page lies in: the root of its host or, behind a proxy, a path such as `/orders/`. Told by where this file came from, whatever the address bar says. */
->>>>>>> web
 const base = new URL('..', import.meta.url);
 
 /** The address of one of the service's own paths, which begin with '/'. It never leaves the folder: what lies beside it belongs to other applications. */
