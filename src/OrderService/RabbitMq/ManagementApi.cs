@@ -28,7 +28,7 @@ internal sealed class ManagementApi : IDisposable
     {
         this.virtualHost = virtualHost;
         var credentials = address.UserInfo.Length > 0 ? Uri.UnescapeDataString(address.UserInfo) : $"{broker.User}:{broker.Password}";
-        http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
+        http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectCallback = EveryAddress.ConnectHttpAsync, PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
         {
             BaseAddress = new UriBuilder(address) { UserName = "", Password = "", Path = address.AbsolutePath.TrimEnd('/') + "/" }.Uri,
             Timeout = TimeSpan.FromSeconds(5),
