@@ -100,6 +100,7 @@ public static class OrderServiceHost
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
         services.AddHostedService<BrokerWatch>();
         services.AddUnreadableLetters();
+        services.AddClockSteps();
         if (roles.Api)
         {
             services.AddHostedService<OldAnswers>();

@@ -1,3 +1,5 @@
+using Dapper;
+
 namespace OrderService.Database;
 
 /// <summary>
@@ -6,16 +8,39 @@ namespace OrderService.Database;
 /// </summary>
 public sealed class StoreTime(TimeProvider clock)
 {
-    private Reading? reading;
+    private StoreMoment? last;
 
-    public DateTimeOffset GetUtcNow() => reading is { } last ? last.At + clock.GetElapsedTime(last.Timestamp) : clock.GetUtcNow();
+    public DateTimeOffset GetUtcNow() => last is { } read ? read.At + clock.GetElapsedTime(read.Timestamp) : clock.GetUtcNow();
 
     /// <summary>In Unix milliseconds.</summary>
     public long Now() => GetUtcNow().ToUnixTimeMilliseconds();
 
-    /// <summary>Takes what PostgreSQL said its time was.</summary>
-    /// <param name="timestamp">When, by this process's monotonic clock.</param>
-    public void Set(DateTimeOffset at, long timestamp) => reading = new Reading(at, timestamp);
+    /// <summary>Reads PostgreSQL's clock instead of asking it, for tests that set it.</summary>
+    internal Func<DateTimeOffset>? ServerClock { get; init; }
 
-    private sealed record Reading(DateTimeOffset At, long Timestamp);
+    /// <summary>Reads the store's clock.</summary>
+    /// <returns>What it says, and the steps of it that deadlines were moved for until then.</returns>
+    internal async Task<StoreMoment> ReadAsync(IDatabase database, CancellationToken cancellationToken)
+    {
+        const string Steps = "SELECT last_at FROM schedules WHERE name = 'clock-steps'";
+        var asksServer = database.Provider == "Postgres" && ServerClock is null;
+        var began = clock.GetTimestamp();
+        var (milliseconds, steps) = await database.ReadAsync(
+            connection => asksServer
+                ? connection.QuerySingleAsync<(long, long)>($"SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ({Steps})")
+                : connection.QuerySingleAsync<(long, long)>($"SELECT 0, ({Steps})"),
+            cancellationToken);
+        return asksServer
+            ? new StoreMoment(DateTimeOffset.FromUnixTimeMilliseconds(milliseconds), began, steps, clock.GetElapsedTime(began))
+            : new StoreMoment(ServerClock?.Invoke() ?? clock.GetUtcNow(), clock.GetTimestamp(), steps, TimeSpan.Zero);
+    }
+
+    /// <summary>From here on time is counted from a moment that was read from PostgreSQL.</summary>
+    internal void Set(StoreMoment moment) => last = moment;
 }
+
+/// <summary>What the store's clock said.</summary>
+/// <param name="Timestamp">When, by this process's monotonic clock.</param>
+/// <param name="Steps">How many steps of the clock the deadlines in the store were moved for.</param>
+/// <param name="Took">How exact it is.</param>
+internal sealed record StoreMoment(DateTimeOffset At, long Timestamp, long Steps, TimeSpan Took);

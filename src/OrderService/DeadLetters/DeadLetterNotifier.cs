@@ -10,7 +10,7 @@ namespace OrderService.DeadLetters;
 /// Tells of the letters that no alert covers yet: all of them in one digest, once per interval. However many letters there are, the number of alerts
 /// depends on the number of kinds and on time alone, and every letter is covered. In quiet hours digests and reminders wait. Reminds of incidents that nobody acknowledged, escalates them, and says when one is over.
 /// </summary>
-public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<AlertsOptions> options, TimeProvider clock, ILogger<DeadLetterNotifier> logger) : BackgroundService
+public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<AlertsOptions> options, StoreTime time, TimeProvider clock, ILogger<DeadLetterNotifier> logger) : BackgroundService
 {
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -42,13 +42,13 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
     /// <returns>The alert's number; null when none is due.</returns>
     internal async Task<long?> DigestAsync(CancellationToken cancellationToken)
     {
-        var now = clock.GetUtcNow();
-        if (options.Value.QuietHours.Include(now))
+        if (options.Value.QuietHours.Include(clock.GetUtcNow()))
         {
             // The first digest after them covers what came meanwhile.
             return null;
         }
-        var parameters = new { now = now.ToUnixTimeMilliseconds(), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
+        var now = time.GetUtcNow();
+        var parameters = new { now = now.ToUnixTimeMilliseconds(), beyond = Beyond(now), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
         // A look before the write: an idle service commits nothing.
         if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(Due, parameters), cancellationToken))
         {
@@ -68,14 +68,16 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
     /// <returns>How many alerts were written.</returns>
     internal async Task<int> FollowUpAsync(CancellationToken cancellationToken)
     {
-        var now = clock.GetUtcNow();
+        var now = time.GetUtcNow();
+        var wall = clock.GetUtcNow();
         // What may not go out in quiet hours is due after them: nothing is old enough before.
         const long Never = long.MinValue;
         var parameters = new
         {
             now = now.ToUnixTimeMilliseconds(),
-            escalate = options.Value.QuietHours.HoldFirst(now) ? Never : (now - options.Value.EscalateAfter).ToUnixTimeMilliseconds(),
-            remind = options.Value.QuietHours.Include(now) ? Never : (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
+            beyond = options.Value.QuietHours.Include(wall) ? long.MaxValue : Beyond(now),
+            escalate = options.Value.QuietHours.HoldFirst(wall) ? Never : (now - options.Value.EscalateAfter).ToUnixTimeMilliseconds(),
+            remind = options.Value.QuietHours.Include(wall) ? Never : (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
             quiet = (now - QuietBeforeRecovery).ToUnixTimeMilliseconds(),
         };
         if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(
@@ -125,19 +127,22 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
     /// <summary>Letters come in bursts: an incident is over when none came for this long and none is left.</summary>
     private static readonly TimeSpan QuietBeforeRecovery = TimeSpan.FromMinutes(1);
 
+    /// <summary>Nothing happens in the future: what says so is from before the clock was set back, and old enough.</summary>
+    private static long Beyond(DateTimeOffset now) => (now + TimeSpan.FromMinutes(1)).ToUnixTimeMilliseconds();
+
     private const string Unattended =
         "i.state IN ('new', 'regressed') AND coalesce(i.muted_until, 0) <= @now AND EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked')";
 
-    private const string ToEscalate = $"i.escalated_at IS NULL AND i.state_at <= @escalate AND {Unattended}";
+    private const string ToEscalate = $"i.escalated_at IS NULL AND (i.state_at <= @escalate OR i.state_at > @beyond) AND {Unattended}";
 
-    private const string ToRemind = $"i.last_alert_at <= @remind AND {Unattended}";
+    private const string ToRemind = $"(i.last_alert_at <= @remind OR i.last_alert_at > @beyond) AND {Unattended}";
 
     private const string Over =
-        "i.state <> 'resolved' AND i.last_seen <= @quiet AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status IN ('parked', 'replayed'))";
+        "i.state <> 'resolved' AND (i.last_seen <= @quiet OR i.last_seen > @beyond) AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status IN ('parked', 'replayed'))";
 
     private const string Muted = "SELECT fingerprint FROM incidents WHERE muted_until > @now";
 
-    private const string Due = $"SELECT EXISTS (SELECT 1 FROM dead_letters WHERE alert_id IS NULL AND status <> 'superseded' AND opened_at <= @before AND incident NOT IN ({Muted}))";
+    private const string Due = $"SELECT EXISTS (SELECT 1 FROM dead_letters WHERE alert_id IS NULL AND status <> 'superseded' AND (opened_at <= @before OR opened_at > @beyond) AND incident NOT IN ({Muted}))";
 
     [LoggerMessage(LogLevel.Warning, "The digest of dead letters could not be written and is tried again: {Reason}")]
     private partial void LogDigestFailed(string reason);

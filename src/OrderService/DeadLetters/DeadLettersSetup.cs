@@ -28,10 +28,14 @@ public static class DeadLettersSetup
             var monitor = provider.GetRequiredService<QueueMonitor>();
             return () => monitor.Depths.FirstOrDefault(depth => depth.Queue == TopologyNames.Unreadable);
         });
+        services.AddSingleton<ClockSteps>();
         services.AddSingleton<IncidentStates>();
         services.AddSingleton<DeadLetterIntake>();
         return services;
     }
+
+    /// <summary>Watches the clock that deadlines are judged by, in every process that writes or judges them.</summary>
+    public static IServiceCollection AddClockSteps(this IServiceCollection services) => services.AddHostedService(provider => provider.GetRequiredService<ClockSteps>());
 
     /// <summary>Tells of messages that nobody can read, in any process: each of them reads the queues' depths.</summary>
     public static IServiceCollection AddUnreadableLetters(this IServiceCollection services) => services.AddHostedService<UnreadableLetters>();

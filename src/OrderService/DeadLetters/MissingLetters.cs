@@ -66,18 +66,21 @@ public sealed partial class MissingLetters : BackgroundService
     /// <returns>How many were found.</returns>
     internal async Task<int> ParkMissingAsync(CancellationToken cancellationToken)
     {
-        var before = (clock.GetUtcNow() - options.Value.MissingAfter).ToUnixTimeMilliseconds();
+        var now = clock.GetUtcNow();
+        var before = (now - options.Value.MissingAfter).ToUnixTimeMilliseconds();
+        // Nothing is rejected in the future: what says so is from before the clock was set back.
+        var beyond = (now + TimeSpan.FromMinutes(1)).ToUnixTimeMilliseconds();
         var (found, held) = (0, 0);
         while (await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(
-            "SELECT EXISTS (SELECT 1 FROM rejections WHERE parked = 0 AND rejected_at <= @before)", new { before }), cancellationToken))
+            "SELECT EXISTS (SELECT 1 FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond))", new { before, beyond }), cancellationToken))
         {
             // Those that are held stay in front and are passed over.
             var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<Row>(
                 """
                 SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId, body AS Body, properties AS Properties
-                FROM rejections WHERE parked = 0 AND rejected_at <= @before ORDER BY rejected_at, key, fingerprint LIMIT @BatchSize OFFSET @held
+                FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond) ORDER BY rejected_at, key, fingerprint LIMIT @BatchSize OFFSET @held
                 """,
-                new { before, BatchSize, held })).AsList(), cancellationToken);
+                new { before, beyond, BatchSize, held })).AsList(), cancellationToken);
             if (rows.Count == 0)
             {
                 break;

@@ -15,14 +15,16 @@ public sealed partial class OverdueCommands : BackgroundService
 
     private readonly IDatabase database;
     private readonly DeadLetterParking parking;
+    private readonly ClockSteps steps;
     private readonly TimeProvider clock;
     private readonly ILogger<OverdueCommands> logger;
     private readonly Blame<string> blame;
 
-    public OverdueCommands(IDatabase database, DeadLetterParking parking, Troubles troubles, TimeProvider clock, ILogger<OverdueCommands> logger)
+    public OverdueCommands(IDatabase database, DeadLetterParking parking, ClockSteps steps, Troubles troubles, TimeProvider clock, ILogger<OverdueCommands> logger)
     {
         this.database = database;
         this.parking = parking;
+        this.steps = steps;
         this.clock = clock;
         this.logger = logger;
         blame = new Blame<string>(
@@ -65,7 +67,8 @@ public sealed partial class OverdueCommands : BackgroundService
     /// <returns>How many were given up.</returns>
     internal async Task<int> ParkOverdueAsync(CancellationToken cancellationToken)
     {
-        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        // A clock that was set a moment ago makes no command late.
+        var now = (await steps.LookAsync(cancellationToken)).ToUnixTimeMilliseconds();
         var parked = 0;
         var held = 0;
         var last = new Due("", long.MinValue);

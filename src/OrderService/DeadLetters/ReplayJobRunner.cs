@@ -23,6 +23,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private readonly DeadLetterReplay replay;
     private readonly QueueDepthReading queueDepth;
     private readonly IOptions<DeadLettersOptions> options;
+    private readonly StoreTime time;
     private readonly TimeProvider clock;
     private readonly ILogger<ReplayJobRunner> logger;
     private readonly Blame<(ReplayJob Job, long LetterId)> blame;
@@ -32,12 +33,13 @@ public sealed partial class ReplayJobRunner : BackgroundService
 
     public ReplayJobRunner(
         IDatabase database, DeadLetterReplay replay, DeadLetterParking parking, QueueDepthReading queueDepth, IOptions<DeadLettersOptions> options,
-        Troubles troubles, TimeProvider clock, ILogger<ReplayJobRunner> logger)
+        Troubles troubles, StoreTime time, TimeProvider clock, ILogger<ReplayJobRunner> logger)
     {
         this.database = database;
         this.replay = replay;
         this.queueDepth = queueDepth;
         this.options = options;
+        this.time = time;
         this.clock = clock;
         this.logger = logger;
         blame = new Blame<(ReplayJob Job, long LetterId)>(
@@ -223,13 +225,14 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private async Task<(ReplayJob? Job, int Took)> StepAsync(DbTransaction transaction, long id, long? depth, int allowed)
     {
         var connection = transaction.Connection!;
-        var now = clock.GetUtcNow();
-        var values = new { id, name, now = now.ToUnixTimeMilliseconds(), until = (now + Lease).ToUnixTimeMilliseconds() };
+        var now = time.GetUtcNow();
+        // A lease that ends later than any that is taken now is from before the clock was set back.
+        var values = new { id, name, beyond = (now + (Lease * 2)).ToUnixTimeMilliseconds(), now = now.ToUnixTimeMilliseconds(), until = (now + Lease).ToUnixTimeMilliseconds() };
         // Locks the job: whoever pauses or cancels it comes before this step or after it, and so does another runner.
         var mine = await connection.ExecuteAsync(
             """
             UPDATE replay_jobs SET runner = @name, runner_until = @until, started_at = coalesce(started_at, @now), waiting = NULL
-            WHERE id = @id AND state = 'running' AND (runner IS NULL OR runner = @name OR runner_until < @now)
+            WHERE id = @id AND state = 'running' AND (runner IS NULL OR runner = @name OR runner_until < @now OR runner_until > @beyond)
             """,
             values, transaction);
         if (mine == 0)

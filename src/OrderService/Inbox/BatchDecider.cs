@@ -49,9 +49,10 @@ public enum Fate
 public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
 {
     /// <param name="now">Unix milliseconds.</param>
-    public Append Decide(IReadOnlyList<Incoming> batch, BatchState state, long now)
+    /// <param name="storeNow">The clock that deadlines are judged by, where it is another one.</param>
+    public Append Decide(IReadOnlyList<Incoming> batch, BatchState state, long now, long? storeNow = null)
     {
-        var run = new Run(rules, deferFor, state, now, batch.Count);
+        var run = new Run(rules, (storeNow ?? now) + (long)deferFor.TotalMilliseconds, state, now, batch.Count);
         foreach (var incoming in batch)
         {
             run.Decide(incoming);
@@ -63,7 +64,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
     /// <param name="now">Unix milliseconds.</param>
     public Append DecideBacklog(BatchState state, long now)
     {
-        var run = new Run(rules, deferFor, state, now, 0);
+        var run = new Run(rules, now + (long)deferFor.TotalMilliseconds, state, now, 0);
         foreach (var orderId in state.Deferred.Keys.Where(state.Heads.ContainsKey).ToList())
         {
             run.DecideDeferred(orderId);
@@ -71,7 +72,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         return run.Finish();
     }
 
-    private sealed class Run(OrderRules rules, TimeSpan deferFor, BatchState state, long now, int capacity)
+    private sealed class Run(OrderRules rules, long deferUntil, BatchState state, long now, int capacity)
     {
         private readonly Append append = new(capacity);
         private readonly Dictionary<string, HeadChange> heads = new(capacity, StringComparer.Ordinal);
@@ -148,7 +149,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 case Decision.OrderUnknown:
                     incoming.Fate = Fate.Deferred;
                     Claim(envelope, InboxOutcome.Deferred, null, replaces: known);
-                    Defer(incoming, envelope, now + (long)deferFor.TotalMilliseconds);
+                    Defer(incoming, envelope, deferUntil);
                     break;
             }
             SettleLetters(envelope, replayed, incoming.Fate);

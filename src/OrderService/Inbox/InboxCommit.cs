@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
+using OrderService.Database;
 using OrderService.EventStore;
 using OrderService.Observability;
 
@@ -17,16 +18,18 @@ public sealed class InboxCommit : IDisposable
     private readonly BatchDecider decider;
     private readonly System.Collections.Concurrent.ConcurrentQueue<string> backlog = new();
     private readonly TimeProvider clock;
+    private readonly StoreTime? time;
     private readonly SemaphoreSlim turn = new(1, 1);
 
     private readonly OrderMetrics? metrics;
 
-    public InboxCommit(IOrderEventStore store, IEnumerable<Committed> committed, IOptions<OrdersOptions> orders, TimeProvider clock, OrderMetrics? metrics = null)
+    public InboxCommit(IOrderEventStore store, IEnumerable<Committed> committed, IOptions<OrdersOptions> orders, TimeProvider clock, OrderMetrics? metrics = null, StoreTime? time = null)
     {
         this.metrics = metrics;
         this.store = store;
         this.committed = [.. committed];
         this.clock = clock;
+        this.time = time;
         decider = new BatchDecider(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
     }
 
@@ -44,7 +47,7 @@ public sealed class InboxCommit : IDisposable
             Failpoint.Hit("inbox-before-begin");
             var began = clock.GetTimestamp();
             var spans = StartSpans(batch);
-            var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now()), cancellationToken);
+            var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now(), time?.Now()), cancellationToken);
             Failpoint.Hit("inbox-after-commit");
             spans?.ForEach(span => span.Dispose());
             foreach (var orderId in append.Backlog)
@@ -95,7 +98,7 @@ public sealed class InboxCommit : IDisposable
         await turn.WaitAsync(cancellationToken);
         try
         {
-            await store.TryAppendAsync(Query(batch), state => decider.Decide(batch, state, Now()), cancellationToken);
+            await store.TryAppendAsync(Query(batch), state => decider.Decide(batch, state, Now(), time?.Now()), cancellationToken);
         }
         finally
         {

@@ -3,6 +3,7 @@ using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
+using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
@@ -14,15 +15,18 @@ namespace OrderService.Tests.DeadLetters;
 /// <summary>A store, a clock that stands still, and everything that handles dead letters, without a broker.</summary>
 internal sealed class LetterWorld : IAsyncDisposable
 {
-    private LetterWorld(TestStore store, FakeTimeProvider clock, AlertsOptions alerts, DeadLettersOptions letters)
+    private LetterWorld(TestStore store, SteppingTime clock, AlertsOptions alerts, DeadLettersOptions letters)
     {
         Store = store;
         Clock = clock;
         Troubles = new Troubles(clock);
         Parking = new DeadLetterParking(Options.Create(alerts), clock);
-        Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), clock, NullLogger<DeadLetterNotifier>.Instance);
+        // PostgreSQL's clock is this one, too.
+        Time = new StoreTime(clock) { ServerClock = clock.GetUtcNow };
+        Steps = new ClockSteps(store.Database, Time, Troubles, Options.Create(new OrdersOptions()), clock, NullLogger<ClockSteps>.Instance);
+        Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), Time, clock, NullLogger<DeadLetterNotifier>.Instance);
         Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), Troubles, clock, NullLogger<MissingLetters>.Instance);
-        Overdue = new OverdueCommands(store.Database, Parking, Troubles, clock, NullLogger<OverdueCommands>.Instance);
+        Overdue = new OverdueCommands(store.Database, Parking, Steps, Troubles, clock, NullLogger<OverdueCommands>.Instance);
         Queries = new DeadLetterQueries(store.Database, clock);
         Discards = new DeadLetterDiscards(store.Database, clock);
         Replay = new DeadLetterReplay(store.Database, Options.Create(letters), clock);
@@ -31,7 +35,9 @@ internal sealed class LetterWorld : IAsyncDisposable
     public static CancellationToken Stopping => TestContext.Current.CancellationToken;
 
     public TestStore Store { get; }
-    public FakeTimeProvider Clock { get; }
+    public SteppingTime Clock { get; }
+    public StoreTime Time { get; }
+    public ClockSteps Steps { get; }
     public Troubles Troubles { get; }
     public DeadLetterParking Parking { get; }
     public DeadLetterNotifier Notifier { get; }
@@ -42,7 +48,7 @@ internal sealed class LetterWorld : IAsyncDisposable
     public DeadLetterReplay Replay { get; }
 
     public static LetterWorld Over(TestStore store, AlertsOptions? alerts = null, DeadLettersOptions? letters = null) => new(
-        store, new FakeTimeProvider(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero)), alerts ?? new AlertsOptions(), letters ?? new DeadLettersOptions());
+        store, new SteppingTime(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero)), alerts ?? new AlertsOptions(), letters ?? new DeadLettersOptions());
 
     public static byte[] Order(string orderId, string customerId = "C-1", string price = "10.00", string currency = "EUR") => Encoding.UTF8.GetBytes(
         $$"""{"orderId":"{{orderId}}","customerId":"{{customerId}}","currency":"{{currency}}","lines":[{"sku":"KB-01","quantity":2,"unitPrice":{{price}}}]}""");

@@ -280,7 +280,7 @@ public abstract class ReplayJobTests : LetterContract
                 : new SqliteOrderEventStore((SqliteDatabase)world.Store.Database);
             commit = new InboxCommit(store, [], Options.Create(new OrdersOptions()), world.Clock);
             Jobs = new ReplayJobs(world.Store.Database, world.Clock);
-            Runner = new ReplayJobRunner(world.Store.Database, world.Replay, world.Parking, () => Depth, Options.Create(new DeadLettersOptions()), world.Troubles, world.Clock, NullLogger<ReplayJobRunner>.Instance);
+            Runner = new ReplayJobRunner(world.Store.Database, world.Replay, world.Parking, () => Depth, Options.Create(new DeadLettersOptions()), world.Troubles, world.Time, world.Clock, NullLogger<ReplayJobRunner>.Instance);
         }
 
         public ReplayJobs Jobs { get; }

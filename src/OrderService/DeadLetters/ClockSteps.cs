@@ -1,0 +1,230 @@
+using System.Globalization;
+using Dapper;
+using Microsoft.Extensions.Options;
+using OrderService.Database;
+using OrderService.Inbox;
+using OrderService.Observability;
+
+namespace OrderService.DeadLetters;
+
+/// <summary>
+/// Durations belong to time that passed, not to what a clock was set to. Compares the store's clock with the monotonic one, and when it was set, moves the deadlines that were written
+/// before by as much (docs/decisions/0026). A command that waits for its order waits by time in which a service ran: a stop does not count either.
+/// </summary>
+public sealed partial class ClockSteps(
+    IDatabase database, StoreTime time, Troubles troubles, IOptions<OrdersOptions> orders, TimeProvider clock, ILogger<ClockSteps> logger) : BackgroundService
+{
+    private const string Trouble = "clock";
+
+    /// <summary>Less is drift, or the time an answer took.</summary>
+    private static readonly TimeSpan Threshold = TimeSpan.FromSeconds(5);
+
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+
+    /// <summary>How often it is noted that a service runs, while commands wait.</summary>
+    private static readonly TimeSpan SeenInterval = TimeSpan.FromSeconds(15);
+
+    /// <summary>A pause that nobody has to hear of: a restart.</summary>
+    private static readonly TimeSpan ShortStop = TimeSpan.FromMinutes(1);
+
+    /// <summary>How long a step is shown.</summary>
+    private static readonly TimeSpan Shown = TimeSpan.FromHours(1);
+
+    private readonly SemaphoreSlim turn = new(1, 1);
+    private StoreMoment? last;
+    private (DateTimeOffset At, long Timestamp)? wall;
+    private long? steppedAt;
+    private long? notedAt;
+
+    public override void Dispose()
+    {
+        turn.Dispose();
+        base.Dispose();
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var tick = new PeriodicTimer(Interval, clock);
+        try
+        {
+            do
+            {
+                try
+                {
+                    await LookAsync(stoppingToken);
+                }
+                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
+                {
+                    // Deadlines are judged by the last reading until the store answers again.
+                    LogFailed(exception.Message);
+                }
+            }
+            while (await tick.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The process stops.
+        }
+    }
+
+    /// <summary>Moves deadlines if the clock was set since the last look.</summary>
+    /// <returns>What the store's clock says; every deadline in the store is right by it.</returns>
+    internal async Task<DateTimeOffset> LookAsync(CancellationToken cancellationToken)
+    {
+        await turn.WaitAsync(cancellationToken);
+        try
+        {
+            var read = await time.ReadAsync(database, cancellationToken);
+            if (last is { } before && read.Took >= Threshold / 2)
+            {
+                // Too slow an answer to be compared with.
+                return before.At + clock.GetElapsedTime(before.Timestamp);
+            }
+            LookAtWall();
+            if (last is not { } known)
+            {
+                await ResumeAsync(read, cancellationToken);
+            }
+            else if (read.At - known.At - clock.GetElapsedTime(known.Timestamp, read.Timestamp) is var step && step.Duration() >= Threshold)
+            {
+                // Another instance that saw it, too, may have been first.
+                if (read.Steps == known.Steps)
+                {
+                    await MoveAsync(step, read, cancellationToken);
+                    read = read with { Steps = read.Steps + 1 };
+                }
+                Tell(step, "the store's clock");
+            }
+            last = read;
+            if (database.Provider == "Postgres")
+            {
+                time.Set(read);
+            }
+            await NoteAsync(read, cancellationToken);
+            if (steppedAt is { } at && clock.GetElapsedTime(at) >= Shown)
+            {
+                steppedAt = null;
+                troubles.Clear(Trouble);
+            }
+            return read.At;
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    /// <summary>This machine's clock matters for nothing in PostgreSQL; somebody should know all the same.</summary>
+    private void LookAtWall()
+    {
+        var now = (At: clock.GetUtcNow(), Timestamp: clock.GetTimestamp());
+        if (wall is { } before && database.Provider == "Postgres" && now.At - before.At - clock.GetElapsedTime(before.Timestamp, now.Timestamp) is var step && step.Duration() >= Threshold)
+        {
+            Tell(step, "this machine's clock");
+        }
+        wall = now;
+    }
+
+    private void Tell(TimeSpan step, string whose)
+    {
+        var how = $"{(step > TimeSpan.Zero ? "forward" : "back")} by {Text(step.Duration())}";
+        LogStep(whose, how);
+        steppedAt = clock.GetTimestamp();
+        troubles.Raise(new Trouble(
+            Trouble, TroubleLevel.Notice, $"A clock was set {how}", $"It is {whose}. What waits goes on waiting as long as it should; times that were recorded before keep what the clock said then.",
+            "Let the clock follow a time server in small steps (chrony, systemd-timesyncd)."));
+    }
+
+    /// <summary>Everything that waits, by the same step; of several instances one does it.</summary>
+    private Task MoveAsync(TimeSpan step, StoreMoment read, CancellationToken cancellationToken) => database.WriteAsync(
+        async transaction =>
+        {
+            var values = new { read.Steps, step = (long)step.TotalMilliseconds, before = (read.At - step).ToUnixTimeMilliseconds(), never = long.MaxValue };
+            if (await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = last_at + 1 WHERE name = 'clock-steps' AND last_at = @Steps", values, transaction) == 0)
+            {
+                return;
+            }
+            foreach (var move in Moves)
+            {
+                await transaction.Connection!.ExecuteAsync(move, values, transaction);
+            }
+        },
+        cancellationToken);
+
+    private static readonly string[] Moves =
+    [
+        // One that waits for its turn behind its order has no deadline.
+        "UPDATE deferred SET expires_at = expires_at + @step WHERE expires_at < @never",
+        "UPDATE rejections SET rejected_at = rejected_at + @step WHERE parked = 0",
+        "UPDATE alert_deliveries SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step WHERE status = 'pending'",
+        "UPDATE order_mails SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step",
+        "UPDATE service_troubles SET told_at = told_at + @step, seen_at = seen_at + @step WHERE told_at > 0",
+        "UPDATE incidents SET state_at = state_at + @step, last_alert_at = last_alert_at + @step, last_seen = last_seen + @step WHERE state <> 'resolved'",
+        "UPDATE incidents SET muted_until = muted_until + @step WHERE muted_until > @before",
+        "UPDATE replay_jobs SET runner_until = runner_until + @step WHERE state = 'running' AND runner IS NOT NULL",
+        "UPDATE schedules SET last_at = last_at + @step WHERE name = 'clock-seen' AND last_at > 0",
+    ];
+
+    /// <summary>The first look of a process: the clock may have been set while no service ran, and while none ran nothing could come that is waited for.</summary>
+    private async Task ResumeAsync(StoreMoment read, CancellationToken cancellationToken)
+    {
+        var seen = await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT last_at FROM schedules WHERE name = 'clock-seen'"), cancellationToken);
+        var gap = read.At - DateTimeOffset.FromUnixTimeMilliseconds(seen);
+        if (seen == 0 || (gap > -Threshold && gap < ShortStop))
+        {
+            return;
+        }
+        if (gap < TimeSpan.Zero)
+        {
+            await MoveAsync(gap, read, cancellationToken);
+            Tell(gap, "the store's clock, while no service ran,");
+            return;
+        }
+        var now = read.At.ToUnixTimeMilliseconds();
+        var longer = await database.WriteAsync(async transaction =>
+        {
+            var values = new { seen, now, gap = (long)gap.TotalMilliseconds, latest = now + (long)orders.Value.DeferFor.TotalMilliseconds };
+            return await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen' AND last_at = @seen", values, transaction) == 0
+                ? 0
+                : await transaction.Connection!.ExecuteAsync(
+                    "UPDATE deferred SET expires_at = CASE WHEN expires_at + @gap < @latest THEN expires_at + @gap ELSE @latest END WHERE expires_at < @latest", values, transaction);
+        }, cancellationToken);
+        if (longer > 0)
+        {
+            LogResumed(longer, Text(gap));
+        }
+    }
+
+    private async Task NoteAsync(StoreMoment read, CancellationToken cancellationToken)
+    {
+        if (notedAt is { } before && clock.GetElapsedTime(before) < SeenInterval)
+        {
+            return;
+        }
+        notedAt = clock.GetTimestamp();
+        // A look before the write: an idle service commits nothing.
+        if (await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>("SELECT EXISTS (SELECT 1 FROM deferred)"), cancellationToken))
+        {
+            await database.WriteAsync(
+                transaction => transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen'", new { now = read.At.ToUnixTimeMilliseconds() }, transaction),
+                cancellationToken);
+        }
+    }
+
+    private static string Text(TimeSpan duration) => duration switch
+    {
+        { TotalDays: >= 2 } => string.Create(CultureInfo.InvariantCulture, $"{duration.TotalDays:0} days"),
+        { TotalHours: >= 2 } => string.Create(CultureInfo.InvariantCulture, $"{duration.TotalHours:0.#} hours"),
+        { TotalMinutes: >= 2 } => string.Create(CultureInfo.InvariantCulture, $"{duration.TotalMinutes:0} minutes"),
+        _ => string.Create(CultureInfo.InvariantCulture, $"{duration.TotalSeconds:0} s"),
+    };
+
+    [LoggerMessage(LogLevel.Warning, "A clock was set: {Whose} {How}; deadlines keep their distance")]
+    private partial void LogStep(string whose, string how);
+
+    [LoggerMessage(LogLevel.Information, "{Count} commands go on waiting for their orders: no service ran for {Gap}")]
+    private partial void LogResumed(int count, string gap);
+
+    [LoggerMessage(LogLevel.Warning, "The store's clock could not be read and is tried again: {Reason}")]
+    private partial void LogFailed(string reason);
+}
