@@ -11,6 +11,7 @@ internal static class EveryAddress
 {
     private static readonly TimeSpan LongestHeadStart = TimeSpan.FromSeconds(1);
 
+    /// <summary>Looks a name up and connects to one of its addresses.</summary>
     /// <param name="host">A name, or an address.</param>
     /// <param name="resolve">The operating system's when null; names are looked up anew each time.</param>
     /// <param name="connect">Connects to one address as far as hearing from the other side: a port that is open may be silent all the same.</param>
@@ -23,33 +24,37 @@ internal static class EveryAddress
         Action<T> discard,
         TimeSpan timeout,
         TimeProvider clock,
-        CancellationToken cancellationToken)
+        CancellationToken cancellationToken) =>
+        await FirstAsync(await AddressesAsync(host, resolve, cancellationToken), connect, discard, timeout, clock, cancellationToken);
+
+    /// <summary>The same for addresses that are known, or for anything else that one of several can be reached by.</summary>
+    public static async Task<T> FirstAsync<TWay, T>(
+        IReadOnlyList<TWay> ways, Func<TWay, CancellationToken, Task<T>> connect, Action<T> discard, TimeSpan timeout, TimeProvider clock, CancellationToken cancellationToken)
     {
-        var addresses = await AddressesAsync(host, resolve, cancellationToken);
-        if (addresses.Count == 1)
+        if (ways.Count == 1)
         {
-            return await connect(addresses[0], cancellationToken);
+            return await connect(ways[0], cancellationToken);
         }
-        var headStart = timeout / (addresses.Count + 1) < LongestHeadStart ? timeout / (addresses.Count + 1) : LongestHeadStart;
+        var headStart = timeout / (ways.Count + 1) < LongestHeadStart ? timeout / (ways.Count + 1) : LongestHeadStart;
         using var enough = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var running = new List<Task<T>>(addresses.Count);
+        var running = new List<Task<T>>(ways.Count);
         Exception? last = null;
         var next = 0;
         try
         {
-            while (running.Count > 0 || next < addresses.Count)
+            while (running.Count > 0 || next < ways.Count)
             {
-                if (next < addresses.Count)
+                if (next < ways.Count)
                 {
-                    running.Add(connect(addresses[next++], enough.Token));
+                    running.Add(connect(ways[next++], enough.Token));
                 }
                 var first = Task.WhenAny(running);
-                if (next < addresses.Count && await Task.WhenAny(first, Task.Delay(headStart, clock, enough.Token)) != first)
+                if (next < ways.Count && await Task.WhenAny(first, Task.Delay(headStart, clock, enough.Token)) != first)
                 {
                     cancellationToken.ThrowIfCancellationRequested();
                     continue;
                 }
-                var ended = await first;
+                var ended = await first.WaitAsync(cancellationToken);
                 running.Remove(ended);
                 if (ended.IsCompletedSuccessfully)
                 {
@@ -81,6 +86,13 @@ internal static class EveryAddress
             }
         }
     }
+
+    /// <summary>For <see cref="SocketsHttpHandler.ConnectCallback"/>.</summary>
+    public static Func<SocketsHttpConnectionContext, CancellationToken, ValueTask<Stream>> ForHttp(Func<string, CancellationToken, Task<IPAddress[]>>? resolve, TimeSpan timeout) =>
+        async (context, cancellationToken) => new NetworkStream(
+            await ConnectAsync(
+                context.DnsEndPoint.Host, resolve, (address, token) => ConnectAsync(address, context.DnsEndPoint.Port, token), late => late.Dispose(), timeout, TimeProvider.System, cancellationToken),
+            ownsSocket: true);
 
     /// <summary>Connects a socket to a port of one address.</summary>
     public static async Task<Socket> ConnectAsync(IPAddress address, int port, CancellationToken cancellationToken)

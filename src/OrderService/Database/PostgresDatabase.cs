@@ -1,4 +1,6 @@
 using System.Data.Common;
+using System.Net;
+using System.Net.Sockets;
 using Npgsql;
 
 namespace OrderService.Database;
@@ -24,26 +26,25 @@ public sealed partial class PostgresDatabase : IDatabase
     // A wait for a lock that takes this long is a reason to look who holds it.
     private const int LockTimeoutSeconds = 5;
 
-    private readonly NpgsqlDataSource reads;
-    private readonly NpgsqlDataSource writes;
+    private readonly NpgsqlConnectionStringBuilder given;
+    private readonly Func<string, CancellationToken, Task<IPAddress[]>> resolve;
+    private readonly SemaphoreSlim lookingUp = new(1, 1);
+    private volatile Sources sources;
+    private volatile bool isLookedUp;
     private readonly string applicationFamily;
     private readonly ILogger<PostgresDatabase> logger;
 
     /// <param name="connectionString">As Npgsql takes it. It is never logged and never part of a message.</param>
     /// <exception cref="StoreSettingsException">It can't be read.</exception>
-    public PostgresDatabase(string connectionString, ILogger<PostgresDatabase> logger)
+    /// <param name="resolve">Looks a name up; the operating system's way when null.</param>
+    public PostgresDatabase(string connectionString, ILogger<PostgresDatabase> logger, Func<string, CancellationToken, Task<IPAddress[]>>? resolve = null)
     {
         this.logger = logger;
-        var given = Parse(connectionString);
+        this.resolve = resolve ?? Dns.GetHostAddressesAsync;
+        given = Parse(connectionString);
         applicationFamily = given.ApplicationName ?? "orderservice";
         ApplicationName = $"{applicationFamily}-{Guid.NewGuid().ToString("N")[..8]}";
-        // However many pages and exports are open, whoever writes needs not wait for them, and neither need those on whom the others depend.
-        reads = Build(given, MaxReadConnections, Timeout, "");
-        writes = Build(given, MaxWriteConnections, Timeout, "");
-        Vital = Build(given, MaxVitalConnections, VitalTimeout, "");
-        // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
-        // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
-        Appends = Build(given, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off");
+        sources = Build([]);
     }
 
     public string Provider => "Postgres";
@@ -51,17 +52,11 @@ public sealed partial class PostgresDatabase : IDatabase
     /// <summary>Unique for this process: tells its sessions from those of others in <c>pg_stat_activity</c>.</summary>
     internal string ApplicationName { get; }
 
-    /// <summary>Connections for the log's appends.</summary>
-    internal NpgsqlDataSource Appends { get; }
-
-    /// <summary>Connections for what must never wait for pages, exports or letters: the relay's lease, the question whether the store is there, and the end of sessions that block it.</summary>
-    private NpgsqlDataSource Vital { get; }
-
     public async Task ProbeAsync(CancellationToken cancellationToken)
     {
         try
         {
-            await using var connection = await Vital.OpenConnectionAsync(cancellationToken);
+            await using var connection = await OpenAsync(sources => sources.Vital, cancellationToken);
             await using var command = new NpgsqlCommand("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')", connection);
             await using var reader = await command.ExecuteReaderAsync(cancellationToken);
             await reader.ReadAsync(cancellationToken);
@@ -69,7 +64,7 @@ public sealed partial class PostgresDatabase : IDatabase
             if (isReplica || readOnly)
             {
                 // The next connection looks for the primary.
-                Vital.Clear();
+                sources.Vital.Clear();
                 throw new StoreUnavailableException($"PostgreSQL is read-only ({PostgresErrorCodes.ReadOnlySqlTransaction}): {(isReplica
                     ? "the server is a replica, and no primary is found"
                     : "default_transaction_read_only is on for this server, database or user")}.");
@@ -102,7 +97,7 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         try
         {
-            await using var connection = await writes.OpenConnectionAsync(cancellationToken);
+            await using var connection = await OpenAsync(sources => sources.Writes, cancellationToken);
             await CheckSettingsAsync(connection, cancellationToken);
             var migrations = Migration.All(Provider);
             foreach (var migration in migrations)
@@ -129,7 +124,7 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         try
         {
-            await using var connection = await reads.OpenConnectionAsync(cancellationToken);
+            await using var connection = await OpenAsync(sources => sources.Reads, cancellationToken);
             Migration.RequireCurrent(await CurrentVersionAsync(connection, cancellationToken), Provider, "The store in PostgreSQL");
         }
         catch (Exception exception) when (Refused(exception) is { } refused)
@@ -157,7 +152,7 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         try
         {
-            await using var connection = await reads.OpenConnectionAsync(cancellationToken);
+            await using var connection = await OpenAsync(sources => sources.Reads, cancellationToken);
             return await read(connection);
         }
         catch (Exception exception) when (Translate(exception) is { } translated)
@@ -166,17 +161,17 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
-    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) => WriteAsync(writes, write, cancellationToken);
+    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) => WriteAsync(sources => sources.Writes, write, cancellationToken);
 
     /// <summary>Like <see cref="WriteAsync{T}(Func{DbTransaction, Task{T}}, CancellationToken)"/>, on a connection that no other write waits for.</summary>
-    internal Task<T> WriteVitalAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken) => WriteAsync(Vital, write, cancellationToken);
+    internal Task<T> WriteVitalAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken) => WriteAsync(sources => sources.Vital, write, cancellationToken);
 
-    private async Task<T> WriteAsync<T>(NpgsqlDataSource source, Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken)
+    private async Task<T> WriteAsync<T>(Func<Sources, NpgsqlDataSource> source, Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken)
     {
         var committing = false;
         try
         {
-            await using var connection = await source.OpenConnectionAsync(cancellationToken);
+            await using var connection = await OpenAsync(source, cancellationToken);
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
             var result = await write(transaction);
             committing = true;
@@ -199,10 +194,8 @@ public sealed partial class PostgresDatabase : IDatabase
 
     public async ValueTask DisposeAsync()
     {
-        await reads.DisposeAsync();
-        await writes.DisposeAsync();
-        await Vital.DisposeAsync();
-        await Appends.DisposeAsync();
+        await sources.DisposeAsync();
+        lookingUp.Dispose();
     }
 
     /// <summary>
@@ -213,7 +206,7 @@ public sealed partial class PostgresDatabase : IDatabase
     {
         try
         {
-            await using var connection = await Vital.OpenConnectionAsync(cancellationToken);
+            await using var connection = await OpenAsync(sources => sources.Vital, cancellationToken);
             await using var command = new NpgsqlCommand(
                 $"""
                 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -241,10 +234,7 @@ public sealed partial class PostgresDatabase : IDatabase
         if (exception is PostgresException { SqlState: PostgresErrorCodes.ReadOnlySqlTransaction })
         {
             // This server became a replica: the next attempt has to look for the primary instead of using these connections again.
-            reads.Clear();
-            writes.Clear();
-            Vital.Clear();
-            Appends.Clear();
+            sources.Clear();
         }
         return PostgresErrors.Translate(exception);
     }
@@ -262,7 +252,87 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
-    private NpgsqlDataSource Build(NpgsqlConnectionStringBuilder given, int maxConnections, TimeSpan timeout, string options)
+    /// <summary>A connection for the log's appends.</summary>
+    internal Task<NpgsqlConnection> OpenForAppendAsync(CancellationToken cancellationToken) => OpenAsync(sources => sources.Appends, cancellationToken);
+
+    /// <summary>
+    /// Opens a connection. The name is looked up before the first one; when one fails it is looked up again, and where it has other addresses than those that were tried it is tried once
+    /// more with all of them.
+    /// </summary>
+    private async Task<NpgsqlConnection> OpenAsync(Func<Sources, NpgsqlDataSource> source, CancellationToken cancellationToken)
+    {
+        if (!isLookedUp)
+        {
+            await HasOtherAddressesAsync(sources, cancellationToken);
+        }
+        var tried = sources;
+        try
+        {
+            return await source(tried).OpenConnectionAsync(cancellationToken);
+        }
+        catch (Exception exception) when ((exception is NpgsqlException and not PostgresException or ObjectDisposedException) && !cancellationToken.IsCancellationRequested)
+        {
+            if (!await HasOtherAddressesAsync(tried, cancellationToken))
+            {
+                throw;
+            }
+            return await source(sources).OpenConnectionAsync(cancellationToken);
+        }
+    }
+
+    /// <summary>
+    /// Npgsql takes the first address of a name that accepts a connection, and one that accepts it and says nothing for the server. As a list of hosts all of them are tried, each for its
+    /// share of the time, and a silent one is passed over for a while.
+    /// </summary>
+    private async Task<bool> HasOtherAddressesAsync(Sources tried, CancellationToken cancellationToken)
+    {
+        // A password file and Kerberos go by the name.
+        if (string.IsNullOrEmpty(given.Password) || given.Host is not { Length: > 0 } host || host.Contains(',', StringComparison.Ordinal) || host.Contains('/', StringComparison.Ordinal) || IPAddress.TryParse(host, out _))
+        {
+            isLookedUp = true;
+            return false;
+        }
+        await lookingUp.WaitAsync(cancellationToken);
+        try
+        {
+            if (sources != tried)
+            {
+                return true;
+            }
+            string[] found = [.. (await resolve(host, cancellationToken)).Select(address => address.ToString()).Distinct()];
+            string[] wanted = found.Length > 1 ? found : [];
+            isLookedUp = true;
+            if (wanted.SequenceEqual(tried.Addresses))
+            {
+                return false;
+            }
+            sources = Build(wanted);
+            await tried.DisposeAsync();
+            return true;
+        }
+        catch (SocketException)
+        {
+            // The name is not known at the moment, which is what the caller will say.
+            return false;
+        }
+        finally
+        {
+            lookingUp.Release();
+        }
+    }
+
+    /// <param name="addresses">The addresses of the name when they are several; else the name is left to Npgsql.</param>
+    private Sources Build(string[] addresses) => new(
+        addresses,
+        // However many pages and exports are open, whoever writes needs not wait for them, and neither need those on whom the others depend.
+        Build(addresses, MaxReadConnections, Timeout, ""),
+        Build(addresses, MaxWriteConnections, Timeout, ""),
+        Build(addresses, MaxVitalConnections, VitalTimeout, ""),
+        // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
+        // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
+        Build(addresses, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"));
+
+    private NpgsqlDataSource Build(string[] addresses, int maxConnections, TimeSpan timeout, string options)
     {
         var builder = new NpgsqlDataSourceBuilder(given.ConnectionString);
         var settings = builder.ConnectionStringBuilder;
@@ -287,7 +357,14 @@ public sealed partial class PostgresDatabase : IDatabase
         // after they got their turn. JIT compiles plans for milliseconds that run for microseconds.
         settings.Options = $"{given.Options} -c default_transaction_isolation=read\\ committed -c statement_timeout={(int)timeout.TotalMilliseconds}"
             + $" -c lock_timeout={LockTimeoutSeconds * 1000} -c idle_in_transaction_session_timeout=10000 -c jit=off{options}";
-        return given.Host?.Contains(',', StringComparison.Ordinal) == true
+        if (addresses.Length > 0)
+        {
+            settings.Host = string.Join(',', addresses);
+            settings.Timeout = Math.Max(1, settings.Timeout / addresses.Length);
+            // Its certificate is for the name.
+            builder.UseSslClientAuthenticationOptionsCallback(ssl => ssl.TargetHost = given.Host);
+        }
+        return settings.Host?.Contains(',', StringComparison.Ordinal) == true
             ? builder.BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary)
             : builder.Build();
     }
@@ -371,6 +448,29 @@ public sealed partial class PostgresDatabase : IDatabase
         }
         await using var command = new NpgsqlCommand("SELECT coalesce(max(number), 0) FROM schema_version", connection);
         return (long)(await command.ExecuteScalarAsync(cancellationToken))!;
+    }
+
+    /// <summary>The connections: for reads, for writes, for what must never wait for pages, exports or letters (the relay's lease, the question whether the store is there, the end of
+    /// sessions that block it), and for the log's appends.</summary>
+    private sealed record Sources(string[] Addresses, NpgsqlDataSource Reads, NpgsqlDataSource Writes, NpgsqlDataSource Vital, NpgsqlDataSource Appends) : IAsyncDisposable
+    {
+        public void Clear()
+        {
+            foreach (var source in All)
+            {
+                source.Clear();
+            }
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            foreach (var source in All)
+            {
+                await source.DisposeAsync();
+            }
+        }
+
+        private NpgsqlDataSource[] All => [Reads, Writes, Vital, Appends];
     }
 
     [LoggerMessage(LogLevel.Information, "The store's schema was brought to {Migration}")]

@@ -148,7 +148,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
     {
         try
         {
-            return await database.Appends.OpenConnectionAsync(cancellationToken);
+            return await database.OpenForAppendAsync(cancellationToken);
         }
         catch (Exception exception) when (database.Translate(exception) is { } translated)
         {

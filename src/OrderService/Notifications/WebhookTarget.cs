@@ -9,6 +9,8 @@ namespace OrderService.Notifications;
 /// </summary>
 public static class WebhookTarget
 {
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(10);
+
     /// <summary>What is wrong with a URL, as the end of a sentence that begins with its key; null when nothing is.</summary>
     public static string? Problem(string url, IEnumerable<string> allowedHosts)
     {
@@ -51,7 +53,7 @@ public static class WebhookTarget
             AllowAutoRedirect = false,
             UseProxy = false,
             UseCookies = false,
-            ConnectTimeout = TimeSpan.FromSeconds(10),
+            ConnectTimeout = ConnectTimeout,
             MaxResponseHeadersLength = 64,
             MaxResponseDrainSize = 64 * 1024,
             ResponseDrainTimeout = TimeSpan.FromSeconds(1),
@@ -69,17 +71,10 @@ public static class WebhookTarget
                     throw new ForbiddenTargetException("its name resolves to a private, loopback or otherwise special address");
                 }
                 // Not by name: a second look-up could answer differently.
-                var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-                try
-                {
-                    await socket.ConnectAsync(addresses, context.DnsEndPoint.Port, cancellationToken);
-                    return new NetworkStream(socket, ownsSocket: true);
-                }
-                catch
-                {
-                    socket.Dispose();
-                    throw;
-                }
+                return new NetworkStream(
+                    await EveryAddress.FirstAsync(
+                        addresses, (address, token) => EveryAddress.ConnectAsync(address, context.DnsEndPoint.Port, token), late => late.Dispose(), ConnectTimeout, TimeProvider.System, cancellationToken),
+                    ownsSocket: true);
             },
         };
     }

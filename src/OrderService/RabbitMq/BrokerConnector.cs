@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.Options;
@@ -34,14 +35,18 @@ public sealed class BrokerConnector
 
     internal BrokerAddress Address => address;
 
-    /// <summary>Opens a connection to the first endpoint, in random order, that answers; host names are looked up anew.</summary>
+    /// <summary>Looks a name up; the operating system's way unless a test has another.</summary>
+    internal Func<string, CancellationToken, Task<IPAddress[]>>? Resolve { get; init; }
+
+    /// <summary>Opens a connection to the first endpoint, in random order, that answers, by whichever of its addresses; host names are looked up anew.</summary>
     /// <param name="purpose">Ends up in the broker's list of connections behind the name of the service and the machine.</param>
     /// <param name="left">Where the connection before this one went; tried last. A node that is cut off from the others answers, and serves nothing.</param>
     /// <exception cref="TimeoutException">Nothing answered within <see cref="RabbitMqOptions.ConnectTimeout"/>.</exception>
     public async Task<IConnection> OpenAsync(string purpose, CancellationToken stopping, AmqpTcpEndpoint? left = null)
     {
         using var cancel = CancellationTokenSource.CreateLinkedTokenSource(stopping);
-        var opening = CreateFactory().CreateConnectionAsync(Endpoints(left), $"{options.ConnectionName} {purpose} @{Environment.MachineName}", cancel.Token);
+        var name = $"{options.ConnectionName} {purpose} @{Environment.MachineName}";
+        var opening = EveryAddress.FirstAsync(Hosts(left), (host, token) => OpenAsync(host, name, left, token), Discard, options.ConnectTimeout, clock, cancel.Token);
         try
         {
             // The client's own cancellation can hang, so the wait has an end of its own.
@@ -54,6 +59,20 @@ public sealed class BrokerConnector
             throw;
         }
     }
+
+    private async Task<IConnection> OpenAsync(BrokerHost host, string name, AmqpTcpEndpoint? left, CancellationToken cancellationToken)
+    {
+        // Where the connection before this one went comes last among the addresses as well.
+        async Task<IPAddress[]> LookUp(string hostName, CancellationToken token) =>
+            [.. (await (Resolve ?? Dns.GetHostAddressesAsync)(hostName, token)).OrderBy(address => left is AddressedEndpoint { Address: { } last } && last.Equals(address))];
+
+        return await EveryAddress.ConnectAsync(
+            host.Name, LookUp,
+            (address, token) => CreateFactory(address).CreateConnectionAsync([new AddressedEndpoint(host, address, Ssl(host))], name, token),
+            Discard, options.ConnectTimeout / address.Hosts.Count, clock, cancellationToken);
+    }
+
+    private static void Discard(IConnection late) => _ = DisposeQuietlyAsync(late);
 
     private static void Discard(Task<IConnection> late)
     {
@@ -98,7 +117,7 @@ public sealed class BrokerConnector
         }
     }
 
-    private ConnectionFactory CreateFactory() => new()
+    private ConnectionFactory CreateFactory(IPAddress to) => new()
     {
         UserName = address.User,
         Password = address.Password,
@@ -111,22 +130,14 @@ public sealed class BrokerConnector
         HandshakeContinuationTimeout = options.ConnectTimeout,
         ContinuationTimeout = TimeSpan.FromSeconds(15),
         RequestedChannelMax = 64,
-        SocketFactory = GatheringTcpClient.Create,
+        SocketFactory = family => GatheringTcpClient.Create(family, to),
         EndpointResolverFactory = static endpoints => new InGivenOrder([.. endpoints]),
         // The broker's own ceiling: a smaller one here would turn a large message into a connection that dies again and again.
         MaxInboundMessageBodySize = 512 * 1024 * 1024,
     };
 
-    private List<AmqpTcpEndpoint> Endpoints(AmqpTcpEndpoint? left)
-    {
-        var endpoints = new List<AmqpTcpEndpoint>(address.Hosts.Count);
-        foreach (var host in address.Hosts.OrderBy(host => left is not null && host == new BrokerHost(left.HostName, left.Port)).ThenBy(_ => Random.Shared.Next()))
-        {
-            endpoints.Add(new AmqpTcpEndpoint(host.Name, host.Port, Ssl(host), 512 * 1024 * 1024));
-        }
-
-        return endpoints;
-    }
+    private List<BrokerHost> Hosts(AmqpTcpEndpoint? left) =>
+        [.. address.Hosts.OrderBy(host => left is not null && host == new BrokerHost(left.HostName, left.Port)).ThenBy(_ => Random.Shared.Next())];
 
     private SslOption Ssl(BrokerHost host)
     {
@@ -170,6 +181,19 @@ public sealed class BrokerConnector
         }
 
         return chain.Build(shown);
+    }
+
+    /// <summary>A node by one of its addresses. The client would try one address of each family, for the whole time each.</summary>
+    private sealed class AddressedEndpoint : AmqpTcpEndpoint
+    {
+        public AddressedEndpoint(BrokerHost host, IPAddress address, SslOption ssl)
+            : base(host.Name, host.Port, ssl, 512 * 1024 * 1024)
+        {
+            Address = address;
+            AddressFamily = address.AddressFamily;
+        }
+
+        public IPAddress Address { get; }
     }
 
     /// <summary>The client's own resolver shuffles.</summary>

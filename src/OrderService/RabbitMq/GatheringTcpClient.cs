@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Sockets;
 using RabbitMQ.Client;
 
@@ -10,12 +11,20 @@ namespace OrderService.RabbitMq;
 internal sealed class GatheringTcpClient : TcpClientAdapter
 {
     private readonly Socket socket;
+    private readonly IPAddress to;
 
-    private GatheringTcpClient(Socket socket)
-        : base(socket) => this.socket = socket;
+    private GatheringTcpClient(Socket socket, IPAddress to)
+        : base(socket)
+    {
+        this.socket = socket;
+        this.to = to;
+    }
 
     /// <summary>For <see cref="ConnectionFactory.SocketFactory"/>; the socket is set up as the client's own factory does it.</summary>
-    public static ITcpClient Create(AddressFamily family) => new GatheringTcpClient(new Socket(family, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
+    /// <param name="to">The address that is connected to, whichever the client found for the name.</param>
+    public static ITcpClient Create(AddressFamily family, IPAddress to) => new GatheringTcpClient(new Socket(to.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true }, to);
+
+    public override Task ConnectAsync(IPAddress host, int port, CancellationToken cancellationToken = default) => base.ConnectAsync(to, port, cancellationToken);
 
     public override NetworkStream GetStream() => new GatheringStream(socket);
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json;
@@ -21,24 +22,26 @@ internal sealed class ManagementApi : IDisposable
     // What a policy may not set on the queues whose messages must not get lost. Overflow drop-head even deletes dead letters that wait for their target.
     private static readonly string[] LosingPolicyKeys = ["max-length", "max-length-bytes", "overflow", "message-ttl", "expires", "delivery-limit", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"];
 
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(5);
+
     private readonly HttpClient http;
     private readonly string virtualHost;
 
-    private ManagementApi(Uri address, BrokerAddress broker, string virtualHost)
+    private ManagementApi(Uri address, BrokerAddress broker, string virtualHost, Func<string, CancellationToken, Task<IPAddress[]>>? resolve)
     {
         this.virtualHost = virtualHost;
         var credentials = address.UserInfo.Length > 0 ? Uri.UnescapeDataString(address.UserInfo) : $"{broker.User}:{broker.Password}";
-        http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
+        http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectCallback = EveryAddress.ForHttp(resolve, Timeout), PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
         {
             BaseAddress = new UriBuilder(address) { UserName = "", Password = "", Path = address.AbsolutePath.TrimEnd('/') + "/" }.Uri,
-            Timeout = TimeSpan.FromSeconds(5),
+            Timeout = Timeout,
         };
         http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes(credentials)));
     }
 
     /// <summary>Null where the settings name none.</summary>
     public static ManagementApi? Open(BrokerConnector connector) =>
-        connector.Options.ManagementUri is { Length: > 0 } address ? new ManagementApi(new Uri(address), connector.Address, connector.VirtualHost) : null;
+        connector.Options.ManagementUri is { Length: > 0 } address ? new ManagementApi(new Uri(address), connector.Address, connector.VirtualHost, connector.Resolve) : null;
 
     public void Dispose() => http.Dispose();
 

@@ -32,7 +32,7 @@ public sealed class PostgresDatabaseTests(PostgresContainerFixture postgres)
         await database.ProbeAsync(Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
         await database.WriteVitalAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE relay_leases SET owner = owner", transaction: transaction), Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
         await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE checkpoints SET position = position", transaction: transaction), Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
-        await using (await database.Appends.OpenConnectionAsync(Now).AsTask().WaitAsync(TimeSpan.FromSeconds(4), Now))
+        await using (await database.OpenForAppendAsync(Now).WaitAsync(TimeSpan.FromSeconds(4), Now))
         {
         }
         Assert.Equal(12, open);
