@@ -37,6 +37,9 @@ public sealed partial class NotificationSender : BackgroundService
     private readonly Troubles troubles;
     private readonly StoreTime time;
     private readonly ConcurrentDictionary<string, ChannelState> states = new();
+
+    /// <summary>What left and could not be noted, because the store refuses the row.</summary>
+    private readonly ConcurrentDictionary<(string Channel, long Alert), ChannelAnswer> unrecorded = new();
     private (string Subject, long LastAlert)? undelivered;
     private long? undeliveredLookedAt;
 
@@ -121,8 +124,22 @@ public sealed partial class NotificationSender : BackgroundService
         {
             for (var index = 0; index < claimed.Count; index++)
             {
-                var answer = await TryAsync(channel, claimed[index], cancellationToken);
-                await RecordAsync(channel, claimed[index], answer, cancellationToken);
+                var key = (channel.Name, claimed[index].Id);
+                var answer = unrecorded.TryGetValue(key, out var known) ? known : await TryAsync(channel, claimed[index], cancellationToken);
+                try
+                {
+                    await RecordAsync(channel, claimed[index], answer, cancellationToken);
+                    unrecorded.TryRemove(key, out _);
+                }
+                catch (StoreRefusedException exception)
+                {
+                    // It is due again when its claim ends: then it is only noted, if it left.
+                    if (answer is ChannelAnswer.Sent)
+                    {
+                        unrecorded[key] = answer;
+                    }
+                    LogRefused(channel.Name, claimed[index].Id, exception.Message);
+                }
                 if (answer is ChannelAnswer.Sent)
                 {
                     sent++;
@@ -194,7 +211,31 @@ public sealed partial class NotificationSender : BackgroundService
         {
             return due;
         }
-        return await database.WriteAsync(async transaction =>
+        try
+        {
+            return await ClaimAsync(channel, due, now, cancellationToken);
+        }
+        catch (StoreRefusedException)
+        {
+            // One row that the store refuses must not hold up the others. It stays due.
+            var mine = new List<DueDelivery>(due.Count);
+            foreach (var delivery in due)
+            {
+                try
+                {
+                    mine.AddRange(await ClaimAsync(channel, [delivery], now, cancellationToken));
+                }
+                catch (StoreRefusedException exception)
+                {
+                    LogRefused(channel, delivery.Id, exception.Message);
+                }
+            }
+            return mine;
+        }
+    }
+
+    private Task<List<DueDelivery>> ClaimAsync(string channel, List<DueDelivery> due, long now, CancellationToken cancellationToken) =>
+        database.WriteAsync(async transaction =>
         {
             var mine = new List<DueDelivery>(due.Count);
             foreach (var delivery in due)
@@ -210,7 +251,6 @@ public sealed partial class NotificationSender : BackgroundService
             }
             return mine;
         }, cancellationToken);
-    }
 
     private async Task<ChannelAnswer> TryAsync(INotificationChannel channel, DueDelivery delivery, CancellationToken cancellationToken)
     {
@@ -441,6 +481,9 @@ public sealed partial class NotificationSender : BackgroundService
 
     [LoggerMessage(LogLevel.Warning, "Sending alerts ({Step}) failed and is tried again: {Reason}")]
     private partial void LogStepFailed(string step, string reason);
+
+    [LoggerMessage(LogLevel.Error, "The store refuses to note what became of alert {AlertId} on the channel {Channel}; the others go on: {Reason}")]
+    private partial void LogRefused(string channel, long alertId, string reason);
 
     [LoggerMessage(LogLevel.Error, "The channel {Channel} threw on alert {AlertId}")]
     private partial void LogUnexpected(string channel, long alertId, Exception exception);
