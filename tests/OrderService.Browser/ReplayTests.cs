@@ -194,4 +194,61 @@ public sealed class ReplayTests(Shop shop)
         var body = await shop.Service.Http.GetStringAsync(new Uri($"/api/dead-letters/{letter}/body", UriKind.Relative), TestContext.Current.CancellationToken);
         Assert.Contains("EUX", body, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task What_was_edited_in_one_letter_is_applied_to_its_whole_incident()
+    {
+        await shop.OpenAsync();
+        var id = shop.NewId("type");
+        var letters = new List<long>();
+        for (var number = 1; number <= 3; number++)
+        {
+            var order = TestMessage.Place(string.Create(CultureInfo.InvariantCulture, $"{id}-{number}"));
+            letters.Add(await shop.PublishBrokenAsync(order with { Type = $"Shop.{id}.OrderPlaced" }));
+        }
+        await shop.VisitAsync(async visitor =>
+        {
+            await visitor.Link("Edit and replay").ClickAsync();
+            await Expect(visitor.Page.Locator("#check")).ToContainTextAsync("It would be refused");
+            await visitor.Page.GetByLabel("Command").SelectOptionAsync("order.place");
+            await Expect(visitor.Page.Locator("#check")).ToContainTextAsync("It passes");
+            await visitor.AssertAccessibleAsync("edit of a command");
+            await visitor.Button("Apply it to the whole incident").ClickAsync();
+            await Expect(visitor.Dialog).ToContainTextAsync("3 would succeed");
+            await Expect(visitor.Dialog.Locator(".patch")).ToContainTextAsync("Each letter is changed first");
+            await visitor.ScreenshotAsync("replay-patched-light");
+            await visitor.Dialog.GetByLabel("Reason (required)").FillAsync("the shop names .NET types");
+            await visitor.Dialog.GetByRole(AriaRole.Button, new() { Name = "Replay 3 letters" }).ClickAsync();
+            await Expect(visitor.Page.Locator(".page-sub .chip")).ToHaveTextAsync("done", new() { Timeout = 20_000 });
+            await Expect(visitor.Page.Locator(".patch")).ToContainTextAsync("Each letter is changed before it goes out");
+        }, at: $"#/dead-letters/{letters[0]}");
+        await shop.VisitAsync(async visitor =>
+        {
+            await visitor.Link("History").ClickAsync();
+            await Expect(visitor.Page.Locator(".attempt")).ToContainTextAsync($"Shop.{id}.OrderPlaced → order.place");
+        }, at: $"#/dead-letters/{letters[2]}");
+        for (var number = 1; number <= 3; number++)
+        {
+            await shop.WaitForOrderAsync(string.Create(CultureInfo.InvariantCulture, $"{id}-{number}"));
+        }
+    }
+
+    [Fact]
+    public async Task The_text_within_an_AMQP_value_is_shown_and_replayed()
+    {
+        await shop.OpenAsync();
+        var id = shop.NewId("amqp");
+        var text = TestMessage.Place(id).Body;
+        var letter = await shop.PublishBrokenAsync(new TestMessage("amqp-1.0", $"key-{id}", [0, 0x53, 0x77, 0xA1, (byte)text.Length, .. text]));
+        await shop.VisitAsync(async visitor =>
+        {
+            await visitor.Link("Edit and replay").ClickAsync();
+            await Expect(visitor.Page.GetByLabel("Edited body")).ToHaveValueAsync(new System.Text.RegularExpressions.Regex(id));
+            await Expect(visitor.Page.Locator("#check")).ToContainTextAsync("It passes");
+            await visitor.Page.GetByLabel("Reason (required)").FillAsync("the text alone");
+            await visitor.Button("Replay the edited letter").ClickAsync();
+            await Expect(visitor.Page.Locator(".page-sub .chip")).ToHaveTextAsync("resolved", new() { Timeout = 20_000 });
+        }, at: $"#/dead-letters/{letter}");
+        await shop.WaitForOrderAsync(id);
+    }
 }

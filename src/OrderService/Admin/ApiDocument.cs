@@ -239,7 +239,7 @@ internal static class ApiTexts
         ["relay.release"] = """{"reason":"The queue has room again."}""",
         ["dead-letters.restore"] = """{"reason":"It was a real one."}""",
         ["dead-letters.discards"] = """{"filter":{"reason":"currency_unknown"},"upTo":123,"reason":"Orders of a test shop."}""",
-        ["replays.what-if"] = """{"filter":{"fingerprint":"3f9a52c07711aa01"}}""",
+        ["replays.what-if"] = """{"filter":{"fingerprint":"3f9a52c07711aa01"},"patch":{"type":"order.place"}}""",
         ["replays.start"] = """{"filter":{"fingerprint":"3f9a52c07711aa01"},"upTo":123,"mode":"canary","ratePerSecond":10,"reason":"The currency is known now."}""",
         ["incidents.acknowledge"] = """{"reason":"I look after it."}""",
         ["incidents.resolve"] = """{"reason":"Mended in 1.0.1."}""",

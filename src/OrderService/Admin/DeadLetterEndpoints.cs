@@ -91,17 +91,21 @@ internal static class DeadLetterEndpoints
             return problem;
         }
         var (edited, mistake) = await ReadAsync<EditedBody>(context);
-        if (edited?.Body is null)
+        if (edited is null || (edited.Body ?? edited.Type ?? edited.ContentType ?? edited.Key) is null)
         {
-            return mistake ?? Problems.Result(400, "missing_field", "body is missing.", new FieldError("/body", "missing_field", "body is missing."));
+            return mistake ?? Problems.Result(
+                400, "missing_field", "Say what is edited: body, type, contentType or key.", new FieldError("/body", "missing_field", "body is missing."));
         }
-        if (await forecast.OfEditedAsync(number, Encoding.UTF8.GetBytes(edited.Body), context.RequestAborted) is not { } item)
+        var body = edited.Body is null ? null : Encoding.UTF8.GetBytes(edited.Body);
+        if (await forecast.OfEditedAsync(number, LetterPatch.Edit(body, edited.Type, edited.ContentType, edited.Key), context.RequestAborted) is not { } item
+            || await forecast.ContentAsync(number, context.RequestAborted) is not { } letter)
         {
             return NoSuchLetter();
         }
+        var patch = LetterPatch.Between(letter, body, edited.Type, edited.ContentType)?.ToElement();
         return TypedResults.Ok(item.Outcome == ForecastOutcome.StillFails
-            ? new CheckAnswer(false, [new FieldError(item.Field ?? "", item.Reason ?? "", item.Detail)], item.Outcome, item.Detail)
-            : new CheckAnswer(true, [], item.Outcome, item.Detail));
+            ? new CheckAnswer(false, [new FieldError(item.Field ?? "", item.Reason ?? "", item.Detail)], item.Outcome, item.Detail, patch)
+            : new CheckAnswer(true, [], item.Outcome, item.Detail, patch));
     }
 
     private static async Task<IResult> ReplayAsync(HttpContext context, string id, DeadLetterReplay replay, DeadLetterQueries letters)
@@ -116,7 +120,9 @@ internal static class DeadLetterEndpoints
             return mistake!;
         }
         var answer = await replay.ReplayAsync(
-            new ReplayRequest(number, Who(context), given?.Reason, given?.Body is { } body ? Encoding.UTF8.GetBytes(body) : null, given?.Type, given?.Confirmed ?? false), context.RequestAborted);
+            new ReplayRequest(
+                number, Who(context), given?.Reason, given?.Body is { } body ? Encoding.UTF8.GetBytes(body) : null, given?.Type, given?.Confirmed ?? false,
+                EditedContentType: given?.ContentType, EditedKey: given?.Key), context.RequestAborted);
         return await AnswerAsync(answer, letters, context);
     }
 
@@ -322,7 +328,10 @@ internal static class DeadLetterEndpoints
     private static IResult NoSuchLetter() => Problems.Result(StatusCodes.Status404NotFound, "dead_letter_not_found", "There is no such dead letter.");
 }
 
-internal sealed record EditedBody(string? Body);
+/// <summary>An edit of a letter as it would be sent; at least one member, and what is absent stays the letter's own.</summary>
+/// <param name="ContentType"><c>application/json</c> when absent.</param>
+/// <param name="Key">Another idempotency key; <c>derived</c> for the one of the content.</param>
+internal sealed record EditedBody(string? Body = null, string? Type = null, string? ContentType = null, string? Key = null);
 
 /// <param name="Reason">Needed to discard.</param>
 internal sealed record ReasonBody(string? Reason = null);
@@ -340,10 +349,14 @@ internal sealed record DiscardsAnswer(long Count, long UpTo, long Discarded);
 /// <param name="Body">The edited text; the original bytes go out when it is absent.</param>
 /// <param name="Type">The command of the edited text; the letter's own when absent.</param>
 /// <param name="Confirmed">Needed for letters that another program put among the dead letters.</param>
-internal sealed record ReplayBody(string? Reason = null, string? Body = null, string? Type = null, bool? Confirmed = null);
+/// <param name="ContentType">Of what is edited; <c>application/json</c> when absent.</param>
+/// <param name="Key">Another idempotency key; <c>derived</c> for the one of the content.</param>
+internal sealed record ReplayBody(
+    string? Reason = null, string? Body = null, string? Type = null, bool? Confirmed = null, string? ContentType = null, string? Key = null);
 
 /// <param name="Outcome">What a replay of it would do.</param>
-internal sealed record CheckAnswer(bool Valid, IReadOnlyList<FieldError> Errors, string Outcome, string Detail);
+/// <param name="Patch">The same change for other letters with the same mistake, for <c>POST /api/dead-letters/replays</c>; null when it can't be told.</param>
+internal sealed record CheckAnswer(bool Valid, IReadOnlyList<FieldError> Errors, string Outcome, string Detail, JsonElement? Patch = null);
 
 /// <param name="Total">How many match, on the first page.</param>
 internal sealed record LetterPage(IReadOnlyList<LetterView> Items, string? Next, long? Total);

@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
 using OrderService.Database;
 using OrderService.DeadLetters;
 
@@ -52,17 +54,17 @@ internal static class ReplayEndpoints
     private static async Task<IResult> WhatIfAsync(HttpContext context, ReplayForecast forecast)
     {
         var (body, mistake) = await DeadLetterEndpoints.ReadAsync<ReplaysBody>(context);
-        if (mistake is not null || !TrySelect(body, out var selection, out mistake))
+        if (mistake is not null || !TrySelect(body, out var selection, out mistake) || !TryReadPatch(body!, out var patch, out mistake))
         {
             return mistake!;
         }
-        return TypedResults.Ok(ForecastView.Of(await forecast.OfAsync(selection, context.RequestAborted)));
+        return TypedResults.Ok(ForecastView.Of(await forecast.OfAsync(selection, context.RequestAborted, patch)));
     }
 
     private static async Task<IResult> StartAsync(HttpContext context, ReplayJobs jobs)
     {
         var (body, mistake) = await DeadLetterEndpoints.ReadAsync<ReplaysBody>(context);
-        if (mistake is not null || !TrySelect(body, out var selection, out mistake))
+        if (mistake is not null || !TrySelect(body, out var selection, out mistake) || !TryReadPatch(body!, out var patch, out mistake))
         {
             return mistake!;
         }
@@ -79,7 +81,8 @@ internal static class ReplayEndpoints
             return LetterChoice.Bad("/reason", $"reason has at most {LongestReason} characters.");
         }
         var job = await jobs.CreateAsync(
-            new ReplayJobRequest(selection, Who(context), body.Reason ?? "", body.Mode ?? ReplayMode.Canary, body.RatePerSecond ?? 10), context.RequestAborted);
+            new ReplayJobRequest(selection, Who(context), body.Reason ?? "", body.Mode ?? ReplayMode.Canary, body.RatePerSecond ?? 10, patch),
+            context.RequestAborted);
         return job is null
             ? Problems.Result(StatusCodes.Status409Conflict, "nothing_to_replay", "No parked letter is chosen; somebody may have been faster.")
             : TypedResults.Accepted($"{context.Request.PathBase}/api/replays/{job.Id}", job);
@@ -117,6 +120,17 @@ internal static class ReplayEndpoints
     private static bool TrySelect(ReplaysBody? body, out LetterSelection selection, out IResult? mistake) =>
         LetterChoice.TryRead(body?.Ids, body?.Filter, body?.UpTo, body?.Limit, body?.Confirmed ?? false, out selection, out mistake);
 
+    private static bool TryReadPatch(ReplaysBody body, out LetterPatch? patch, out IResult? mistake)
+    {
+        (patch, mistake) = (null, null);
+        if (body.Patch is { ValueKind: not (JsonValueKind.Null or JsonValueKind.Undefined) } given)
+        {
+            patch = LetterPatch.Read(JsonNode.Parse(given.GetRawText()), forMany: true, out var pointer, out var why);
+            mistake = why is null ? null : LetterChoice.Bad("/patch" + pointer, why);
+        }
+        return mistake is null;
+    }
+
     private static IResult NoSuchJob() => Problems.Result(StatusCodes.Status404NotFound, "replay_not_found", "There is no such replay job.");
 
     private static Caller Who(HttpContext context) => CallerRight.CallerOf(context);
@@ -126,8 +140,11 @@ internal static class ReplayEndpoints
 /// <param name="Mode"><c>canary</c> (the default) or <c>all</c>.</param>
 /// <param name="UpTo">Only letters up to this number: what a forecast answered.</param>
 /// <param name="Confirmed">Letters that another program put among the dead letters are meant too.</param>
+/// <param name="Patch">What is changed in each letter: <c>body</c> (a merge patch or a JSON Patch), <c>type</c>, <c>contentType</c>, <c>key</c>.</param>
 internal sealed record ReplaysBody(
-    IReadOnlyList<long>? Ids = null, ChosenLetters? Filter = null, string? Mode = null, double? RatePerSecond = null, long? Limit = null, string? Reason = null, long? UpTo = null, bool? Confirmed = null);
+    IReadOnlyList<long>? Ids = null, ChosenLetters? Filter = null, string? Mode = null, double? RatePerSecond = null, long? Limit = null, string? Reason = null,
+    long? UpTo = null, bool? Confirmed = null,
+    JsonElement? Patch = null);
 
 /// <param name="Until">For mute.</param>
 internal sealed record IncidentBody(string? Reason = null, DateTimeOffset? Until = null);

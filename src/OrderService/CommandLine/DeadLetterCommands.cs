@@ -93,6 +93,10 @@ internal static class DeadLetterCommands
             foreach (var replay in letter.Replays)
             {
                 Say($"  replay       {Time(replay.RequestedAt)} by {replay.RequestedBy}{(replay.Edited ? ", edited" : "")}: {replay.Outcome ?? "under way"} {replay.Detail}");
+                if (replay.Change is { } change && change.EnumerateObject().Any())
+                {
+                    Say($"    changed    {change.GetRawText()}");
+                }
             }
             foreach (var line in letter.History)
             {
@@ -120,6 +124,8 @@ internal static class DeadLetterCommands
         var rate = new Option<double>("--rate") { Description = "Of several letters at most so many a second.", DefaultValueFactory = _ => 10 };
         var limit = new Option<long?>("--limit") { Description = "At most so many letters, the oldest." };
         var command = new Command("replay", "Sends parked letters through the queue again, under their original key. Several letters are a job that the running service works on.") { because, edited, confirmed, whatIf, canary, rate, limit };
+        var changes = new PatchOptions();
+        changes.AddTo(command, edited);
         selection.AddTo(command);
         filter.AddTo(command, withStatus: false);
         rate.Validators.Add(result =>
@@ -155,8 +161,17 @@ internal static class DeadLetterCommands
                         return $"{path} can't be read: {exception.Message}";
                     }
                 }
+                LetterPatch? patch;
+                try
+                {
+                    patch = await changes.ReadAsync(parsed, forMany: false, token);
+                }
+                catch (PatchMistakeException mistake)
+                {
+                    return mistake.Message;
+                }
                 return Describe(await stations.GetRequiredService<DeadLetterReplay>().ReplayAsync(
-                    new ReplayRequest(id, Who, parsed.GetValue(because), body, Confirmed: parsed.GetValue(confirmed)), token));
+                    new ReplayRequest(id, Who, parsed.GetValue(because), body, Confirmed: parsed.GetValue(confirmed), Patch: patch), token));
             }, cancellationToken)));
         return command;
 
@@ -167,21 +182,38 @@ internal static class DeadLetterCommands
             {
                 return failure;
             }
+            LetterPatch? patch;
+            try
+            {
+                patch = await changes.ReadAsync(parsed, forMany: !IsOne(parsed, selection), token);
+            }
+            catch (PatchMistakeException mistake)
+            {
+                await Console.Error.WriteLineAsync(mistake.Message);
+                return ExitCode.Usage;
+            }
             var chosen = selected with { Confirmed = parsed.GetValue(confirmed) };
             if (parsed.GetValue(whatIf))
             {
-                return await ReplayCommands.ForecastAsync(stations, chosen, token);
+                return await ReplayCommands.ForecastAsync(stations, chosen, patch, token);
+            }
+            // What is changed in many letters is always told first.
+            if (patch is not null || (chosen.Ids is null && !parsed.GetValue(selection.Yes)))
+            {
+                await ReplayCommands.ForecastAsync(stations, chosen, patch, token);
             }
             if (chosen.Ids is null && !parsed.GetValue(selection.Yes))
             {
-                await ReplayCommands.ForecastAsync(stations, chosen, token);
                 if (!await AnsiConsole.ConfirmAsync("replay them?", defaultValue: false, token))
                 {
                     return ExitCode.SomeFailed;
                 }
             }
             return await ReplayCommands.StartAsync(
-                stations, new ReplayJobRequest(chosen, Who, parsed.GetValue(because) ?? "", parsed.GetValue(canary) ? ReplayMode.Canary : ReplayMode.All, parsed.GetValue(rate)), token);
+                stations,
+                new ReplayJobRequest(
+                    chosen, Who, parsed.GetValue(because) ?? "", parsed.GetValue(canary) ? ReplayMode.Canary : ReplayMode.All, parsed.GetValue(rate), patch),
+                token);
         }, cancellationToken);
     }
 
@@ -374,7 +406,7 @@ internal static class DeadLetterCommands
     {
         LetterAnswer.Done => null,
         LetterAnswer.Conflict conflict => conflict.Detail,
-        LetterAnswer.Invalid invalid => $"the edited body would fail again: {invalid.Rejection.Reason}: {invalid.Rejection.Detail}",
+        LetterAnswer.Invalid invalid => $"the edited message would fail again: {invalid.Rejection.Reason}: {invalid.Rejection.Detail}",
         _ => "there is no such dead letter",
     };
 

@@ -75,9 +75,9 @@ internal static class ReplayCommands
     }
 
     /// <summary>Prints what a replay would do.</summary>
-    public static async Task<int> ForecastAsync(IServiceProvider stations, LetterSelection selection, CancellationToken cancellationToken)
+    public static async Task<int> ForecastAsync(IServiceProvider stations, LetterSelection selection, LetterPatch? patch, CancellationToken cancellationToken)
     {
-        var forecast = await stations.GetRequiredService<ReplayForecast>().OfAsync(selection, cancellationToken);
+        var forecast = await stations.GetRequiredService<ReplayForecast>().OfAsync(selection, cancellationToken, patch);
         Console.WriteLine($"{forecast.Count} dead letters would be replayed{(forecast.Checked < forecast.Count ? $"; the oldest {forecast.Checked} were tried" : "")}. Nothing was changed.");
         foreach (var (outcome, letters) in forecast.Outcomes.OrderByDescending(pair => pair.Value))
         {
@@ -175,7 +175,7 @@ internal static class ReplayCommands
                 Console.WriteLine("  " + line);
             }
         }
-        foreach (var failure in job.Failures ?? [])
+        foreach (var failure in (job.Failures ?? []).Concat(job.Skips ?? []))
         {
             Console.WriteLine($"  {failure.LetterId}  {failure.Reason}: {DeadLetterCommands.Printable(failure.Detail)}");
         }

@@ -29,10 +29,9 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
     {
         string[] keys = [.. query.Keys];
         string[] orderIds = [.. query.OrderIds];
-        string[] paidOrderIds = [.. query.PaidOrderIds];
         for (var attempt = 1; ; attempt++)
         {
-            var conflict = await TryAppendAsync(keys, orderIds, paidOrderIds, decide, cancellationToken);
+            var conflict = await TryAppendAsync(keys, orderIds, query, decide, cancellationToken);
             if (conflict.Append is { } append)
             {
                 return append;
@@ -61,7 +60,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         try
         {
             var streams = new Dictionary<string, long>(query.OrderIds.Count, StringComparer.Ordinal);
-            var append = decide(await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], [.. query.PaidOrderIds], streams, cancellationToken));
+            var append = decide(await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], query, streams, cancellationToken));
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
             await new PostgresAppend(append, streams, []).ExecuteAsync(connection);
             await DatabaseExtensions.CheckDeferredAsync(transaction);
@@ -93,14 +92,14 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     /// <returns>The append, or null and the reason why it has to be decided again.</returns>
     private async Task<(Append? Append, Exception? Cause)> TryAppendAsync(
-        string[] keys, string[] orderIds, string[] paidOrderIds, Func<BatchState, Append> decide, CancellationToken cancellationToken)
+        string[] keys, string[] orderIds, BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken)
     {
         await using var connection = await OpenAsync(cancellationToken);
         BatchState state;
         var streams = new Dictionary<string, long>(orderIds.Length, StringComparer.Ordinal);
         try
         {
-            state = await ReadAsync(connection, keys, orderIds, paidOrderIds, streams, cancellationToken);
+            state = await ReadAsync(connection, keys, orderIds, query, streams, cancellationToken);
         }
         catch (Exception exception) when (database.Translate(exception) is { } translated)
         {
@@ -158,8 +157,9 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet. To look it up for every event instead would be a third of the time under the log's lock.</param>
     private static async Task<BatchState> ReadAsync(
-        NpgsqlConnection connection, string[] keys, string[] orderIds, string[] paidOrderIds, Dictionary<string, long> streams, CancellationToken cancellationToken)
+        NpgsqlConnection connection, string[] keys, string[] orderIds, BatchQuery query, Dictionary<string, long> streams, CancellationToken cancellationToken)
     {
+        string[] paidOrderIds = [.. query.PaidOrderIds];
         var state = new BatchState(keys.Length);
         if (keys.Length + orderIds.Length == 0)
         {
@@ -183,9 +183,13 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                     WHERE EXISTS (SELECT 1 FROM deferred)
                     """) { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
                 new("""
-                    SELECT id, key, fingerprint, status FROM dead_letters
+                    SELECT id, key, fingerprint, status, twins, reason = 'key_conflict' FROM dead_letters
                     WHERE EXISTS (SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed')) AND key = ANY($1) AND status IN ('parked', 'replayed')
+                    UNION ALL
+                    SELECT id, replay_key, fingerprint, status, twins, reason = 'key_conflict' FROM dead_letters
+                    WHERE EXISTS (SELECT 1 FROM dead_letters WHERE replay_key IS NOT NULL) AND replay_key = ANY($1) AND status IN ('parked', 'replayed')
                     """) { Parameters = { Array(keys, NpgsqlDbType.Text) } },
+                new("SELECT 1 FROM dead_letters WHERE keyless = 1 AND status IN ('parked', 'replayed') LIMIT 1"),
             },
         };
         if (paidOrderIds.Length > 0)
@@ -195,7 +199,23 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                 WHERE orders.order_id = ANY($1) AND events.type IN ({HeadRow.PaymentTypes}) ORDER BY events.stream, events.version
                 """) { Parameters = { Array(paidOrderIds, NpgsqlDbType.Text) } });
         }
-        await using var reader = await batch.ExecuteReaderAsync(cancellationToken);
+        bool anyKeyless;
+        await using (var reader = await batch.ExecuteReaderAsync(cancellationToken))
+        {
+            anyKeyless = await ReadAsync(reader, orderIds, paidOrderIds, state, streams, cancellationToken);
+        }
+        if (anyKeyless && query.Fingerprints.Count > 0)
+        {
+            await ReadKeylessLettersAsync(connection, query.Fingerprints, state, cancellationToken);
+        }
+        return state;
+    }
+
+    /// <returns>Whether there are open letters that are found by their content.</returns>
+    private static async Task<bool> ReadAsync(
+        NpgsqlDataReader reader, string[] orderIds, string[] paidOrderIds, BatchState state, Dictionary<string, long> streams,
+        CancellationToken cancellationToken)
+    {
         await reader.NextResultAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {
@@ -228,14 +248,41 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         await reader.NextResultAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {
-            ListOf(state.Letters, reader.GetString(1)).Add(new OpenLetter(reader.GetInt64(0), reader.GetFieldValue<byte[]>(2), reader.GetString(3) == "replayed"));
+            ListOf(state.Letters, reader.GetString(1)).Add(OpenLetterOf(reader));
         }
+        await reader.NextResultAsync(cancellationToken);
+        var anyKeyless = await reader.ReadAsync(cancellationToken);
         if (paidOrderIds.Length > 0)
         {
             await ReadPaymentsAsync(reader, paidOrderIds, state, cancellationToken);
         }
-        return state;
+        return anyKeyless;
     }
+
+    /// <summary>A second look, only while there is such a letter: the fingerprints of a whole batch are much to send for nothing.</summary>
+    private static async Task ReadKeylessLettersAsync(
+        NpgsqlConnection connection, IReadOnlyList<byte[]> fingerprints, BatchState state, CancellationToken cancellationToken)
+    {
+        await using var command = new NpgsqlCommand(
+            """
+            SELECT l.id, k.fingerprint, k.fingerprint, l.status, l.twins, l.reason = 'key_conflict'
+            FROM keyless_letters k JOIN dead_letters l ON l.id = k.letter_id
+            WHERE k.fingerprint = ANY($1) AND l.status IN ('parked', 'replayed')
+            """,
+            connection)
+        {
+            Parameters = { Array([.. fingerprints], NpgsqlDbType.Bytea) },
+        };
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            ListOf(state.KeylessLetters, Convert.ToHexString(reader.GetFieldValue<byte[]>(1))).Add(OpenLetterOf(reader));
+        }
+    }
+
+    private static OpenLetter OpenLetterOf(NpgsqlDataReader row) => new(
+        row.GetInt64(0), row.GetFieldValue<byte[]>(2), row.GetString(3) == "replayed", row.IsDBNull(4) ? null : row.GetFieldValue<byte[]>(4),
+        row.GetBoolean(5));
 
     private static async Task ReadPaymentsAsync(NpgsqlDataReader reader, string[] paidOrderIds, BatchState state, CancellationToken cancellationToken)
     {

@@ -70,6 +70,15 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
                 ReadLetters(prepared, key, state);
             }
         }
+        if (anyLetters && query.Fingerprints.Count > 0)
+        {
+            var anyKeyless = prepared.AnyKeylessLetter.Step();
+            prepared.AnyKeylessLetter.Reset();
+            if (anyKeyless)
+            {
+                ReadKeylessLetters(prepared, query.Fingerprints, state);
+            }
+        }
         foreach (var orderId in query.OrderIds)
         {
             var head = prepared.Head.Bind(1, orderId);
@@ -111,9 +120,30 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             {
                 state.Letters[key] = list = [];
             }
-            list.Add(new OpenLetter(letters.Int64(0), letters.Blob(1), letters.Text(2) == "replayed"));
+            list.Add(OpenLetterOf(letters));
         }
     }
+
+    private static void ReadKeylessLetters(Statements prepared, IReadOnlyList<byte[]> fingerprints, BatchState state)
+    {
+        foreach (var fingerprint in fingerprints)
+        {
+            var letters = prepared.KeylessLetters.Bind(1, fingerprint);
+            while (letters.Step())
+            {
+                var content = Convert.ToHexString(fingerprint);
+                if (!state.KeylessLetters.TryGetValue(content, out var list))
+                {
+                    state.KeylessLetters[content] = list = [];
+                }
+                // Its own bytes are the message's, under whatever type it came.
+                list.Add(OpenLetterOf(letters) with { Fingerprint = fingerprint });
+            }
+        }
+    }
+
+    private static OpenLetter OpenLetterOf(SqliteStatement row) =>
+        new(row.Int64(0), row.Blob(1), row.Text(2) == "replayed", row.Blob(3), row.Int64(4) != 0);
 
     private static void ReadDeferred(Statements prepared, string orderId, BatchState state)
     {
@@ -231,7 +261,17 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public SqliteStatement Head { get; } = new(connection, all, "SELECT version, status, currency, last_hash, total_minor, seq FROM orders WHERE order_id = ?1");
         public SqliteStatement Payments { get; } = new(connection, all, $"SELECT type, data FROM events WHERE stream = ?1 AND type IN ({HeadRow.PaymentTypes}) ORDER BY version");
         public SqliteStatement AnyOpenLetter { get; } = new(connection, all, "SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed') LIMIT 1");
-        public SqliteStatement OpenLetters { get; } = new(connection, all, "SELECT id, fingerprint, status FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')");
+        public SqliteStatement OpenLetters { get; } = new(connection, all, """
+            SELECT id, fingerprint, status, twins, reason = 'key_conflict' FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')
+            UNION ALL
+            SELECT id, fingerprint, status, twins, reason = 'key_conflict' FROM dead_letters WHERE replay_key = ?1 AND status IN ('parked', 'replayed')
+            """);
+        public SqliteStatement AnyKeylessLetter { get; } = new(
+            connection, all, "SELECT 1 FROM dead_letters WHERE keyless = 1 AND status IN ('parked', 'replayed') LIMIT 1");
+        public SqliteStatement KeylessLetters { get; } = new(connection, all, """
+            SELECT l.id, l.fingerprint, l.status, l.twins, l.reason = 'key_conflict'
+            FROM keyless_letters k JOIN dead_letters l ON l.id = k.letter_id WHERE k.fingerprint = ?1 AND l.status IN ('parked', 'replayed')
+            """);
         public SqliteStatement AnyDeferred { get; } = new(connection, all, "SELECT 1 FROM deferred LIMIT 1");
         public SqliteStatement Deferred { get; } = new(connection, all, $"""
             SELECT key, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at

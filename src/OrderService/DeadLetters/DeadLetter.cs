@@ -53,6 +53,11 @@ public sealed record DeadLetter
     /// <summary>Its source knows that it may hand out the same message twice, and that this may be the second time. Dead letters of the broker tell by their headers: <see cref="IsSameDelivery"/>.</summary>
     public bool Redelivered { get; init; }
 
+    /// <summary>Its bytes under other types.</summary>
+    internal LetterTwins Twins => twins ??= LetterTwins.Of(this);
+
+    private LetterTwins? twins;
+
     /// <summary>A message with a known fate and nothing else known about it.</summary>
     public static DeadLetter Of(string key, byte[] fingerprint, Rejection rejection, string? exception, byte[] body, MessageProperties properties, string? orderId = null)
     {

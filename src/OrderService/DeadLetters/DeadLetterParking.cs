@@ -53,7 +53,9 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         var now = clock.GetUtcNow();
         await ClaimAsync(transaction, letters, now);
         var inbox = await ReadInboxAsync(transaction, letters);
-        var failures = letters.Select(letter => new Failure(letter, Incident.Of(letter.Rejection, letter.Exception), inbox.GetValueOrDefault(letter.Key))).ToList();
+        var failures = letters.Select(letter => new Failure(
+            letter, Incident.Of(letter.Rejection, letter.Exception), inbox.GetValueOrDefault(letter.Key),
+            OtherKey(letter) is { } key ? inbox.GetValueOrDefault(key) : null)).ToList();
         foreach (var failure in failures)
         {
             await ReopenReplayedAsync(transaction, failure, now);
@@ -110,11 +112,15 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     private static async Task<Dictionary<string, InboxRow>> ReadInboxAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters)
     {
         var parameters = new DynamicParameters();
-        var keys = SqlList.Add(parameters, "key", letters.Select(letter => letter.Key).Distinct(StringComparer.Ordinal).ToList());
+        var keys = SqlList.Add(parameters, "key", letters.Select(letter => letter.Key).Concat(letters.Select(OtherKey).OfType<string>())
+            .Distinct(StringComparer.Ordinal).ToList());
         return (await transaction.Connection!.QueryAsync<InboxRow>(
             $"SELECT key AS Key, fingerprint AS Fingerprint, outcome AS Outcome FROM inbox WHERE key IN {keys}", parameters, transaction))
             .ToDictionary(row => row.Key, StringComparer.Ordinal);
     }
+
+    /// <summary>The derived key under which the bytes of a letter without a key come back with the right type.</summary>
+    private static string? OtherKey(DeadLetter letter) => letter.Twins.ByContent is { } fingerprint ? EnvelopeDecoder.DerivedKey(fingerprint) : null;
 
     /// <summary>A letter that says which replay it is goes back to where it came from.</summary>
     private static async Task ReopenReplayedAsync(DbTransaction transaction, Failure failure, DateTimeOffset now)
@@ -126,7 +132,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         }
         // The mark could be forged: key, state and count must fit. With an older count it is a copy of an earlier attempt.
         var fits = await transaction.Connection!.ExecuteAsync(
-            "UPDATE dead_letters SET status = 'parked' WHERE id = @LetterId AND key = @Key AND status = 'replayed' AND replays = @Replays",
+            "UPDATE dead_letters SET status = 'parked' WHERE id = @LetterId AND coalesce(replay_key, key) = @Key AND status = 'replayed' AND replays = @Replays",
             new { mark.LetterId, letter.Key, mark.Replays }, transaction);
         if (fits == 0)
         {
@@ -174,7 +180,9 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
                     "@now, @now",
                     Add("settled_at", isSuperseded ? now.ToUnixTimeMilliseconds() : (long?)null),
                     Add("settled_by", isSuperseded ? OrderFlow : null),
-                    Add("settle_reason", isSuperseded ? DecidedAfterAll : null)) + ")");
+                    Add("settle_reason", isSuperseded ? DecidedAfterAll : null),
+                    Add("twins", letter.Twins.Stored()),
+                    Add("keyless", letter.Twins.ByContent is null ? 0L : (long?)1)) + ")");
 
                 string Add<T>(string name, T value)
                 {
@@ -187,7 +195,8 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             var inserted = await transaction.Connection!.QueryAsync<InsertedRow>(
                 $"""
                 INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, field, exception, body, content_type, type, message_id, correlation_id,
-                                          properties, deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason)
+                                          properties, deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason,
+                                          twins, keyless)
                 VALUES {string.Join(", ", rows)}
                 ON CONFLICT (key, fingerprint) DO NOTHING RETURNING id AS Id, key AS Key, fingerprint AS Fingerprint
                 """,
@@ -196,6 +205,11 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             foreach (var row in inserted)
             {
                 var failure = byIdentity[Failure.IdentityOf(row.Key, row.Fingerprint)];
+                if (failure.Letter.Twins.ByContent is { } content)
+                {
+                    await transaction.Connection!.ExecuteAsync(
+                        "INSERT INTO keyless_letters (fingerprint, letter_id) VALUES (@content, @Id)", new { content, row.Id }, transaction);
+                }
                 if (failure.IsSuperseded)
                 {
                     failure.Settle(ParkOutcome.Superseded, row.Id, "superseded", "A dead letter came for a message that had been decided; nothing is lost.");
@@ -364,7 +378,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     private sealed record InsertedRow(long Id, string Key, byte[] Fingerprint);
 
     /// <summary>A letter on its way into the store.</summary>
-    private sealed class Failure(DeadLetter letter, Incident incident, InboxRow? decided)
+    private sealed class Failure(DeadLetter letter, Incident incident, InboxRow? decided, InboxRow? decidedByContent)
     {
         public DeadLetter Letter { get; } = letter;
         public Incident Incident { get; } = incident;
@@ -373,7 +387,12 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         public InboxRow? Decided { get; } = decided;
 
         public string Identity { get; } = IdentityOf(letter.Key, letter.Fingerprint);
-        public bool IsSuperseded => Decided is { Outcome: 1 or 2 or 3 } && Decided.Fingerprint.AsSpan().SequenceEqual(Letter.Fingerprint);
+        public bool IsSuperseded => (IsDone(Decided) && IsSame(Decided!.Fingerprint)) || IsDone(decidedByContent);
+
+        private static bool IsDone(InboxRow? row) => row is { Outcome: 1 or 2 or 3 };
+
+        private bool IsSame(byte[] fingerprint) =>
+            fingerprint.AsSpan().SequenceEqual(Letter.Fingerprint) || Letter.Twins.Others.Any(twin => twin.AsSpan().SequenceEqual(fingerprint));
 
         public ParkOutcome? Outcome { get; private set; }
         public long Id { get; private set; }

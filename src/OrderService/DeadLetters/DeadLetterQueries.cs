@@ -99,7 +99,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         var replays = await connection.QueryAsync<ReplayRow>(
             """
             SELECT id AS Id, job_id AS JobId, length(body) AS BodyBytes, CASE WHEN length(body) <= @LongestShownBody THEN body END AS Body, requested_by AS RequestedBy, reason AS Reason, requested_at AS RequestedAt,
-                   outcome AS Outcome, detail AS Detail, finished_at AS FinishedAt
+                   outcome AS Outcome, detail AS Detail, finished_at AS FinishedAt, change AS Change
             FROM replays WHERE letter_id = @id ORDER BY id
             """,
             new { id, LongestShownBody });
@@ -263,9 +263,11 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         public string? Outcome { get; init; }
         public string? Detail { get; init; }
         public long? FinishedAt { get; init; }
+        public string? Change { get; init; }
 
         public ReplayRecord ToRecord() => new(
-            Id, JobId, BodyBytes is not null, Body is null ? null : Encoding.UTF8.GetString(Body), BodyBytes, RequestedBy, Reason, Time(RequestedAt), Outcome, Detail, Time(FinishedAt));
+            Id, JobId, BodyBytes is not null, Body is null ? null : Encoding.UTF8.GetString(Body), BodyBytes, RequestedBy, Reason,
+            Time(RequestedAt), Outcome, Detail, Time(FinishedAt), Json(Change));
     }
 
     private sealed class AlertRow
@@ -359,8 +361,10 @@ public sealed record LetterRecord(
 /// <param name="Body">The edited text; null when the original bytes went out, or when it is long.</param>
 /// <param name="BodyBytes">The size of the edited body; null when the original bytes went out.</param>
 /// <param name="Outcome">Null while under way; <c>resolved</c> or <c>failed</c>.</param>
+/// <param name="Change">What was changed beside the body: <c>{type, contentType, contentEncoding, key}</c>, each with <c>before</c> and <c>after</c>.</param>
 public sealed record ReplayRecord(
-    long Id, long? JobId, bool Edited, string? Body, long? BodyBytes, string RequestedBy, string? Reason, DateTimeOffset RequestedAt, string? Outcome, string? Detail, DateTimeOffset? FinishedAt);
+    long Id, long? JobId, bool Edited, string? Body, long? BodyBytes, string RequestedBy, string? Reason, DateTimeOffset RequestedAt, string? Outcome,
+    string? Detail, DateTimeOffset? FinishedAt, JsonElement? Change);
 
 /// <summary>The alert that told of a letter.</summary>
 public sealed record LetterAlert(long Id, string Kind, string Subject, DateTimeOffset CreatedAt);

@@ -15,8 +15,20 @@ namespace OrderService.DeadLetters;
 /// <param name="Who">The operator, for the audit log.</param>
 /// <param name="EditedBody">Goes out in place of the original bytes, which are kept.</param>
 /// <param name="EditedType">The command of the edited body; the letter's own when null.</param>
+/// <param name="EditedContentType">The content type of what is edited; <c>application/json</c> when null.</param>
+/// <param name="EditedKey">Another idempotency key; <see cref="LetterPatch.DerivedKey"/> for the one of the content.</param>
+/// <param name="Patch">The same as changes that fit many letters, in place of the edits.</param>
 /// <param name="Confirmed">The operator has looked at a letter that another program put among the dead letters.</param>
-public sealed record ReplayRequest(long LetterId, Caller Who, string? Reason = null, byte[]? EditedBody = null, string? EditedType = null, bool Confirmed = false, long? JobId = null);
+public sealed record ReplayRequest(
+    long LetterId, Caller Who, string? Reason = null, byte[]? EditedBody = null, string? EditedType = null, bool Confirmed = false, long? JobId = null,
+    string? EditedContentType = null, string? EditedKey = null, LetterPatch? Patch = null)
+{
+    /// <summary>Whatever is changed, as one patch; null when the letter goes out as it came.</summary>
+    internal LetterPatch? Change => Patch
+        ?? (EditedBody is null && EditedType is null && EditedContentType is null && EditedKey is null
+            ? null
+            : LetterPatch.Edit(EditedBody, EditedType, EditedContentType, EditedKey));
+}
 
 /// <summary>What became of a request about a letter. There is no fifth way.</summary>
 public abstract record LetterAnswer
@@ -39,6 +51,9 @@ public abstract record LetterAnswer
 /// <summary>Sends parked letters through the queue again, through the outbox and under their original key; discards and restores them. Of two who ask, one is told that the other was first.</summary>
 public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOptions> options, TimeProvider clock)
 {
+    /// <summary>Why a letter is not sent with a patch: it is not one that the patch is meant for.</summary>
+    internal const string PatchNotApplicable = "patch_not_applicable";
+
     /// <summary>In bytes, as the publisher counts them: it sends 16 KiB of headers, and those of the service have their room too.</summary>
     private const int LongestHeader = 4 * 1024;
     private const int LongestHeaders = 12 * 1024;
@@ -79,38 +94,57 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         }
 
         var original = MessagePropertiesJson.Read(letter.Properties);
-        var isEdited = request.EditedBody is not null || request.EditedType is not null;
-        var body = request.EditedBody ?? letter.Body;
-        // An AMQP 1.0 sender named no command; the broker wrote that type, and what is edited is no longer an AMQP 1.0 value.
-        var type = request.EditedType ?? (request.EditedBody is not null && original.Type == EnvelopeDecoder.AmqpType ? null : original.Type);
-        var replays = letter.Replays + 1;
-        if (isEdited && EnvelopeDecoder.Decode(new MessageProperties { MessageId = letter.Key, Type = type }, body) is Decoded.Invalid invalid)
+        var before = new LetterContent(letter.Id, letter.OrderId, letter.Key, original.Type, original.ContentType, original.ContentEncoding, letter.Body);
+        var isEdited = request.Change is not null;
+        string? mistake = null;
+        var sent = isEdited ? request.Change!.Apply(before, out mistake) : before;
+        if (sent is null)
+        {
+            return new LetterAnswer.Invalid(new Rejection(PatchNotApplicable, mistake ?? "It does not fit this letter.", null));
+        }
+        var properties = new MessageProperties { MessageId = sent.Key, Type = sent.Type, ContentType = sent.ContentType };
+        if (isEdited && EnvelopeDecoder.Decode(properties, sent.Body) is Decoded.Invalid invalid)
         {
             return new LetterAnswer.Invalid(invalid.Rejection);
         }
-        var message = Message(letter.Key, original, isEdited, type, new ReplayMark(letter.Id, (int)replays));
-        if (ConfirmedPublisher.WhyNotSendable(message.ToMessage(body, letter.OrderId)) is { } refusal)
+        var replays = letter.Replays + 1;
+        var message = Message(sent, original, isEdited, new ReplayMark(letter.Id, (int)replays));
+        if (ConfirmedPublisher.WhyNotSendable(message.ToMessage(sent.Body, letter.OrderId)) is { } refusal)
         {
             // Before anything is written: it would only come back.
-            var reason = body.Length > EnvelopeDecoder.MaxBodyBytes ? RejectionReason.BodyTooLarge : RejectionReason.PropertyInvalid;
+            var reason = sent.Body.Length > EnvelopeDecoder.MaxBodyBytes ? RejectionReason.BodyTooLarge : RejectionReason.PropertyInvalid;
             return new LetterAnswer.Invalid(new Rejection(reason, $"It can't be sent as it is: {refusal}. Edit it or discard it.", null));
         }
 
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         // Decisive on a store where two of us may have read the same row.
         var first = await transaction.Connection!.ExecuteAsync(
-            "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now WHERE id = @Id AND status = 'parked'", new { replays, now, letter.Id }, transaction);
+            "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now, replay_key = @otherKey WHERE id = @Id AND status = 'parked'",
+            new { replays, now, letter.Id, otherKey = sent.Key == letter.Key ? null : sent.Key }, transaction);
         if (first == 0)
         {
             return await WhoWasFirstAsync(transaction, (await FindAsync(transaction, request.LetterId))!);
         }
         await transaction.Connection!.ExecuteAsync(
-            "INSERT INTO replays (letter_id, job_id, body, requested_by, reason, requested_at) VALUES (@Id, @JobId, @body, @Who, @Reason, @now)",
-            new { letter.Id, request.JobId, body = isEdited ? body : null, Who = request.Who.Name, request.Reason, now }, transaction);
+            """
+            INSERT INTO replays (letter_id, job_id, body, change, requested_by, reason, requested_at)
+            VALUES (@Id, @JobId, @body, @change, @Who, @Reason, @now)
+            """,
+            new
+            {
+                letter.Id,
+                request.JobId,
+                body = isEdited ? sent.Body : null,
+                change = isEdited ? LetterPatch.Change(before, sent) : null,
+                Who = request.Who.Name,
+                request.Reason,
+                now,
+            },
+            transaction);
         var stream = letter.OrderId ?? letter.Key;
         await transaction.Connection!.ExecuteAsync(
             "INSERT INTO outbox (shard, kind, order_id, message, body, created_at) VALUES (@Shard, @Kind, @stream, @Message, @body, @now)",
-            new { Shard = Shard.Of(stream), Kind = (int)OutboxKind.Replay, stream, Message = message.ToJson(), body, now }, transaction);
+            new { Shard = Shard.Of(stream), Kind = (int)OutboxKind.Replay, stream, Message = message.ToJson(), body = sent.Body, now }, transaction);
         var what = isEdited ? "replayed with an edited body" : "replayed";
         var leftOut = LeftOut(original, message);
         await WriteHistoryAsync(transaction, letter, "replayed", $"Dead letter {letter.Id} was {what} by {request.Who}.{leftOut}", now);
@@ -205,11 +239,10 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     }
 
     /// <summary>The message as it goes out again.</summary>
-    internal static Announcement Message(string key, MessageProperties original, bool isEdited, string? type, ReplayMark mark) => new(
-        "", TopologyNames.Orders, key, isEdited ? "application/json" : original.ContentType, isEdited ? null : original.ContentEncoding,
+    internal static Announcement Message(LetterContent sent, MessageProperties original, bool isEdited, ReplayMark mark) => new(
+        "", TopologyNames.Orders, sent.Key, sent.ContentType, sent.ContentEncoding,
         // An operator can't edit it, so it must not keep an edited message from being sent.
-        isEdited && !IsShort(original.CorrelationId) ? null : original.CorrelationId, type,
-        Headers(original, mark));
+        isEdited && !IsShort(original.CorrelationId) ? null : original.CorrelationId, sent.Type, Headers(original, mark));
 
     /// <summary>The sender's own headers, as texts. The key travels as the message id, so that a letter whose key was not valid gets through as well.</summary>
     private static Dictionary<string, string> Headers(MessageProperties original, ReplayMark mark)

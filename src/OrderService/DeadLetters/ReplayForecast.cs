@@ -61,10 +61,11 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
     private readonly BatchDecider decider = new(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
 
     /// <summary>Looks at parked letters in the order in which a job would send them.</summary>
-    public async Task<Forecast> OfAsync(LetterSelection selection, CancellationToken cancellationToken)
+    /// <param name="patch">What is changed in each of them.</param>
+    public async Task<Forecast> OfAsync(LetterSelection selection, CancellationToken cancellationToken, LetterPatch? patch = null)
     {
         var (count, upTo) = await database.ReadAsync(selection.CountAsync, cancellationToken);
-        var items = await EachAsync(selection, cancellationToken);
+        var items = await EachAsync(selection, cancellationToken, patch);
         return new Forecast(
             count, items.Count, upTo,
             items.GroupBy(item => item.Outcome).ToDictionary(group => group.Key, group => (long)group.Count()),
@@ -72,7 +73,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
     }
 
     /// <summary>Every letter that is looked at, in the order in which a job would send them.</summary>
-    internal async Task<IReadOnlyList<ForecastItem>> EachAsync(LetterSelection selection, CancellationToken cancellationToken)
+    internal async Task<IReadOnlyList<ForecastItem>> EachAsync(LetterSelection selection, CancellationToken cancellationToken, LetterPatch? patch = null)
     {
         var most = (int)Math.Min(selection.Limit ?? MostChecked, MostChecked);
         var run = new Run(decider, options.Value.MaxReplays, clock.GetUtcNow().ToUnixTimeMilliseconds());
@@ -84,6 +85,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             {
                 var parameters = new DynamicParameters(new { after, take = Math.Min(ChunkSize, most - items.Count) });
                 var rows = (await connection.QueryAsync<Row>($"{Row.Select} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @take", parameters)).AsList();
+                rows.ForEach(row => row.Patch = patch);
                 await run.LoadAsync(connection, rows);
                 return rows;
             }, cancellationToken);
@@ -97,19 +99,24 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         return items;
     }
 
-    /// <summary>The same for one letter with another body in place of its own; null when there is no such letter.</summary>
-    public Task<ForecastItem?> OfEditedAsync(long letterId, byte[] body, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
+    /// <summary>The same for one letter with an edit; null when there is no such letter.</summary>
+    public Task<ForecastItem?> OfEditedAsync(long letterId, LetterPatch edit, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
     {
         var row = await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE l.id = @letterId", new { letterId });
         if (row is null)
         {
             return null;
         }
-        row.Edit(body);
+        row.Patch = edit;
         var run = new Run(decider, options.Value.MaxReplays, clock.GetUtcNow().ToUnixTimeMilliseconds());
         await run.LoadAsync(connection, [row]);
         return run.Try(row, confirmed: true);
     }, cancellationToken);
+
+    /// <summary>What an edit of a letter starts from; null when there is no such letter.</summary>
+    public Task<LetterContent?> ContentAsync(long letterId, CancellationToken cancellationToken) => database.ReadAsync(
+        async connection => (await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE l.id = @letterId", new { letterId }))?.Original(),
+        cancellationToken);
 
     /// <summary>Letters that are tried one after the other, each upon what those before it would have done.</summary>
     private sealed class Run(BatchDecider decider, int maxReplays, long now)
@@ -121,7 +128,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         /// <summary>Reads what the store knows about the letters, as the inbox would; what an earlier letter changed stays as it left it.</summary>
         public async Task LoadAsync(DbConnection connection, IReadOnlyList<Row> rows)
         {
-            var newKeys = rows.Select(row => row.Key).Where(keys.Add).ToList();
+            var newKeys = rows.SelectMany(row => new[] { row.Key, row.SentKey }).Where(keys.Add).ToList();
             if (newKeys.Count > 0)
             {
                 var parameters = new DynamicParameters();
@@ -203,6 +210,10 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             {
                 return Answer(ForecastOutcome.Conflicts, "confirmation_needed", "Another program put it among the dead letters; it is sent only when that is confirmed.");
             }
+            if (row.Mistake is { } mistake)
+            {
+                return Answer(ForecastOutcome.Conflicts, DeadLetterReplay.PatchNotApplicable, $"It would not be sent: {mistake}");
+            }
             if (row.Decoded is null)
             {
                 // What may have killed a process is not tried in this one.
@@ -214,7 +225,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             }
 
             MarkReplayed(row);
-            var incoming = new Incoming(row.Decoded, row.Body, row.Message);
+            var incoming = new Incoming(row.Decoded, row.SentBody, row.Message);
             Append append;
             try
             {
@@ -241,6 +252,14 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             if (state.Letters.TryGetValue(row.Key, out var letters) && letters.FindIndex(letter => letter.Id == row.Id) is >= 0 and var index)
             {
                 letters[index] = letters[index] with { Replayed = true };
+                if (row.SentKey != row.Key)
+                {
+                    if (!state.Letters.TryGetValue(row.SentKey, out var others))
+                    {
+                        state.Letters[row.SentKey] = others = [];
+                    }
+                    others.Add(letters[index]);
+                }
             }
         }
     }
@@ -250,14 +269,13 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         public const string Select =
             "SELECT l.id AS Id, l.key AS Key, l.status AS Status, l.reason AS Reason, l.body AS Body, l.properties AS Properties, l.order_id AS OrderId, l.replays AS Replays FROM dead_letters l";
 
-        private bool isEdited;
-        private (MessageProperties Message, Decoded? Decoded)? read;
+        private (MessageProperties Message, Decoded? Decoded, byte[] Body, string? Mistake)? read;
 
         public long Id { get; init; }
         public string Key { get; init; } = "";
         public string Status { get; init; } = "";
         public string Reason { get; init; } = "";
-        public byte[] Body { get; set; } = [];
+        public byte[] Body { get; init; } = [];
         public string Properties { get; init; } = "{}";
         public string? OrderId { get; init; }
         public long Replays { get; init; }
@@ -267,12 +285,29 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         /// <summary>What the inbox would see; null where it must not be looked at.</summary>
         public Decoded? Decoded => (read ??= Read()).Decoded;
 
-        public void Edit(byte[] body) => (Body, isEdited) = (body, true);
+        /// <summary>What is changed before it goes out; set before anything is read.</summary>
+        public LetterPatch? Patch { get; set; }
 
-        private (MessageProperties, Decoded?) Read()
+        public byte[] SentBody => (read ??= Read()).Body;
+
+        /// <summary>Why the patch is not for this letter.</summary>
+        public string? Mistake => (read ??= Read()).Mistake;
+
+        public string SentKey => Message.MessageId ?? Key;
+
+        public LetterContent Original()
+        {
+            var properties = MessagePropertiesJson.Read(Properties);
+            return new LetterContent(Id, OrderId, Key, properties.Type, properties.ContentType, properties.ContentEncoding, Body);
+        }
+
+        private (MessageProperties, Decoded?, byte[], string?) Read()
         {
             var original = MessagePropertiesJson.Read(Properties);
-            var sent = DeadLetterReplay.Message(Key, original, isEdited, original.Type, new ReplayMark(Id, (int)Replays + 1));
+            var before = Original();
+            string? mistake = null;
+            var content = Patch is null ? before : Patch.Apply(before, out mistake);
+            var sent = DeadLetterReplay.Message(content ?? before, original, Patch is not null, new ReplayMark(Id, (int)Replays + 1));
             var message = new MessageProperties
             {
                 MessageId = sent.MessageId,
@@ -282,7 +317,9 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
                 Type = sent.Type,
                 Headers = sent.Headers!.ToDictionary(header => header.Key, header => (object?)header.Value, StringComparer.Ordinal),
             };
-            return (message, Reason == RejectionReason.CrashSuspect && !isEdited ? null : EnvelopeDecoder.Decode(message, Body));
+            // What may have killed a process is looked at only with another body.
+            var isSuspect = Reason == RejectionReason.CrashSuspect && (content is null || ReferenceEquals(content.Body, Body));
+            return (message, isSuspect || content is null ? null : EnvelopeDecoder.Decode(message, content.Body), content?.Body ?? Body, mistake);
         }
     }
 

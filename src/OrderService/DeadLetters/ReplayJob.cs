@@ -29,8 +29,10 @@ public static class ReplayMode
 /// <summary>What an operator asks for.</summary>
 /// <param name="Selection">Which letters; fixed when the job is made.</param>
 /// <param name="Mode">One of <see cref="ReplayMode"/>.</param>
+/// <param name="Patch">What is changed in each letter before it goes out.</param>
 /// <param name="RatePerSecond">At most so many letters a second; more than 0, at most <see cref="MostPerSecond"/>.</param>
-public sealed record ReplayJobRequest(LetterSelection Selection, Caller Who, string Reason, string Mode = ReplayMode.Canary, double RatePerSecond = 10)
+public sealed record ReplayJobRequest(
+    LetterSelection Selection, Caller Who, string Reason, string Mode = ReplayMode.Canary, double RatePerSecond = 10, LetterPatch? Patch = null)
 {
     public const double MostPerSecond = 10_000;
 }
@@ -47,10 +49,13 @@ public sealed record ReplayJobRequest(LetterSelection Selection, Caller Who, str
 /// <param name="StopReason">Why a canary stopped, or why the service paused the job; null when a person paused it.</param>
 /// <param name="CurrentRate">Letters a second over the last seconds; null unless it runs.</param>
 /// <param name="Failures">Letters that failed again, at most 100; only with a single job.</param>
+/// <param name="Skips">Letters that were not sent, and why, at most 100; only with a single job.</param>
+/// <param name="Patch">What is changed in each letter; null when they go out as they came.</param>
 public sealed record ReplayJob(
     long Id, string State, string Mode, double RatePerSecond, long? Limit, bool Confirmed, string Reason, string RequestedBy, DateTimeOffset RequestedAt, DateTimeOffset? StartedAt, DateTimeOffset? FinishedAt,
     long Total, long Sent, long Succeeded, long Failed, long Skipped, string StateBy, DateTimeOffset StateAt, string? Waiting, string? StopReason,
-    double? CurrentRate = null, IReadOnlyList<ReplayFailure>? Failures = null)
+    double? CurrentRate = null, IReadOnlyList<ReplayFailure>? Failures = null, IReadOnlyList<ReplayFailure>? Skips = null,
+    System.Text.Json.JsonElement? Patch = null)
 {
     /// <summary>Letters that were not looked at yet.</summary>
     public long Untouched => Total - Sent - Skipped;
@@ -67,7 +72,7 @@ public sealed record ReplayJob(
     public string? Stage => Mode == ReplayMode.Canary ? string.Create(CultureInfo.InvariantCulture, $"canary {Math.Min(ReplayPlan.StepEnd(this), Total - Skipped)} of {Total}") : null;
 }
 
-/// <summary>A letter that failed again in a job.</summary>
+/// <summary>A letter that failed again in a job, or was not sent.</summary>
 public sealed record ReplayFailure(long LetterId, string? OrderId, string Reason, string Detail);
 
 /// <summary>What became of a request about a job.</summary>

@@ -272,13 +272,17 @@ public sealed partial class ReplayJobRunner : BackgroundService
     {
         var connection = transaction.Connection!;
         long sent = 0, skipped = 0, failed = 0;
+        var patch = job.Patch is { } given ? LetterPatch.Parse(given.GetRawText()) : null;
         foreach (var letterId in letters)
         {
-            var answer = await replay.ReplayAsync(transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, Confirmed: job.Confirmed, JobId: job.Id));
+            var answer = await replay.ReplayAsync(
+                transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, Confirmed: job.Confirmed, JobId: job.Id, Patch: patch));
             var (state, reason, detail) = answer switch
             {
                 LetterAnswer.Done => ("sent", null, null),
                 LetterAnswer.Conflict conflict => ("skipped", conflict.Code, conflict.Detail),
+                // Not a letter that the patch is meant for.
+                LetterAnswer.Invalid { Rejection: { Reason: DeadLetterReplay.PatchNotApplicable } other } => ("skipped", other.Reason, other.Detail),
                 // It would come back at once: as good as sent and failed, so that a canary stops over it.
                 LetterAnswer.Invalid invalid => ("failed", invalid.Rejection.Reason, invalid.Rejection.Detail),
                 _ => ("skipped", "not_found", "There is no such dead letter any more."),

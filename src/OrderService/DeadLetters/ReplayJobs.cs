@@ -21,10 +21,21 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var id = await connection.ExecuteScalarAsync<long>(
             """
-            INSERT INTO replay_jobs (state, mode, rate, letter_limit, confirmed, reason, requested_by, requested_at, state_by, state_at, total)
-            VALUES ('running', @Mode, @RatePerSecond, @Limit, @confirmed, @Reason, @Who, @now, @Who, @now, 0) RETURNING id
+            INSERT INTO replay_jobs (state, mode, rate, letter_limit, confirmed, reason, requested_by, requested_at, state_by, state_at, total, patch)
+            VALUES ('running', @Mode, @RatePerSecond, @Limit, @confirmed, @Reason, @Who, @now, @Who, @now, 0, @patch) RETURNING id
             """,
-            new { request.Mode, request.RatePerSecond, request.Selection.Limit, confirmed = request.Selection.Confirmed ? 1L : 0, request.Reason, Who = request.Who.Name, now }, transaction);
+            new
+            {
+                request.Mode,
+                request.RatePerSecond,
+                request.Selection.Limit,
+                confirmed = request.Selection.Confirmed ? 1L : 0,
+                request.Reason,
+                Who = request.Who.Name,
+                now,
+                patch = request.Patch?.ToJson(),
+            },
+            transaction);
         var parameters = new DynamicParameters(new { id, most = request.Selection.Limit ?? long.MaxValue });
         var total = await connection.ExecuteAsync(
             $"INSERT INTO replay_job_letters (job_id, letter_id) SELECT @id, l.id FROM dead_letters l WHERE {request.Selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters, transaction);
@@ -34,7 +45,8 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
             return null;
         }
         await connection.ExecuteAsync("UPDATE replay_jobs SET total = @total WHERE id = @id", new { id, total }, transaction);
-        await AuditTrail.WriteAsync(transaction, request.Who, "replay.start", Subject(id), $"{total} letters, {request.Mode}: {request.Reason}", now);
+        var patched = request.Patch is null ? "" : ", patched";
+        await AuditTrail.WriteAsync(transaction, request.Who, "replay.start", Subject(id), $"{total} letters, {request.Mode}{patched}: {request.Reason}", now);
         return await FindAsync(connection, transaction, id);
     }, cancellationToken);
 
@@ -51,12 +63,19 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         {
             return null;
         }
-        var failures = await connection.QueryAsync<FailureRow>(
+        var letters = (await connection.QueryAsync<FailureRow>(
             """
-            SELECT j.letter_id AS LetterId, l.order_id AS OrderId, j.reason AS Reason, j.detail AS Detail
-            FROM replay_job_letters j JOIN dead_letters l ON l.id = j.letter_id WHERE j.job_id = @id AND j.state = 'failed' ORDER BY j.letter_id LIMIT @MostFailures
+            SELECT * FROM (
+                SELECT j.letter_id AS LetterId, l.order_id AS OrderId, j.state AS State, j.reason AS Reason, j.detail AS Detail
+                FROM replay_job_letters j JOIN dead_letters l ON l.id = j.letter_id
+                WHERE j.job_id = @id AND j.state = 'failed' ORDER BY j.letter_id LIMIT @MostFailures) AS failed
+            UNION ALL
+            SELECT * FROM (
+                SELECT j.letter_id AS LetterId, l.order_id AS OrderId, j.state AS State, j.reason AS Reason, j.detail AS Detail
+                FROM replay_job_letters j JOIN dead_letters l ON l.id = j.letter_id
+                WHERE j.job_id = @id AND j.state = 'skipped' ORDER BY j.letter_id LIMIT @MostFailures) AS skipped
             """,
-            new { id, MostFailures });
+            new { id, MostFailures })).ToLookup(row => row.State, row => new ReplayFailure(row.LetterId, row.OrderId, row.Reason ?? "", row.Detail ?? ""));
         double? rate = null;
         if (job is { State: ReplayJobState.Running, StartedAt: { } started })
         {
@@ -66,7 +85,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
                 "SELECT count(*) FROM replays WHERE job_id = @id AND requested_at > @since", new { id, since = (now - window).ToUnixTimeMilliseconds() });
             rate = Math.Round(sent / window.TotalSeconds, 1);
         }
-        return job with { CurrentRate = rate, Failures = [.. failures.Select(row => new ReplayFailure(row.LetterId, row.OrderId, row.Reason ?? "", row.Detail ?? ""))] };
+        return job with { CurrentRate = rate, Failures = [.. letters["failed"]], Skips = [.. letters["skipped"]] };
     }, cancellationToken);
 
     /// <summary>Sends nothing more until it is resumed; what was sent gets its outcome.</summary>
@@ -140,7 +159,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
             """
             SELECT id AS Id, state AS State, mode AS Mode, rate AS Rate, letter_limit AS LetterLimit, confirmed AS Confirmed, reason AS Reason, requested_by AS RequestedBy, requested_at AS RequestedAt,
                    started_at AS StartedAt, finished_at AS FinishedAt, state_by AS StateBy, state_at AS StateAt, stop_reason AS StopReason, waiting AS Waiting,
-                   total AS Total, sent AS Sent, succeeded AS Succeeded, failed AS Failed, skipped AS Skipped
+                   total AS Total, sent AS Sent, succeeded AS Succeeded, failed AS Failed, skipped AS Skipped, patch AS Patch
             FROM replay_jobs
             """;
 
@@ -164,10 +183,12 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         public long Succeeded { get; init; }
         public long Failed { get; init; }
         public long Skipped { get; init; }
+        public string? Patch { get; init; }
 
         public ReplayJob ToJob() => new(
             Id, State, Mode, Rate, LetterLimit, Confirmed == 1, Reason, RequestedBy, Time(RequestedAt), StartedAt is { } started ? Time(started) : null, FinishedAt is { } finished ? Time(finished) : null,
-            Total, Sent, Succeeded, Failed, Skipped, StateBy, Time(StateAt), Waiting, StopReason);
+            Total, Sent, Succeeded, Failed, Skipped, StateBy, Time(StateAt), Waiting, StopReason,
+            Patch: Patch is null ? null : LetterPatch.Parse(Patch).ToElement());
 
         private static DateTimeOffset Time(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
     }
@@ -176,6 +197,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
     {
         public long LetterId { get; init; }
         public string? OrderId { get; init; }
+        public string State { get; init; } = "";
         public string? Reason { get; init; }
         public string? Detail { get; init; }
     }

@@ -34,9 +34,11 @@ public readonly record struct Suspicion(int InCompany, int Alone, int Ended);
 
 /// <summary>What a batch has to know before it can decide.</summary>
 /// <param name="PaidOrderIds">Those of <paramref name="OrderIds"/> that a payment names: of them the payments so far are read too.</param>
-public sealed record BatchQuery(IReadOnlyCollection<string> Keys, IReadOnlyCollection<string> OrderIds, IReadOnlyCollection<string> PaidOrderIds)
+/// <param name="Fingerprints">Of every message, for letters that are found by their content; looked up only while there is such a letter.</param>
+public sealed record BatchQuery(
+    IReadOnlyCollection<string> Keys, IReadOnlyCollection<string> OrderIds, IReadOnlyCollection<string> PaidOrderIds, IReadOnlyList<byte[]> Fingerprints)
 {
-    public BatchQuery(IReadOnlyCollection<string> keys, IReadOnlyCollection<string> orderIds) : this(keys, orderIds, []) { }
+    public BatchQuery(IReadOnlyCollection<string> keys, IReadOnlyCollection<string> orderIds) : this(keys, orderIds, [], []) { }
 }
 
 /// <summary>What the store knew when the batch was decided.</summary>
@@ -56,8 +58,11 @@ public sealed class BatchState(int capacity = 0)
     /// <summary>Orders for which more commands wait than were read.</summary>
     public HashSet<string> Backlog { get; } = new(StringComparer.Ordinal);
 
-    /// <summary>Dead letters that are still open, by idempotency key.</summary>
+    /// <summary>Dead letters that are still open, by idempotency key, or by the key that their replay goes out with.</summary>
     public Dictionary<string, List<OpenLetter>> Letters { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Open letters that brought no valid key, by the fingerprints that their bytes have under other types; as hex.</summary>
+    public Dictionary<string, List<OpenLetter>> KeylessLetters { get; } = new(StringComparer.Ordinal);
 }
 
 /// <summary>How a message was decided. The numbers are stored.</summary>
@@ -97,7 +102,27 @@ public sealed record DeferredCommand(
 
 /// <summary>A dead letter that a delivery of the same key may settle.</summary>
 /// <param name="Replayed">An admin sent it again and its outcome is awaited.</param>
-public sealed record OpenLetter(long Id, byte[] Fingerprint, bool Replayed);
+/// <param name="Twins">What its bytes' fingerprints are under other types, 32 bytes each: the same message where only the type was wrong.</param>
+/// <param name="IsConflict">It is a <c>key_conflict</c>: another message has its key, so no copy of that one settles it.</param>
+public sealed record OpenLetter(long Id, byte[] Fingerprint, bool Replayed, byte[]? Twins = null, bool IsConflict = false)
+{
+    /// <summary>Whether a message with that fingerprint says the same.</summary>
+    public bool IsSameAs(ReadOnlySpan<byte> fingerprint)
+    {
+        if (IsConflict)
+        {
+            return false;
+        }
+        for (var at = 0; at < Twins?.Length; at += fingerprint.Length)
+        {
+            if (Twins.AsSpan(at, fingerprint.Length).SequenceEqual(fingerprint))
+            {
+                return true;
+            }
+        }
+        return fingerprint.SequenceEqual(Fingerprint);
+    }
+}
 
 /// <summary>An event as it stands in the log.</summary>
 /// <param name="RecordedAt">Unix milliseconds.</param>

@@ -81,6 +81,9 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         private readonly Dictionary<string, int> openRows = new(StringComparer.Ordinal);
         private readonly HashSet<(string, string)> rejected = [];
 
+        // Settled once; a second copy in this batch finds nothing open.
+        private readonly HashSet<long> settled = [];
+
         public void Decide(Incoming incoming)
         {
             if (incoming.StartedHash is { } hash)
@@ -209,28 +212,42 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         /// <summary>The open letter whose replay this delivery is; a forged mark finds none.</summary>
         private OpenLetter? ReplayedLetter(Envelope envelope) =>
             envelope.Replay is { } mark && state.Letters.TryGetValue(envelope.Key, out var letters)
-                ? letters.Find(letter => letter.Id == mark.LetterId && letter.Replayed)
+                ? letters.Find(letter => letter.Id == mark.LetterId && letter.Replayed && !settled.Contains(letter.Id))
                 : null;
 
         private void SettleLetters(Envelope envelope, OpenLetter? replayed, Fate fate)
         {
-            if (!state.Letters.TryGetValue(envelope.Key, out var letters))
+            if (state.Letters.TryGetValue(envelope.Key, out var letters))
             {
-                return;
+                SettleLetters(letters, envelope, replayed, fate);
             }
+            if (state.KeylessLetters.Count > 0 && state.KeylessLetters.TryGetValue(Convert.ToHexString(envelope.Fingerprint), out var keyless))
+            {
+                SettleLetters(keyless, envelope, replayed, fate);
+            }
+        }
+
+        private void SettleLetters(List<OpenLetter> letters, Envelope envelope, OpenLetter? replayed, Fate fate)
+        {
             foreach (var letter in letters)
             {
+                if (!settled.Add(letter.Id))
+                {
+                    continue;
+                }
                 if (letter.Id == replayed?.Id)
                 {
                     append.Letters.Add(new LetterChange(letter.Id, Resolved: true, $"The replay was {Word(fate)}.", now));
                 }
-                else if (letter.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint))
+                else if (letter.IsSameAs(envelope.Fingerprint))
                 {
                     append.Letters.Add(new LetterChange(letter.Id, Resolved: false, $"Another copy of the message was {Word(fate)}.", now));
                 }
+                else
+                {
+                    settled.Remove(letter.Id);
+                }
             }
-            // Settled once; a second copy in this batch finds nothing open.
-            letters.RemoveAll(letter => letter.Id == replayed?.Id || letter.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint));
         }
 
         private static string Word(Fate fate) => fate switch

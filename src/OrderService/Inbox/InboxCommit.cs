@@ -150,6 +150,7 @@ public sealed class InboxCommit : IDisposable
     {
         var keys = new HashSet<string>(batch.Count, StringComparer.Ordinal);
         var orderIds = new HashSet<string>(batch.Count, StringComparer.Ordinal);
+        var fingerprints = new List<byte[]>(batch.Count);
         HashSet<string>? paid = null;
         foreach (var incoming in batch)
         {
@@ -158,6 +159,7 @@ public sealed class InboxCommit : IDisposable
                 case Decoded.Valid { Envelope: var envelope }:
                     keys.Add(envelope.Key);
                     orderIds.Add(envelope.Command.OrderId);
+                    fingerprints.Add(envelope.Fingerprint);
                     if (envelope.Command is OrderCommand.Pay)
                     {
                         (paid ??= new HashSet<string>(StringComparer.Ordinal)).Add(envelope.Command.OrderId);
@@ -168,11 +170,11 @@ public sealed class InboxCommit : IDisposable
                     break;
             }
         }
-        return paid is null ? new BatchQuery(keys, orderIds) : new BatchQuery(keys, orderIds, paid);
+        return new BatchQuery(keys, orderIds, paid is null ? [] : paid, fingerprints);
     }
 
     /// <summary>What has to be known before more of the commands that waited for an order can be decided.</summary>
-    internal static BatchQuery BacklogQuery(string orderId) => new([], [orderId], [orderId]);
+    internal static BatchQuery BacklogQuery(string orderId) => new([], [orderId], [orderId], []);
 
     private long Now() => clock.GetUtcNow().ToUnixTimeMilliseconds();
 }

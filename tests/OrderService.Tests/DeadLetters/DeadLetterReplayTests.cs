@@ -202,6 +202,27 @@ public abstract class DeadLetterReplayTests : LetterContract
     }
 
     [Fact]
+    public async Task A_letter_that_is_sent_under_another_key_comes_back_to_itself()
+    {
+        await using var world = await OpenAsync();
+        await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.KeyConflict);
+
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", EditedKey: "key-2"), Stopping));
+        var sent = await world.ReplayedArrivalAsync();
+        Assert.Equal("key-2", sent.Properties.MessageId);
+        Assert.Equal(ParkOutcome.ReplayFailed, await world.DieAsync(sent, RejectionReason.InternalError));
+
+        // A mark with the letter's number does not do: the key has to fit.
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", EditedKey: "key-3"), Stopping);
+        var forged = Arrival(Order("A-1"), "key-9", Death());
+        var marked = forged with { Properties = new MessageProperties { MessageId = "key-9", Headers = sent.Properties.Headers } };
+        Assert.Equal(ParkOutcome.Parked, await world.DieAsync(marked, RejectionReason.InternalError));
+        var replays = (await world.Queries.GetAsync(1, Stopping))!.Replays;
+        Assert.Equal("""{"key":{"before":"key-1","after":"key-2"}}""", replays[0].Change!.Value.GetRawText());
+        Assert.Null(replays[1].Outcome);
+    }
+
+    [Fact]
     public async Task Many_letters_are_discarded_at_once_those_that_came_later_or_were_settled_are_not()
     {
         await using var world = await OpenAsync();

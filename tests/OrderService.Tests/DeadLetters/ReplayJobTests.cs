@@ -129,6 +129,64 @@ public abstract class ReplayJobTests : LetterContract
     }
 
     [Fact]
+    public async Task A_patch_goes_to_the_letters_it_fits_and_one_that_mends_nothing_stops_before_anything_is_sent()
+    {
+        await using var world = await OpenAsync();
+        using var flow = new Flow(world);
+        for (var number = 1; number <= 20; number++)
+        {
+            var body = Order($"A-{number}", currency: number % 5 == 0 ? "Dollar" : "Euro");
+            await flow.SendAsync(Messages.Of($"key-{number}", "order.place", System.Text.Encoding.UTF8.GetString(body)));
+        }
+
+        var wrong = await flow.StartAsync(Everything, patch: Patch("""{"type":"order.pay"}"""));
+        await flow.RunAsync(wrong.Id);
+        var stopped = await flow.GetAsync(wrong.Id);
+        Assert.Equal((ReplayJobState.Stopped, 1L, 19L, 0L), (stopped.State, stopped.Failed, stopped.Untouched, stopped.Succeeded));
+        Assert.Equal(0, await world.Store.ScalarAsync<long>("SELECT count(*) FROM replays"));
+
+        var job = await flow.StartAsync(
+            Everything, patch: Patch("""{"body":[{"op":"test","path":"/currency","value":"Euro"},{"op":"replace","path":"/currency","value":"EUR"}]}"""));
+        await flow.RunAsync(job.Id);
+        var done = await flow.GetAsync(job.Id);
+        Assert.Equal((ReplayJobState.Done, 16L, 0L, 4L), (done.State, done.Succeeded, done.Failed, done.Skipped));
+        Assert.All(done.Skips!, skip => Assert.Equal(DeadLetterReplay.PatchNotApplicable, skip.Reason));
+        Assert.Equal([5L, 10, 15, 20], done.Skips!.Select(skip => skip.LetterId));
+        Assert.Equal(16, await world.Store.ScalarAsync<long>("SELECT count(*) FROM orders"));
+
+        // What came and what went out instead are both kept.
+        var letter = (await world.Queries.GetAsync(1, Stopping))!;
+        Assert.Contains("\"EUR\"", Assert.Single(letter.Replays).Body, StringComparison.Ordinal);
+        Assert.Equal(Order("A-1", currency: "Euro"), await world.Store.ScalarAsync<byte[]>("SELECT body FROM dead_letters WHERE id = 1"));
+        Assert.DoesNotContain("EUR", string.Join(' ', await world.Store.QueryAsync<string>("SELECT detail FROM audit")), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_letter_that_an_older_build_parked_does_not_close_under_another_type_but_is_mended_all_the_same()
+    {
+        await using var world = await OpenAsync();
+        using var flow = new Flow(world);
+        for (var number = 1; number <= 2; number++)
+        {
+            await flow.SendAsync(Messages.Of($"key-{number}", "Shop.OrderPlaced", System.Text.Encoding.UTF8.GetString(Order($"A-{number}"))));
+        }
+        // As they were before there were such fingerprints.
+        await world.Store.ExecuteAsync("UPDATE dead_letters SET twins = NULL, keyless = 0 WHERE id = 1");
+
+        for (var number = 1; number <= 2; number++)
+        {
+            await flow.SendAsync(Messages.Of($"key-{number}", "order.place", System.Text.Encoding.UTF8.GetString(Order($"A-{number}"))));
+        }
+        Assert.Equal([LetterStatus.Parked, LetterStatus.Superseded], await world.Store.QueryAsync<string>("SELECT status FROM dead_letters ORDER BY id"));
+
+        var job = await flow.StartAsync(Everything, patch: Patch("""{"type":"order.place"}"""));
+        await flow.RunAsync(job.Id);
+        Assert.Equal((ReplayJobState.Done, 1L), ((await flow.GetAsync(job.Id)).State, (await flow.GetAsync(job.Id)).Succeeded));
+        Assert.Equal([LetterStatus.Resolved, LetterStatus.Superseded], await world.Store.QueryAsync<string>("SELECT status FROM dead_letters ORDER BY id"));
+        Assert.Equal(2, await world.Store.ScalarAsync<long>("SELECT count(*) FROM events"));
+    }
+
+    [Fact]
     public async Task A_restart_in_the_middle_doubles_nothing()
     {
         await using var world = await OpenAsync();
@@ -267,6 +325,13 @@ public abstract class ReplayJobTests : LetterContract
     }
 
     /// <summary>The order flow and one instance's runner, without a broker between them.</summary>
+    private static LetterPatch Patch(string json)
+    {
+        var patch = LetterPatch.Read(System.Text.Json.Nodes.JsonNode.Parse(json), forMany: true, out _, out var mistake);
+        Assert.True(patch is not null, mistake);
+        return patch;
+    }
+
     private sealed class Flow : IDisposable
     {
         private readonly LetterWorld world;
@@ -291,8 +356,8 @@ public abstract class ReplayJobTests : LetterContract
 
         public async Task<ReplayJob> GetAsync(long id) => (await Jobs.GetAsync(id, Stopping))!;
 
-        public async Task<ReplayJob> StartAsync(LetterSelection selection, string mode = ReplayMode.Canary, double rate = 1000) =>
-            (await Jobs.CreateAsync(new ReplayJobRequest(selection, "ann", "mended", mode, rate), Stopping))!;
+        public async Task<ReplayJob> StartAsync(LetterSelection selection, string mode = ReplayMode.Canary, double rate = 1000, LetterPatch? patch = null) =>
+            (await Jobs.CreateAsync(new ReplayJobRequest(selection, "ann", "mended", mode, rate, patch), Stopping))!;
 
         /// <summary>Sound orders that a mistake of ours gave up.</summary>
         public async Task GiveUpAsync(int count)

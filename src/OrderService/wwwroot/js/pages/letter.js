@@ -189,6 +189,7 @@ function History({ letter, text }) {
       ${attempts.length === 0 ? html`<p class="quiet">It was never replayed.</p>` : html`<ol class="attempts">${attempts.map(attempt => html`<li key=${attempt.id} class="attempt">
         <p><${Chip} state=${attempt.outcome ?? 'running'}>${attempt.outcome ? undefined : 'waiting for the outcome'}<//> <strong>${shown(attempt.requestedBy)}</strong> <${Time} at=${attempt.requestedAt} />${attempt.jobId && html` in <a href=${link(`/replays/${segment(attempt.jobId)}`)}>replay ${attempt.jobId}</a>`}</p>
         ${attempt.reason && html`<p>${shown(attempt.reason)}</p>`}${attempt.detail && html`<p class="quiet">${shown(attempt.detail)}</p>`}
+        ${Object.entries(attempt.change ?? {}).map(([name, one]) => html`<p key=${name}>${sentence(name)}: <code>${shown(one.before ?? '(none)')}</code> → <code>${shown(one.after ?? '(none)')}</code></p>`)}
         ${attempt.edited && attempt.body && html`<details><summary>What the edit changed</summary><${DiffView} before=${pretty(text ?? '')} after=${pretty(attempt.body)} /></details>`}
         ${attempt.edited && !attempt.body && html`<p><a href=${at(`/api/dead-letters/${segment(letter.id)}/attempts/${segment(attempt.id)}/body`)} download>Download what was sent</a> <span class="quiet">${bytes(attempt.bodyBytes)}</span></p>`}</li>`)}</ol>`}</section>
     <section><h2 class="part-title">What the broker recorded</h2>

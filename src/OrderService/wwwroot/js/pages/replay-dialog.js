@@ -8,10 +8,10 @@ const outcomes = {
   succeeds: ['good', 'would succeed'], already_applied: ['calm', 'already applied'], waits: ['busy', 'would wait for its order'], conflicts: ['warn', 'would conflict'], refused: ['warn', 'would be refused'], still_fails: ['bad', 'would fail again'],
 };
 
-/** Shows what a replay would do, then asks how, then starts it. Either ids or a filter. */
+/** Shows what a replay would do, then asks how, then starts it. Either ids or a filter; a patch is applied to each letter. */
 export const openReplay = options => openDialog(close => html`<${ReplayDialog} close=${close} ...${options} />`);
 
-function ReplayDialog({ ids, filter, what, close, onDone }) {
+function ReplayDialog({ ids, filter, what, patch, close, onDone }) {
   const [forecast, setForecast] = useState(null);
   const [forecastError, setForecastError] = useState(null);
   const [mode, setMode] = useState('canary');
@@ -23,7 +23,7 @@ function ReplayDialog({ ids, filter, what, close, onDone }) {
   // Letters that another program put among the dead letters are sent only when somebody looked at them.
   const [confirmed, setConfirmed] = useState(false);
   const isForeign = confirmed || (forecast?.items ?? []).some(item => item.reason === 'confirmation_needed');
-  const target = { ...(ids ? { ids } : { filter }), ...(confirmed && { confirmed }) };
+  const target = { ...(ids ? { ids } : { filter }), ...(patch && { patch }), ...(confirmed && { confirmed }) };
 
   useEffect(() => {
     post('/api/dead-letters/what-if', target).then(setForecast, setForecastError);
@@ -31,7 +31,7 @@ function ReplayDialog({ ids, filter, what, close, onDone }) {
 
   const matching = forecast?.count ?? ids?.length ?? null;
   const wanted = limit === '' ? matching : Math.min(Number(limit), matching ?? Number(limit));
-  const single = ids?.length === 1;
+  const single = ids?.length === 1 && !patch;
   const ready = matching > 0 && wanted > 0 && reason.trim() !== '' && isTyped(typed, wanted) && (single || Number(perSecond) > 0);
 
   const submit = async event => {
@@ -56,6 +56,7 @@ function ReplayDialog({ ids, filter, what, close, onDone }) {
 
   return html`<${Dialog} title=${single ? `Replay letter ${ids[0]}` : `Replay ${what}`} onClose=${close} wide>
     <form onSubmit=${submit}>
+      ${patch && html`<details class="patch"><summary>Each letter is changed first; what does not fit a letter is not sent</summary><pre class="raw" translate="no">${shown(JSON.stringify(patch, null, 2))}</pre></details>`}
       <section class="forecast" aria-label="What would happen">
         ${!forecast && !forecastError && html`<${Loading} what="Trying the letters against the orders as they are now" />`}
         ${forecastError && html`<${Note} tone="warn">What would happen can’t be told: ${shown(forecastError.message)}<//>`}
