@@ -299,14 +299,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public SqliteStatement DeleteStarted { get; } = new(connection, all, "DELETE FROM started WHERE fingerprint = ?1");
 
         /// <summary>A connection with an open statement is not closed, whatever it is told.</summary>
-        public void Dispose()
-        {
-            foreach (var statement in (SqliteStatement[])
-                [Inbox, Head, AnyOpenLetter, OpenLetters, AnyDeferred, Deferred, InsertInbox, ReplaceInbox, InsertEvent, InsertHead, UpdateHead, InsertOutbox, InsertHistory, DeleteDeferred, DeleteStarted, CountCopies])
-            {
-                statement.Dispose();
-            }
-        }
+        public void Dispose() => all.ForEach(statement => statement.Dispose());
 
         public long LastRowId => SQLitePCL.raw.sqlite3_last_insert_rowid(connection.Handle!);
     }

@@ -15,7 +15,7 @@ public sealed class UpTests
 
         Assert.True(exitCode == 0, output);
         Assert.Contains("received 16, accepted 8, duplicates 2, refused 1, deferred 1, deadLettered 4", output, StringComparison.Ordinal);
-        Assert.Contains("Order A-1001 is delivered (version 4)", output, StringComparison.Ordinal);
+        Assert.Contains("Order A-1001 is delivered (version 5)", output, StringComparison.Ordinal);
         Assert.Contains("Order A-1002 is placed (version 1)", output, StringComparison.Ordinal);
         Assert.Contains("Order A-1003 is shipped (version 2)", output, StringComparison.Ordinal);
         Assert.Contains("Order A-1004 is cancelled (version 2)", output, StringComparison.Ordinal);

@@ -687,7 +687,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await Store.AppendAsync([.. Enumerable.Range(0, 3).Select(number => Place($"k-{number}", $"A-{number}"))]);
         var placed = await OutboxAsync();
         await outbox.StickAsync(Key, "a queue refuses it", Now, [placed[1].Id], []);
-        await Store.AppendAsync([.. Enumerable.Range(0, 3).Select(number => Pay($"p-{number}", $"A-{number}"))]);
+        await Store.AppendAsync([.. Enumerable.Range(0, 3).Select(number => Ship($"s-{number}", $"A-{number}"))]);
         var request = Load(100) with { AnyStuck = true };
 
         var loaded = await outbox.LoadAsync(request, Token);
@@ -703,7 +703,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         var streams = new List<string>();
         await outbox.VisitStuckStreamsAsync(AllShards, streams.Add, Token);
         Assert.Equal(["A-1"], streams);
-        Assert.Empty(await outbox.ReleaseAsync("order.paid", AllShards, 10, Token));
+        Assert.Empty(await outbox.ReleaseAsync("order.shipped", AllShards, 10, Token));
 
         var released = await outbox.ReleaseAsync(Key, AllShards, 1, Token);
 

@@ -87,7 +87,7 @@ public sealed class BrokerJourneys : IAsyncLifetime
         });
         var stats = await service.Http.GetFromJsonAsync<JsonElement>("/api/stats", TestContext.Current.CancellationToken);
         Assert.Equal((true, true), (stats.GetProperty("ready").GetBoolean(), stats.GetProperty("degraded").GetBoolean()));
-        Assert.Equal("degraded", stats.GetProperty("components").EnumerateArray().Single(component => component.GetProperty("name").GetString() == "publisher").GetProperty("state").GetString());
+        Assert.Equal("degraded", stats.GetProperty("components").EnumerateArray().Single(component => component.GetProperty("name").GetString() == "event-publisher").GetProperty("state").GetString());
 
         await ExecAsync("rabbitmqctl", "set_vm_memory_high_watermark", "0.6");
         await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM outbox") == 0);
