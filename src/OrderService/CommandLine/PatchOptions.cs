@@ -9,6 +9,8 @@ namespace OrderService.CommandLine;
 /// <summary><c>--set</c> and <c>--patch</c>: what is changed in each letter before it goes out.</summary>
 internal sealed class PatchOptions
 {
+    private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
+
     private readonly Option<string[]> set = new("--set")
     {
         Description = "Changes each letter: type=order.place, contentType=application/json, key=derived, or a member of the body as /currency=EUR. "
@@ -58,11 +60,13 @@ internal sealed class PatchOptions
     {
         try
         {
-            return JsonNode.Parse(await File.ReadAllTextAsync(path, cancellationToken));
+            return JsonNode.Parse(await File.ReadAllTextAsync(path, cancellationToken), documentOptions: Reading);
         }
         catch (JsonException exception)
         {
-            throw new PatchMistakeException($"{path} is no JSON: line {exception.LineNumber + 1}, byte {exception.BytePositionInLine + 1}.");
+            throw new PatchMistakeException(exception.LineNumber is { } line
+                ? $"{path} is no JSON: line {line + 1}, byte {exception.BytePositionInLine + 1}."
+                : $"{path} has a member twice.");
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
@@ -112,7 +116,7 @@ internal sealed class PatchOptions
         }
         try
         {
-            return JsonNode.Parse(text);
+            return JsonNode.Parse(text, documentOptions: Reading);
         }
         catch (JsonException)
         {

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using OrderService.Inbox;
 
 namespace OrderService.DeadLetters;
 
@@ -161,12 +162,31 @@ internal static class JsonPatch
             case "remove":
                 return Take(root, path).Root;
             case "copy":
-                return Put(root, path, Find(root, Text(operation, "from")!)?.DeepClone(), mustExist: false);
+                return Bounded(Put(root, path, Find(root, Text(operation, "from")!)?.DeepClone(), mustExist: false));
             default:
                 var (without, value) = Take(root, Text(operation, "from")!);
                 return Put(without, path, value, mustExist: false);
         }
     }
+
+    /// <summary>A copy may double what is there, in size and in depth; a hundred of them would fill any memory.</summary>
+    private static JsonNode? Bounded(JsonNode? root)
+    {
+        if (!IsAtMost(root, EnvelopeDecoder.MaxDepth))
+        {
+            throw new PatchNotApplicableException($"The copies make the body more than {EnvelopeDecoder.MaxDepth} levels deep.");
+        }
+        return root?.ToJsonString().Length > EnvelopeDecoder.MaxBodyBytes
+            ? throw new PatchNotApplicableException($"The copies make the body larger than {EnvelopeDecoder.MaxBodyBytes} bytes.")
+            : root;
+    }
+
+    private static bool IsAtMost(JsonNode? node, int levels) => node switch
+    {
+        JsonObject members => levels > 0 && members.All(member => IsAtMost(member.Value, levels - 1)),
+        JsonArray list => levels > 0 && list.All(item => IsAtMost(item, levels - 1)),
+        _ => true,
+    };
 
     private static JsonNode? Find(JsonNode? root, string path)
     {

@@ -182,9 +182,9 @@ public sealed class LetterPatch
                 ? body
                 : JsonSerializer.SerializeToUtf8Bytes(patched, Writing);
         }
-        catch (Exception exception) when (exception is InvalidOperationException or ArgumentException)
+        catch (Exception exception) when (exception is InvalidOperationException or ArgumentException or JsonException)
         {
-            throw new PatchNotApplicableException("The body has a text that can't be written.");
+            throw new PatchNotApplicableException("The patched body has a text that can't be written, or is too deep.");
         }
     }
 

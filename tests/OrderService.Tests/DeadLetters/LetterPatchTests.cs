@@ -138,6 +138,25 @@ public sealed class LetterPatchTests
         });
     }
 
+    [Fact]
+    public void A_patch_that_makes_the_body_grow_without_end_is_not_applied()
+    {
+        // Each copy doubles what is there.
+        var copies = string.Join(',', Enumerable.Range(0, 20).Select(number => $$"""{"op":"copy","from":"","path":"/c{{number}}"}"""));
+
+        Assert.Null(Read($$"""{"body":[{{copies}}]}""").Apply(Letter, out var why));
+        Assert.Contains("1048576 bytes", why, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_patch_that_nests_the_body_deeper_and_deeper_is_not_applied()
+    {
+        var copies = string.Join(',', Enumerable.Range(0, 12).Select(number => $$"""{"op":"copy","from":"","path":"{{string.Concat(Enumerable.Repeat("/a", 1 << number))}}"}"""));
+
+        Assert.Null(Read($$"""{"body":[{{copies}}]}""").Apply(Letter with { Body = "{}"u8.ToArray() }, out var why));
+        Assert.Contains("deep", why, StringComparison.Ordinal);
+    }
+
     private static LetterPatch Read(string patch)
     {
         var read = LetterPatch.Read(JsonNode.Parse(patch), forMany: true, out _, out var mistake);
