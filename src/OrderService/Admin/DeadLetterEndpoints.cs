@@ -91,14 +91,13 @@ internal static class DeadLetterEndpoints
             return problem;
         }
         var (edited, mistake) = await ReadAsync<EditedBody>(context);
-        if (edited is null || (edited.Body ?? edited.Type ?? edited.ContentType ?? edited.Key) is null)
+        var body = BytesOf(edited?.Body);
+        if (edited is null || LetterPatch.Edit(body, edited.Type, edited.ContentType, edited.Key) is not { } edit)
         {
             return mistake ?? Problems.Result(
                 400, "missing_field", "Say what is edited: body, type, contentType or key.", new FieldError("/body", "missing_field", "body is missing."));
         }
-        var body = edited.Body is null ? null : Encoding.UTF8.GetBytes(edited.Body);
-        if (await forecast.OfEditedAsync(number, LetterPatch.Edit(body, edited.Type, edited.ContentType, edited.Key), context.RequestAborted) is not { } item
-            || await forecast.ContentAsync(number, context.RequestAborted) is not { } letter)
+        if (await forecast.OfEditedAsync(number, edit, context.RequestAborted) is not var (item, letter))
         {
             return NoSuchLetter();
         }
@@ -121,8 +120,8 @@ internal static class DeadLetterEndpoints
         }
         var answer = await replay.ReplayAsync(
             new ReplayRequest(
-                number, Who(context), given?.Reason, given?.Body is { } body ? Encoding.UTF8.GetBytes(body) : null, given?.Type, given?.Confirmed ?? false,
-                EditedContentType: given?.ContentType, EditedKey: given?.Key), context.RequestAborted);
+                number, Who(context), given?.Reason, LetterPatch.Edit(BytesOf(given?.Body), given?.Type, given?.ContentType, given?.Key), given?.Confirmed ?? false),
+            context.RequestAborted);
         return await AnswerAsync(answer, letters, context);
     }
 
@@ -324,6 +323,8 @@ internal static class DeadLetterEndpoints
     }
 
     private static Database.Caller Who(HttpContext context) => CallerRight.CallerOf(context);
+
+    private static byte[]? BytesOf(string? text) => text is null ? null : Encoding.UTF8.GetBytes(text);
 
     private static IResult NoSuchLetter() => Problems.Result(StatusCodes.Status404NotFound, "dead_letter_not_found", "There is no such dead letter.");
 }

@@ -171,7 +171,7 @@ internal static class DeadLetterCommands
                     return mistake.Message;
                 }
                 return Describe(await stations.GetRequiredService<DeadLetterReplay>().ReplayAsync(
-                    new ReplayRequest(id, Who, parsed.GetValue(because), body, Confirmed: parsed.GetValue(confirmed), Patch: patch), token));
+                    new ReplayRequest(id, Who, parsed.GetValue(because), patch ?? LetterPatch.Edit(body, null, null, null), parsed.GetValue(confirmed)), token));
             }, cancellationToken)));
         return command;
 

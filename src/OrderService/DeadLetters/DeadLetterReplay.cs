@@ -13,22 +13,9 @@ namespace OrderService.DeadLetters;
 
 /// <summary>What an operator asks for.</summary>
 /// <param name="Who">The operator, for the audit log.</param>
-/// <param name="EditedBody">Goes out in place of the original bytes, which are kept.</param>
-/// <param name="EditedType">The command of the edited body; the letter's own when null.</param>
-/// <param name="EditedContentType">The content type of what is edited; <c>application/json</c> when null.</param>
-/// <param name="EditedKey">Another idempotency key; <see cref="LetterPatch.DerivedKey"/> for the one of the content.</param>
-/// <param name="Patch">The same as changes that fit many letters, in place of the edits.</param>
+/// <param name="Patch">What is changed before it goes out; the letter keeps its bytes. Null when it goes out as it came.</param>
 /// <param name="Confirmed">The operator has looked at a letter that another program put among the dead letters.</param>
-public sealed record ReplayRequest(
-    long LetterId, Caller Who, string? Reason = null, byte[]? EditedBody = null, string? EditedType = null, bool Confirmed = false, long? JobId = null,
-    string? EditedContentType = null, string? EditedKey = null, LetterPatch? Patch = null)
-{
-    /// <summary>Whatever is changed, as one patch; null when the letter goes out as it came.</summary>
-    internal LetterPatch? Change => Patch
-        ?? (EditedBody is null && EditedType is null && EditedContentType is null && EditedKey is null
-            ? null
-            : LetterPatch.Edit(EditedBody, EditedType, EditedContentType, EditedKey));
-}
+public sealed record ReplayRequest(long LetterId, Caller Who, string? Reason = null, LetterPatch? Patch = null, bool Confirmed = false, long? JobId = null);
 
 /// <summary>What became of a request about a letter. There is no fifth way.</summary>
 public abstract record LetterAnswer
@@ -95,9 +82,9 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
 
         var original = MessagePropertiesJson.Read(letter.Properties);
         var before = new LetterContent(letter.Id, letter.OrderId, letter.Key, original.Type, original.ContentType, original.ContentEncoding, letter.Body);
-        var isEdited = request.Change is not null;
+        var isEdited = request.Patch is not null;
         string? mistake = null;
-        var sent = isEdited ? request.Change!.Apply(before, out mistake) : before;
+        var sent = request.Patch is { } patch ? patch.Apply(before, out mistake) : before;
         if (sent is null)
         {
             return new LetterAnswer.Invalid(new Rejection(PatchNotApplicable, mistake ?? "It does not fit this letter.", null));

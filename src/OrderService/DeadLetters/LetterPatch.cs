@@ -37,8 +37,8 @@ public sealed class LetterPatch
     /// <summary>Replaces the whole body; the way of an edit of one letter.</summary>
     public byte[]? WholeBody { get; private init; }
 
-    /// <summary>An edit of one letter; null leaves what the letter has.</summary>
-    public static LetterPatch Edit(byte[]? body, string? type, string? contentType, string? key)
+    /// <summary>An edit of one letter, whose nulls leave what the letter has; null when all are.</summary>
+    public static LetterPatch? Edit(byte[]? body, string? type, string? contentType, string? key)
     {
         var json = new JsonObject();
         foreach (var (name, value) in new[] { ("type", type), ("contentType", contentType), ("key", key) })
@@ -48,7 +48,7 @@ public sealed class LetterPatch
                 json[name] = value;
             }
         }
-        return new LetterPatch(json) { WholeBody = body };
+        return json.Count == 0 && body is null ? null : new LetterPatch(json) { WholeBody = body };
     }
 
     /// <summary>The patch that does to other letters what an edit did to one; null when that can't be told.</summary>
@@ -100,9 +100,9 @@ public sealed class LetterPatch
         {
             mistake = $"A patch has at most {Longest} characters.";
         }
-        else if (json.ContainsKey("body") && (pointer = "/body") is not null)
+        else if (json.ContainsKey("body"))
         {
-            mistake = json["body"] is { } body ? JsonPatch.Check(body) : "The body can't be removed.";
+            (pointer, mistake) = ("/body", json["body"] is { } body ? JsonPatch.Check(body) : "The body can't be removed.");
         }
         if (mistake is null && json.ContainsKey("type") && !IsCommand(json["type"]))
         {

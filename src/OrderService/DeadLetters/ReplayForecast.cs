@@ -99,8 +99,9 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         return items;
     }
 
-    /// <summary>The same for one letter with an edit; null when there is no such letter.</summary>
-    public Task<ForecastItem?> OfEditedAsync(long letterId, LetterPatch edit, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
+    /// <summary>The same for one letter with an edit, and what the edit starts from; null when there is no such letter.</summary>
+    public Task<(ForecastItem Item, LetterContent Before)?> OfEditedAsync(long letterId, LetterPatch edit, CancellationToken cancellationToken) =>
+        database.ReadAsync<(ForecastItem, LetterContent)?>(async connection =>
     {
         var row = await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE l.id = @letterId", new { letterId });
         if (row is null)
@@ -110,13 +111,8 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         row.Patch = edit;
         var run = new Run(decider, options.Value.MaxReplays, clock.GetUtcNow().ToUnixTimeMilliseconds());
         await run.LoadAsync(connection, [row]);
-        return run.Try(row, confirmed: true);
+        return (run.Try(row, confirmed: true), row.Before);
     }, cancellationToken);
-
-    /// <summary>What an edit of a letter starts from; null when there is no such letter.</summary>
-    public Task<LetterContent?> ContentAsync(long letterId, CancellationToken cancellationToken) => database.ReadAsync(
-        async connection => (await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE l.id = @letterId", new { letterId }))?.Original(),
-        cancellationToken);
 
     /// <summary>Letters that are tried one after the other, each upon what those before it would have done.</summary>
     private sealed class Run(BatchDecider decider, int maxReplays, long now)
@@ -269,7 +265,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         public const string Select =
             "SELECT l.id AS Id, l.key AS Key, l.status AS Status, l.reason AS Reason, l.body AS Body, l.properties AS Properties, l.order_id AS OrderId, l.replays AS Replays FROM dead_letters l";
 
-        private (MessageProperties Message, Decoded? Decoded, byte[] Body, string? Mistake)? read;
+        private (LetterContent Before, MessageProperties Message, Decoded? Decoded, byte[] Body, string? Mistake)? read;
 
         public long Id { get; init; }
         public string Key { get; init; } = "";
@@ -295,16 +291,13 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
 
         public string SentKey => Message.MessageId ?? Key;
 
-        public LetterContent Original()
-        {
-            var properties = MessagePropertiesJson.Read(Properties);
-            return new LetterContent(Id, OrderId, Key, properties.Type, properties.ContentType, properties.ContentEncoding, Body);
-        }
+        /// <summary>As it came.</summary>
+        public LetterContent Before => (read ??= Read()).Before;
 
-        private (MessageProperties, Decoded?, byte[], string?) Read()
+        private (LetterContent, MessageProperties, Decoded?, byte[], string?) Read()
         {
             var original = MessagePropertiesJson.Read(Properties);
-            var before = Original();
+            var before = new LetterContent(Id, OrderId, Key, original.Type, original.ContentType, original.ContentEncoding, Body);
             string? mistake = null;
             var content = Patch is null ? before : Patch.Apply(before, out mistake);
             var sent = DeadLetterReplay.Message(content ?? before, original, Patch is not null, new ReplayMark(Id, (int)Replays + 1));
@@ -319,7 +312,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             };
             // What may have killed a process is looked at only with another body.
             var isSuspect = Reason == RejectionReason.CrashSuspect && (content is null || ReferenceEquals(content.Body, Body));
-            return (message, isSuspect || content is null ? null : EnvelopeDecoder.Decode(message, content.Body), content?.Body ?? Body, mistake);
+            return (before, message, isSuspect || content is null ? null : EnvelopeDecoder.Decode(message, content.Body), content?.Body ?? Body, mistake);
         }
     }
 

@@ -276,7 +276,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         foreach (var letterId in letters)
         {
             var answer = await replay.ReplayAsync(
-                transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, Confirmed: job.Confirmed, JobId: job.Id, Patch: patch));
+                transaction, new ReplayRequest(letterId, job.RequestedBy, job.Reason, patch, job.Confirmed, job.Id));
             var (state, reason, detail) = answer switch
             {
                 LetterAnswer.Done => ("sent", null, null),

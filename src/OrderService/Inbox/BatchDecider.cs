@@ -231,21 +231,10 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         {
             foreach (var letter in letters)
             {
-                if (!settled.Add(letter.Id))
+                var isReplay = letter.Id == replayed?.Id;
+                if ((isReplay || letter.IsSameAs(envelope.Fingerprint)) && settled.Add(letter.Id))
                 {
-                    continue;
-                }
-                if (letter.Id == replayed?.Id)
-                {
-                    append.Letters.Add(new LetterChange(letter.Id, Resolved: true, $"The replay was {Word(fate)}.", now));
-                }
-                else if (letter.IsSameAs(envelope.Fingerprint))
-                {
-                    append.Letters.Add(new LetterChange(letter.Id, Resolved: false, $"Another copy of the message was {Word(fate)}.", now));
-                }
-                else
-                {
-                    settled.Remove(letter.Id);
+                    append.Letters.Add(new LetterChange(letter.Id, isReplay, isReplay ? $"The replay was {Word(fate)}." : $"Another copy of the message was {Word(fate)}.", now));
                 }
             }
         }

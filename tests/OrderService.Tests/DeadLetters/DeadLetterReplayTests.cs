@@ -71,7 +71,7 @@ public abstract class DeadLetterReplayTests : LetterContract
         Assert.Contains("the content type is longer than 255 bytes", Assert.IsType<LetterAnswer.Invalid>(refused).Rejection.Detail, StringComparison.Ordinal);
         Assert.Equal((LetterStatus.Parked, 0L), ((await world.OnlyLetterAsync()).Status, (await world.OnlyLetterAsync()).Replays));
         Assert.Equal(0, await world.Store.ScalarAsync<long>("SELECT count(*) FROM outbox"));
-        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", EditedBody: Order("A-2")), Stopping));
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", Patch: LetterPatch.Edit(Order("A-2"), null, null, null)), Stopping));
     }
 
     [Fact]
@@ -178,12 +178,12 @@ public abstract class DeadLetterReplayTests : LetterContract
         var broken = Order("A-1", price: "10.001");
         await world.DieAsync(Arrival(broken, "key-1"), RejectionReason.AmountPrecision);
 
-        var invalid = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "typo", Order("A-1", price: "10.002")), Stopping);
+        var invalid = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "typo", LetterPatch.Edit(Order("A-1", price: "10.002"), null, null, null)), Stopping);
         Assert.Equal(RejectionReason.AmountPrecision, Assert.IsType<LetterAnswer.Invalid>(invalid).Rejection.Reason);
         Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
 
         var mended = Order("A-1", price: "10.00");
-        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "typo", mended), Stopping));
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "typo", LetterPatch.Edit(mended, null, null, null)), Stopping));
         Assert.Equal(mended, (await world.ReplayedArrivalAsync()).Body.ToArray());
         Assert.Equal(broken, await world.Queries.BodyAsync(1, Stopping));
         Assert.Equal(mended, await world.Queries.ReplayBodyAsync(1, 1, Stopping));
@@ -193,7 +193,7 @@ public abstract class DeadLetterReplayTests : LetterContract
         Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
 
         var longer = Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(mended) + new string(' ', 70_000));
-        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "again", longer), Stopping);
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "again", LetterPatch.Edit(longer, null, null, null)), Stopping);
         await world.DieAsync(await world.ReplayedArrivalAsync(), RejectionReason.InternalError);
         await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
         Assert.Equal(
@@ -207,13 +207,13 @@ public abstract class DeadLetterReplayTests : LetterContract
         await using var world = await OpenAsync();
         await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.KeyConflict);
 
-        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", EditedKey: "key-2"), Stopping));
+        Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", Patch: LetterPatch.Edit(null, null, null, "key-2")), Stopping));
         var sent = await world.ReplayedArrivalAsync();
         Assert.Equal("key-2", sent.Properties.MessageId);
         Assert.Equal(ParkOutcome.ReplayFailed, await world.DieAsync(sent, RejectionReason.InternalError));
 
         // A mark with the letter's number does not do: the key has to fit.
-        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", EditedKey: "key-3"), Stopping);
+        await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", Patch: LetterPatch.Edit(null, null, null, "key-3")), Stopping);
         var forged = Arrival(Order("A-1"), "key-9", Death());
         var marked = forged with { Properties = new MessageProperties { MessageId = "key-9", Headers = sent.Properties.Headers } };
         Assert.Equal(ParkOutcome.Parked, await world.DieAsync(marked, RejectionReason.InternalError));

@@ -95,9 +95,9 @@ public sealed class LetterPatchTests
     {
         var letter = Letter with { Type = EnvelopeDecoder.AmqpType };
 
-        Assert.Null(LetterPatch.Edit("{}"u8.ToArray(), null, null, null).Apply(letter, out _)!.Type);
-        Assert.Equal("order.pay", LetterPatch.Edit("{}"u8.ToArray(), "order.pay", null, null).Apply(letter, out _)!.Type);
-        Assert.Equal(EnvelopeDecoder.AmqpType, LetterPatch.Edit(null, null, "application/json", null).Apply(letter, out _)!.Type);
+        Assert.Null(LetterPatch.Edit("{}"u8.ToArray(), null, null, null)!.Apply(letter, out _)!.Type);
+        Assert.Equal("order.pay", LetterPatch.Edit("{}"u8.ToArray(), "order.pay", null, null)!.Apply(letter, out _)!.Type);
+        Assert.Equal(EnvelopeDecoder.AmqpType, LetterPatch.Edit(null, null, "application/json", null)!.Apply(letter, out _)!.Type);
     }
 
     [Fact]

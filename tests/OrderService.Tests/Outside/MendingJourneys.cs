@@ -6,7 +6,7 @@ using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Outside;
 
-/// <summary>Cases 12 and 13: letters of other producers are mended, many at a time, and close by themselves when they are sent again by hand.</summary>
+/// <summary>Letters of other producers are mended, many at a time, and close by themselves when they are sent again by hand.</summary>
 public sealed class MendingJourneys(RabbitMqContainerFixture broker, PostgresContainerFixture postgres)
 {
     private const int Many = 12;

@@ -3,7 +3,7 @@ using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Outside;
 
-/// <summary>Case 26: payments add up, and one that an order does not take is heard of.</summary>
+/// <summary>Payments add up, and one that an order does not take is heard of.</summary>
 public sealed class PaymentJourneys(RabbitMqContainerFixture broker, PostgresContainerFixture postgres)
 {
     [Theory]
