@@ -99,6 +99,10 @@ public static class DatabaseExtensions
         await command.ExecuteNonQueryAsync();
     }
 
+    /// <summary>The exception that callers of a store know, whichever store it is from.</summary>
+    internal static Exception Translate(Exception exception) =>
+        exception is SqliteException sqlite ? SqliteErrors.Translate(sqlite) : PostgresErrors.Translate(exception) ?? exception;
+
     public static Task WriteAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken = default) =>
         database.WriteAsync(async transaction => { await write(transaction); return true; }, cancellationToken);
 
@@ -118,6 +122,9 @@ public sealed class StoreUnavailableException(string message, Exception? inner =
 /// <param name="constraint">What refused it, by name; never a value.</param>
 public class StoreRefusedException(string message, string? code, string? constraint, Exception? inner = null) : Exception(message, inner)
 {
+    /// <summary>What to do about it.</summary>
+    public const string Advice = "Look for what was changed in the store: a constraint, a column, a trigger, a table or a right (docs/operations.md, The store refuses).";
+
     public string? Code { get; } = code;
 
     public string? Constraint { get; } = constraint;

@@ -3,6 +3,7 @@ using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Notifications;
+using OrderService.Observability;
 
 namespace OrderService.DeadLetters;
 
@@ -10,8 +11,15 @@ namespace OrderService.DeadLetters;
 /// Tells of the letters that no alert covers yet: all of them in one digest, once per interval. However many letters there are, the number of alerts
 /// depends on the number of kinds and on time alone, and every letter is covered. In quiet hours digests and reminders wait. Reminds of incidents that nobody acknowledged, escalates them, and says when one is over.
 /// </summary>
-public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<AlertsOptions> options, StoreTime time, TimeProvider clock, ILogger<DeadLetterNotifier> logger) : BackgroundService
+public sealed partial class DeadLetterNotifier(
+    IDatabase database, IOptions<AlertsOptions> options, Troubles troubles, StoreTime time, TimeProvider clock, ILogger<DeadLetterNotifier> logger) : BackgroundService
 {
+    /// <summary>How many letters or incidents one statement changes.</summary>
+    private const int PageSize = 500;
+
+    private readonly RefusedRows<long> refusedLetters = new("digests", "Digests of dead letters", troubles, clock, logger);
+    private readonly RefusedRows<string> refusedIncidents = new("incidents", "Alerts about incidents", troubles, clock, logger);
+
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         using var tick = new PeriodicTimer(options.Value.PollInterval, clock);
@@ -19,22 +27,36 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         {
             do
             {
-                try
-                {
-                    await DigestAsync(stoppingToken);
-                    await FollowUpAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Nothing is lost: a letter without an alert is found at the next tick.
-                    LogDigestFailed(exception.Message);
-                }
+                await LookAsync(stoppingToken);
             }
             while (await tick.WaitForNextTickAsync(stoppingToken));
         }
         catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
         {
             // The process stops.
+        }
+    }
+
+    /// <summary>Does both, and neither waits for the other.</summary>
+    internal async Task LookAsync(CancellationToken cancellationToken)
+    {
+        await TryAsync(refusedLetters, DigestAsync, cancellationToken);
+        await TryAsync(refusedIncidents, FollowUpAsync, cancellationToken);
+    }
+
+    private async Task TryAsync<TKey, T>(RefusedRows<TKey> refused, Func<CancellationToken, Task<T>> step, CancellationToken stoppingToken)
+        where TKey : notnull
+    {
+        try
+        {
+            await step(stoppingToken);
+            refused.Pass(step.Method.Name);
+        }
+        catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
+        {
+            // Nothing is lost: a letter without an alert is found at the next tick.
+            LogFailed(exception.Message);
+            refused.Fail(step.Method.Name, exception);
         }
     }
 
@@ -49,8 +71,9 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         }
         var now = time.GetUtcNow();
         var parameters = new { now = now.ToUnixTimeMilliseconds(), beyond = Beyond(now), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
+        var due = Due(refusedLetters.Resting);
         // A look before the write: an idle service commits nothing.
-        if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(Due, parameters), cancellationToken))
+        if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(due, parameters), cancellationToken))
         {
             return null;
         }
@@ -60,7 +83,7 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         {
             // The row is the lock: of two instances the second waits here and then finds nothing due.
             await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'digest'", parameters, transaction);
-            return await transaction.Connection!.ExecuteScalarAsync<bool>(Due, parameters, transaction) ? await WriteDigestAsync(transaction, held, now) : (long?)null;
+            return await transaction.Connection!.ExecuteScalarAsync<bool>(due, parameters, transaction) ? await WriteDigestAsync(transaction, held, now) : null;
         }, cancellationToken);
     }
 
@@ -80,8 +103,10 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
             remind = options.Value.QuietHours.Include(wall) ? Never : (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
             quiet = (now - QuietBeforeRecovery).ToUnixTimeMilliseconds(),
         };
-        if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(
-            $"SELECT EXISTS (SELECT 1 FROM incidents i WHERE ({ToEscalate}) OR ({ToRemind}) OR ({Over}))", parameters), cancellationToken))
+        // A look before the write: an idle service commits nothing.
+        var (escalations, reminders, over) = await database.ReadAsync(
+            async connection => (await FindAsync(connection, ToEscalate, parameters), await FindAsync(connection, ToRemind, parameters), await FindAsync(connection, Over, parameters)), cancellationToken);
+        if (escalations.Count + reminders.Count + over.Count == 0)
         {
             return 0;
         }
@@ -89,17 +114,19 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         {
             await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'reminders'", parameters, transaction);
             var written = 0;
-            written += await TellAsync(transaction, AlertKind.Escalation, $"UPDATE incidents AS i SET escalated_at = @now, last_alert_at = @now WHERE {ToEscalate} RETURNING fingerprint", parameters, now);
-            written += await TellAsync(transaction, AlertKind.Reminder, $"UPDATE incidents AS i SET last_alert_at = @now WHERE {ToRemind} RETURNING fingerprint", parameters, now);
-            written += await TellAsync(transaction, AlertKind.Recovery,
-                $"UPDATE incidents AS i SET state = 'resolved', state_by = 'order flow', state_at = @now, escalated_at = NULL WHERE {Over} RETURNING fingerprint", parameters, now);
+            written += await TellAsync(transaction, AlertKind.Escalation, escalations, "escalated_at = @now, last_alert_at = @now", ToEscalate, parameters, now);
+            written += await TellAsync(transaction, AlertKind.Reminder, reminders, "last_alert_at = @now", ToRemind, parameters, now);
+            written += await TellAsync(transaction, AlertKind.Recovery, over, "state = 'resolved', state_by = 'order flow', state_at = @now, escalated_at = NULL", Over, parameters, now);
             return written;
         }, cancellationToken);
     }
 
-    private async Task<int> TellAsync(DbTransaction transaction, string kind, string update, object parameters, DateTimeOffset now)
+    private async Task<List<string>> FindAsync(DbConnection connection, string which, object parameters) =>
+        [.. (await connection.QueryAsync<string>($"SELECT i.fingerprint FROM incidents i WHERE {which} ORDER BY i.fingerprint", parameters)).Where(fingerprint => !refusedIncidents.IsResting(fingerprint))];
+
+    private async Task<int> TellAsync(DbTransaction transaction, string kind, List<string> found, string change, string which, object parameters, DateTimeOffset now)
     {
-        var fingerprints = (await transaction.Connection!.QueryAsync<string>(update, parameters, transaction)).AsList();
+        var fingerprints = await ChangeAsync(transaction, found, change, which, parameters);
         if (fingerprints.Count == 0)
         {
             return 0;
@@ -109,18 +136,56 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
         return 1;
     }
 
-    private async Task<long> WriteDigestAsync(DbTransaction transaction, AlertHeld held, DateTimeOffset now)
+    /// <param name="which">They are looked at once more: another instance may have told of them, or a reminder is no news beside an escalation.</param>
+    private async Task<List<string>> ChangeAsync(DbTransaction transaction, IReadOnlyList<string> fingerprints, string change, string which, object parameters)
     {
+        var changed = new List<string>();
+        foreach (var page in fingerprints.Chunk(PageSize))
+        {
+            changed.AddRange(await refusedIncidents.WriteAsync(transaction, page, static fingerprint => fingerprint, async some =>
+            {
+                var all = new DynamicParameters(parameters);
+                var list = SqlList.Add(all, "fingerprint", some);
+                return (await transaction.Connection!.QueryAsync<string>(
+                    $"UPDATE incidents AS i SET {change} WHERE i.fingerprint IN {list} AND ({which}) RETURNING fingerprint", all, transaction)).AsList();
+            }));
+        }
+        return changed;
+    }
+
+    /// <returns>The alert's number; null when the store takes none of the letters that are due.</returns>
+    private async Task<long?> WriteDigestAsync(DbTransaction transaction, AlertHeld held, DateTimeOffset now)
+    {
+        var connection = transaction.Connection!;
+        var parameters = new { now = now.ToUnixTimeMilliseconds() };
+        var letters = (await connection.QueryAsync<long>($"SELECT id FROM dead_letters WHERE {Uncovered(refusedLetters.Resting)} ORDER BY id", parameters, transaction)).AsList();
         var placeholder = new AlertContent { Kind = AlertKind.Digest, Subject = "", Summary = "" };
         var alertId = await AlertOutbox.AddAsync(transaction, placeholder, null, now);
-        var parameters = new { alertId, now = now.ToUnixTimeMilliseconds() };
         // First the letters are taken, then counted: what is said is what is covered.
-        await transaction.Connection!.ExecuteAsync(
-            $"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND status <> 'superseded' AND incident NOT IN ({Muted})", parameters, transaction);
+        var covered = 0;
+        foreach (var page in letters.Chunk(PageSize))
+        {
+            var taken = await refusedLetters.WriteAsync(transaction, page, static id => id, async some =>
+            {
+                await connection.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId }, transaction);
+                return some;
+            });
+            covered += taken.Count;
+            if (taken.Count < page.Length)
+            {
+                // Enough attempts for one transaction: the digest of the next tick covers the rest.
+                break;
+            }
+        }
+        if (covered == 0)
+        {
+            await connection.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId }, transaction);
+            return null;
+        }
         var content = await LetterAlerts.DigestAsync(transaction, alertId, held, options.Value.PageUrl);
         await AlertOutbox.FillAsync(transaction, alertId, content);
-        await transaction.Connection!.ExecuteAsync(
-            "UPDATE incidents SET last_alert_at = @now WHERE fingerprint IN (SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId)", parameters, transaction);
+        var incidents = (await connection.QueryAsync<string>("SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId", new { alertId }, transaction)).AsList();
+        await ChangeAsync(transaction, incidents, "last_alert_at = @now", "true", parameters);
         return alertId;
     }
 
@@ -142,8 +207,12 @@ public sealed partial class DeadLetterNotifier(IDatabase database, IOptions<Aler
 
     private const string Muted = "SELECT fingerprint FROM incidents WHERE muted_until > @now";
 
-    private const string Due = $"SELECT EXISTS (SELECT 1 FROM dead_letters WHERE alert_id IS NULL AND status <> 'superseded' AND (opened_at <= @before OR opened_at > @beyond) AND incident NOT IN ({Muted}))";
+    /// <param name="resting">Letters that the store refused to mark a moment ago.</param>
+    private static string Uncovered(IReadOnlyList<long> resting) =>
+        $"alert_id IS NULL AND status <> 'superseded' AND incident NOT IN ({Muted}){(resting.Count == 0 ? "" : $" AND id NOT IN {SqlList.Of(resting)}")}";
 
-    [LoggerMessage(LogLevel.Warning, "The digest of dead letters could not be written and is tried again: {Reason}")]
-    private partial void LogDigestFailed(string reason);
+    private static string Due(IReadOnlyList<long> resting) => $"SELECT EXISTS (SELECT 1 FROM dead_letters WHERE {Uncovered(resting)} AND (opened_at <= @before OR opened_at > @beyond))";
+
+    [LoggerMessage(LogLevel.Warning, "Alerts about dead letters could not be written and are tried again: {Reason}")]
+    private partial void LogFailed(string reason);
 }

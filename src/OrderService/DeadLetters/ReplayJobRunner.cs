@@ -17,6 +17,7 @@ public delegate long? QueueDepthReading();
 public sealed partial class ReplayJobRunner : BackgroundService
 {
     private const int LettersPerTransaction = 50;
+    private const int OutcomesPerTransaction = 1000;
     private static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
 
     private readonly IDatabase database;
@@ -27,6 +28,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private readonly TimeProvider clock;
     private readonly ILogger<ReplayJobRunner> logger;
     private readonly Blame<(ReplayJob Job, long LetterId)> blame;
+    private readonly RefusedRows<(long JobId, long LetterId)> refusedOutcomes;
 
     private readonly string name = $"{Environment.MachineName}:{Guid.NewGuid():N}";
     private readonly Dictionary<long, Allowance> allowances = [];
@@ -42,6 +44,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         this.time = time;
         this.clock = clock;
         this.logger = logger;
+        refusedOutcomes = new RefusedRows<(long JobId, long LetterId)>("replay-outcomes", "Outcomes of replayed letters", troubles, clock, logger);
         blame = new Blame<(ReplayJob Job, long LetterId)>(
             new BlamedWork<(ReplayJob Job, long LetterId)>(
                 "replays", "Replays", TroubleLevel.Degraded,
@@ -110,6 +113,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         {
             blame.Over();
         }
+        refusedOutcomes.Pass("settle");
     }
 
     /// <summary>A step of a job failed: finds the letter that can't be sent, and passes it over.</summary>
@@ -155,13 +159,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         {
             return job;
         }
-        var known = await database.ReadAsync(async connection => (await connection.QueryAsync<Outcome>(
-            """
-            SELECT j.letter_id AS LetterId, r.outcome AS Result, l.status AS Status, l.reason AS Reason, l.detail AS Detail, r.detail AS ReplayDetail
-            FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
-            WHERE j.job_id = @Id AND j.state = 'sent' AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT 1000
-            """,
-            new { job.Id })).AsList(), cancellationToken);
+        var known = await KnownAsync(job, cancellationToken);
         if (known.Count == 0)
         {
             return job;
@@ -171,25 +169,59 @@ public sealed partial class ReplayJobRunner : BackgroundService
             var connection = transaction.Connection!;
             // The job's row comes first everywhere: it is the lock.
             await connection.ExecuteAsync("UPDATE replay_jobs SET waiting = NULL WHERE id = @Id", new { job.Id }, transaction);
-            long succeeded = 0, failed = 0;
-            foreach (var outcome in known)
-            {
-                var changed = await connection.ExecuteAsync(
-                    "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @LetterId AND state = 'sent'",
-                    new
-                    {
-                        state = outcome.HasFailed ? "failed" : "succeeded",
-                        reason = !outcome.HasFailed ? null : outcome.NotSent is null ? outcome.Reason : "not_sendable",
-                        detail = !outcome.HasFailed ? null : outcome.NotSent ?? outcome.Detail,
-                        job.Id,
-                        outcome.LetterId,
-                    },
-                    transaction);
-                (succeeded, failed) = outcome.HasFailed ? (succeeded, failed + changed) : (succeeded + changed, failed);
-            }
+            var settled = await refusedOutcomes.WriteAsync(transaction, known, outcome => (job.Id, outcome.LetterId), some => SettleAsync(transaction, job, some));
+            var failed = settled.Count(outcome => outcome.HasFailed);
+            var succeeded = settled.Count - failed;
             await connection.ExecuteAsync("UPDATE replay_jobs SET succeeded = succeeded + @succeeded, failed = failed + @failed WHERE id = @Id", new { succeeded, failed, job.Id }, transaction);
             return (await ReplayJobs.FindAsync(connection, transaction, job.Id))!;
         }, cancellationToken);
+    }
+
+    /// <summary>A page of outcomes that are known and not taken down; those that the store refused a moment ago are passed over.</summary>
+    private async Task<List<Outcome>> KnownAsync(ReplayJob job, CancellationToken cancellationToken)
+    {
+        var last = 0L;
+        while (true)
+        {
+            var page = await database.ReadAsync(async connection => (await connection.QueryAsync<Outcome>(
+                """
+                SELECT j.letter_id AS LetterId, r.outcome AS Result, l.status AS Status, l.reason AS Reason, l.detail AS Detail, r.detail AS ReplayDetail
+                FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
+                WHERE j.job_id = @Id AND j.state = 'sent' AND j.letter_id > @last AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT @OutcomesPerTransaction
+                """,
+                new { job.Id, last, OutcomesPerTransaction })).AsList(), cancellationToken);
+            var known = page.Where(outcome => !refusedOutcomes.IsResting((job.Id, outcome.LetterId))).ToList();
+            if (known.Count > 0 || page.Count < OutcomesPerTransaction)
+            {
+                return known;
+            }
+            last = page[^1].LetterId;
+        }
+    }
+
+    /// <returns>What this call took down; another runner may have taken down the rest.</returns>
+    private static async Task<IReadOnlyList<Outcome>> SettleAsync(DbTransaction transaction, ReplayJob job, IReadOnlyList<Outcome> known)
+    {
+        var settled = new List<Outcome>(known.Count);
+        foreach (var outcome in known)
+        {
+            var changed = await transaction.Connection!.ExecuteAsync(
+                "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @LetterId AND state = 'sent'",
+                new
+                {
+                    state = outcome.HasFailed ? "failed" : "succeeded",
+                    reason = !outcome.HasFailed ? null : outcome.NotSent is null ? outcome.Reason : "not_sendable",
+                    detail = !outcome.HasFailed ? null : outcome.NotSent ?? outcome.Detail,
+                    job.Id,
+                    outcome.LetterId,
+                },
+                transaction);
+            if (changed > 0)
+            {
+                settled.Add(outcome);
+            }
+        }
+        return settled;
     }
 
     private async Task AdvanceAsync(ReplayJob job, CancellationToken cancellationToken)

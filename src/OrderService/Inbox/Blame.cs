@@ -128,7 +128,7 @@ public sealed partial class Blame<T>(BlamedWork<T> work, Troubles troubles, ILog
             TroubleKey, work.Level,
             $"{work.What} are held: the store does not take {(all ? "them" : "some of them")}",
             $"{why} {work.What} are held and tried again; nothing is lost and none is blamed.",
-            "Look for what was changed in the store: a constraint, a column, a trigger, a table or a right (docs/operations.md, The store refuses).")
+            StoreRefusedException.Advice)
         { ConcernsStore = true });
     }
 

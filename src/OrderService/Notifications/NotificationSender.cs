@@ -23,6 +23,10 @@ public sealed partial class NotificationSender : BackgroundService
 
     private const int BatchSize = 20;
 
+    private const int DispatchSize = 100;
+
+    private const string Dispatch = "dispatch";
+
     private const string Undelivered = "alerts:undelivered";
 
     /// <summary>How often it is looked for alerts that reached nobody.</summary>
@@ -37,6 +41,7 @@ public sealed partial class NotificationSender : BackgroundService
     private readonly Troubles troubles;
     private readonly StoreTime time;
     private readonly ConcurrentDictionary<string, ChannelState> states = new();
+    private readonly RefusedRows<(string Step, long Alert)> refused;
 
     /// <summary>What left and could not be noted, because the store refuses the row.</summary>
     private readonly ConcurrentDictionary<(string Channel, long Alert), ChannelAnswer> unrecorded = new();
@@ -55,6 +60,7 @@ public sealed partial class NotificationSender : BackgroundService
         this.metrics = metrics;
         this.clock = clock;
         this.logger = logger;
+        refused = new RefusedRows<(string Step, long Alert)>("alerts", "Alerts", troubles, clock, logger);
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -63,15 +69,16 @@ public sealed partial class NotificationSender : BackgroundService
         {
             LogNoChannels();
         }
-        await Task.WhenAll([
-            RepeatAsync("dispatch", async () =>
-            {
-                await DispatchAsync(stoppingToken);
-                await LookForUndeliveredAsync(stoppingToken);
-            }, stoppingToken),
-            .. channels.Select(channel => RepeatAsync(channel.Name, () => SendDueAsync(channel, stoppingToken), stoppingToken)),
-        ]);
+        await Task.WhenAll(Steps.Select(step => RepeatAsync(step, stoppingToken)));
     }
+
+    /// <summary>What is done again and again, each for itself.</summary>
+    internal IEnumerable<(string Name, Func<CancellationToken, Task> Do)> Steps =>
+    [
+        (Dispatch, DispatchAsync),
+        ("undelivered", LookForUndeliveredAsync),
+        .. channels.Select(channel => (channel.Name, (Func<CancellationToken, Task>)(token => SendDueAsync(channel, token)))),
+    ];
 
     /// <summary>Gives each new alert a delivery for each channel.</summary>
     /// <returns>How many alerts were new.</returns>
@@ -79,31 +86,42 @@ public sealed partial class NotificationSender : BackgroundService
     {
         // Of what waits in quiet hours only this is written before they end: an incident is over when it is over, the notice can wait.
         var held = options.QuietHours.Include(clock.GetUtcNow()) ? AlertKind.Recovery : "";
-        // A look before the write: an idle service commits nothing.
-        var waiting = await database.ReadAsync(
-            async connection => (await connection.QueryAsync<long>("SELECT id FROM alerts WHERE dispatched = 0 AND kind <> @held ORDER BY id LIMIT 100", new { held })).AsList(), cancellationToken);
-        if (waiting.Count == 0)
+        var dispatched = 0;
+        var last = 0L;
+        while (true)
         {
-            return 0;
-        }
-        var parameters = new DynamicParameters(new { now = time.Now() });
-        var list = SqlList.Add(parameters, "id", waiting);
-        await database.WriteAsync(async transaction =>
-        {
-            foreach (var channel in channels.Where(channel => channel.Name != options.Fallback))
+            // A look before the write: an idle service commits nothing. From where the last page ended, so that what stays behind is passed over.
+            var page = await database.ReadAsync(async connection => (await connection.QueryAsync<long>(
+                "SELECT id FROM alerts WHERE dispatched = 0 AND kind <> @held AND id > @last ORDER BY id LIMIT @DispatchSize", new { held, last, DispatchSize })).AsList(), cancellationToken);
+            var waiting = page.Where(id => !refused.IsResting((Dispatch, id))).ToList();
+            if (waiting.Count > 0)
             {
-                parameters.Add("channel", channel.Name);
-                await transaction.Connection!.ExecuteAsync(
-                    $"""
-                    INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
-                    SELECT id, @channel, 'pending', 0, @now, @now FROM alerts WHERE id IN {list} AND dispatched = 0
-                    ON CONFLICT (alert_id, channel) DO NOTHING
-                    """,
-                    parameters, transaction);
+                dispatched += (await database.WriteAsync(
+                    transaction => refused.WriteAsync(transaction, waiting, id => (Dispatch, id), ids => DispatchAsync(transaction, ids)), cancellationToken)).Count;
             }
-            await transaction.Connection!.ExecuteAsync($"UPDATE alerts SET dispatched = 1 WHERE id IN {list}", parameters, transaction);
-        }, cancellationToken);
-        return waiting.Count;
+            if (page.Count < DispatchSize)
+            {
+                return dispatched;
+            }
+            last = page[^1];
+        }
+    }
+
+    private async Task<IReadOnlyList<long>> DispatchAsync(DbTransaction transaction, IReadOnlyList<long> alerts)
+    {
+        var list = SqlList.Of(alerts);
+        foreach (var channel in channels.Where(channel => channel.Name != options.Fallback))
+        {
+            await transaction.Connection!.ExecuteAsync(
+                $"""
+                INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
+                SELECT id, @Name, 'pending', 0, @now, @now FROM alerts WHERE id IN {list} AND dispatched = 0
+                ON CONFLICT (alert_id, channel) DO NOTHING
+                """,
+                new { channel.Name, now = time.Now() }, transaction);
+        }
+        await transaction.Connection!.ExecuteAsync($"UPDATE alerts SET dispatched = 1 WHERE id IN {list}", null, transaction);
+        return alerts;
     }
 
     /// <summary>Tries what is due on one channel. When the channel itself fails the rest waits for the next round: the first one is the probe.</summary>
@@ -120,25 +138,23 @@ public sealed partial class NotificationSender : BackgroundService
             return 0;
         }
         var sent = 0;
-        while (await ClaimAsync(channel.Name, cancellationToken) is { Count: > 0 } claimed)
+        var last = (DueAt: long.MinValue, Id: 0L);
+        while (await DueAsync(channel.Name, last, cancellationToken) is { Count: > 0 } due)
         {
+            last = (due[^1].DueAt, due[^1].Id);
+            var claimed = await ClaimAsync(channel.Name, due, cancellationToken);
             for (var index = 0; index < claimed.Count; index++)
             {
                 var key = (channel.Name, claimed[index].Id);
                 var answer = unrecorded.TryGetValue(key, out var known) ? known : await TryAsync(channel, claimed[index], cancellationToken);
-                try
+                if (await RecordAsync(channel, claimed[index], answer, cancellationToken))
                 {
-                    await RecordAsync(channel, claimed[index], answer, cancellationToken);
                     unrecorded.TryRemove(key, out _);
                 }
-                catch (StoreRefusedException exception)
+                else if (answer is ChannelAnswer.Sent)
                 {
-                    // It is due again when its claim ends: then it is only noted, if it left.
-                    if (answer is ChannelAnswer.Sent)
-                    {
-                        unrecorded[key] = answer;
-                    }
-                    LogRefused(channel.Name, claimed[index].Id, exception.Message);
+                    // It is due again when its claim ends: then it is only noted.
+                    unrecorded[key] = answer;
                 }
                 if (answer is ChannelAnswer.Sent)
                 {
@@ -146,7 +162,7 @@ public sealed partial class NotificationSender : BackgroundService
                 }
                 else if (answer is ChannelAnswer.Gone or ChannelAnswer.Retry { IsOwn: false })
                 {
-                    await ReleaseAsync(channel.Name, claimed.Skip(index + 1), cancellationToken);
+                    await ReleaseAsync(channel.Name, [.. claimed.Skip(index + 1)], cancellationToken);
                     return sent;
                 }
             }
@@ -168,26 +184,35 @@ public sealed partial class NotificationSender : BackgroundService
     /// <summary>What is due on a channel that is off waits until it is asked again, and goes to the fallback at once.</summary>
     private async Task PassOnAsync(string channel, ChannelState state, TimeSpan wait, CancellationToken cancellationToken)
     {
-        var now = time.Now();
-        var parameters = new { now, until = now + (long)wait.TotalMilliseconds, beyond = Beyond(now), channel, reason = state.Reason, options.Fallback };
-        const string Due = "channel = @channel AND status = 'pending' AND (next_attempt_at <= @now OR next_attempt_at > @beyond)";
-        if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>($"SELECT EXISTS (SELECT 1 FROM alert_deliveries WHERE {Due})", parameters), cancellationToken))
+        var last = (DueAt: long.MinValue, Id: 0L);
+        while (await DueAsync(channel, last, cancellationToken) is { Count: > 0 } due)
         {
-            return;
-        }
-        await database.WriteAsync(async transaction =>
-        {
-            if (HasFallback(channel))
+            last = (due[^1].DueAt, due[^1].Id);
+            var waiting = due.Where(delivery => !refused.IsResting(("pass on " + channel, delivery.Id))).ToList();
+            if (waiting.Count > 0)
             {
-                await transaction.Connection!.ExecuteAsync(
-                    $"""
-                    INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
-                    SELECT alert_id, @Fallback, 'pending', 0, @now, @now FROM alert_deliveries WHERE {Due} ON CONFLICT (alert_id, channel) DO NOTHING
-                    """,
-                    parameters, transaction);
+                await database.WriteAsync(transaction => refused.WriteAsync(
+                    transaction, waiting, delivery => ("pass on " + channel, delivery.Id), some => PassOnAsync(transaction, channel, state, wait, some)), cancellationToken);
             }
-            await transaction.Connection!.ExecuteAsync($"UPDATE alert_deliveries SET next_attempt_at = @until, last_error = @reason WHERE {Due}", parameters, transaction);
-        }, cancellationToken);
+        }
+    }
+
+    private async Task<IReadOnlyList<DueDelivery>> PassOnAsync(DbTransaction transaction, string channel, ChannelState state, TimeSpan wait, IReadOnlyList<DueDelivery> due)
+    {
+        var now = time.Now();
+        var parameters = new { now, until = now + (long)wait.TotalMilliseconds, channel, reason = state.Reason, options.Fallback };
+        var which = $"channel = @channel AND status = 'pending' AND alert_id IN {SqlList.Of([.. due.Select(delivery => delivery.Id)])}";
+        if (HasFallback(channel))
+        {
+            await transaction.Connection!.ExecuteAsync(
+                $"""
+                INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
+                SELECT alert_id, @Fallback, 'pending', 0, @now, @now FROM alert_deliveries WHERE {which} ON CONFLICT (alert_id, channel) DO NOTHING
+                """,
+                parameters, transaction);
+        }
+        await transaction.Connection!.ExecuteAsync($"UPDATE alert_deliveries SET next_attempt_at = @until, last_error = @reason WHERE {which}", parameters, transaction);
+        return due;
     }
 
     private bool HasFallback(string channel) => !string.IsNullOrEmpty(options.Fallback) && channel != options.Fallback;
@@ -195,62 +220,47 @@ public sealed partial class NotificationSender : BackgroundService
     /// <summary>No deadline that is written lies further away: one that does is from before the clock was set back.</summary>
     private long Beyond(long now) => now + (long)((options.MaxRetryDelay > Lease ? options.MaxRetryDelay : Lease) + TimeSpan.FromMinutes(1)).TotalMilliseconds;
 
-    private async Task<List<DueDelivery>> ClaimAsync(string channel, CancellationToken cancellationToken)
+    /// <param name="last">The last one of the page before: what stays behind is passed over.</param>
+    private Task<List<DueDelivery>> DueAsync(string channel, (long DueAt, long Id) last, CancellationToken cancellationToken)
     {
         var now = time.Now();
-        var due = await database.ReadAsync(async connection => (await connection.QueryAsync<DueDelivery>(
+        return database.ReadAsync(async connection => (await connection.QueryAsync<DueDelivery>(
             """
             SELECT a.id AS Id, a.kind AS Kind, a.incident AS Incident, a.subject AS Subject, a.text AS Text, a.data AS Data, a.letters AS Letters,
                    a.created_at AS CreatedAt, d.attempts AS Attempts, d.next_attempt_at AS DueAt, d.begun_at AS BegunAt, d.recipients AS Recipients
             FROM alert_deliveries d JOIN alerts a ON a.id = d.alert_id
             WHERE d.status = 'pending' AND (d.next_attempt_at <= @now OR d.next_attempt_at > @beyond) AND d.channel = @channel
+              AND (d.next_attempt_at, d.alert_id) > (@DueAt, @Id)
             ORDER BY d.next_attempt_at, d.alert_id LIMIT @BatchSize
             """,
-            new { now, beyond = Beyond(now), channel, BatchSize })).AsList(), cancellationToken);
-        if (due.Count == 0)
-        {
-            return due;
-        }
-        try
-        {
-            return await ClaimAsync(channel, due, now, cancellationToken);
-        }
-        catch (StoreRefusedException)
-        {
-            // One row that the store refuses must not hold up the others. It stays due.
-            var mine = new List<DueDelivery>(due.Count);
-            foreach (var delivery in due)
-            {
-                try
-                {
-                    mine.AddRange(await ClaimAsync(channel, [delivery], now, cancellationToken));
-                }
-                catch (StoreRefusedException exception)
-                {
-                    LogRefused(channel, delivery.Id, exception.Message);
-                }
-            }
-            return mine;
-        }
+            new { now, beyond = Beyond(now), channel, last.DueAt, last.Id, BatchSize })).AsList(), cancellationToken);
     }
 
-    private Task<List<DueDelivery>> ClaimAsync(string channel, List<DueDelivery> due, long now, CancellationToken cancellationToken) =>
-        database.WriteAsync(async transaction =>
+    private async Task<List<DueDelivery>> ClaimAsync(string channel, List<DueDelivery> due, CancellationToken cancellationToken)
+    {
+        var step = "claim for " + channel;
+        var free = due.Where(delivery => !refused.IsResting((step, delivery.Id))).ToList();
+        return free.Count == 0
+            ? []
+            : await database.WriteAsync(transaction => refused.WriteAsync(transaction, free, delivery => (step, delivery.Id), some => ClaimAsync(transaction, channel, some)), cancellationToken);
+    }
+
+    private async Task<IReadOnlyList<DueDelivery>> ClaimAsync(DbTransaction transaction, string channel, IReadOnlyList<DueDelivery> due)
+    {
+        var mine = new List<DueDelivery>(due.Count);
+        foreach (var delivery in due)
         {
-            var mine = new List<DueDelivery>(due.Count);
-            foreach (var delivery in due)
+            // Of two processes that saw the same row, the second finds it moved.
+            var claimed = await transaction.Connection!.ExecuteAsync(
+                "UPDATE alert_deliveries SET attempts = attempts + 1, next_attempt_at = @until WHERE alert_id = @Id AND channel = @channel AND status = 'pending' AND next_attempt_at = @DueAt",
+                new { until = time.Now() + (long)Lease.TotalMilliseconds, delivery.Id, channel, delivery.DueAt }, transaction);
+            if (claimed == 1)
             {
-                // Of two processes that saw the same row, the second finds it moved.
-                var claimed = await transaction.Connection!.ExecuteAsync(
-                    "UPDATE alert_deliveries SET attempts = attempts + 1, next_attempt_at = @until WHERE alert_id = @Id AND channel = @channel AND status = 'pending' AND next_attempt_at = @DueAt",
-                    new { until = now + (long)Lease.TotalMilliseconds, delivery.Id, channel, delivery.DueAt }, transaction);
-                if (claimed == 1)
-                {
-                    mine.Add(delivery with { Attempts = delivery.Attempts + 1 });
-                }
+                mine.Add(delivery with { Attempts = delivery.Attempts + 1 });
             }
-            return mine;
-        }, cancellationToken);
+        }
+        return mine;
+    }
 
     private async Task<ChannelAnswer> TryAsync(INotificationChannel channel, DueDelivery delivery, CancellationToken cancellationToken)
     {
@@ -271,7 +281,8 @@ public sealed partial class NotificationSender : BackgroundService
         }
     }
 
-    private async Task RecordAsync(INotificationChannel channel, DueDelivery delivery, ChannelAnswer answer, CancellationToken cancellationToken)
+    /// <returns>False when the store refuses to note it.</returns>
+    private async Task<bool> RecordAsync(INotificationChannel channel, DueDelivery delivery, ChannelAnswer answer, CancellationToken cancellationToken)
     {
         var now = time.GetUtcNow();
         var age = now - DateTimeOffset.FromUnixTimeMilliseconds(delivery.BegunAt ?? delivery.CreatedAt);
@@ -291,34 +302,48 @@ public sealed partial class NotificationSender : BackgroundService
             channel = channel.Name,
             options.Fallback,
         };
-        await StoreRetry.Pipeline.ExecuteAsync(async token => await database.WriteAsync(async transaction =>
+        var isRecorded = await StoreRetry.Pipeline.ExecuteAsync(async token => await database.WriteAsync(async transaction =>
         {
-            await transaction.Connection!.ExecuteAsync(
-                """
-                UPDATE alert_deliveries SET status = @status, last_error = @error, next_attempt_at = @next, sent_at = @sentAt, recipients = @recipients
-                WHERE alert_id = @Id AND channel = @channel AND status = 'pending'
-                """,
-                parameters, transaction);
-            if (needsFallback)
+            var recorded = await refused.WriteAsync(transaction, [delivery], _ => ("note for " + channel.Name, delivery.Id), async some =>
             {
                 await transaction.Connection!.ExecuteAsync(
                     """
-                    INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at) VALUES (@Id, @Fallback, 'pending', 0, @now, @now)
-                    ON CONFLICT (alert_id, channel) DO NOTHING
+                    UPDATE alert_deliveries SET status = @status, last_error = @error, next_attempt_at = @next, sent_at = @sentAt, recipients = @recipients
+                    WHERE alert_id = @Id AND channel = @channel AND status = 'pending'
                     """,
                     parameters, transaction);
-            }
+                if (needsFallback)
+                {
+                    await transaction.Connection!.ExecuteAsync(
+                        """
+                        INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at) VALUES (@Id, @Fallback, 'pending', 0, @now, @now)
+                        ON CONFLICT (alert_id, channel) DO NOTHING
+                        """,
+                        parameters, transaction);
+                }
+                return some;
+            });
             if (state is not null)
             {
-                await ShowAsync(transaction, channel.Name, state);
+                // For the page only: no alert has to wait for it.
+                await refused.WriteAsync(transaction, [state], _ => ("show " + channel.Name, 0), some => ShowAsync(transaction, channel.Name, some));
             }
             if (status == "sent" && channel.Name != "log" && undelivered is { } told && delivery.Kind == AlertKind.Service && delivery.Subject.EndsWith(told.Subject, StringComparison.Ordinal))
             {
-                await transaction.Connection!.ExecuteAsync(
-                    "INSERT INTO schedules (name, last_at) VALUES (@Undelivered, @LastAlert) ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at", new { Undelivered, told.LastAlert }, transaction);
+                await refused.WriteAsync(transaction, [told.LastAlert], alert => (Undelivered, alert), async some =>
+                {
+                    await transaction.Connection!.ExecuteAsync(
+                        "INSERT INTO schedules (name, last_at) VALUES (@Undelivered, @LastAlert) ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at", new { Undelivered, told.LastAlert }, transaction);
+                    return some;
+                });
                 undeliveredLookedAt = null;
             }
+            return recorded.Count > 0;
         }, CancellationToken.None), cancellationToken);
+        if (!isRecorded)
+        {
+            return false;
+        }
 
         metrics.AlertSent(channel.Name, status == "pending" ? "retried" : status);
         switch (status)
@@ -334,6 +359,7 @@ public sealed partial class NotificationSender : BackgroundService
                 LogRetry(channel.Name, delivery.Id, delivery.Attempts, error!, (int)pause.TotalSeconds);
                 break;
         }
+        return true;
     }
 
     private (string Status, string? Error, TimeSpan Pause) NextStep(ChannelAnswer answer, long attempts, TimeSpan age) => answer switch
@@ -396,12 +422,16 @@ public sealed partial class NotificationSender : BackgroundService
     }
 
     /// <summary>For the page, which another process may serve.</summary>
-    private Task ShowAsync(DbTransaction transaction, string channel, ChannelState state) => transaction.Connection!.ExecuteAsync(
-        """
-        INSERT INTO alert_channels (channel, state, reason, since) VALUES (@channel, @Name, @Reason, @now)
-        ON CONFLICT (channel) DO UPDATE SET reason = excluded.reason, since = CASE WHEN alert_channels.state = excluded.state THEN alert_channels.since ELSE excluded.since END, state = excluded.state
-        """,
-        new { channel, state.Name, state.Reason, now = clock.GetUtcNow().ToUnixTimeMilliseconds() }, transaction);
+    private async Task<IReadOnlyList<ChannelState>> ShowAsync(DbTransaction transaction, string channel, IReadOnlyList<ChannelState> state)
+    {
+        await transaction.Connection!.ExecuteAsync(
+            """
+            INSERT INTO alert_channels (channel, state, reason, since) VALUES (@channel, @Name, @Reason, @now)
+            ON CONFLICT (channel) DO UPDATE SET reason = excluded.reason, since = CASE WHEN alert_channels.state = excluded.state THEN alert_channels.since ELSE excluded.since END, state = excluded.state
+            """,
+            new { channel, state[^1].Name, state[^1].Reason, now = clock.GetUtcNow().ToUnixTimeMilliseconds() }, transaction);
+        return state;
+    }
 
     /// <summary>An alert that no channel to people could deliver is a trouble itself, until a channel has told of it.</summary>
     internal async Task LookForUndeliveredAsync(CancellationToken cancellationToken)
@@ -435,38 +465,34 @@ public sealed partial class NotificationSender : BackgroundService
     }
 
     /// <summary>Gives back what was claimed and not tried.</summary>
-    private async Task ReleaseAsync(string channel, IEnumerable<DueDelivery> untried, CancellationToken cancellationToken)
+    private async Task ReleaseAsync(string channel, IReadOnlyList<DueDelivery> untried, CancellationToken cancellationToken)
     {
-        var rest = untried.Select(delivery => delivery.Id).ToList();
-        if (rest.Count == 0)
+        if (untried.Count == 0)
         {
             return;
         }
-        var parameters = new DynamicParameters(new { next = time.Now(), channel });
-        var list = SqlList.Add(parameters, "id", rest);
-        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            $"UPDATE alert_deliveries SET attempts = attempts - 1, next_attempt_at = @next WHERE channel = @channel AND alert_id IN {list} AND status = 'pending'",
-            parameters, transaction), cancellationToken);
+        await database.WriteAsync(transaction => refused.WriteAsync(transaction, untried, delivery => ("release for " + channel, delivery.Id), async some =>
+        {
+            await transaction.Connection!.ExecuteAsync(
+                $"""
+                UPDATE alert_deliveries SET attempts = attempts - 1, next_attempt_at = @next
+                WHERE channel = @channel AND alert_id IN {SqlList.Of([.. some.Select(delivery => delivery.Id)])} AND status = 'pending'
+                """,
+                new { next = time.Now(), channel }, transaction);
+            return some;
+        }), cancellationToken);
     }
 
     private static TimeSpan Shorter(TimeSpan one, TimeSpan other) => one < other ? one : other;
 
-    private async Task RepeatAsync(string what, Func<Task> step, CancellationToken stoppingToken)
+    private async Task RepeatAsync((string Name, Func<CancellationToken, Task> Do) step, CancellationToken stoppingToken)
     {
         using var tick = new PeriodicTimer(options.PollInterval, clock);
         try
         {
             do
             {
-                try
-                {
-                    await step();
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // What was not recorded is still pending, or due again when its claim ends.
-                    LogStepFailed(what, exception.Message);
-                }
+                await TryAsync(step, stoppingToken);
             }
             while (await tick.WaitForNextTickAsync(stoppingToken));
         }
@@ -476,14 +502,26 @@ public sealed partial class NotificationSender : BackgroundService
         }
     }
 
+    internal async Task TryAsync((string Name, Func<CancellationToken, Task> Do) step, CancellationToken stoppingToken)
+    {
+        try
+        {
+            await step.Do(stoppingToken);
+            refused.Pass(step.Name);
+        }
+        catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
+        {
+            // What was not recorded is still pending, or due again when its claim ends.
+            LogStepFailed(step.Name, exception.Message);
+            refused.Fail(step.Name, exception);
+        }
+    }
+
     [LoggerMessage(LogLevel.Warning, "No alert channel is switched on: nobody is told of dead letters (set Alerts:Log:Enabled, Alerts:Email:Enabled or Alerts:Webhook:Enabled)")]
     private partial void LogNoChannels();
 
     [LoggerMessage(LogLevel.Warning, "Sending alerts ({Step}) failed and is tried again: {Reason}")]
     private partial void LogStepFailed(string step, string reason);
-
-    [LoggerMessage(LogLevel.Error, "The store refuses to note what became of alert {AlertId} on the channel {Channel}; the others go on: {Reason}")]
-    private partial void LogRefused(string channel, long alertId, string reason);
 
     [LoggerMessage(LogLevel.Error, "The channel {Channel} threw on alert {AlertId}")]
     private partial void LogUnexpected(string channel, long alertId, Exception exception);

@@ -4,6 +4,7 @@ using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Domain;
+using OrderService.Observability;
 
 namespace OrderService.Notifications;
 
@@ -11,12 +12,13 @@ namespace OrderService.Notifications;
 /// Tells of payments that orders did not take: somebody has paid, and the money belongs to no order. The first is told of at once, what
 /// follows in one alert for each interval. The refusal and the note of it are one transaction, so a crash in between leaves nothing untold.
 /// </summary>
-public sealed partial class RefusedPaymentAlerts(IDatabase database, IOptions<AlertsOptions> options, TimeProvider clock, ILogger<RefusedPaymentAlerts> logger)
-    : BackgroundService
+public sealed partial class RefusedPaymentAlerts(
+    IDatabase database, IOptions<AlertsOptions> options, Troubles troubles, TimeProvider clock, ILogger<RefusedPaymentAlerts> logger) : BackgroundService
 {
+    private const int PageSize = 500;
     private const int MostOrderIds = 10;
 
-    private const string Untold = "SELECT EXISTS (SELECT 1 FROM refused_payments WHERE alert_id IS NULL)";
+    private readonly RefusedRows<long> refused = new("refused-payments", "Alerts about refused payments", troubles, clock, logger);
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -28,11 +30,13 @@ public sealed partial class RefusedPaymentAlerts(IDatabase database, IOptions<Al
                 try
                 {
                     await TellAsync(stoppingToken);
+                    refused.Pass("tell");
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
                     // Nothing is lost: a refusal without an alert is found at the next tick.
                     LogTellingFailed(exception.Message);
+                    refused.Fail("tell", exception);
                 }
             }
             while (await tick.WaitForNextTickAsync(stoppingToken));
@@ -49,7 +53,7 @@ public sealed partial class RefusedPaymentAlerts(IDatabase database, IOptions<Al
     {
         var now = clock.GetUtcNow();
         if (options.Value.QuietHours.HoldFirst(now)
-            || !await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(Untold), cancellationToken))
+            || !await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>($"SELECT EXISTS ({Untold()})"), cancellationToken))
         {
             return null;
         }
@@ -62,16 +66,51 @@ public sealed partial class RefusedPaymentAlerts(IDatabase database, IOptions<Al
             // A time that lies ahead is that of a clock that was put back since; it must not silence the alerts.
             var turn = await connection.ExecuteAsync(
                 "UPDATE schedules SET last_at = @now WHERE name = 'payments' AND (last_at <= @before OR last_at > @now)", parameters, transaction);
-            return turn == 1 && await connection.ExecuteScalarAsync<bool>(Untold, null, transaction) ? await WriteAsync(transaction, now) : (long?)null;
+            var alertId = turn == 1 ? await WriteAsync(transaction, now) : null;
+            if (turn == 1 && alertId is null)
+            {
+                // Nobody was told: the turn is not used up.
+                await connection.ExecuteAsync("UPDATE schedules SET last_at = @before WHERE name = 'payments'", parameters, transaction);
+            }
+            return alertId;
         }, cancellationToken);
     }
 
-    private async Task<long> WriteAsync(DbTransaction transaction, DateTimeOffset now)
+    /// <summary>Refusals without an alert, but for those that the store refused to mark a moment ago.</summary>
+    private string Untold() =>
+        $"SELECT id FROM refused_payments WHERE alert_id IS NULL{(refused.Resting is { Count: > 0 } resting ? $" AND id NOT IN {SqlList.Of(resting)}" : "")}";
+
+    /// <returns>The alert's number; null when there is nothing to tell of, or nothing that the store takes.</returns>
+    private async Task<long?> WriteAsync(DbTransaction transaction, DateTimeOffset now)
     {
         var connection = transaction.Connection!;
+        var untold = (await connection.QueryAsync<long>($"{Untold()} ORDER BY id", null, transaction)).AsList();
+        if (untold.Count == 0)
+        {
+            return null;
+        }
         var alertId = await AlertOutbox.AddAsync(transaction, new AlertContent { Kind = AlertKind.First, Subject = "", Summary = "" }, null, now);
         // First the refusals are taken, then counted: what is said is what is covered.
-        await connection.ExecuteAsync("UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL", new { alertId }, transaction);
+        var told = 0;
+        foreach (var page in untold.Chunk(PageSize))
+        {
+            var taken = await refused.WriteAsync(transaction, page, static id => id, async some =>
+            {
+                await connection.ExecuteAsync($"UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId }, transaction);
+                return some;
+            });
+            told += taken.Count;
+            if (taken.Count < page.Length)
+            {
+                // Enough attempts for one transaction: the next alert tells of the rest.
+                break;
+            }
+        }
+        if (told == 0)
+        {
+            await connection.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId }, transaction);
+            return null;
+        }
         var codes = (await connection.QueryAsync<CodeRow>(
             "SELECT code AS Code, count(*) AS Payments, min(id) AS FirstId FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code",
             new { alertId }, transaction)).AsList();

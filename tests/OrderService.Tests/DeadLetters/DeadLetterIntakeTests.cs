@@ -168,7 +168,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
             intake = new DeadLetterIntake(
                 Subscription, database, new DeadLetterParking(alerts, clock), Options.Create(new DeadLettersOptions { HoldAfter = TimeSpan.FromMilliseconds(100) }),
                 metrics, Troubles, TimeProvider.System, NullLogger<DeadLetterIntake>.Instance);
-            Notifier = new DeadLetterNotifier(database, alerts, new StoreTime(clock), clock, NullLogger<DeadLetterNotifier>.Instance);
+            Notifier = new DeadLetterNotifier(database, alerts, new Troubles(clock), new StoreTime(clock), clock, NullLogger<DeadLetterNotifier>.Instance);
         }
 
         public QueueSubscription Subscription { get; }

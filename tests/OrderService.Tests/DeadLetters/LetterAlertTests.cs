@@ -1,6 +1,7 @@
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Observability;
 using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 
@@ -65,6 +66,100 @@ public abstract class LetterAlertTests : LetterContract
         var alert = (await new AlertQueries(world.Store.Database).ListAsync(null, 1, Stopping))[0];
         Assert.Equal((AlertKind.Digest, 4L, "4 more messages failed (1 kind) - 5 orders are stuck"), (alert.Kind, alert.Letters, alert.Subject));
         Assert.Contains("4 letters (numbers 2 to 5)", alert.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_letter_that_the_store_does_not_mark_as_covered_holds_up_no_other_and_brings_no_digest_each_second()
+    {
+        await using var world = await OpenAsync();
+        for (var number = 1; number <= 6; number++)
+        {
+            await world.DieAsync(Arrival(Order($"A-{number}"), $"key-{number}"), RejectionReason.UnknownField);
+        }
+        await Refusal.AddAsync(world.Store.Database, "dead_letters", "NEW.order_id = 'A-3' AND NEW.alert_id IS NOT NULL");
+        world.Clock.Advance(TimeSpan.FromMinutes(5));
+
+        await world.NotifyAsync();
+
+        Assert.Equal((1L, 1L), (await world.AlertsAsync("digest"), await world.UncoveredAsync()));
+        var trouble = Assert.Single(world.Troubles.Standing).Trouble;
+        Assert.Equal(("store:digests", TroubleLevel.Degraded), (trouble.Key, trouble.Level));
+        Assert.Contains(Refusal.Code(world.Store.Database, "dead_letters"), trouble.Detail, StringComparison.Ordinal);
+        Assert.DoesNotContain(Refusal.Secret, trouble.ToString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("A-3", trouble.ToString(), StringComparison.Ordinal);
+        for (var minute = 0; minute < 10; minute++)
+        {
+            world.Clock.Advance(TimeSpan.FromMinutes(1));
+            await world.NotifyAsync();
+        }
+        Assert.Equal((1L, 1L), (await world.AlertsAsync("digest"), await world.UncoveredAsync()));
+        Assert.True(world.Troubles.Stands("store:digests"));
+
+        await Refusal.RemoveAsync(world.Store.Database, "dead_letters");
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        await world.NotifyAsync();
+
+        Assert.Equal((2L, 0L), (await world.AlertsAsync("digest"), await world.UncoveredAsync()));
+        Assert.Empty(world.Troubles.Standing);
+    }
+
+    [Fact]
+    public async Task An_incident_that_the_store_does_not_change_holds_up_no_escalation_reminder_or_notice_of_another()
+    {
+        await using var world = await OpenAsync();
+        foreach (var (reason, number) in RejectionReason.All.Take(4).Select((reason, number) => (reason, number)))
+        {
+            await world.DieAsync(Arrival(Order($"A-{number}"), $"key-{number}"), reason);
+        }
+        var incidents = await world.Store.QueryAsync<string>("SELECT fingerprint FROM incidents ORDER BY fingerprint");
+        await world.Store.ExecuteAsync("UPDATE dead_letters SET status = 'resolved' WHERE incident IN (@over, @refused)", new { over = incidents[0], refused = incidents[1] });
+        await Refusal.AddAsync(world.Store.Database, "incidents", $"NEW.fingerprint IN ('{incidents[1]}', '{incidents[2]}')");
+        world.Clock.Advance(TimeSpan.FromHours(1));
+
+        await world.NotifyAsync();
+
+        Assert.Equal((1L, 1L), (await world.AlertsAsync("escalation"), await world.AlertsAsync("recovery")));
+        Assert.Equal(incidents[3], await world.Store.ScalarAsync<string>("SELECT incident FROM alerts WHERE kind = 'escalation'"));
+        var trouble = Assert.Single(world.Troubles.Standing).Trouble;
+        Assert.Contains(Refusal.Code(world.Store.Database, "incidents"), trouble.Detail, StringComparison.Ordinal);
+        // A table that is gone is said as well, and the digest does not wait for it.
+        await world.Store.ExecuteAsync("ALTER TABLE schedules RENAME TO schedules_away");
+        world.Clock.Advance(TimeSpan.FromHours(4));
+        await world.NotifyAsync();
+        Assert.Contains("schedules", Assert.Single(world.Troubles.Standing).Trouble.Detail, StringComparison.Ordinal);
+        await world.Store.ExecuteAsync("ALTER TABLE schedules_away RENAME TO schedules");
+        await Refusal.RemoveAsync(world.Store.Database, "incidents");
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        await world.NotifyAsync();
+
+        Assert.Equal((2L, 2L), (await world.AlertsAsync("escalation"), await world.AlertsAsync("recovery")));
+        Assert.Empty(world.Troubles.Standing);
+    }
+
+    [Fact]
+    public async Task A_store_that_takes_no_digest_at_all_gets_no_empty_alert_and_no_endless_attempts()
+    {
+        await using var world = await OpenAsync();
+        await world.TakeInAsync([.. Enumerable.Range(1, 300).Select(number => Arrival(Order($"A-{number}"), $"key-{number}", Death("delivery_limit")))]);
+        await world.Store.ExecuteAsync("UPDATE dead_letters SET alert_id = NULL");
+        var before = await world.Store.ScalarAsync<long>("SELECT count(*) FROM alerts");
+        await Refusal.AddAsync(world.Store.Database, "dead_letters", "NEW.alert_id IS NOT NULL");
+        world.Clock.Advance(TimeSpan.FromMinutes(5));
+
+        for (var second = 0; second < 10; second++)
+        {
+            world.Clock.Advance(TimeSpan.FromSeconds(1));
+            await world.NotifyAsync();
+        }
+
+        Assert.Equal(before, await world.Store.ScalarAsync<long>("SELECT count(*) FROM alerts"));
+        Assert.Equal("store:digests", Assert.Single(world.Troubles.Standing).Trouble.Key);
+        await Refusal.RemoveAsync(world.Store.Database, "dead_letters");
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        await world.NotifyAsync();
+
+        Assert.Equal((before + 1, 0L), (await world.Store.ScalarAsync<long>("SELECT count(*) FROM alerts"), await world.UncoveredAsync()));
+        Assert.Empty(world.Troubles.Standing);
     }
 
     [Fact]

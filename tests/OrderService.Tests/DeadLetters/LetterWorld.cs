@@ -24,7 +24,7 @@ internal sealed class LetterWorld : IAsyncDisposable
         // PostgreSQL's clock is this one, too.
         Time = new StoreTime(clock) { ServerClock = clock.GetUtcNow };
         Steps = new ClockSteps(store.Database, Time, Troubles, Options.Create(new OrdersOptions()), clock, NullLogger<ClockSteps>.Instance);
-        Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), Time, clock, NullLogger<DeadLetterNotifier>.Instance);
+        Notifier = new DeadLetterNotifier(store.Database, Options.Create(alerts), Troubles, Time, clock, NullLogger<DeadLetterNotifier>.Instance);
         Missing = new MissingLetters(store.Database, Parking, Options.Create(letters), Troubles, clock, NullLogger<MissingLetters>.Instance);
         Overdue = new OverdueCommands(store.Database, Parking, Steps, Troubles, clock, NullLogger<OverdueCommands>.Instance);
         Queries = new DeadLetterQueries(store.Database, clock);
@@ -111,6 +111,9 @@ internal sealed class LetterWorld : IAsyncDisposable
         var (key, fingerprint) = EnvelopeDecoder.Identify(arrival.Properties, arrival.Body);
         return Store.ExecuteAsync("INSERT INTO inbox (key, fingerprint, outcome, decided_at) VALUES (@key, @fingerprint, @outcome, 0)", new { key, fingerprint, outcome });
     }
+
+    /// <summary>One tick of the notifier.</summary>
+    public Task NotifyAsync() => Notifier.LookAsync(Stopping);
 
     public async Task<LetterSummary> OnlyLetterAsync() => Assert.Single(await Queries.ListAsync(new LetterFilter(), null, 100, Stopping));
 

@@ -96,6 +96,32 @@ public abstract class ReplayJobTests : LetterContract
     }
 
     [Fact]
+    public async Task An_outcome_that_the_store_does_not_take_down_holds_up_no_other()
+    {
+        await using var world = await OpenAsync();
+        using var flow = new Flow(world);
+        await flow.GiveUpAsync(20);
+        var job = await flow.StartAsync(Everything, ReplayMode.All);
+        var first = await world.Store.ScalarAsync<long>("SELECT min(letter_id) FROM replay_job_letters");
+        await Refusal.AddAsync(world.Store.Database, "replay_job_letters", $"NEW.letter_id IN ({first}, {first + 3}) AND NEW.state = 'succeeded'");
+
+        await flow.RunAsync(job.Id);
+
+        var waiting = await flow.GetAsync(job.Id);
+        Assert.Equal((ReplayJobState.Running, 20L, 18L), (waiting.State, waiting.Sent, waiting.Succeeded));
+        var trouble = Assert.Single(world.Troubles.Standing).Trouble;
+        Assert.Equal("store:replay-outcomes", trouble.Key);
+        Assert.Contains(Refusal.Code(world.Store.Database, "replay_job_letters"), trouble.Detail, StringComparison.Ordinal);
+        await Refusal.RemoveAsync(world.Store.Database, "replay_job_letters");
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        await flow.RunAsync(job.Id);
+
+        var done = await flow.GetAsync(job.Id);
+        Assert.Equal((ReplayJobState.Done, 20L, 20L), (done.State, done.Sent, done.Succeeded));
+        Assert.Empty(world.Troubles.Standing);
+    }
+
+    [Fact]
     public async Task A_canary_goes_on_step_by_step_when_its_letters_succeed()
     {
         await using var world = await OpenAsync();

@@ -8,6 +8,7 @@ using OrderService.Domain;
 using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.Projections;
 using static OrderService.Tests.EventStore.Messages;
@@ -554,7 +555,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     {
         var clock = new FakeTimeProvider(DateTimeOffset.FromUnixTimeMilliseconds(Now));
         using var alerts = new RefusedPaymentAlerts(
-            Store.Database, Options.Create(new AlertsOptions { DigestInterval = TimeSpan.FromMinutes(5) }), clock, NullLogger<RefusedPaymentAlerts>.Instance);
+            Store.Database, Options.Create(new AlertsOptions { DigestInterval = TimeSpan.FromMinutes(5) }), new Troubles(clock), clock, NullLogger<RefusedPaymentAlerts>.Instance);
         await Store.AppendAsync(Place("k-1", "A-1"), Cancel("k-2", "A-1"), Place("k-3", "A-2"), Payment("k-4", "A-2", "P-1", "10"));
         Assert.Null(await alerts.TellAsync(Token));
 
@@ -579,6 +580,30 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
 
         Task<string?> SubjectAsync(long? alert) =>
             Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<string>("SELECT subject FROM alerts WHERE id = @alert", new { alert }), Token);
+    }
+
+    [Fact]
+    public async Task A_refused_payment_that_the_store_does_not_mark_as_told_holds_up_no_other()
+    {
+        var clock = new FakeTimeProvider(DateTimeOffset.FromUnixTimeMilliseconds(Now));
+        var troubles = new Troubles(clock);
+        using var alerts = new RefusedPaymentAlerts(Store.Database, Options.Create(new AlertsOptions()), troubles, clock, NullLogger<RefusedPaymentAlerts>.Instance);
+        await Store.AppendAsync(Place("k-1", "A-1"), Cancel("k-2", "A-1"), Payment("k-3", "A-1", "P-1", "1"), Payment("k-4", "A-1", "P-2", "2"), Payment("k-5", "A-1", "P-3", "3"));
+        await Infrastructure.Refusal.AddAsync(Store.Database, "refused_payments", "NEW.payment_reference = 'P-1' AND NEW.alert_id IS NOT NULL");
+
+        var first = await alerts.TellAsync(Token);
+
+        Assert.NotNull(first);
+        Assert.Equal(2L, await CountAsync($"refused_payments WHERE alert_id = {first}"));
+        Assert.True(troubles.Stands("store:refused-payments"));
+        clock.Advance(TimeSpan.FromMinutes(6));
+        Assert.Null(await alerts.TellAsync(Token));
+        Assert.Equal(1L, await CountAsync("alerts"));
+
+        await Infrastructure.Refusal.RemoveAsync(Store.Database, "refused_payments");
+        clock.Advance(TimeSpan.FromMinutes(1));
+        Assert.NotNull(await alerts.TellAsync(Token));
+        Assert.Equal(0L, await CountAsync("refused_payments WHERE alert_id IS NULL"));
     }
 
     /// <summary>A store that a version before ORDER_PAYMENT_RECEIVED wrote: its ORDER_PAID means paid, and what comes later adds to it.</summary>

@@ -23,33 +23,6 @@ public sealed class NotificationSenderTests
         Assert.Equal([first, first - 1], channel.Tried);
     }
 
-    [Theory]
-    [InlineData("NEW.status = 'sent'")]
-    [InlineData("NEW.attempts > 0")]
-    public async Task An_alert_that_the_store_refuses_to_note_holds_up_no_other_and_is_not_sent_again_for_it(string refused)
-    {
-        var log = new ScriptedChannel("log", _ => Sent);
-        await using var world = await OpenAsync(new AlertsOptions(), log);
-        var (one, two, three) = (await world.AddAlertAsync(), await world.AddAlertAsync(), await world.AddAlertAsync());
-        await world.Store.ExecuteAsync(
-            $"CREATE TRIGGER refusal BEFORE UPDATE ON alert_deliveries WHEN NEW.alert_id = {one} AND {refused} BEGIN SELECT RAISE(ABORT, 'refused'); END");
-
-        await world.TickAsync();
-        world.Clock.Advance(TimeSpan.FromMinutes(5));
-        await world.TickAsync();
-
-        Assert.Equal([two, three], log.Tried.Where(id => id != one));
-        Assert.Equal("sent", (await world.DeliveryAsync("log", three)).Status);
-        // The refusal took effect.
-        Assert.NotEqual("sent", (await world.DeliveryAsync("log", one)).Status);
-        await world.Store.ExecuteAsync("DROP TRIGGER refusal");
-        world.Clock.Advance(TimeSpan.FromMinutes(5));
-        await world.TickAsync();
-
-        Assert.Single(log.Tried, id => id == one);
-        Assert.Equal("sent", (await world.DeliveryAsync("log", one)).Status);
-    }
-
     [Fact]
     public async Task Each_channel_gets_each_alert_once()
     {

@@ -38,8 +38,9 @@ internal sealed class NotificationWorld : IAsyncDisposable
     public NotificationSender Sender { get; }
     public AlertQueries Queries { get; }
 
-    public static async Task<NotificationWorld> OpenAsync(AlertsOptions options, params INotificationChannel[] channels) =>
-        new(await TestStore.OpenAsync(), options, channels);
+    public static async Task<NotificationWorld> OpenAsync(AlertsOptions options, params INotificationChannel[] channels) => Over(await TestStore.OpenAsync(), options, channels);
+
+    public static NotificationWorld Over(TestStore store, AlertsOptions options, params INotificationChannel[] channels) => new(store, options, channels);
 
     public static AlertContent Content(string subject = "Something failed - 1 order is stuck", string kind = AlertKind.First) => new()
     {
@@ -66,6 +67,15 @@ internal sealed class NotificationWorld : IAsyncDisposable
         foreach (var channel in Channels)
         {
             await Sender.SendDueAsync(channel, Stopping);
+        }
+    }
+
+    /// <summary>The same as the service does it: what fails is said, and nothing waits for it.</summary>
+    public async Task LookAsync()
+    {
+        foreach (var step in Sender.Steps)
+        {
+            await Sender.TryAsync(step, Stopping);
         }
     }
 
