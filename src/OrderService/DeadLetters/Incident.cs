@@ -25,10 +25,11 @@ public sealed partial record Incident(string Fingerprint, string Reason, string?
         }
         var hash = SHA256.HashData(Encoding.UTF8.GetBytes($"{rejection.Reason}\n{type}\n{frame}\n{field}"));
         return new Incident(Convert.ToHexStringLower(hash.AsSpan(0, 8)), rejection.Reason, field, isAmqp ? null : type,
-            isAmqp ? "A message is an AMQP 1.0 value instead of bytes" : TitleOf(rejection.Reason, field, type));
+            isAmqp ? "A message is an AMQP 1.0 value instead of bytes" : TitleOf(rejection.Reason, field, type, frame));
     }
 
-    private static string TitleOf(string reason, string? field, string? exception)
+    /// <summary>Whole names: what tells two incidents apart tells their titles apart, in lists and in the subjects of mails.</summary>
+    private static string TitleOf(string reason, string? field, string? exception, string? frame)
     {
         var at = string.IsNullOrEmpty(field) ? "" : $" ({field.TrimStart('/').Replace('/', '.')})";
         return reason switch
@@ -62,7 +63,7 @@ public sealed partial record Incident(string Fingerprint, string Reason, string?
             RejectionReason.CrashSuspect => "A message seems to crash the process",
             RejectionReason.ForeignDeadLetter => "A message was put among the dead letters by another program",
             RejectionReason.ReplayExhausted => "A message was replayed too often",
-            RejectionReason.InternalError when exception is not null => $"Processing failed with {exception[(exception.LastIndexOf('.') + 1)..]}",
+            RejectionReason.InternalError when exception is not null => $"Processing failed with {exception}{(frame is null ? "" : $" in {frame["OrderService.".Length..]}")}",
             _ => "Processing failed",
         };
     }

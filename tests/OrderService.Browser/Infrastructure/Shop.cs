@@ -98,6 +98,13 @@ public sealed class Shop : IAsyncLifetime
         return (await RunningService.StartAsync(broker), await TestProducer.ConnectAsync(broker));
     }
 
+    /// <summary>A service inside the test process, on a virtual host and a store of its own, for a test that tells it what stands still.</summary>
+    public async Task<HostedService> HostAnotherAsync()
+    {
+        await OpenAsync();
+        return await HostedService.StartAsync(await rabbit.AddVirtualHostAsync());
+    }
+
     /// <summary>Discards a letter as somebody else does, over HTTP.</summary>
     public async Task DiscardAsync(long letter)
     {

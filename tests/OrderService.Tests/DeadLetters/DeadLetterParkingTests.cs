@@ -282,7 +282,9 @@ public abstract class DeadLetterParkingTests : LetterContract
         Assert.NotEqual(At("wrong_type", "/lines/0/quantity"), At("wrong_type", "/lines/0/unitPrice"));
         Assert.Equal(At("internal_error", null, Stack.Replace("{0}", "10", StringComparison.Ordinal)), At("internal_error", null, Stack.Replace("{0}", "99", StringComparison.Ordinal)));
         Assert.NotEqual(At("internal_error", null, Stack), At("internal_error", null, Stack.Replace("Decide", "Fail", StringComparison.Ordinal)));
-        Assert.Equal("Processing failed with InvalidOperationException", At("internal_error", null, Stack).Title);
+        Assert.Equal("Processing failed with System.InvalidOperationException in Inbox.BatchDecider.Run.Decide", At("internal_error", null, Stack).Title);
+        var others = new[] { Stack, Stack.Replace("Decide", "Fail", StringComparison.Ordinal), Stack.Replace("System.Inv", "Another.Inv", StringComparison.Ordinal), "System.InvalidOperationException", null };
+        Assert.Equal(others.Length, others.Select(exception => At("internal_error", null, exception).Title).Distinct().Count());
         Assert.Matches("^[0-9a-f]{16}$", At("wrong_type", null).Fingerprint);
     }
 }

@@ -67,6 +67,7 @@ public sealed class PaymentJourneys(RabbitMqContainerFixture broker, PostgresCon
         Assert.Contains("paid 100.00 EUR in 4 payments, due 0.00, 0.20 overpaid", shown, StringComparison.Ordinal);
         var why = await service.GetAsync("/api/why/A-1");
         Assert.Equal("The order is delivered (version 8). 100.00 of 99.80 EUR paid, 0.20 EUR too much.", why.GetProperty("state").GetString());
+        Assert.Equal(["Nothing; the order is delivered, and that is its end."], why.GetProperty("next").EnumerateArray().Select(sentence => sentence.GetString()));
         Assert.Equal(0, await service.StopAsync());
     }
 
