@@ -68,7 +68,7 @@ public sealed class OverviewTests(Shop shop)
             INSERT INTO incidents (fingerprint, reason, title, field, exception, state, letters, first_seen, last_seen, first_build, last_build, state_at)
             VALUES (@Fingerprint, 'internal_error', @Title, NULL, @Exception, 'new', 1, @now, @now, '1', '1', @now)
             """,
-            new[] { ("aaaaaaaa00000001", "Shop.OfferException"), ("bbbbbbbb00000002", "Store.OfferException") }.Select(one => new { Fingerprint = one.Item1, Exception = one.Item2, Title, now }), transaction));
+            new[] { ("aaaaaaaa00000001", "Shop.OfferException"), ("bbbbbbbb00000002", "Store.OfferException") }.Select(one => new { Fingerprint = one.Item1, Exception = one.Item2, Title, now }), transaction), TestContext.Current.CancellationToken);
 
         await shop.VisitAsync(async visitor =>
         {

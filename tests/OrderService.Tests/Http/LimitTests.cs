@@ -54,6 +54,45 @@ public sealed class LimitTests(RabbitMqContainerFixture broker)
         Assert.Equal(HttpStatusCode.OK, (await owner.GetAsync(new Uri("/api/orders", UriKind.Relative), Now)).StatusCode);
     }
 
+    [Theory]
+    [InlineData("/api/orders", "Anonymous")]
+    [InlineData("/api/session", "SignIn")]
+    public async Task A_caller_is_an_IPv4_address_or_an_IPv6_network_of_64_bits_and_only_a_trusted_proxy_says_which(string path, string limit)
+    {
+        Dictionary<string, string?> limits = new() { ["Api:RateLimit:Anonymous"] = "1000", [$"Api:RateLimit:{limit}"] = "1" };
+        await using (var behindProxy = await HostedService.StartAsync(await broker.AddVirtualHostAsync(), new(limits) { ["Api:TrustedProxies:0"] = "127.0.0.1" }))
+        {
+            // One network, whatever address of it is used; and whatever the caller claims that a proxy before it had said.
+            Assert.True(await IsLimitedAsync(behindProxy, path, number => $"2001:db8:1:2:{number:x}::{number:x}"));
+            Assert.True(await IsLimitedAsync(behindProxy, path, number => $"198.51.100.{number}, 2001:db8:1:3::7"));
+            Assert.True(await IsLimitedAsync(behindProxy, path, number => number % 2 == 0 ? "203.0.113.7" : "::ffff:203.0.113.7"));
+            // The same many callers from networks of their own.
+            Assert.False(await IsLimitedAsync(behindProxy, path, number => $"2001:db8:1:1{number:x3}::1"));
+            Assert.False(await IsLimitedAsync(behindProxy, path, number => $"203.0.113.{100 + number}"));
+        }
+        await using var straight = await HostedService.StartAsync(await broker.AddVirtualHostAsync(), limits);
+        Assert.True(await IsLimitedAsync(straight, path, number => $"203.0.113.{100 + number}"));
+
+        static async Task<bool> IsLimitedAsync(HostedService service, string path, Func<int, string> from)
+        {
+            using var client = service.Client(null);
+            for (var number = 1; number <= 40; number++)
+            {
+                using var request = path == "/api/session"
+                    ? new HttpRequestMessage(HttpMethod.Post, path) { Content = JsonContent.Create(new { key = "guess" }) }
+                    : new HttpRequestMessage(HttpMethod.Get, path);
+                request.Headers.Add("X-Forwarded-For", from(number));
+                using var response = await client.SendAsync(request, Now);
+                if (response.StatusCode == HttpStatusCode.TooManyRequests)
+                {
+                    return true;
+                }
+                Assert.Equal(HttpStatusCode.Unauthorized, response.StatusCode);
+            }
+            return false;
+        }
+    }
+
     [Fact]
     public async Task A_required_key_that_is_missing_is_400()
     {

@@ -55,7 +55,8 @@ public sealed class HostedService : IAsyncDisposable
     };
 
     /// <param name="more">Added to the settings, or replacing them; a null takes one away.</param>
-    public static async Task<HostedService> StartAsync(string broker, Dictionary<string, string?>? more = null)
+    /// <param name="services">What is exchanged in it, such as a clock.</param>
+    public static async Task<HostedService> StartAsync(string broker, Dictionary<string, string?>? more = null, Action<IServiceCollection>? services = null)
     {
         var folder = Directory.CreateTempSubdirectory("orderservice-http-").FullName;
         var settings = Settings(broker, folder);
@@ -75,7 +76,7 @@ public sealed class HostedService : IAsyncDisposable
         }
         var loaded = OrderService.Configuration.Settings.Load(settings, environmentVariables: false);
         Assert.Empty(loaded.Mistakes);
-        var app = OrderServiceHost.Build(loaded, logging => logging.SetMinimumLevel(LogLevel.Warning));
+        var app = OrderServiceHost.Build(loaded, logging => logging.SetMinimumLevel(LogLevel.Warning), services);
         await app.Services.GetRequiredService<IDatabase>().MigrateAsync(TestContext.Current.CancellationToken);
         await app.StartAsync(TestContext.Current.CancellationToken);
         return new HostedService(app, folder);

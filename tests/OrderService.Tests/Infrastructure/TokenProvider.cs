@@ -1,0 +1,63 @@
+using System.Buffers.Text;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
+
+namespace OrderService.Tests.Infrastructure;
+
+/// <summary>An OpenID Connect provider on loopback: its document, its key, and tokens that it signed or did not sign.</summary>
+public sealed class TokenProvider : IAsyncDisposable
+{
+    private readonly RSA key = RSA.Create(2048);
+    private WebApplication app = null!;
+
+    public string Issuer { get; private set; } = "";
+
+    public static async Task<TokenProvider> StartAsync()
+    {
+        var provider = new TokenProvider();
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseUrls("http://127.0.0.1:0");
+        builder.Logging.ClearProviders();
+        var app = builder.Build();
+        app.MapGet("/.well-known/openid-configuration", () => Results.Json(new { issuer = provider.Issuer, jwks_uri = provider.Issuer + "/keys", id_token_signing_alg_values_supported = new[] { "RS256" } }));
+        app.MapGet("/keys", () =>
+        {
+            var parameters = provider.key.ExportParameters(false);
+            return Results.Json(new { keys = new[] { new { kty = "RSA", use = "sig", kid = "k1", alg = "RS256", n = Base64Url.EncodeToString(parameters.Modulus), e = Base64Url.EncodeToString(parameters.Exponent) } } });
+        });
+        await app.StartAsync(TestContext.Current.CancellationToken);
+        provider.app = app;
+        provider.Issuer = app.Urls.Single();
+        return provider;
+    }
+
+    public string Sign(Dictionary<string, object> claims) => Sign(claims, "RS256", text => key.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1));
+
+    /// <summary>The old trick: the public key, known to everybody, as the secret of an HMAC.</summary>
+    public string SignWithPublicKey(Dictionary<string, object> claims) => Sign(claims, "HS256", text => HMACSHA256.HashData(Encoding.ASCII.GetBytes(key.ExportSubjectPublicKeyInfoPem()), text));
+
+    public static string SignWithForeignKey(Dictionary<string, object> claims)
+    {
+        using var foreign = RSA.Create(2048);
+        return Sign(claims, "RS256", text => foreign.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1));
+    }
+
+    public static string Unsigned(Dictionary<string, object> claims) => Sign(claims, "none", _ => []);
+
+    public async ValueTask DisposeAsync()
+    {
+        await app.DisposeAsync();
+        key.Dispose();
+    }
+
+    private static string Sign(Dictionary<string, object> claims, string algorithm, Func<byte[], byte[]> sign)
+    {
+        var text = $"{Base64Url.EncodeToString(JsonSerializer.SerializeToUtf8Bytes(new { alg = algorithm, typ = "JWT", kid = "k1" }))}.{Base64Url.EncodeToString(JsonSerializer.SerializeToUtf8Bytes(claims))}";
+        return $"{text}.{Base64Url.EncodeToString(sign(Encoding.ASCII.GetBytes(text)))}";
+    }
+}
