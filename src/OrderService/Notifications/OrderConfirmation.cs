@@ -1,3 +1,4 @@
+using System.Data.Common;
 using System.Globalization;
 using System.Text;
 using Dapper;
@@ -91,6 +92,9 @@ public sealed partial class OrderConfirmation(
 {
     private const string Reader = "order-confirmation";
     private const string Trouble = "mail:customers";
+    private const string TakeIn = "take in";
+    private const string Note = "note";
+    private const string Forget = "forget";
     private const int PageSize = 200;
 
     /// <summary>So many mails may wait; the log holds the rest.</summary>
@@ -100,6 +104,14 @@ public sealed partial class OrderConfirmation(
     private const int MostFailuresInARow = 3;
 
     private static readonly TimeSpan PollInterval = TimeSpan.FromSeconds(2);
+
+    private readonly RefusedRows<(string Step, long Position)> refused = new("confirmations", "Mails to customers", troubles, clock, logger);
+
+    /// <summary>What the store refused to write down while it took others. The log holds them, but nobody looks behind the checkpoint after a restart.</summary>
+    private readonly Dictionary<long, string> unwritten = [];
+
+    /// <summary>Mails that left, or never will, and that the store refuses to take out.</summary>
+    private readonly HashSet<long> done = [];
 
     /// <summary>When the server is asked again after it failed, and how often it failed in a row.</summary>
     private (long From, TimeSpan For, int Times)? serverPause;
@@ -133,11 +145,13 @@ public sealed partial class OrderConfirmation(
                         // Another instance writes them now, and tells how it fares.
                         troubles.Clear(Trouble);
                     }
+                    refused.Pass("look");
                 }
                 catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
                 {
                     // What was not written down is found behind the checkpoint, and what was not sent is still due.
                     LogFailed(exception.GetType().Name);
+                    refused.Fail("look", exception);
                     await Task.Delay(options.Value.RetryDelay, clock, stoppingToken);
                 }
                 using var poll = new CancellationTokenSource(options.Value.RetryDelay < PollInterval ? options.Value.RetryDelay : PollInterval, clock);
@@ -162,25 +176,66 @@ public sealed partial class OrderConfirmation(
     /// <returns>False when there is nothing more to take in for now.</returns>
     internal async Task<bool> TakeInAsync(CancellationToken cancellationToken)
     {
+        await RetryUnwrittenAsync(cancellationToken);
         var checkpoint = await CheckpointAsync(cancellationToken);
         var page = await events.AfterAsync(checkpoint, PageSize, cancellationToken);
         if (page.Count == 0 || await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM order_mails"), cancellationToken) >= MostWaiting)
         {
             return false;
         }
-        var mails = page.Where(recorded => recorded.Type == EventType.Placed && Recipient(recorded) is not null).ToList();
-        await database.WriteAsync(async transaction =>
+        var mails = page.Where(recorded => recorded.Type == EventType.Placed && Recipient(recorded) is not null)
+            .Select(recorded => (recorded.Position, recorded.OrderId)).ToList();
+        if (mails.Count > 0 && mails.TrueForAll(mail => refused.IsResting((TakeIn, mail.Position))))
         {
-            foreach (var recorded in mails)
+            return false;
+        }
+        var written = await database.WriteAsync(async transaction =>
+        {
+            var taken = mails.Count == 0 ? [] : await refused.WriteAsync(transaction, mails, mail => (TakeIn, mail.Position), some => WriteAsync(transaction, some));
+            if (mails.Count == 0 || taken.Count > 0)
             {
                 await transaction.Connection!.ExecuteAsync(
-                    "INSERT INTO order_mails (position, order_id, next_attempt_at, begun_at) VALUES (@Position, @OrderId, @now, @now) ON CONFLICT (position) DO NOTHING",
-                    new { recorded.Position, recorded.OrderId, now = time.Now() }, transaction);
+                    "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page[^1].Position }, transaction);
             }
-            await transaction.Connection!.ExecuteAsync(
-                "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page[^1].Position }, transaction);
+            return taken;
         }, cancellationToken);
+        if (mails.Count > 0 && written.Count == 0)
+        {
+            // The store takes none: all wait behind the checkpoint.
+            return false;
+        }
+        foreach (var (position, orderId) in mails.Except(written))
+        {
+            // Others went through: it waits alone.
+            unwritten[position] = orderId;
+            LogUnwritten(orderId);
+        }
         return page.Count == PageSize;
+    }
+
+    private async Task RetryUnwrittenAsync(CancellationToken cancellationToken)
+    {
+        var mails = unwritten.Where(mail => !refused.IsResting((TakeIn, mail.Key))).Select(mail => (Position: mail.Key, OrderId: mail.Value)).ToList();
+        if (mails.Count == 0)
+        {
+            return;
+        }
+        foreach (var (position, _) in await database.WriteAsync(
+            transaction => refused.WriteAsync(transaction, mails, mail => (TakeIn, mail.Position), some => WriteAsync(transaction, some)), cancellationToken))
+        {
+            unwritten.Remove(position);
+        }
+    }
+
+    private async Task<IReadOnlyList<(long Position, string OrderId)>> WriteAsync(DbTransaction transaction, IReadOnlyList<(long Position, string OrderId)> mails)
+    {
+        foreach (var (position, orderId) in mails)
+        {
+            await transaction.Connection!.ExecuteAsync(
+                "INSERT INTO order_mails (position, order_id, next_attempt_at, begun_at) VALUES (@position, @orderId, @now, @now) ON CONFLICT (position) DO NOTHING",
+                new { position, orderId, now = time.Now() }, transaction);
+        }
+        return mails;
     }
 
     /// <summary>Tries every mail that is due, until the server fails.</summary>
@@ -191,10 +246,21 @@ public sealed partial class OrderConfirmation(
             return;
         }
         var failures = 0;
-        while (await DueAsync(cancellationToken) is { Count: > 0 } due)
+        var last = (NextAttemptAt: long.MinValue, Position: 0L);
+        while (await DueAsync(last, cancellationToken) is { Count: > 0 } due)
         {
+            last = (due[^1].NextAttemptAt, due[^1].Position);
             foreach (var mail in due)
             {
+                if (done.Contains(mail.Position))
+                {
+                    await ForgetAsync(mail, cancellationToken);
+                    continue;
+                }
+                if (refused.IsResting((Note, mail.Position)))
+                {
+                    continue;
+                }
                 var (isDone, isOfServer) = await TryAsync(mail, cancellationToken);
                 failures = isDone ? 0 : failures + 1;
                 if (isOfServer || failures == MostFailuresInARow)
@@ -207,15 +273,16 @@ public sealed partial class OrderConfirmation(
         }
     }
 
-    private Task<List<Mail>> DueAsync(CancellationToken cancellationToken)
+    /// <param name="last">The last one of the page before: what stays behind is passed over.</param>
+    private Task<List<Mail>> DueAsync((long NextAttemptAt, long Position) last, CancellationToken cancellationToken)
     {
         var now = time.Now();
         // No deadline that is written lies further away: one that does is from before the clock was set back.
-        var parameters = new { now, beyond = now + (long)(options.Value.MaxRetryDelay + TimeSpan.FromMinutes(1)).TotalMilliseconds };
+        var parameters = new { now, last.NextAttemptAt, last.Position, beyond = now + (long)(options.Value.MaxRetryDelay + TimeSpan.FromMinutes(1)).TotalMilliseconds };
         return database.ReadAsync(async connection => (await connection.QueryAsync<Mail>(
             """
-            SELECT position AS Position, order_id AS OrderId, attempts AS Attempts, begun_at AS BegunAt FROM order_mails
-            WHERE next_attempt_at <= @now OR next_attempt_at > @beyond ORDER BY next_attempt_at, position LIMIT 50
+            SELECT position AS Position, order_id AS OrderId, attempts AS Attempts, begun_at AS BegunAt, next_attempt_at AS NextAttemptAt FROM order_mails
+            WHERE (next_attempt_at <= @now OR next_attempt_at > @beyond) AND (next_attempt_at, position) > (@NextAttemptAt, @Position) ORDER BY next_attempt_at, position LIMIT 50
             """,
             parameters)).AsList(), cancellationToken);
     }
@@ -258,15 +325,37 @@ public sealed partial class OrderConfirmation(
         }
         var wait = Backoff.Pause(mail.Attempts + 1, options.Value.RetryDelay, options.Value.MaxRetryDelay);
         await database.WriteAsync(
-            transaction => transaction.Connection!.ExecuteAsync(
-                "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @Position", new { mail.Position, next = time.Now() + (long)wait.TotalMilliseconds }, transaction),
+            transaction => refused.WriteAsync(transaction, [mail], _ => (Note, mail.Position), async some =>
+            {
+                await transaction.Connection!.ExecuteAsync(
+                    "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @Position", new { mail.Position, next = time.Now() + (long)wait.TotalMilliseconds }, transaction);
+                return some;
+            }),
             cancellationToken);
         LogWaiting(mail.OrderId, (int)wait.TotalSeconds);
         return (false, outcome.IsOfServer);
     }
 
-    private Task ForgetAsync(Mail mail, CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => transaction.Connection!.ExecuteAsync("DELETE FROM order_mails WHERE position = @Position", new { mail.Position }, transaction), cancellationToken);
+    /// <summary>Takes out a mail that left or never will. Where the store refuses that, it is not sent again for it.</summary>
+    private async Task ForgetAsync(Mail mail, CancellationToken cancellationToken)
+    {
+        done.Add(mail.Position);
+        if (refused.IsResting((Forget, mail.Position)))
+        {
+            return;
+        }
+        var forgotten = await database.WriteAsync(
+            transaction => refused.WriteAsync(transaction, [mail], _ => (Forget, mail.Position), async some =>
+            {
+                await transaction.Connection!.ExecuteAsync("DELETE FROM order_mails WHERE position = @Position", new { mail.Position }, transaction);
+                return some;
+            }),
+            cancellationToken);
+        if (forgotten.Count > 0)
+        {
+            done.Remove(mail.Position);
+        }
+    }
 
     private static MailboxAddress? Recipient(RecordedEvent recorded) =>
         EventSerializer.Read(recorded.Type, recorded.Data.Span) is OrderEvent.Placed { Email: { } email } ? EmailChannel.ParseAddress(email) : null;
@@ -323,8 +412,11 @@ public sealed partial class OrderConfirmation(
     [LoggerMessage(LogLevel.Error, "The confirmation of order {OrderId} was not taken in {Attempts} attempts and is given up")]
     private partial void LogGivenUp(string orderId, long attempts);
 
+    [LoggerMessage(LogLevel.Error, "The store does not take the note that the customer of order {OrderId} is to be told of it; it is tried again, and lost should this process end before")]
+    private partial void LogUnwritten(string orderId);
+
     [LoggerMessage(LogLevel.Warning, "Order confirmations stopped for a moment: {Reason}")]
     private partial void LogFailed(string reason);
 
-    private sealed record Mail(long Position, string OrderId, long Attempts, long BegunAt);
+    private sealed record Mail(long Position, string OrderId, long Attempts, long BegunAt, long NextAttemptAt);
 }

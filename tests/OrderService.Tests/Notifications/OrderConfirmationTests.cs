@@ -93,9 +93,65 @@ public abstract class OrderConfirmationTests
         Assert.InRange(server.Connections, 60, 75);
     }
 
+    [Fact]
+    public async Task A_mail_that_left_and_that_the_store_does_not_take_out_is_not_sent_again_and_holds_up_no_other()
+    {
+        await using var server = new FakeSmtpServer();
+        await using var world = await World.OpenAsync(await OpenStoreAsync(), server);
+        await world.PlaceAsync("ada@example.org", "bob@example.org", "eve@example.org");
+        await world.TakeInAsync();
+        await world.Store.ExecuteAsync("CREATE TABLE holds (position BIGINT REFERENCES order_mails (position)); INSERT INTO holds VALUES (1)");
+
+        for (var minute = 0; minute < 5; minute++)
+        {
+            await world.TickAsync();
+            world.Clock.Advance(TimeSpan.FromMinutes(1));
+        }
+
+        Assert.Equal(["ada@example.org", "bob@example.org", "eve@example.org"], server.Delivered.Order());
+        Assert.Equal(["A-1"], await world.WaitingAsync());
+        var trouble = Assert.Single(world.Troubles.Standing).Trouble;
+        Assert.Equal("store:confirmations", trouble.Key);
+        Assert.Contains(world.Store.Database.Provider == "Sqlite" ? "787 FOREIGN KEY" : "23503, constraint holds_position_fkey", trouble.Detail, StringComparison.Ordinal);
+        Assert.DoesNotContain("example.org", trouble.ToString(), StringComparison.Ordinal);
+        await world.Store.ExecuteAsync("DROP TABLE holds");
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        await world.TickAsync();
+
+        Assert.Equal(3, server.Delivered.Count);
+        Assert.Empty(await world.WaitingAsync());
+    }
+
+    [Fact]
+    public async Task A_mail_that_the_store_does_not_write_down_holds_up_no_other_and_when_it_takes_none_all_wait()
+    {
+        await using var server = new FakeSmtpServer();
+        await using var world = await World.OpenAsync(await OpenStoreAsync(), server);
+        await Refusal.AddAsync(world.Store.Database, "order_mails", "NEW.position > 0");
+        await world.PlaceAsync("ada@example.org", "bob@example.org", "eve@example.org");
+        await world.TickAsync();
+        Assert.Empty(server.Delivered);
+        Assert.Equal("store:confirmations", Assert.Single(world.Troubles.Standing).Trouble.Key);
+        await Refusal.RemoveAsync(world.Store.Database, "order_mails");
+        await Refusal.AddAsync(world.Store.Database, "order_mails", "NEW.order_id = 'A-2'");
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+
+        await world.TickAsync();
+
+        Assert.Equal(["ada@example.org", "eve@example.org"], server.Delivered.Order());
+        await Refusal.RemoveAsync(world.Store.Database, "order_mails");
+        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        await world.TickAsync();
+        Assert.Equal(["ada@example.org", "bob@example.org", "eve@example.org"], server.Delivered.Order());
+        Assert.Empty(await world.WaitingAsync());
+    }
+
     private sealed class World : IAsyncDisposable
     {
         private readonly TestStore store;
+
+        public TestStore Store => store;
+
         private readonly EventBus bus = new(NullLogger<EventBus>.Instance);
         private readonly OrderConfirmation confirmation;
 
@@ -137,11 +193,16 @@ public abstract class OrderConfirmationTests
             }
         }
 
-        public async Task TickAsync()
+        public async Task TakeInAsync()
         {
             while (await confirmation.TakeInAsync(Stopping))
             {
             }
+        }
+
+        public async Task TickAsync()
+        {
+            await TakeInAsync();
             await confirmation.SendDueAsync(Stopping);
         }
 
