@@ -15,7 +15,7 @@ internal static class RelayEndpoints
             .WithSummary("Routing keys whose events wait in the store because a queue refuses them: how many, since when, why, and which queue.").Produces<RelayAnswer>();
         relay.MapPost("/{routingKey}/release", ReleaseAsync).RequireAuthorization(Scopes.Operate).WithName("relay.release")
             .WithSummary("Tries a routing key at once; when the queue takes the first event, the rest follows.")
-            .WithDescription("Events try again by themselves every ten seconds; this is for those who just made room. `unsendable` stands for events that can't be sent as they are, which are tried by hand only.")
+            .WithDescription("Events try again by themselves every ten seconds; this is for those who just made room. `unsendable` stands for events that can't be sent as they are, which are tried by hand only. The audit log keeps who asked, from where and why.")
             .Accepts<RelayBody>(isOptional: true, "application/json").Produces<RelayRelease>(202).ProducesProblem(404);
     }
 
@@ -44,10 +44,10 @@ internal static class RelayEndpoints
             return LetterChoice.Bad("/reason", $"reason has at most {LongestReason} characters.");
         }
         var events = await store.AskForReleaseAsync(
-            routingKey, context.User.Identity?.Name ?? "unknown", body?.Reason ?? "", clock.GetUtcNow().ToUnixTimeMilliseconds(), context.RequestAborted);
+            routingKey, CallerRight.CallerOf(context), body?.Reason ?? "", clock.GetUtcNow().ToUnixTimeMilliseconds(), context.RequestAborted);
         return events == 0
             ? Problems.Result(StatusCodes.Status404NotFound, "nothing_waits", "No event waits for this routing key.")
-            : TypedResults.Accepted("/api/relay", new RelayRelease(routingKey, events));
+            : TypedResults.Accepted($"{context.Request.PathBase}/api/relay", new RelayRelease(routingKey, events));
     }
 }
 

@@ -167,9 +167,9 @@ public sealed class OutboxStore(IDatabase database)
     public Task<IReadOnlyList<(string Key, long Releases)>> ReleasesAsync(CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<(string, long)>>(
         async connection => (await connection.QueryAsync<(string, long)>("SELECT routing_key, releases FROM relay_keys")).AsList(), cancellationToken);
 
-    /// <summary>Asks whoever relays to try a routing key now, and writes down who asked.</summary>
+    /// <summary>Asks whoever relays to try a routing key now, and writes down in the audit log who asked.</summary>
     /// <returns>How many events wait for it; 0 when none does, and then nothing was asked.</returns>
-    public Task<long> AskForReleaseAsync(string key, string who, string reason, long now, CancellationToken cancellationToken) => database.WriteAsync(
+    public Task<long> AskForReleaseAsync(string key, Caller who, string reason, long now, CancellationToken cancellationToken) => database.WriteAsync(
         async transaction =>
         {
             var connection = transaction.Connection!;
@@ -180,8 +180,7 @@ public sealed class OutboxStore(IDatabase database)
             }
             await connection.ExecuteAsync(
                 "INSERT INTO relay_keys (routing_key, releases) VALUES (@key, 1) ON CONFLICT (routing_key) DO UPDATE SET releases = relay_keys.releases + 1, tried_at = 0", new { key }, transaction);
-            await connection.ExecuteAsync(
-                "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, 'relay.release', @subject, @reason)", new { now, who, subject = $"routing key {key}", reason }, transaction);
+            await AuditTrail.WriteAsync(transaction, who, "relay.release", $"routing key {key}", reason, now);
             return events;
         },
         cancellationToken);

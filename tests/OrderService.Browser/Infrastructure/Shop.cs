@@ -91,11 +91,11 @@ public sealed class Shop : IAsyncLifetime
             $$"""{"orderId":"{{orderId}}","customerId":"C-9","currency":"EUR","lines":[{"sku":"KB-01","quantity":3,"unitPrice":149.90},{"sku":"MS-02","quantity":0,"unitPrice":12.00}]}"""));
 
     /// <summary>Another service on the same broker with queues and a store of its own, for a test that stops it or fills it; and a producer for its queue.</summary>
-    public async Task<(RunningService Service, TestProducer Producer)> StartAnotherAsync()
+    public async Task<(RunningService Service, TestProducer Producer)> StartAnotherAsync(Dictionary<string, string>? settings = null)
     {
         await OpenAsync();
         var broker = await rabbit.AddVirtualHostAsync();
-        return (await RunningService.StartAsync(broker), await TestProducer.ConnectAsync(broker));
+        return (await RunningService.StartAsync(broker, new([.. Reader(), .. settings ?? []])), await TestProducer.ConnectAsync(broker));
     }
 
     /// <summary>A service inside the test process, on a virtual host and a store of its own, for a test that tells it what stands still.</summary>
@@ -183,17 +183,17 @@ public sealed class Shop : IAsyncLifetime
         starting.Dispose();
     }
 
+    /// <summary>Somebody who may look and do nothing.</summary>
+    private static Dictionary<string, string> Reader() => new() { ["Api__Keys__1__Name"] = "reader", ["Api__Keys__1__Key"] = ReaderKey, ["Api__Keys__1__Scopes__0"] = "read" };
+
     private async Task StartAsync()
     {
         var broker = await rabbit.AddVirtualHostAsync();
-        var running = await RunningService.StartAsync(broker, new()
+        var running = await RunningService.StartAsync(broker, new(Reader())
         {
             ["RabbitMq__ManagementUri"] = rabbit.ManagementUri.ToString(),
             ["Orders__DeferFor"] = "00:00:01",
             ["Api__TrustedProxies__0"] = "127.0.0.1",
-            ["Api__Keys__1__Name"] = "reader",
-            ["Api__Keys__1__Key"] = ReaderKey,
-            ["Api__Keys__1__Scopes__0"] = "read",
         });
         service = running;
         producer = await TestProducer.ConnectAsync(broker);

@@ -65,6 +65,9 @@ public sealed class RunningService : IAsyncDisposable
 
     public string Url { get; }
 
+    /// <summary>The broker's address, with the virtual host.</summary>
+    public string Broker => settings["RabbitMq__Uri"];
+
     /// <summary>A client with a key for every scope.</summary>
     public HttpClient Http { get; }
 

@@ -24,6 +24,7 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
         {
             ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
             ["RabbitMq__ManagementUri"] = broker.ManagementUri.ToString(),
+            ["Api__TrustedProxies__0"] = "127.0.0.1",
         });
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
@@ -50,6 +51,7 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
             Assert.Contains("The queue full is full", health, StringComparison.Ordinal);
         });
         Assert.Equal(Orders, shop.Heard.Count(heard => heard.Type == "ORDER_PLACED"));
+        await ReleaseAsync(service);
 
         // The next process knows what is stuck, and others' events pass by it.
         Assert.Equal(0, await service.StopAsync());
@@ -136,6 +138,19 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
         Assert.InRange(await channel.MessageCountAsync("hung", Stopping), (2u * Orders) + 1, 3u * Orders);
         Assert.All(shop.Heard.GroupBy(heard => Subject(heard.Body)).Where(order => order.Key != "LATE-1"), order => Assert.Equal(
             ["ORDER_PLACED", "ORDER_CANCELLED"], order.DistinctBy(heard => heard.Id).Select(heard => heard.Type)));
+    }
+
+    /// <summary>An operator behind a proxy has the key tried although there is no room: it is in the audit log with who asked, from where and why.</summary>
+    private static async Task ReleaseAsync(ReleaseService service)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/api/relay/order.cancelled/release") { Content = JsonContent.Create(new { reason = "is there room?" }) };
+        request.Headers.Add("X-Forwarded-Prefix", "/shop");
+        request.Headers.Add("X-Forwarded-For", "192.0.2.7");
+        using var answer = await service.Http.SendAsync(request, Stopping);
+        Assert.Equal((HttpStatusCode.Accepted, "/shop/api/relay"), (answer.StatusCode, answer.Headers.Location?.OriginalString));
+        var entry = Assert.Single((await service.GetAsync("/api/audit?action=relay.release")).GetProperty("items").EnumerateArray());
+        Assert.Equal(("routing key order.cancelled", "is there room?", "192.0.2.7"), (entry.GetProperty("subject").GetString(), entry.GetProperty("detail").GetString(), entry.GetProperty("address").GetString()));
+        Assert.StartsWith("key ", entry.GetProperty("right").GetString(), StringComparison.Ordinal);
     }
 
     /// <summary>The bound of the contract, for a probe every second: one copy for each and a hundredth of the events; and those under way when each key closed.</summary>

@@ -86,7 +86,8 @@ function Troubles({ items }) {
       return html`<li key=${item.key} class=${`trouble tone-${tone}`}>
         <p><strong>${shown(item.subject)}</strong> <span class=${`chip tone-${tone}`}><i class="dot" aria-hidden="true"></i>${word}</span> <span class="quiet">since <${Time} at=${item.since} /></span></p>
         <p><${Told} text=${item.detail} /></p>
-        ${item.advice && html`<p class="quiet">${shown(item.advice)}</p>`}</li>`;
+        ${item.advice && html`<p class="quiet">${shown(item.advice)}</p>`}
+        ${item.key.startsWith('relay:') && html`<p><a class="more-link" href=${link('/queues')}>What waits, and a release by hand</a></p>`}</li>`;
     })}</ul><//>`;
 }
 
