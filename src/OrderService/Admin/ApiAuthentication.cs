@@ -18,6 +18,7 @@ internal sealed class ApiAuthentication(
     : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     public const string SchemeName = "ApiKey";
+    private static readonly TimeSpan ProviderTimeout = TimeSpan.FromSeconds(10);
     internal const string ScopeClaim = "scope";
 
     protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
@@ -91,6 +92,7 @@ internal sealed class ApiAuthentication(
             {
                 bearer.Authority = jwt.Authority;
                 bearer.Audience = jwt.Audience;
+                bearer.BackchannelHttpHandler = new SocketsHttpHandler { ConnectCallback = EveryAddress.ForHttp(null, ProviderTimeout) };
                 bearer.RequireHttpsMetadata = !new Uri(jwt.Authority).IsLoopback;
                 bearer.MapInboundClaims = false;
                 bearer.TokenValidationParameters = new TokenValidationParameters

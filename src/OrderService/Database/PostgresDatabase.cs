@@ -31,6 +31,7 @@ public sealed partial class PostgresDatabase : IDatabase
     private readonly SemaphoreSlim lookingUp = new(1, 1);
     private volatile Sources sources;
     private volatile bool isLookedUp;
+    private volatile int searches;
     private readonly string applicationFamily;
     private readonly ILogger<PostgresDatabase> logger;
 
@@ -44,7 +45,7 @@ public sealed partial class PostgresDatabase : IDatabase
         given = Parse(connectionString);
         applicationFamily = given.ApplicationName ?? "orderservice";
         ApplicationName = $"{applicationFamily}-{Guid.NewGuid().ToString("N")[..8]}";
-        sources = Build([]);
+        sources = Build(address: null);
     }
 
     public string Provider => "Postgres";
@@ -65,6 +66,7 @@ public sealed partial class PostgresDatabase : IDatabase
             {
                 // The next connection looks for the primary.
                 sources.Vital.Clear();
+                isLookedUp = false;
                 throw new StoreUnavailableException($"PostgreSQL is read-only ({PostgresErrorCodes.ReadOnlySqlTransaction}): {(isReplica
                     ? "the server is a replica, and no primary is found"
                     : "default_transaction_read_only is on for this server, database or user")}.");
@@ -235,6 +237,7 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             // This server became a replica: the next attempt has to look for the primary instead of using these connections again.
             sources.Clear();
+            isLookedUp = false;
         }
         return PostgresErrors.Translate(exception);
     }
@@ -256,14 +259,13 @@ public sealed partial class PostgresDatabase : IDatabase
     internal Task<NpgsqlConnection> OpenForAppendAsync(CancellationToken cancellationToken) => OpenAsync(sources => sources.Appends, cancellationToken);
 
     /// <summary>
-    /// Opens a connection. The name is looked up before the first one; when one fails it is looked up again, and where it has other addresses than those that were tried it is tried once
-    /// more with all of them.
+    /// Opens a connection. The name is looked up before the first one; when one fails it is looked up again, and where another of its addresses answers it is tried once more there.
     /// </summary>
     private async Task<NpgsqlConnection> OpenAsync(Func<Sources, NpgsqlDataSource> source, CancellationToken cancellationToken)
     {
         if (!isLookedUp)
         {
-            await HasOtherAddressesAsync(sources, cancellationToken);
+            await FindOtherAddressAsync(sources, cancellationToken);
         }
         var tried = sources;
         try
@@ -272,7 +274,7 @@ public sealed partial class PostgresDatabase : IDatabase
         }
         catch (Exception exception) when ((exception is NpgsqlException and not PostgresException or ObjectDisposedException) && !cancellationToken.IsCancellationRequested)
         {
-            if (!await HasOtherAddressesAsync(tried, cancellationToken))
+            if (!await FindOtherAddressAsync(tried, cancellationToken))
             {
                 throw;
             }
@@ -281,10 +283,11 @@ public sealed partial class PostgresDatabase : IDatabase
     }
 
     /// <summary>
-    /// Npgsql takes the first address of a name that accepts a connection, and one that accepts it and says nothing for the server. As a list of hosts all of them are tried, each for its
-    /// share of the time, and a silent one is passed over for a while.
+    /// Npgsql takes the first address of a name that accepts a connection, and one that accepts it and says nothing for the server; given as a list of hosts, a silent one would cost every
+    /// connection its time, pooled ones too. So one is chosen here, of which the primary answers, and kept until a connection to it fails.
     /// </summary>
-    private async Task<bool> HasOtherAddressesAsync(Sources tried, CancellationToken cancellationToken)
+    /// <returns>Whether there are other connections to be had than those that were tried.</returns>
+    private async Task<bool> FindOtherAddressAsync(Sources tried, CancellationToken cancellationToken)
     {
         // A password file and Kerberos go by the name.
         if (string.IsNullOrEmpty(given.Password) || given.Host is not { Length: > 0 } host || host.Contains(',', StringComparison.Ordinal) || host.Contains('/', StringComparison.Ordinal) || IPAddress.TryParse(host, out _))
@@ -292,52 +295,78 @@ public sealed partial class PostgresDatabase : IDatabase
             isLookedUp = true;
             return false;
         }
+        var before = searches;
         await lookingUp.WaitAsync(cancellationToken);
         try
         {
-            if (sources != tried)
+            if (sources != tried || searches != before)
             {
-                return true;
+                // Somebody else looked meanwhile: many that wait must not look one after the other.
+                return sources != tried;
             }
-            string[] found = [.. (await resolve(host, cancellationToken)).Select(address => address.ToString()).Distinct()];
-            string[] wanted = found.Length > 1 ? found : [];
+            string[] addresses = [.. (await resolve(host, cancellationToken)).Select(address => address.ToString()).Distinct()];
+            var found = addresses.Length > 1
+                ? await EveryAddress.FirstAsync(addresses, TryAsync, late => _ = late.DisposeAsync().AsTask(), ConnectTimeout, TimeProvider.System, cancellationToken)
+                : Build(address: null);
             isLookedUp = true;
-            if (wanted.SequenceEqual(tried.Addresses))
+            if (found.Address == tried.Address)
             {
+                await found.DisposeAsync();
                 return false;
             }
-            sources = Build(wanted);
+            sources = found;
             await tried.DisposeAsync();
             return true;
         }
-        catch (SocketException)
+        catch (Exception exception) when (exception is SocketException or NpgsqlException or TimeoutException || (exception is OperationCanceledException && !cancellationToken.IsCancellationRequested))
         {
-            // The name is not known at the moment, which is what the caller will say.
+            // The name is not known at the moment, or none of its addresses answers, which is what the caller will say.
+            isLookedUp = true;
             return false;
         }
         finally
         {
+            searches = unchecked(before + 1);
             lookingUp.Release();
         }
     }
 
-    /// <param name="addresses">The addresses of the name when they are several; else the name is left to Npgsql.</param>
-    private Sources Build(string[] addresses) => new(
-        addresses,
+    /// <summary>Connections to one address, if the primary answers there.</summary>
+    private async Task<Sources> TryAsync(string address, CancellationToken cancellationToken)
+    {
+        var there = Build(address);
+        try
+        {
+            await using var connection = await there.Vital.OpenConnectionAsync(cancellationToken);
+            await using var command = new NpgsqlCommand("SELECT pg_is_in_recovery()", connection);
+            return await command.ExecuteScalarAsync(cancellationToken) is false ? there : throw new NpgsqlException("The server is a replica.");
+        }
+        catch
+        {
+            await there.DisposeAsync();
+            throw;
+        }
+    }
+
+    private TimeSpan ConnectTimeout => TimeSpan.FromSeconds(given.Timeout == 15 ? 5 : given.Timeout);
+
+    /// <param name="address">One of the name's addresses where they are several; null leaves the name to Npgsql.</param>
+    private Sources Build(string? address) => new(
+        address,
         // However many pages and exports are open, whoever writes needs not wait for them, and neither need those on whom the others depend.
-        Build(addresses, MaxReadConnections, Timeout, ""),
-        Build(addresses, MaxWriteConnections, Timeout, ""),
-        Build(addresses, MaxVitalConnections, VitalTimeout, ""),
+        Build(address, MaxReadConnections, Timeout, ""),
+        Build(address, MaxWriteConnections, Timeout, ""),
+        Build(address, MaxVitalConnections, VitalTimeout, ""),
         // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
         // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
-        Build(addresses, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"));
+        Build(address, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"));
 
-    private NpgsqlDataSource Build(string[] addresses, int maxConnections, TimeSpan timeout, string options)
+    private NpgsqlDataSource Build(string? address, int maxConnections, TimeSpan timeout, string options)
     {
         var builder = new NpgsqlDataSourceBuilder(given.ConnectionString);
         var settings = builder.ConnectionStringBuilder;
         settings.ApplicationName = ApplicationName;
-        settings.Timeout = given.Timeout == 15 ? 5 : given.Timeout;
+        settings.Timeout = (int)ConnectTimeout.TotalSeconds;
         settings.CommandTimeout = (int)timeout.TotalSeconds;
         // On a timeout the connection is dropped. A request to cancel could reach the server while it commits.
         settings.CancellationTimeout = -1;
@@ -357,10 +386,9 @@ public sealed partial class PostgresDatabase : IDatabase
         // after they got their turn. JIT compiles plans for milliseconds that run for microseconds.
         settings.Options = $"{given.Options} -c default_transaction_isolation=read\\ committed -c statement_timeout={(int)timeout.TotalMilliseconds}"
             + $" -c lock_timeout={LockTimeoutSeconds * 1000} -c idle_in_transaction_session_timeout=10000 -c jit=off{options}";
-        if (addresses.Length > 0)
+        if (address is not null)
         {
-            settings.Host = string.Join(',', addresses);
-            settings.Timeout = Math.Max(1, settings.Timeout / addresses.Length);
+            settings.Host = address;
             // Its certificate is for the name.
             builder.UseSslClientAuthenticationOptionsCallback(ssl => ssl.TargetHost = given.Host);
         }
@@ -452,7 +480,7 @@ public sealed partial class PostgresDatabase : IDatabase
 
     /// <summary>The connections: for reads, for writes, for what must never wait for pages, exports or letters (the relay's lease, the question whether the store is there, the end of
     /// sessions that block it), and for the log's appends.</summary>
-    private sealed record Sources(string[] Addresses, NpgsqlDataSource Reads, NpgsqlDataSource Writes, NpgsqlDataSource Vital, NpgsqlDataSource Appends) : IAsyncDisposable
+    private sealed record Sources(string? Address, NpgsqlDataSource Reads, NpgsqlDataSource Writes, NpgsqlDataSource Vital, NpgsqlDataSource Appends) : IAsyncDisposable
     {
         public void Clear()
         {

@@ -55,6 +55,12 @@ public static class HealthSetup
             {
                 exporter.Endpoint = new Uri(exporter.Protocol == OtlpExportProtocol.HttpProtobuf ? $"{collector!.TrimEnd('/')}/{path}" : collector!);
             }
+            // With certificates of its own the exporter makes its own client.
+            if (!configuration.GetChildren().Any(setting => setting.Key.StartsWith("OTEL_EXPORTER_OTLP_", StringComparison.OrdinalIgnoreCase) && setting.Key.EndsWith("CERTIFICATE", StringComparison.OrdinalIgnoreCase)))
+            {
+                var timeout = TimeSpan.FromMilliseconds(exporter.TimeoutMilliseconds);
+                exporter.HttpClientFactory = () => new HttpClient(new SocketsHttpHandler { ConnectCallback = EveryAddress.ForHttp(null, timeout) }) { Timeout = timeout };
+            }
         }
     }
 

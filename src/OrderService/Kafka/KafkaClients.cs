@@ -38,7 +38,8 @@ internal static class KafkaClients
         FetchMaxBytes = 32 * 1024 * 1024,
     };
 
-    public static AdminClientConfig Admin(KafkaOptions options) => new(Common(options));
+    /// <summary>For a command whose user waits.</summary>
+    public static AdminClientConfig Admin(KafkaOptions options) => new(Common(options)) { SocketConnectionSetupTimeoutMs = 1000, ApiVersionRequestTimeoutMs = 2000 };
 
     /// <summary>Where the library's own lines go: not to standard error, and not above what our own line about it says.</summary>
     public static void Log(ILogger logger, LogMessage message)
@@ -65,6 +66,11 @@ internal static class KafkaClients
             ReconnectBackoffMs = 100,
             ReconnectBackoffMaxMs = (int)options.MaxRetryDelay.TotalMilliseconds,
             SocketKeepaliveEnable = true,
+            // The client tries the addresses of a name one after the other, in random order: each for this long, where the library's own 30 and 10 s leave a dead one too much,
+            // and from a list that it keeps until it is through, where it would look the name up and begin anew after a second.
+            SocketConnectionSetupTimeoutMs = 5000,
+            ApiVersionRequestTimeoutMs = 5000,
+            BrokerAddressTtl = 60_000,
         };
         if (options.UsesSasl)
         {

@@ -7,7 +7,7 @@ namespace OrderService.Kafka;
 /// <summary>Asks the cluster who it is, for <c>doctor</c>.</summary>
 public sealed class KafkaProbe(IOptions<KafkaOptions> options)
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(8);
 
     /// <summary>What the cluster says, or why there is no answer. Blocks for some seconds at most; creates nothing.</summary>
     public KafkaFindings Look()

@@ -12,6 +12,7 @@ public sealed class BrokerConnector
     private readonly RabbitMqOptions options;
     private readonly BrokerAddress address;
     private readonly TimeProvider clock;
+    private volatile IPAddress? answered;
 
     public BrokerConnector(IOptions<RabbitMqOptions> options, TimeProvider clock)
     {
@@ -62,14 +63,17 @@ public sealed class BrokerConnector
 
     private async Task<IConnection> OpenAsync(BrokerHost host, string name, AmqpTcpEndpoint? left, CancellationToken cancellationToken)
     {
-        // Where the connection before this one went comes last among the addresses as well.
+        // Where the connection before this one went comes last among the addresses as well; the one that answered others first, so that silent ones cost the first connection only.
+        var last = (left as AddressedEndpoint)?.Address;
         async Task<IPAddress[]> LookUp(string hostName, CancellationToken token) =>
-            [.. (await (Resolve ?? Dns.GetHostAddressesAsync)(hostName, token)).OrderBy(address => left is AddressedEndpoint { Address: { } last } && last.Equals(address))];
+            [.. (await (Resolve ?? Dns.GetHostAddressesAsync)(hostName, token)).OrderBy(address => address.Equals(last) ? 2 : address.Equals(answered) ? 0 : 1)];
 
-        return await EveryAddress.ConnectAsync(
+        var connection = await EveryAddress.ConnectAsync(
             host.Name, LookUp,
             (address, token) => CreateFactory(address).CreateConnectionAsync([new AddressedEndpoint(host, address, Ssl(host))], name, token),
             Discard, options.ConnectTimeout / address.Hosts.Count, clock, cancellationToken);
+        answered = (connection.Endpoint as AddressedEndpoint)?.Address;
+        return connection;
     }
 
     private static void Discard(IConnection late) => _ = DisposeQuietlyAsync(late);

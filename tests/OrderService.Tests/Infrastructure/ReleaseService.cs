@@ -58,6 +58,9 @@ public sealed class ReleaseService : IAsyncDisposable
     /// <summary>The working directory; on SQLite it holds <c>orders.db</c>.</summary>
     public string Folder { get; }
 
+    /// <summary>What it and its commands read as <c>/etc/hosts</c> from the next start on; only they see it.</summary>
+    public string? Hosts { get; set; }
+
     public string Url { get; }
 
     /// <summary>A client with a key for every scope.</summary>
@@ -85,11 +88,12 @@ public sealed class ReleaseService : IAsyncDisposable
     /// <param name="broker">The address of a virtual host.</param>
     /// <param name="postgres">Null for SQLite, else where a database is added.</param>
     /// <param name="readOutput">False for a log whose reader has stopped: see <see cref="ReadOutput"/>.</param>
+    /// <param name="hosts">See <see cref="Hosts"/>.</param>
     public static async Task<ReleaseService> StartAsync(
-        string broker, StoreKind store = StoreKind.Sqlite, PostgresContainerFixture? postgres = null, Dictionary<string, string>? settings = null, bool waitUntilReady = true, bool readOutput = true)
+        string broker, StoreKind store = StoreKind.Sqlite, PostgresContainerFixture? postgres = null, Dictionary<string, string>? settings = null, bool waitUntilReady = true, bool readOutput = true, string? hosts = null)
     {
         Assert.True(File.Exists(Binary), $"{Binary} is missing: dotnet build src/OrderService -c Release, as eng/test does.");
-        var service = new ReleaseService(broker, settings);
+        var service = new ReleaseService(broker, settings) { Hosts = hosts };
         try
         {
             if (store == StoreKind.Postgres && !service.Settings.ContainsKey("Store__ConnectionString"))
@@ -251,6 +255,19 @@ public sealed class ReleaseService : IAsyncDisposable
         foreach (var (name, value) in Settings)
         {
             start.Environment[name] = value;
+        }
+        if (Hosts is not null)
+        {
+            // In a mount namespace of its own, the machine's file stays as it is. It becomes the program, so that signals reach it.
+            var file = Path.Combine(Folder, "hosts");
+            File.WriteAllText(file, Hosts);
+            start.FileName = "unshare";
+            string[] wrapped = [Environment.UserName == "root" ? "-m" : "-rm", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec dotnet \"$@\"", file, .. start.ArgumentList];
+            start.ArgumentList.Clear();
+            foreach (var argument in wrapped)
+            {
+                start.ArgumentList.Add(argument);
+            }
         }
         return Process.Start(start)!;
     }
