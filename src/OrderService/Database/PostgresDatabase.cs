@@ -296,6 +296,7 @@ public sealed partial class PostgresDatabase : IDatabase
             return false;
         }
         var before = searches;
+        var isMine = false;
         await lookingUp.WaitAsync(cancellationToken);
         try
         {
@@ -304,7 +305,13 @@ public sealed partial class PostgresDatabase : IDatabase
                 // Somebody else looked meanwhile: many that wait must not look one after the other.
                 return sources != tried;
             }
+            isMine = true;
             string[] addresses = [.. (await resolve(host, cancellationToken)).Select(address => address.ToString()).Distinct()];
+            if (addresses.Length <= 1 && tried.Address is null)
+            {
+                isLookedUp = true;
+                return false;
+            }
             var found = addresses.Length > 1
                 ? await EveryAddress.FirstAsync(addresses, TryAsync, late => _ = late.DisposeAsync().AsTask(), ConnectTimeout, TimeProvider.System, cancellationToken)
                 : Build(address: null);
@@ -326,7 +333,10 @@ public sealed partial class PostgresDatabase : IDatabase
         }
         finally
         {
-            searches = unchecked(before + 1);
+            if (isMine)
+            {
+                searches++;
+            }
             lookingUp.Release();
         }
     }
