@@ -140,6 +140,16 @@ public sealed class ReleaseService : IAsyncDisposable
         process.BeginErrorReadLine();
     }
 
+    /// <summary>What a counter in <c>/metrics</c> shows, over all its series that have these labels.</summary>
+    /// <param name="labels">Such as <c>outcome="failed"</c>.</param>
+    public async Task<double> CounterAsync(string name, string labels = "")
+    {
+        var lines = (await Http.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken)).Split('\n')
+            .Where(line => line.StartsWith(name, StringComparison.Ordinal) && line.Contains(labels, StringComparison.Ordinal)).ToList();
+        Assert.NotEmpty(lines);
+        return lines.Sum(line => double.Parse(line[(line.LastIndexOf(' ') + 1)..], System.Globalization.CultureInfo.InvariantCulture));
+    }
+
     /// <summary>Runs a command beside it, with the same settings.</summary>
     public async Task<(int ExitCode, string Output, string Error)> RunAsync(params string[] arguments)
     {

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Http.Json;
 using System.Text;
+using Npgsql;
 using OrderService.Tests.Infrastructure;
 using RabbitMQ.Client;
 
@@ -52,6 +53,7 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
         });
         Assert.Equal(Orders, shop.Heard.Count(heard => heard.Type == "ORDER_PLACED"));
         await ReleaseAsync(service);
+        Assert.True(await FailuresAsync(service) > 0);
 
         // The next process knows what is stuck, and others' events pass by it.
         Assert.Equal(0, await service.StopAsync());
@@ -86,6 +88,49 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
             Assert.DoesNotContain("relay:order.cancelled", (await service.HealthAsync()).Body, StringComparison.Ordinal);
         });
         Assert.Equal(0, await service.StopAsync());
+    }
+
+    [Fact]
+    public async Task Two_instances_together_try_a_refused_key_once_in_an_interval_and_open_it_without_a_flood()
+    {
+        const int Orders = 300;
+        var address = await broker.AddVirtualHostAsync();
+        var settings = new Dictionary<string, string> { ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c") };
+        await using var first = await ReleaseService.StartAsync(address, StoreKind.Postgres, postgres, settings);
+        settings["Store__ConnectionString"] = first.Settings["Store__ConnectionString"];
+        await using var second = await ReleaseService.StartAsync(address, settings: settings);
+        await SharedAsync(settings["Store__ConnectionString"]);
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
+        await channel.QueueDeclareAsync("full", true, false, false, new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" }, cancellationToken: Stopping);
+        await channel.QueueBindAsync("full", "order-events", "order.cancelled", cancellationToken: Stopping);
+        await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Place($"A-{number}"), Cancel($"A-{number}") }));
+        await Eventually.HoldsAsync(async () =>
+        {
+            foreach (var service in new[] { first, second })
+            {
+                var key = Assert.Single((await service.GetAsync("/api/relay")).GetProperty("items").EnumerateArray());
+                Assert.InRange(key.GetProperty("events").GetInt32(), Orders - 3, Orders);
+            }
+        });
+        await Eventually.TrueAsync(() => shop.Heard.Count(heard => heard.Type == "ORDER_PLACED") == Orders);
+
+        var (began, before) = (TimeProvider.System.GetTimestamp(), Copies(shop));
+        await Eventually.TrueAsync(() => Copies(shop) >= before + 8);
+        var (attempts, elapsed) = (Copies(shop) - before, TimeProvider.System.GetElapsedTime(began).TotalSeconds);
+        Assert.True(attempts <= (elapsed / ProbeSeconds) + 2, $"{attempts} attempts in {elapsed:0.0} s");
+        Assert.True(await FailuresAsync(first) + await FailuresAsync(second) >= attempts);
+
+        await channel.QueueDeleteAsync("full", cancellationToken: Stopping);
+        before = Copies(shop);
+        await Eventually.TrueAsync(() => shop.Heard.Select(heard => heard.Id).Distinct().Count() == 2 * Orders);
+        // What was under way when each of them closed the key, at most 16 messages each, had been heard once; and an attempt or two that the queue's end came between.
+        Assert.InRange(Copies(shop) - before, 0, (2 * 16) + 3);
+        Assert.All(shop.Heard.GroupBy(heard => Subject(heard.Body)), order => Assert.Equal(["ORDER_PLACED", "ORDER_CANCELLED"], order.DistinctBy(heard => heard.Id).Select(heard => heard.Type)));
+        await Eventually.TrueAsync(async () => (await second.GetAsync("/api/relay")).GetProperty("items").GetArrayLength() == 0);
+        Assert.Equal((0, 0), (await second.StopAsync(), await first.StopAsync()));
     }
 
     [Fact]
@@ -153,11 +198,23 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
         Assert.StartsWith("key ", entry.GetProperty("right").GetString(), StringComparison.Ordinal);
     }
 
+    /// <summary>Both instances relay a share of the orders.</summary>
+    private static Task SharedAsync(string connectionString) => Eventually.TrueAsync(async () =>
+    {
+        await using var connection = new NpgsqlConnection(connectionString + ";Pooling=false");
+        await connection.OpenAsync();
+        await using var command = new NpgsqlCommand("SELECT count(*) FROM (SELECT owner FROM relay_leases WHERE owner <> '' GROUP BY owner HAVING count(*) = 8) AS owners", connection);
+        return await command.ExecuteScalarAsync() is 2L;
+    });
+
+    private static int Copies(TestProducer shop) => shop.Heard.Count - shop.Heard.Select(one => one.Id).Distinct().Count();
+
+    private static async Task<double> FailuresAsync(ReleaseService service) => await service.CounterAsync("orders_relay_failures_total");
+
     /// <summary>The bound of the contract, for a probe every second: one copy for each and a hundredth of the events; and those under way when each key closed.</summary>
     private static void AssertFewCopies(TestProducer shop, long began)
     {
-        var heard = shop.Heard;
-        var copies = heard.Count - heard.Select(one => one.Id).Distinct().Count();
+        var (heard, copies) = (shop.Heard, Copies(shop));
         var attempts = TimeProvider.System.GetElapsedTime(began).TotalSeconds / ProbeSeconds;
         Assert.True(copies <= (heard.Count * 0.01) + 16 + (2 * attempts), $"{copies} copies of {heard.Count} messages in {attempts} attempts");
     }

@@ -105,6 +105,15 @@ public sealed class MendingJourneys(RabbitMqContainerFixture broker, PostgresCon
         Assert.Equal(HttpStatusCode.Accepted, edited.StatusCode);
         await Eventually.HoldsAsync(async () => Assert.Equal("placed", await service.OrderStatusAsync("Q-1")));
         await Eventually.HoldsAsync(async () => Assert.Empty(await ParkedAsync(service)));
+        // Every replay that succeeded was counted, and one that fails again is.
+        const string Replays = "orders_replays_total";
+        Assert.Equal((Many + (Many - 1) + 3 + 1 + 1, 0), (await service.CounterAsync(Replays, "outcome=\"resolved\""), await service.CounterAsync(Replays, "outcome=\"failed\"")));
+        var broken = TestMessage.Place("F-1");
+        await shop.PublishAsync(broken with { Body = Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(broken.Body).Replace("EUR", "XXX", StringComparison.Ordinal)) });
+        await Eventually.HoldsAsync(async () => Assert.Single(await ParkedAsync(service)));
+        using var again = await service.Http.PostAsJsonAsync($"/api/dead-letters/{Id((await ParkedAsync(service))[0])}/replay", new { reason = "a guess" }, Token);
+        Assert.Equal(HttpStatusCode.Accepted, again.StatusCode);
+        await Eventually.HoldsAsync(async () => Assert.Equal(1, await service.CounterAsync(Replays, "outcome=\"failed\"")));
         // Bodies, edited or not, are in no line of the log.
         Assert.DoesNotContain("Lovelace", service.Output, StringComparison.Ordinal);
         Assert.Equal(0, await service.StopAsync());
