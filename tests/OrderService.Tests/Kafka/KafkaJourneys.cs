@@ -1,4 +1,7 @@
+using System.Net;
+using System.Net.Http.Json;
 using System.Text;
+using System.Text.Json;
 using Confluent.Kafka;
 using OrderService.Tests.Infrastructure;
 
@@ -132,6 +135,59 @@ public sealed class KafkaJourneys(RabbitMqContainerFixture broker) : IDisposable
         Assert.Equal(2 * Orders, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
         Assert.All(shop.Heard.GroupBy(heard => heard.Id[..heard.Id.LastIndexOf('.')]), stream => Assert.Equal(["ORDER_PLACED", "ORDER_SHIPPED"], stream.DistinctBy(heard => heard.Id).Select(heard => heard.Type)));
         Assert.Equal(0, await service.StopAsync());
+    }
+
+    [Fact]
+    public async Task A_letter_from_Kafka_that_cant_be_sent_again_as_it_is_says_so_at_once_and_a_job_counts_it_as_failed()
+    {
+        await using var service = await RunningService.StartAsync(await broker.AddVirtualHostAsync(), Settings(("Kafka__Intake__Enabled", "true")));
+        await KafkaWorld.SendAsync(cluster, [new TestMessage(new string('t', 300), "long-type", TestMessage.Place("A-1").Body)]);
+        await KafkaWorld.SendAsync(
+            cluster, [TestMessage.Of("order.place", "large-headers", """{"orderId":"A-2","nonsense":true}""")], Enumerable.Range(1, 7).Select(number => ($"h{number}", new string('\u6F22', 1000))));
+        var (unsendable, large) = (await LetterAsync("unknown_command"), await LetterAsync("unknown_field"));
+        const string Why = "It can't be sent as it is: the type is longer than 255 bytes. Edit it or discard it.";
+
+        // One by one, before anything is written.
+        var (status, answer) = await PostAsync($"/api/dead-letters/{unsendable}/replay", new { reason = "a try" });
+        Assert.Equal((HttpStatusCode.UnprocessableEntity, Why), (status, answer.GetProperty("detail").GetString()));
+        Assert.Equal("parked", (await GetAsync($"/api/dead-letters/{unsendable}")).GetProperty("status").GetString());
+
+        // In a job: failed with the reason beside what was sent without its large headers and failed again.
+        (status, answer) = await PostAsync("/api/dead-letters/replays", new { ids = new[] { unsendable, large }, mode = "all", reason = "a try" });
+        Assert.Equal(HttpStatusCode.Accepted, status);
+        var job = $"/api/replays/{answer.GetProperty("id").GetInt64()}";
+        await Eventually.TrueAsync(async () => (await GetAsync(job)).GetProperty("state").GetString() == "done");
+        var ended = await GetAsync(job);
+        Assert.Equal((0, 2, 0), (ended.GetProperty("succeeded").GetInt32(), ended.GetProperty("failed").GetInt32(), ended.GetProperty("skipped").GetInt32()));
+        var failures = ended.GetProperty("failures").EnumerateArray().ToDictionary(
+            failure => failure.GetProperty("letterId").GetInt64(), failure => (failure.GetProperty("reason").GetString(), failure.GetProperty("detail").GetString()));
+        Assert.Equal(("property_invalid", Why), failures[unsendable]);
+        Assert.Equal("unknown_field", failures[large].Item1);
+        var history = (await GetAsync($"/api/dead-letters/{large}")).GetProperty("history").EnumerateArray().Select(line => line.GetProperty("detail").GetString());
+        Assert.Contains(history, line => line!.Contains("headers are too large to be sent again", StringComparison.Ordinal));
+
+        // Both are an operator's, one to be discarded and one to be mended.
+        (status, _) = await PostAsync($"/api/dead-letters/{unsendable}/discard", new { reason = "of no use" });
+        Assert.Equal(HttpStatusCode.Accepted, status);
+        (status, _) = await PostAsync($"/api/dead-letters/{large}/replay", new { body = Encoding.UTF8.GetString(TestMessage.Place("A-2").Body) });
+        Assert.Equal(HttpStatusCode.Accepted, status);
+        await Eventually.TrueAsync(async () => (await GetAsync($"/api/dead-letters/{large}")).GetProperty("status").GetString() == "resolved");
+        Assert.Equal(["ORDER_PLACED"], (await service.StreamAsync("A-2")).Select(recorded => recorded.Type));
+        Assert.True(await service.IsReadyAsync());
+
+        async Task<long> LetterAsync(string reason)
+        {
+            await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE reason = @reason", new { reason }) == 1);
+            return await service.ScalarAsync<long>("SELECT id FROM dead_letters WHERE reason = @reason", new { reason });
+        }
+
+        async Task<JsonElement> GetAsync(string path) => await service.Http.GetFromJsonAsync<JsonElement>(path, TestContext.Current.CancellationToken);
+
+        async Task<(HttpStatusCode Status, JsonElement Answer)> PostAsync(string path, object body)
+        {
+            using var response = await service.Http.PostAsJsonAsync(path, body, TestContext.Current.CancellationToken);
+            return (response.StatusCode, await response.Content.ReadFromJsonAsync<JsonElement>(TestContext.Current.CancellationToken));
+        }
     }
 
     private Dictionary<string, string> Settings(params (string Name, string Value)[] more) => new(more.Select(pair => KeyValuePair.Create(pair.Name, pair.Value)))

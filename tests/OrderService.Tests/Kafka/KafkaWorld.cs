@@ -115,7 +115,8 @@ internal sealed class KafkaWorld : IAsyncDisposable
     public Task SendAsync(params IEnumerable<TestMessage> messages) => SendAsync(Cluster, messages);
 
     /// <summary>What a producer of orders does: the order id as the record's key.</summary>
-    public static async Task SendAsync(MockKafka cluster, IEnumerable<TestMessage> messages)
+    /// <param name="more">Headers of its own, in each record.</param>
+    public static async Task SendAsync(MockKafka cluster, IEnumerable<TestMessage> messages, params IEnumerable<(string Name, string Value)> more)
     {
         using var producer = new ProducerBuilder<string, byte[]>(new ProducerConfig { BootstrapServers = cluster.BootstrapServers, EnableIdempotence = true, LingerMs = 1, Partitioner = Partitioner.Murmur2Random })
             .SetLogHandler((_, _) => { }).Build();
@@ -130,6 +131,10 @@ internal sealed class KafkaWorld : IAsyncDisposable
             if (message.Type is { } type)
             {
                 headers.Add("type", Encoding.UTF8.GetBytes(type));
+            }
+            foreach (var (name, value) in more)
+            {
+                headers.Add(name, Encoding.UTF8.GetBytes(value));
             }
             sent.Add(producer.ProduceAsync("orders", new Message<string, byte[]> { Key = OrderIdOf(message.Body), Value = message.Body, Headers = headers }, Stopping));
         }
