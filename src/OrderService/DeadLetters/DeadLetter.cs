@@ -33,6 +33,9 @@ public sealed record DeadLetter
     /// <summary>32 bytes: of type and body.</summary>
     public required byte[] Fingerprint { get; init; }
 
+    /// <summary>Behind the detail of a letter whose bytes did not come.</summary>
+    internal const string NoBytes = " The broker has not brought its bytes; they are added when it does.";
+
     /// <summary>Why it was given up.</summary>
     public required Rejection Rejection { get; init; }
 

@@ -15,6 +15,9 @@ namespace OrderService.DeadLetters;
 /// </summary>
 public sealed partial class DeadLetterIntake : IHostedService, IStation, IDisposable
 {
+    // Of bodies in one transaction, beyond the first letter: a large one is parked alone.
+    private const int MaxBatchBytes = 1 << 20;
+
     private readonly QueueSubscription subscription;
     private readonly IDatabase database;
     private readonly DeadLetterParking parking;
@@ -117,9 +120,12 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
             while (await subscription.Deliveries.WaitToReadAsync(abort.Token))
             {
                 batch.Clear();
-                while (batch.Count < options.MaxBatch && subscription.Deliveries.TryRead(out var delivery))
+                var bytes = 0;
+                while (batch.Count < options.MaxBatch && subscription.Deliveries.TryPeek(out var next) && (batch.Count == 0 || bytes + next.Size <= MaxBatchBytes)
+                    && subscription.Deliveries.TryRead(out var delivery))
                 {
                     batch.Add(delivery);
+                    bytes += delivery.Size;
                 }
                 await inHand.DoAsync([.. batch], abort.Token);
             }
@@ -153,7 +159,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
             return await database.WriteAsync(async transaction =>
             {
                 letters = raw
-                    ? [.. living.Select(delivery => DeadLetter.Raw(delivery.Body.ToArray()))]
+                    ? [.. living.Select(delivery => DeadLetter.Raw(delivery.Body.ToBytes()))]
                     : await LetterArrival.ExplainAsync(transaction, [.. living.Select(delivery => new LetterArrival(delivery.Body, delivery.Properties))]);
                 return await parking.ParkAsync(transaction, letters);
             }, token);

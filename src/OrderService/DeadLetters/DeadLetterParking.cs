@@ -233,6 +233,12 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         {
             await transaction.Connection!.ExecuteAsync("UPDATE dead_letters SET copies = copies + 1 WHERE id = @Id", new { known.Id }, transaction);
         }
+        if (letter.Body.Length > EnvelopeDecoder.MaxBodyBytes)
+        {
+            // Its rejection was parked without them.
+            await transaction.Connection!.ExecuteAsync(
+                "UPDATE dead_letters SET body = @Body, detail = @Detail WHERE id = @Id AND OCTET_LENGTH(body) = 0", new { letter.Body, letter.Rejection.Detail, known.Id }, transaction);
+        }
         if (failure.IsSuperseded)
         {
             await transaction.Connection!.ExecuteAsync(

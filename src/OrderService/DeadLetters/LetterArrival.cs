@@ -30,21 +30,21 @@ public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties 
         var death = BrokerDeath.Find(Properties);
         if (rejection is not null && death is null or { Reason: "rejected" })
         {
-            return DeadLetter.Of(key, fingerprint, new Rejection(rejection.Reason, rejection.Detail, rejection.Field), rejection.Exception, Body.ToArray(), Properties, rejection.OrderId);
+            return DeadLetter.Of(key, fingerprint, new Rejection(rejection.Reason, rejection.Detail, rejection.Field), rejection.Exception, Body.ToBytes(), Properties, rejection.OrderId);
         }
         if (death is null)
         {
             return DeadLetter.Of(key, fingerprint, new Rejection(
                 RejectionReason.ForeignDeadLetter,
-                "It came into the dead-letter queue without having been in the queue orders: another program put it there. Look at it before you replay it.", null), null, Body.ToArray(), Properties);
+                "It came into the dead-letter queue without having been in the queue orders: another program put it there. Look at it before you replay it.", null), null, Body.ToBytes(), Properties);
         }
         var decoded = EnvelopeDecoder.Decode(Properties, Body);
         return decoded switch
         {
             // Nothing was recorded, but what is wrong can still be seen.
-            Decoded.Invalid invalid when death.Reason == "rejected" => DeadLetter.Of(key, fingerprint, invalid.Rejection, null, Body.ToArray(), Properties, invalid.OrderId),
-            Decoded.Valid => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToArray(), Properties) with { Claims = true },
-            _ => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToArray(), Properties),
+            Decoded.Invalid invalid when death.Reason == "rejected" => DeadLetter.Of(key, fingerprint, invalid.Rejection, null, Body.ToBytes(), Properties, invalid.OrderId),
+            Decoded.Valid => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToBytes(), Properties) with { Claims = true },
+            _ => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToBytes(), Properties),
         };
     }
 

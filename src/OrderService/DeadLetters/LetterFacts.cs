@@ -8,7 +8,8 @@ namespace OrderService.DeadLetters;
 /// <param name="ValueMinor">The order's value in minor units of <paramref name="Currency"/>; only with a currency.</param>
 public sealed record LetterFacts(string? OrderId, string? CustomerId, string? Currency, long? ValueMinor)
 {
-    private const int LongestBody = 4 * EnvelopeDecoder.MaxBodyBytes;
+    // What is larger is looked at with a reader that needs no memory of its own: a document of it would need several times its size.
+    private const int LongestBody = EnvelopeDecoder.MaxBodyBytes;
 
     private static readonly JsonDocumentOptions Lenient = new() { AllowTrailingCommas = true, CommentHandling = JsonCommentHandling.Skip, MaxDepth = 64 };
 
@@ -17,11 +18,15 @@ public sealed record LetterFacts(string? OrderId, string? CustomerId, string? Cu
     /// <summary>Reads leniently: a body that was refused for one field may still name the order, the customer and the prices. Never throws.</summary>
     public static LetterFacts Read(string? type, ReadOnlyMemory<byte> body)
     {
-        if (body.IsEmpty || body.Length > LongestBody)
+        if (body.IsEmpty)
         {
             return None;
         }
         var orderId = BodySyntax.FindOrderId(body.Span);
+        if (body.Length > LongestBody)
+        {
+            return None with { OrderId = orderId };
+        }
         try
         {
             var start = body.Length - BodySyntax.WithoutByteOrderMark(body.Span).Length;

@@ -122,6 +122,8 @@ public sealed partial class MissingLetters : BackgroundService
     [LoggerMessage(LogLevel.Error, "A rejected message failed by itself; only its bytes are kept")]
     private partial void LogLetterFailed(Exception exception);
 
+    private sealed record Name(string Key, byte[] Fingerprint);
+
     private sealed class Row
     {
         public string Key { get; init; } = "";
@@ -135,6 +137,6 @@ public sealed partial class MissingLetters : BackgroundService
         public string? Properties { get; init; }
 
         public DeadLetter ToLetter() => DeadLetter.Of(
-            Key, Fingerprint, new Rejection(Reason, Detail, Field), Exception, Body ?? [], Properties is null ? MessageProperties.Empty : MessagePropertiesJson.Read(Properties), OrderId);
+            Key, Fingerprint, new Rejection(Reason, Body is null ? Detail + DeadLetter.NoBytes : Detail, Field), Exception, Body ?? [], Properties is null ? MessageProperties.Empty : MessagePropertiesJson.Read(Properties), OrderId);
     }
 }

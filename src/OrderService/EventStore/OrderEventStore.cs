@@ -217,7 +217,7 @@ public sealed record OutboxRow(OutboxKind Kind, string OrderId, long Version, Re
 /// <param name="Claims">The envelope was sound, so the key is taken by this rejection and no other copy may be accepted.</param>
 public sealed record RejectionRow(
     string Key, byte[] Fingerprint, string Reason, string Detail, string? Field, string? Exception, string? OrderId,
-    byte[] Body, string Properties, long At);
+    byte[]? Body, string Properties, long At);
 
 /// <summary>A line of an order's timeline beside its events.</summary>
 public readonly record struct HistoryRow(string? OrderId, string? Key, long At, string Kind, string Detail);

@@ -20,6 +20,9 @@ public sealed record Incoming(Decoded Decoded, ReadOnlyMemory<byte> Body, Messag
     /// </summary>
     public bool Claims { get; init; }
 
+    /// <summary>The body was too large to be kept; the broker has it.</summary>
+    public bool IsBodyUnkept { get; init; }
+
     /// <summary>The exception behind the rejection: its type and stack, never its message.</summary>
     public string? Exception { get; init; }
 
@@ -29,9 +32,9 @@ public sealed record Incoming(Decoded Decoded, ReadOnlyMemory<byte> Body, Messag
     /// <summary>Decodes a message; what can't be decoded is <see cref="Decoded.Invalid"/>.</summary>
     public static Incoming Read(IInboxMessage message)
     {
-        var decoded = EnvelopeDecoder.Decode(message.Properties, message.Body);
+        Decoded decoded = message.Unkept is { } unkept ? EnvelopeDecoder.Refuse(message.Properties, unkept) : EnvelopeDecoder.Decode(message.Properties, message.Body);
         Failpoint.Hit("inbox-decoded", decoded is Decoded.Valid valid ? valid.Envelope.Command.OrderId : null);
-        return new Incoming(decoded, message.Body, message.Properties);
+        return new Incoming(decoded, message.Body, message.Properties) { IsBodyUnkept = message.Unkept is not null };
     }
 }
 
@@ -205,7 +208,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
             {
                 append.Rejections.Add(new RejectionRow(
                     key, fingerprint, rejection.Reason, rejection.Detail, rejection.Field, incoming.Exception, orderId,
-                    incoming.Body.ToArray(), MessagePropertiesJson.Write(incoming.Properties), now));
+                    incoming.IsBodyUnkept ? null : incoming.Body.ToBytes(), MessagePropertiesJson.Write(incoming.Properties), now));
             }
         }
 

@@ -17,6 +17,9 @@ public interface IInboxMessage
 
     MessageProperties Properties { get; }
 
+    /// <summary>Set in place of <see cref="Body"/> where the body is too large to be kept.</summary>
+    UnkeptBody? Unkept => null;
+
     /// <summary>Whether it can still be settled; when not, it comes again.</summary>
     bool IsAlive => true;
 }
@@ -277,12 +280,13 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
             LogCulprit(exception, message.Properties.MessageId, options.MaxAttempts);
         }
         // The body is not read again: it may be what killed the process.
-        var (key, fingerprint) = EnvelopeDecoder.Identify(message.Properties, message.Body);
+        var (key, fingerprint) = EnvelopeDecoder.Identify(message.Properties, message.Body, message.Unkept);
         return CommitAsync([message], [new Incoming(new Decoded.Invalid(key, fingerprint, rejection, null, message.Properties.CorrelationId), message.Body, message.Properties)
         {
             Claims = true,
             Exception = exception is null ? null : ExceptionText.Of(exception),
             StartedHash = startedHash,
+            IsBodyUnkept = message.Unkept is not null,
         }], abort);
     }
 

@@ -60,7 +60,7 @@ public static class EnvelopeDecoder
                 TryDecodeBody(type, body.Span, orderIdFromPath: null, out command, out rejection);
             }
         }
-        catch (Exception exception)
+        catch (Exception exception) when (exception is not OutOfMemoryException)
         {
             // A mistake of ours must cost one message, not the consumer. The property tests show that nothing gets here.
             rejection = InternalError(exception);
@@ -80,12 +80,23 @@ public static class EnvelopeDecoder
         return new Decoded.Valid(new Envelope(key, fingerprint, command, correlationId, traceParent, traceState, replay));
     }
 
+    /// <summary>Why a message is a dead letter whose body was too large to be kept. What is wrong with its properties comes first, as in <see cref="Decode"/>.</summary>
+    public static Decoded.Invalid Refuse(MessageProperties properties, UnkeptBody body)
+    {
+        ArgumentNullException.ThrowIfNull(properties);
+        ArgumentNullException.ThrowIfNull(body);
+
+        var rejection = ReadKey(properties, out var key) ?? CheckProperties(properties, TypeOf(properties)) ?? TooLarge(body.Length);
+        key ??= DerivedKey(body.Fingerprint);
+        return new Decoded.Invalid(key, body.Fingerprint, rejection, body.OrderId, IsKey(properties.CorrelationId) ? properties.CorrelationId : key);
+    }
+
     /// <summary>A delivery's key and fingerprint, as <see cref="Decode"/> gives them, without a look into the body.</summary>
-    public static (string Key, byte[] Fingerprint) Identify(MessageProperties properties, ReadOnlyMemory<byte> body)
+    public static (string Key, byte[] Fingerprint) Identify(MessageProperties properties, ReadOnlyMemory<byte> body, UnkeptBody? unkept = null)
     {
         ArgumentNullException.ThrowIfNull(properties);
 
-        var fingerprint = Fingerprint(TypeOf(properties), body.Span);
+        var fingerprint = unkept?.Fingerprint ?? Fingerprint(TypeOf(properties), body.Span);
         ReadKey(properties, out var key);
         return (key ?? DerivedKey(fingerprint), fingerprint);
     }
@@ -120,8 +131,7 @@ public static class EnvelopeDecoder
 
         if (body.Length > MaxBodyBytes)
         {
-            rejection = new Rejection(
-                RejectionReason.BodyTooLarge, $"The body has {body.Length} bytes; at most {MaxBodyBytes} are accepted, so split the order.", null);
+            rejection = TooLarge(body.Length);
             return false;
         }
 
@@ -166,6 +176,16 @@ public static class EnvelopeDecoder
         ArgumentNullException.ThrowIfNull(type);
 
         body = BodySyntax.WithoutByteOrderMark(body);
+        if (body.Length > MaxBodyBytes)
+        {
+            // Once in memory is enough.
+            using var parts = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+            parts.AppendData(Encoding.UTF8.GetBytes(type));
+            parts.AppendData("\n"u8);
+            parts.AppendData(body);
+            return parts.GetHashAndReset();
+        }
+
         var length = Encoding.UTF8.GetMaxByteCount(type.Length) + 1 + body.Length;
         var rented = length <= 1024 ? null : ArrayPool<byte>.Shared.Rent(length);
         var buffer = rented is null ? stackalloc byte[length] : rented;
@@ -188,7 +208,7 @@ public static class EnvelopeDecoder
     public static bool IsKey([NotNullWhen(true)] string? text) =>
         text is { Length: >= 1 and <= MaxKeyLength } && !text.AsSpan().ContainsAnyExcept(KeyCharacters);
 
-    private static string TypeOf(MessageProperties properties) =>
+    internal static string TypeOf(MessageProperties properties) =>
         string.IsNullOrEmpty(properties.Type) ? CommandType.Place : properties.Type;
 
     private static Rejection? ReadKey(MessageProperties properties, out string? key)
@@ -300,6 +320,9 @@ public static class EnvelopeDecoder
     };
 
     private static Rejection AmqpSection() => new(RejectionReason.InvalidEncoding, AmqpSectionDetail, null);
+
+    private static Rejection TooLarge(int length) => new(
+        RejectionReason.BodyTooLarge, $"The body has {length} bytes; at most {MaxBodyBytes} are accepted, so split the order.", null);
 
     private static Rejection UnknownCommand() => new(
         RejectionReason.UnknownCommand,

@@ -12,9 +12,9 @@ public sealed class InboxOptions
     [Range(1, 10_000)]
     public int MaxBatch { get; init; } = 2000;
 
-    /// <summary>How many bytes of bodies one transaction may hold.</summary>
+    /// <summary>How many bytes of bodies one transaction may hold. What is decided, written and announced of them needs several times as much memory.</summary>
     [Range(1 << 20, 256 << 20)]
-    public int MaxBatchBytes { get; init; } = 16 << 20;
+    public int MaxBatchBytes { get; init; } = 4 << 20;
 
     /// <summary>How often a message that fails by itself is tried, alone, before it is dead-lettered.</summary>
     [Range(1, 10)]

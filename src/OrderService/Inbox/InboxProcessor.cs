@@ -218,11 +218,10 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
                 continue;
             }
             batch.Bytes += delivery.Body.Length;
-            // A suspect is not even read before it is noted as begun.
-            if (delivery.DeliveryCount < options.SuspectAfterReturns && TryRead(delivery) is { } decoded)
+            // A suspect is not even read before it is noted as begun; what is refused for its size is never read.
+            if (delivery.DeliveryCount < options.SuspectAfterReturns || delivery.Unkept is not null)
             {
-                batch.Deliveries.Add(delivery);
-                batch.Decoded.Add(decoded);
+                Read(delivery, batch);
             }
             else
             {
@@ -231,16 +230,23 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
         }
     }
 
-    private static Incoming? TryRead(Delivery delivery)
+    private static void Read(Delivery delivery, Batch batch)
     {
         try
         {
-            return Incoming.Read(delivery);
+            batch.Decoded.Add(Incoming.Read(delivery));
+            batch.Deliveries.Add(delivery);
+        }
+        catch (OutOfMemoryException)
+        {
+            // No message's fault. All of them are read again where they are committed, by halves if need be.
+            batch.IsUnread = true;
+            batch.Deliveries.Add(delivery);
         }
         catch (Exception)
         {
             // A mistake of ours, for the decoder lets nothing through. Alone, the message meets it again, and becomes a dead letter with its trace.
-            return null;
+            batch.Suspects.Add(delivery);
         }
     }
 
@@ -250,7 +256,7 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
         {
             if (batch.Deliveries.Count > 0)
             {
-                await processor.ProcessAsync(batch.Deliveries, batch.Decoded, abort.Token);
+                await processor.ProcessAsync(batch.Deliveries, batch.IsUnread ? null : batch.Decoded, abort.Token);
             }
             if (batch.Suspects.Count > 0)
             {
@@ -319,6 +325,9 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
 
         /// <summary>What was read from each of <see cref="Deliveries"/>.</summary>
         public List<Incoming> Decoded { get; } = [];
+
+        /// <summary>There was no memory to read some of them.</summary>
+        public bool IsUnread { get; set; }
 
         /// <summary>Came back again and again, or could not be read; each is begun alone.</summary>
         public List<Delivery> Suspects { get; } = [];

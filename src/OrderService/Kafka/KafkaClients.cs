@@ -32,10 +32,10 @@ internal static class KafkaClients
         PartitionAssignmentStrategy = PartitionAssignmentStrategy.CooperativeSticky,
         SessionTimeoutMs = (int)options.Intake.SessionTimeout.TotalMilliseconds,
         HeartbeatIntervalMs = (int)Math.Clamp(options.Intake.SessionTimeout.TotalMilliseconds / 10, 300, 3000),
-        // What is prefetched lies outside our own limits on memory.
-        QueuedMaxMessagesKbytes = 32 * 1024,
+        // What is prefetched lies outside our own limits on memory, and one answer may come on top of it.
+        QueuedMaxMessagesKbytes = 8 * 1024,
         // A broker's answer may always hold one record, however large; this bounds the rest.
-        FetchMaxBytes = 32 * 1024 * 1024,
+        FetchMaxBytes = 8 * 1024 * 1024,
     };
 
     /// <summary>For a command whose user waits.</summary>

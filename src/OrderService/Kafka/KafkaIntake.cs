@@ -227,7 +227,8 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
                 var record = KafkaRecord.Of(result, fresh.Contains(result.TopicPartition));
                 batch.Add(record);
                 bytes += record.Body.Length;
-                if (batch.Count >= settings.Intake.MaxBatch || bytes >= inbox.MaxBatchBytes)
+                // There is no broker here that keeps a refused body, so it is in hand until it is parked; a large one is the last of its batch.
+                if (batch.Count >= settings.Intake.MaxBatch || bytes >= inbox.MaxBatchBytes || record.Body.Length > EnvelopeDecoder.MaxBodyBytes)
                 {
                     return;
                 }
@@ -366,7 +367,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     private async Task ParkAsync(KafkaRecord record, RejectionRow row)
     {
         var letter = DeadLetter.Of(
-            row.Key, row.Fingerprint, new Rejection(row.Reason, row.Detail, row.Field), row.Exception, record.Body.ToArray(), record.Properties, row.OrderId) with { Redelivered = record.MayBeAgain };
+            row.Key, row.Fingerprint, new Rejection(row.Reason, row.Detail, row.Field), row.Exception, record.Body.ToBytes(), record.Properties, row.OrderId) with { Redelivered = record.MayBeAgain };
         try
         {
             var outcome = await parkingRetry.ExecuteAsync(

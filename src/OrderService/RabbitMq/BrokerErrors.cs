@@ -10,16 +10,16 @@ namespace OrderService.RabbitMq;
 /// <summary>A generation ended, or could not be built, for a reason already put in plain words.</summary>
 internal sealed class BrokerLostException(string reason) : Exception(reason);
 
-/// <summary>A message arrived that the client library can't read. It ends the connection, and will end the next one too.</summary>
+/// <summary>A message ended the connection that it was to be handed out on, and will end the next one too.</summary>
 internal sealed class UnreadableMessageException(string reason) : Exception(reason);
 
 /// <summary>What went wrong with the broker, in one line without credentials.</summary>
 internal static class BrokerErrors
 {
-    /// <summary>The library itself ended the connection because of what was in a frame, not because the network or the broker did.</summary>
+    /// <summary>The library itself ended the connection because of what was in a frame, not because the network or the broker did, or for want of memory.</summary>
     public static bool IsUnreadable(ShutdownEventArgs shutdown) =>
         shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Library
-        && (shutdown.ReplyCode is 501 or 502 or 505 || (shutdown is { ReplyCode: 541, Exception: not null } && shutdown.Exception is not (IOException or SocketException or OperationCanceledException)));
+        && (shutdown.ReplyCode is 501 or 502 or 505 || (shutdown is { ReplyCode: 541, Exception: not null } && shutdown.Exception is not (IOException or SocketException or OperationCanceledException or OutOfMemoryException)));
 
     /// <summary>How a generation ends whose consumer the broker took away.</summary>
     public const string ConsumerCancelled = "the broker cancelled the consumer: the queue was deleted, lost its leader, or a delivery was in hand for too long";
@@ -30,7 +30,7 @@ internal static class BrokerErrors
             : $"closed by the {(shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Peer ? "broker" : "client")}: {shutdown.ReplyCode} {shutdown.ReplyText}{Hint(shutdown)}";
 
     private static string Hint(ShutdownEventArgs shutdown) =>
-        shutdown is { Initiator: global::RabbitMQ.Client.ShutdownInitiator.Peer, ReplyCode: Constants.InternalError } ? " (the broker's log tells why; a queue that has no leader is a usual reason)" : "";
+        shutdown is { Initiator: global::RabbitMQ.Client.ShutdownInitiator.Peer, ReplyCode: Constants.InternalError } ? " (the broker's log tells why; usual reasons are a queue that has no leader and a message that it can't hand out)" : "";
 
     public static string Describe(Exception exception) => exception switch
     {

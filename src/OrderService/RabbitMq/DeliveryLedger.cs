@@ -16,8 +16,12 @@ internal sealed class SettlePlan
     /// <summary>How many deliveries the plan acknowledges, by either way.</summary>
     public int AckCount { get; set; }
 
+    /// <summary>How many bytes are out of hand with it.</summary>
+    public long Bytes { get; set; }
+
     public void Clear()
     {
+        Bytes = 0;
         Rejects.Clear();
         Acks.Clear();
         AckUpTo = 0;
@@ -34,8 +38,11 @@ internal sealed class DeliveryLedger
     private readonly Lock gate = new();
     private readonly HashSet<ulong> unsettled = [];
     private readonly List<ulong> acked = [];
+    private readonly List<ulong> unkept = [];
     private ulong lowest = 1;
     private ulong highest;
+    private long bytes;
+    private bool isClosed;
 
     public int InHand
     {
@@ -48,12 +55,71 @@ internal sealed class DeliveryLedger
         }
     }
 
-    public void Delivered(ulong tag)
+    /// <summary>The highest tag that came.</summary>
+    public ulong Highest
+    {
+        get
+        {
+            lock (gate)
+            {
+                return highest;
+            }
+        }
+    }
+
+    /// <summary>How many deliveries above a tag are in hand.</summary>
+    public int InHandAbove(ulong tag)
+    {
+        lock (gate)
+        {
+            return unsettled.Count(unsettled => unsettled > tag);
+        }
+    }
+
+    /// <returns>False when the generation is over: the delivery is not in hand.</returns>
+    public bool Delivered(ulong tag, int size)
     {
         lock (gate)
         {
             unsettled.Add(tag);
             highest = Math.Max(highest, tag);
+            bytes += isClosed ? 0 : size;
+            return !isClosed;
+        }
+    }
+
+    /// <summary>A delivery that there was no room for. It is unsettled until it is given back.</summary>
+    public void NotKept(ulong tag)
+    {
+        lock (gate)
+        {
+            unsettled.Add(tag);
+            highest = Math.Max(highest, tag);
+            unkept.Add(tag);
+        }
+    }
+
+    /// <summary>Takes the deliveries that were not kept out of the ledger.</summary>
+    public IReadOnlyList<ulong> TakeUnkept()
+    {
+        lock (gate)
+        {
+            ulong[] tags = [.. unkept];
+            unkept.Clear();
+            unsettled.ExceptWith(tags);
+            return tags;
+        }
+    }
+
+    /// <summary>The generation is over: what it had in hand goes back to the queue.</summary>
+    /// <returns>How many bytes are out of hand with it.</returns>
+    public long Close()
+    {
+        lock (gate)
+        {
+            var rest = bytes;
+            (bytes, isClosed) = (0, true);
+            return rest;
         }
     }
 
@@ -72,6 +138,7 @@ internal sealed class DeliveryLedger
                     continue;
                 }
 
+                plan.Bytes += isClosed ? 0 : settled.Delivery.Size;
                 if (settled.Settlement is Settlement.Reject)
                 {
                     plan.Rejects.Add(settled.Delivery.Tag);
@@ -87,6 +154,7 @@ internal sealed class DeliveryLedger
                 lowest++;
             }
 
+            bytes -= plan.Bytes;
             plan.AckCount = acked.Count;
             foreach (var tag in CollectionsMarshal.AsSpan(acked))
             {

@@ -39,7 +39,23 @@ public sealed class Generation
     /// <summary>It ended because of a message that the client library can't read.</summary>
     internal volatile bool MetUnreadable;
 
-    internal long Delivered;
+    /// <summary>The broker may hand out deliveries, until it has confirmed that the consumer is cancelled.</summary>
+    internal volatile bool MayDeliver;
+
+    /// <summary>A message waited when the consumer began.</summary>
+    internal volatile bool IsHeadKnown;
+
+    /// <summary>We ended it, for a reason that is no message's.</summary>
+    internal volatile bool EndedByUs;
+
+    /// <summary>More came than there is room for: no more is asked for until there is.</summary>
+    internal volatile bool HasTooMuch;
+
+    /// <summary>The consumer may be allowed more.</summary>
+    internal volatile bool IsSlow;
+
+    /// <summary>The log has told of it.</summary>
+    internal bool IsAnnounced;
 
     internal long Settled;
 

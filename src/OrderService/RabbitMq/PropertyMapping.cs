@@ -36,6 +36,39 @@ internal static class PropertyMapping
         Headers = from.Headers is { Count: > 0 } headers ? ReadTable(headers, 0) : null,
     };
 
+    /// <summary>About how much memory a message needs beside its body.</summary>
+    public static int SizeOf(MessageProperties properties) => 512 + (properties.Headers is { } headers ? SizeOf(headers, 0) : 0);
+
+    private static int SizeOf(object? value, int depth)
+    {
+        var size = 32;
+        switch (value)
+        {
+            case string text:
+                size += 2 * text.Length;
+                break;
+            case byte[] bytes:
+                size += bytes.Length;
+                break;
+            case IReadOnlyDictionary<string, object?> table when depth <= DepthLimit:
+                foreach (var (name, item) in table)
+                {
+                    size += 64 + (2 * name.Length) + SizeOf(item, depth + 1);
+                }
+
+                break;
+            case IEnumerable list when depth <= DepthLimit:
+                foreach (var item in list)
+                {
+                    size += SizeOf(item, depth + 1);
+                }
+
+                break;
+        }
+
+        return size;
+    }
+
     /// <summary>The broker's count of returns. Any producer can write the header, so it counts only on a message that was returned.</summary>
     public static int ReadDeliveryCount(MessageProperties properties, bool redelivered)
     {

@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using OrderService.Inbox;
+using OrderService.Observability;
 using RabbitMQ.Client;
 using RabbitMQ.Client.Events;
 using RabbitMQ.Client.Exceptions;
@@ -51,6 +52,7 @@ public sealed record SubscriptionState(
 /// </summary>
 public sealed partial class QueueSubscription : IAsyncDisposable
 {
+    private static readonly TimeSpan LongestWaitForFullHands = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan SettleTimeout = TimeSpan.FromSeconds(30);
 
     private readonly BrokerConnector connector;
@@ -58,7 +60,12 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private readonly TimeProvider clock;
     private readonly ILogger logger;
     private readonly Func<IConnection, CancellationToken, Task>? declare;
+    private readonly BytesInHand room;
+    private readonly int keepsUpTo;
+    private readonly Troubles? troubles;
     private readonly Reconnection reconnection;
+    private readonly Pace pace;
+    private readonly Doubt doubt = new();
 
     // Unbounded in form; in fact bounded by the prefetch, because what a dead generation left is taken out before the next one is built.
     private readonly Channel<Delivery> deliveries = Channel.CreateUnbounded<Delivery>(new UnboundedChannelOptions { SingleWriter = false, SingleReader = false });
@@ -87,33 +94,49 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private long? doubted;
     private long? uncounted;
     private AmqpTcpEndpoint? left;
-    private volatile bool oneByOne;
+    private string? lastMessageId;
+    private volatile bool isBlaming;
 
     /// <param name="declare">Run on every new connection before anything is consumed: a queue that was deleted is there again.</param>
+    /// <param name="room">How many bytes may be in hand, perhaps together with other subscriptions; null for <see cref="RabbitMqOptions.MaxBytesInHand"/>.</param>
+    /// <param name="keepsUpTo">Of a larger body only what <see cref="UnkeptBody"/> says is kept.</param>
     public QueueSubscription(
         BrokerConnector connector,
         string queue,
         ushort prefetch,
         TimeProvider clock,
         ILogger<QueueSubscription> logger,
-        Func<IConnection, CancellationToken, Task>? declare = null)
+        Func<IConnection, CancellationToken, Task>? declare = null,
+        BytesInHand? room = null,
+        int keepsUpTo = int.MaxValue,
+        Troubles? troubles = null)
     {
         this.connector = connector;
         this.queue = queue;
         this.clock = clock;
         this.logger = logger;
         this.declare = declare;
+        this.keepsUpTo = keepsUpTo;
+        this.troubles = troubles;
+        this.room = room ?? new BytesInHand(connector.Options.MaxBytesInHand);
+        this.room.RoomAgain += () => changes.Writer.TryWrite(true);
         since = clock.GetUtcNow();
-        Prefetch = prefetch;
         outage = new Outage(clock);
+        pace = new Pace(prefetch);
         reconnection = new Reconnection(connector.Options, clock, OnFailure);
     }
 
     /// <summary>What was delivered, oldest first; ends after intake was told to stop. Deliveries of dead generations may be among them: see <see cref="Generation.IsAlive"/>.</summary>
     public ChannelReader<Delivery> Deliveries => deliveries.Reader;
 
-    /// <summary>How many deliveries the broker may hand out unsettled; a change counts from the next generation or the next <see cref="Release"/> on.</summary>
-    public ushort Prefetch { get; set; }
+    /// <summary>
+    /// How many deliveries the broker may hand out unsettled, as far as there is room for their bytes; a change counts from the next generation or the next <see cref="Release"/> on.
+    /// </summary>
+    public ushort Prefetch
+    {
+        get => (ushort)pace.Most;
+        set => pace.Most = value;
+    }
 
     internal Generation? Current => current;
 
@@ -139,7 +162,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                     lastError,
                     lastErrorAt,
                     Volatile.Read(ref generations),
-                    oneByOne ? 1 : Prefetch,
+                    doubt.IsOneByOne ? 1 : Prefetch,
                     current?.Ledger.InHand ?? 0,
                     Interlocked.Read(ref delivered),
                     Interlocked.Read(ref acknowledged),
@@ -196,7 +219,14 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     }
 
     /// <summary>Throws the living generation away, which returns what is unsettled to the queue, and builds the next.</summary>
-    public void Restart(string reason) => current?.Kill(reason);
+    public void Restart(string reason)
+    {
+        if (current is { } generation)
+        {
+            generation.EndedByUs = true;
+            generation.Kill(reason);
+        }
+    }
 
     /// <summary>
     /// Hears how many messages wait by the count of another connection, which is one to another node where there are several. A leader that is cut off from the other
@@ -213,6 +243,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         // The first time it may be on its way here.
         if (IsSecondTime(ref doubted))
         {
+            generation.EndedByUs = true;
             generation.Kill($"{ready} messages are ready by the count of another connection, and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
         }
     }
@@ -265,7 +296,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         if (current is { } last)
         {
             last.Kill("the subscription was closed");
-            await BrokerConnector.DisposeQuietlyAsync(last.Connection);
+            await EndAsync(last);
         }
     }
 
@@ -273,6 +304,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     {
         Enter(SubscriptionPhase.Connecting);
         var generation = new Generation(Interlocked.Increment(ref generations));
+        pace.Restart();
         long opened;
         try
         {
@@ -284,8 +316,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         catch (Exception exception)
         {
             generation.Kill(BrokerErrors.Describe(exception));
-            await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
-            DropDead();
+            await EndAsync(generation);
             throw;
         }
 
@@ -296,11 +327,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
 
         var reason = await generation.Dead;
-        await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
-        DropDead();
-        if (generation.MetUnreadable)
+        var inHand = generation.Ledger.InHand;
+        await EndAsync(generation);
+        if (generation is { MayDeliver: true, EndedByUs: false })
         {
-            MeetOneByOne(reason);
+            Suspect(generation, inHand, reason);
         }
 
         var worked = Volatile.Read(ref generation.Settled) > 0 || clock.GetElapsedTime(opened) > TimeSpan.FromSeconds(10);
@@ -335,19 +366,65 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         generation.Channel.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
     }
 
-    /// <summary>
-    /// The client library reads headers before we see them, and some that the broker lets pass it can't read: the connection ends, everything in hand goes back, and all of
-    /// it gains a return. Delivered alone, the message uses up its own delivery limit and nobody else's, and the broker moves it on to where dead letters go.
-    /// </summary>
-    private void MeetOneByOne(string reason)
+    /// <summary>Closes the connection, and lets go of what was in hand.</summary>
+    private async Task EndAsync(Generation generation)
     {
-        if (!oneByOne)
+        await BrokerConnector.DisposeQuietlyAsync(generation.Connection);
+        room.Release(generation.Ledger.Close());
+        DropDead();
+    }
+
+    /// <summary>
+    /// The connection ended while messages were handed out. Perhaps one of them is the reason: the next connection meets it too, everything in hand goes back again and gains a
+    /// return. Taken alone, it uses up its own delivery limit and nobody else's, and the broker moves it on to where dead letters go.
+    /// </summary>
+    private void Suspect(Generation generation, int inHand, string reason)
+    {
+        var before = doubt.IsOneByOne;
+        doubt.Ended(inHand, generation.Prefetch, generation.IsHeadKnown, generation.MetUnreadable);
+        if (!doubt.IsOneByOne)
         {
-            oneByOne = true;
-            LogUnreadable(queue, reason);
+            return;
         }
 
-        throw new UnreadableMessageException(reason);
+        if (!before)
+        {
+            LogOneByOne(queue, reason);
+        }
+
+        if (doubt.Blames)
+        {
+            Blame(reason);
+        }
+
+        if (doubt.EndsAtHead > 0 || !before)
+        {
+            throw new UnreadableMessageException(reason);
+        }
+    }
+
+    private string BlameKey => $"head:{queue}";
+
+    private void Forgive()
+    {
+        isBlaming = false;
+        troubles?.Clear(BlameKey);
+    }
+
+    private void Blame(string reason)
+    {
+        isBlaming = true;
+        var before = lastMessageId is { } id ? $"the last one before it had the message id {id}" : "none came before it on this connection";
+        troubles?.Raise(new Trouble(
+            BlameKey,
+            TroubleLevel.Degraded,
+            $"A message at the head of {queue} can't be handed out",
+            $"Connections end as soon as it is delivered ({reason}); {before}. The broker moves it on to "
+                + $"{(queue == TopologyNames.DeadLetters ? TopologyNames.Unreadable : TopologyNames.DeadLetters)} when its returns are used up, and what is behind it waits for so long.",
+            "See docs/operations.md, Unreadable messages: how to look at it and how to take it out.")
+        {
+            Patience = TimeSpan.Zero,
+        });
     }
 
     private static Task Lost(Generation generation, string reason)
@@ -379,11 +456,10 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                 if (tick.IsCompleted)
                 {
                     await WatchAsync(generation, stopping);
-                    if (oneByOne && clock.GetElapsedTime(began) >= WatchInterval)
+                    if (clock.GetElapsedTime(began) >= WatchInterval && generation.Ledger.InHand == 0 && SinceProgress >= WatchInterval)
                     {
-                        // The unreadable message would have come first. Cancelling makes way for a consumer with the full prefetch.
-                        oneByOne = false;
-                        await CancelConsumerAsync(generation);
+                        doubt.Calm();
+                        Forgive();
                     }
 
                     tick = watch.WaitForNextTickAsync(CancellationToken.None).AsTask();
@@ -413,24 +489,137 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             {
                 LogHeld(queue, reason);
                 await CancelConsumerAsync(generation);
+                await GiveBackAsync(generation);
             }
 
             Enter(SubscriptionPhase.Held);
         }
-        else if (generation.Consumer is null)
+        else
         {
-            generation.Prefetch = oneByOne ? (ushort)1 : Prefetch;
-            await generation.Channel!.BasicQosAsync(0, generation.Prefetch, global: false, stopping);
-            MarkProgress();
-            var consumer = new Consumer(this, generation);
-            consumer.Tag = await generation.Channel.BasicConsumeAsync(queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
-            generation.Consumer = consumer;
-            Enter(SubscriptionPhase.Consuming);
-            if (!oneByOne)
+            // What a consumer is allowed can't be changed; another one can be allowed something else.
+            if (generation.Consumer is not null && generation.HasTooMuch)
             {
-                outage.End();
-                LogConsuming(queue, connector.Redacted, generation.Number, generation.Prefetch);
+                await CancelConsumerAsync(generation);
+                await GiveBackAsync(generation);
             }
+            else if (generation.Consumer is { } consumer && generation.IsSlow)
+            {
+                await MakeWayAsync(generation, consumer);
+            }
+
+            if (generation.Consumer is null && generation.IsAlive && (!generation.HasTooMuch || room.HasRoomOrTells()))
+            {
+                await ConsumeAsync(generation, stopping);
+            }
+        }
+    }
+
+    private async Task ConsumeAsync(Generation generation, CancellationToken stopping)
+    {
+        generation.HasTooMuch = false;
+        generation.Prefetch = pace.Next(doubt.Cap);
+        await generation.Channel!.BasicQosAsync(0, generation.Prefetch, global: false, stopping);
+        if (doubt.IsOneByOne)
+        {
+            generation.IsHeadKnown = await AnyReadyAsync(generation, stopping);
+        }
+
+        MarkProgress();
+        var consumer = new Consumer(this, generation) { Above = generation.Ledger.Highest };
+        generation.MayDeliver = true;
+        consumer.Tag = await generation.Channel.BasicConsumeAsync(queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
+        generation.Consumer = consumer;
+        Enter(SubscriptionPhase.Consuming);
+        if (!generation.IsAnnounced && !doubt.IsOneByOne)
+        {
+            generation.IsAnnounced = true;
+            outage.End();
+            LogConsuming(queue, connector.Redacted, generation.Number, Prefetch);
+        }
+    }
+
+    /// <summary>
+    /// Cancels the consumer for one that is allowed more. What is on its way to a cancelled consumer the broker returns to the queue, and counts that; so it is done while all
+    /// that this one may have is in hand, and nothing is settled meanwhile.
+    /// </summary>
+    private async Task MakeWayAsync(Generation generation, Consumer consumer)
+    {
+        generation.IsSlow = false;
+        if (InHand() < (generation.Prefetch + 1) / 2)
+        {
+            // So many do not come at once; there is no need for more.
+            return;
+        }
+
+        await generation.Settling.WaitAsync();
+        try
+        {
+            var began = clock.GetTimestamp();
+            while (generation.IsAlive && InHand() < generation.Prefetch && clock.GetElapsedTime(began) < LongestWaitForFullHands)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(1), clock);
+            }
+
+            if (InHand() >= generation.Prefetch)
+            {
+                await CancelConsumerAsync(generation);
+            }
+        }
+        finally
+        {
+            generation.Settling.Release();
+        }
+
+        int InHand() => generation.Ledger.InHandAbove(consumer.Above);
+    }
+
+    /// <summary>Whether a message waits; also when the broker does not say.</summary>
+    private async Task<bool> AnyReadyAsync(Generation generation, CancellationToken stopping)
+    {
+        try
+        {
+            await using var channel = await generation.Connection!.CreateChannelAsync(null, stopping);
+            return (await channel.QueueDeclarePassiveAsync(queue, stopping)).MessageCount > 0;
+        }
+        catch (OperationInterruptedException exception) when (exception.ShutdownReason?.ReplyCode == Constants.AccessRefused)
+        {
+            return true;
+        }
+    }
+
+    /// <summary>
+    /// Returns what there was no room for to the queue, at the price of one return each. It comes first again, to a consumer that is allowed no more than there is room for.
+    /// </summary>
+    private async Task GiveBackAsync(Generation generation)
+    {
+        var tags = generation.Ledger.TakeUnkept();
+        if (generation.HasTooMuch)
+        {
+            pace.TooMuch(room.Share, tags.Count);
+        }
+
+        if (tags.Count == 0 || !generation.IsAlive)
+        {
+            return;
+        }
+
+        LogTooMuch(queue, tags.Count, generation.Prefetch);
+        await generation.Settling.WaitAsync();
+        using var deadline = new CancellationTokenSource(SettleTimeout, clock);
+        try
+        {
+            foreach (var tag in tags)
+            {
+                await generation.Channel!.BasicNackAsync(tag, multiple: false, requeue: true, deadline.Token);
+            }
+        }
+        catch (Exception exception)
+        {
+            generation.Kill($"deliveries could not be given back: {BrokerErrors.Describe(exception)}");
+        }
+        finally
+        {
+            generation.Settling.Release();
         }
     }
 
@@ -449,6 +638,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
             // The client's loop has the broker's answer; what came before it may still be on its way to the consumer.
             await Task.WhenAny(consumer.Cancelled, generation.Dead);
+            generation.MayDeliver &= !generation.IsAlive;
         }
         catch (Exception exception)
         {
@@ -458,8 +648,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private TimeSpan WatchInterval => connector.Options.StallAfter / 3;
 
-    private bool IsIdle(Generation generation) =>
-        generation.Consumer is not null && clock.GetElapsedTime(Volatile.Read(ref progressTimestamp)) >= connector.Options.StallAfter;
+    private TimeSpan SinceProgress => clock.GetElapsedTime(Volatile.Read(ref progressTimestamp));
+
+    private bool IsIdle(Generation generation) => (generation.Consumer is not null || generation.HasTooMuch) && SinceProgress >= connector.Options.StallAfter;
 
     /// <summary>Whether a doubt has come up before, without progress in between.</summary>
     private bool IsSecondTime(ref long? doubt)
@@ -474,7 +665,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         return false;
     }
 
-    private static bool IsFull(Generation generation) => generation.Ledger.InHand >= generation.Prefetch;
+    private static bool IsFull(Generation generation) => generation.HasTooMuch || generation.Ledger.InHand >= generation.Prefetch;
 
     /// <summary>Notices what no event tells: messages are ready and nothing comes, or the broker knows nothing of our consumer. A queue without a leader counts neither.</summary>
     private async Task WatchAsync(Generation generation, CancellationToken stopping)
@@ -498,6 +689,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             var queue = await channel.QueueDeclarePassiveAsync(this.queue, either.Token);
             if (queue.MessageCount > 0)
             {
+                generation.EndedByUs = true;
                 generation.Kill($"{queue.MessageCount} messages were ready and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s");
             }
             else if (queue.ConsumerCount > 0)
@@ -507,6 +699,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             else if (IsSecondTime(ref uncounted))
             {
                 // Once, a queue whose leader is slow to answer says this as well.
+                generation.EndedByUs = true;
                 generation.Kill("the broker counts no consumer of the queue any more: it has no leader, or has lost sight of this one");
             }
         }
@@ -516,6 +709,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
         catch (Exception exception) when (!stopping.IsCancellationRequested)
         {
+            generation.EndedByUs = true;
             generation.Kill($"nothing was delivered for {connector.Options.StallAfter.TotalSeconds:0} s, and the broker does not say how many messages are ready: {BrokerErrors.Describe(exception)}");
         }
     }
@@ -524,6 +718,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     {
         var plan = generation.Plan;
         generation.Ledger.Settle(batch, generation, plan);
+        room.Release(plan.Bytes);
         if (plan.Rejects.Count == 0 && plan.AckCount == 0)
         {
             return;
@@ -560,18 +755,84 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
     }
 
-    private void Take(Generation generation, Delivery delivery)
+    private void Take(Generation generation, ulong tag, bool redelivered, string exchange, string routingKey, IReadOnlyBasicProperties from, ReadOnlyMemory<byte> body)
     {
         if (!generation.IsAlive)
         {
             return;
         }
 
-        generation.Ledger.Delivered(delivery.Tag);
-        Interlocked.Increment(ref generation.Delivered);
+        var properties = PropertyMapping.Read(from);
+        var size = PropertyMapping.SizeOf(properties) + body.Length;
+        doubt.Delivered();
+        lastMessageId = EnvelopeDecoder.IsKey(properties.MessageId) ? properties.MessageId : null;
+        generation.IsSlow |= pace.Delivered(size, room.Room, doubt.Cap);
+        if (Keep(generation, tag, redelivered, exchange, routingKey, properties, body, size) is not { } delivery)
+        {
+            NoRoomFor(generation, tag);
+        }
+        else if (generation.Ledger.Delivered(tag, size))
+        {
+            deliveries.Writer.TryWrite(delivery);
+        }
+        else
+        {
+            room.Release(size);
+        }
+
+        generation.HasTooMuch |= generation.Prefetch > 1 && room.IsNearlyFull;
         Interlocked.Increment(ref delivered);
         MarkProgress();
-        deliveries.Writer.TryWrite(delivery);
+        if (generation.IsSlow || generation.HasTooMuch)
+        {
+            changes.Writer.TryWrite(true);
+        }
+
+        if (isBlaming)
+        {
+            // The message behind it came: the broker has moved it on.
+            Forgive();
+        }
+    }
+
+    /// <summary>It is given back when the consumer is cancelled, which is next.</summary>
+    private void NoRoomFor(Generation generation, ulong tag)
+    {
+        generation.Ledger.NotKept(tag);
+        generation.HasTooMuch = true;
+        changes.Writer.TryWrite(true);
+    }
+
+    /// <returns>Null when there is no room for it.</returns>
+    private Delivery? Keep(
+        Generation generation, ulong tag, bool redelivered, string exchange, string routingKey, MessageProperties properties, ReadOnlyMemory<byte> body, int size)
+    {
+        if (!room.TryTake(size))
+        {
+            return null;
+        }
+
+        try
+        {
+            return Delivery(generation, tag, redelivered, exchange, routingKey, properties, body, size);
+        }
+        catch (OutOfMemoryException)
+        {
+            room.Release(size);
+            return null;
+        }
+    }
+
+    private Delivery Delivery(
+        Generation generation, ulong tag, bool redelivered, string exchange, string routingKey, MessageProperties properties, ReadOnlyMemory<byte> body, int size)
+    {
+        var unkept = body.Length > keepsUpTo ? UnkeptBody.Of(properties, body.Span) : null;
+        return new Delivery(
+            tag, unkept is null ? body.ToArray() : ReadOnlyMemory<byte>.Empty, properties, redelivered, PropertyMapping.ReadDeliveryCount(properties, redelivered), exchange, routingKey, generation)
+        {
+            Size = size,
+            Unkept = unkept,
+        };
     }
 
     private void MarkProgress()
@@ -627,7 +888,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(LogLevel.Information, "Consuming {Queue} from {Broker}, generation {Generation}, prefetch {Prefetch}")]
+    [LoggerMessage(LogLevel.Information, "Consuming {Queue} from {Broker}, generation {Generation}, up to {Prefetch} at a time")]
     private partial void LogConsuming(string queue, string broker, int generation, int prefetch);
 
     [LoggerMessage(LogLevel.Warning, "Generation {Generation} of {Queue} ended: {Reason}; the next one is being built")]
@@ -636,8 +897,11 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     [LoggerMessage(LogLevel.Warning, "Not consuming {Queue} from {Broker}: {Reason}; trying again in {Pause} and on")]
     private partial void LogNotConsuming(string queue, string broker, string reason, TimeSpan pause);
 
-    [LoggerMessage(LogLevel.Error, "{Queue} holds a message that the client library can't read ({Reason}); messages are taken one by one until the broker has moved it on")]
-    private partial void LogUnreadable(string queue, string reason);
+    [LoggerMessage(LogLevel.Error, "Connections end over what {Queue} hands out ({Reason}); messages are taken one by one until the broker has moved the one that does it on")]
+    private partial void LogOneByOne(string queue, string reason);
+
+    [LoggerMessage(LogLevel.Information, "{Count} messages of {Queue} were too large to be in hand together and go back until there is room; {Prefetch} were asked for")]
+    private partial void LogTooMuch(string queue, int count, int prefetch);
 
     [LoggerMessage(LogLevel.Warning, "Holding {Queue}: {Reason}")]
     private partial void LogHeld(string queue, string reason);
@@ -648,6 +912,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         private readonly TaskCompletionSource cancelled = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public string Tag { get; set; } = "";
+
+        /// <summary>The delivery tags of its deliveries are higher.</summary>
+        public ulong Above { get; init; }
 
         /// <summary>Completes once every delivery before the cancellation has been taken.</summary>
         public Task Cancelled => cancelled.Task;
@@ -666,10 +933,12 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         {
             try
             {
-                var read = PropertyMapping.Read(properties);
-                subscription.Take(
-                    generation,
-                    new Delivery(deliveryTag, body.ToArray(), read, redelivered, PropertyMapping.ReadDeliveryCount(read, redelivered), exchange, routingKey, generation));
+                subscription.Take(generation, deliveryTag, redelivered, exchange, routingKey, properties, body);
+            }
+            catch (OutOfMemoryException)
+            {
+                // Not this message's fault: others fill the memory.
+                subscription.NoRoomFor(generation, deliveryTag);
             }
             catch (Exception exception)
             {

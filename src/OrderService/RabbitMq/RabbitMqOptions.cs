@@ -22,10 +22,16 @@ public sealed class RabbitMqOptions
     public IList<string> Endpoints { get; set; } = [];
 
     /// <summary>
-    /// How many unsettled deliveries of a queue are in hand; partitions share as many. It bounds the memory (times the size of a message), how many messages gain a delivery count when the
-    /// process dies, and the largest batch one transaction can take, which is half of it: while one half commits, the other half arrives. 2,000 is what a quorum queue itself takes as "unlimited".
+    /// How many unsettled deliveries of a queue are in hand; partitions share as many, and large messages are fewer (<see cref="MaxBytesInHand"/>). It bounds how many messages gain a delivery
+    /// count when the process dies, and the largest batch one transaction can take, which is half of it: while one half commits, the other half arrives. 2,000 is what a quorum queue itself takes as "unlimited".
     /// </summary>
     public int Prefetch { get; set; } = 2000;
+
+    /// <summary>
+    /// How many bytes of messages are in hand of all queues of orders together, and as many of the dead letters. A larger message is taken alone.
+    /// The default leaves room for everything else in 256 MiB.
+    /// </summary>
+    public int MaxBytesInHand { get; set; } = 16 << 20;
 
     /// <summary>After so many returns the broker dead-letters a message by itself: a backstop, well above what crashes of the service use up. Argument of the queue <c>orders</c>.</summary>
     public int DeliveryLimit { get; set; } = 20;
@@ -128,6 +134,7 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
         }
 
         Check(options.Prefetch is >= 1 and <= 2000, nameof(options.Prefetch), $"is {options.Prefetch}; it must lie between 1 and 2000.");
+        Check(options.MaxBytesInHand is >= 1 << 20 and <= 1 << 30, nameof(options.MaxBytesInHand), $"is {options.MaxBytesInHand}; it must lie between {1 << 20} and {1 << 30}.");
         Check(options.DeliveryLimit is >= 3 and <= 10_000, nameof(options.DeliveryLimit), $"is {options.DeliveryLimit}; it must lie between 3 and 10000.");
         Check(options.Partitions is 0 or (>= 2 and <= MostPartitions), nameof(options.Partitions), $"is {options.Partitions}; it must be 0 (off), or lie between 2 and {MostPartitions}.");
         Check(

@@ -1,4 +1,6 @@
 using Microsoft.Extensions.Options;
+using OrderService.Inbox;
+using OrderService.Observability;
 
 namespace OrderService.RabbitMq;
 
@@ -27,8 +29,14 @@ public static class RabbitMqSetup
         // A queue that holds up events uses up their window and their connection; orders over HTTP have their own.
         services.AddKeyedSingleton(TopologyNames.Orders, (provider, _) => Publish(provider, "publishes orders"));
         services.AddSingleton<SubscriberQueues>();
-        services.AddSingleton(provider => new OrderSubscriptions([.. provider.GetRequiredService<Topology>().OrderQueues.Select(queue => Subscribe(provider, queue))]));
-        services.AddKeyedSingleton(TopologyNames.DeadLetters, (provider, _) => Subscribe(provider, TopologyNames.DeadLetters));
+        services.AddSingleton(provider =>
+        {
+            IReadOnlyList<string> queues = provider.GetRequiredService<Topology>().OrderQueues;
+            var room = Room(provider, queues.Count);
+            // What is larger is refused, and the broker brings its bytes to the dead letters.
+            return new OrderSubscriptions([.. queues.Select(queue => Subscribe(provider, queue, room, EnvelopeDecoder.MaxBodyBytes))]);
+        });
+        services.AddKeyedSingleton(TopologyNames.DeadLetters, (provider, _) => Subscribe(provider, TopologyNames.DeadLetters, Room(provider, 1), int.MaxValue));
         return services;
     }
 
@@ -40,11 +48,16 @@ public static class RabbitMqSetup
         provider.GetRequiredService<Topology>().DeclareAsync,
         purpose);
 
-    private static QueueSubscription Subscribe(IServiceProvider provider, string queue) => new(
+    private static BytesInHand Room(IServiceProvider provider, int sharers) => new(provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.MaxBytesInHand, sharers);
+
+    private static QueueSubscription Subscribe(IServiceProvider provider, string queue, BytesInHand room, int keepsUpTo) => new(
         provider.GetRequiredService<BrokerConnector>(),
         queue,
         provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.PrefetchOf(queue),
         provider.GetRequiredService<TimeProvider>(),
         provider.GetRequiredService<ILogger<QueueSubscription>>(),
-        provider.GetRequiredService<Topology>().DeclareAsync);
+        provider.GetRequiredService<Topology>().DeclareAsync,
+        room,
+        keepsUpTo,
+        provider.GetRequiredService<Troubles>());
 }

@@ -19,7 +19,7 @@ internal sealed class Reconnection
                 // The client's own time-outs are cancellations too; only ours mean that we stop.
                 ShouldHandle = static arguments => ValueTask.FromResult(arguments.Outcome.Exception is not null && !arguments.Context.CancellationToken.IsCancellationRequested),
                 MaxRetryAttempts = int.MaxValue,
-                // An unreadable message has to be met again and again until the broker takes it away; there is nothing to wait for.
+                // A message that ends connections has to be met again and again until the broker takes it away; there is nothing to wait for.
                 DelayGenerator = arguments => ValueTask.FromResult<TimeSpan?>(Pause(arguments.Outcome.Exception is UnreadableMessageException ? 0 : arguments.AttemptNumber, options.MaxReconnectDelay)),
                 OnRetry = arguments =>
                 {

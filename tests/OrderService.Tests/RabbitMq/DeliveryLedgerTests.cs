@@ -99,7 +99,7 @@ public sealed class DeliveryLedgerTests
             var expected = new SortedSet<ulong>();
             for (ulong tag = 1; tag <= (ulong)fates.Length; tag++)
             {
-                ledger.Delivered(tag);
+                ledger.Delivered(tag, 0);
                 broker.Add(tag);
                 expected.Add(tag);
             }
@@ -151,7 +151,7 @@ public sealed class DeliveryLedgerTests
     {
         for (var tag = first; tag <= last; tag++)
         {
-            ledger.Delivered(tag);
+            ledger.Delivered(tag, 0);
         }
     }
 

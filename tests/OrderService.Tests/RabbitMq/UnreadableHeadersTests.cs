@@ -61,7 +61,8 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
     [Fact]
     public async Task Headers_nested_as_deep_as_a_frame_allows_arrive_and_the_process_lives()
     {
-        await using var broker = await TestBroker.StartAsync(fixture);
+        // The client needs seconds for each of them, and the second one is ready meanwhile.
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.StallAfter = TimeSpan.FromSeconds(60));
         await broker.DeclareAsync();
         await using var producer = await RawProducer.ConnectAsync(broker.Options.Uri);
         await producer.PublishAsync(TopologyNames.Orders, Nested(18_000, inner => RawProducer.Field("", 'F', RawProducer.Long(inner))), "tables");
@@ -71,7 +72,7 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
 
         Assert.Equal("tables", Encoding.UTF8.GetString((await orders.Deliveries.ReadAsync(TestBroker.Stopping)).Body.Span));
         Assert.Equal("arrays", Encoding.UTF8.GetString((await orders.Deliveries.ReadAsync(TestBroker.Stopping)).Body.Span));
-        Assert.Equal(1, orders.State.Generation);
+        Assert.True(orders.State.Generation == 1, orders.State.LastError);
     }
 
     private static byte[] Nested(int depth, Func<byte[], byte[]> wrap)
