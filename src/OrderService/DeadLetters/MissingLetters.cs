@@ -1,3 +1,4 @@
+using System.Data.Common;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
@@ -6,10 +7,16 @@ using OrderService.Observability;
 
 namespace OrderService.DeadLetters;
 
-/// <summary>Parks rejected messages whose dead letter never came: the bytes are kept with the rejection until then, so a broker that loses a letter loses nothing.</summary>
+/// <summary>
+/// Parks rejected messages whose dead letter never came: the bytes are kept with the rejection until then, so a broker that loses a letter loses nothing.
+/// Of a body beyond the limit the rejection has size and fingerprint only; its letter is parked without, and has them when the broker's letter comes after all.
+/// </summary>
 public sealed partial class MissingLetters : BackgroundService
 {
     private const int BatchSize = 100;
+
+    // Of bodies read and parked together, beyond the first: a hundred of the largest would not fit into the memory.
+    private const int BatchBytes = 1 << 20;
 
     private readonly IDatabase database;
     private readonly DeadLetterParking parking;
@@ -29,7 +36,7 @@ public sealed partial class MissingLetters : BackgroundService
         blame = new Blame<Row>(
             new BlamedWork<Row>(
                 "missing-letters", "Dead letters that the broker lost", TroubleLevel.Degraded,
-                (rows, token) => database.WriteAsync(async transaction => await parking.ParkAsync(transaction, [.. rows.Select(row => row.ToLetter())]), token),
+                (rows, token) => database.WriteAsync(async transaction => await parking.ParkAsync(transaction, await LettersAsync(transaction, rows)), token),
                 GiveUpAsync,
                 (_, token) => parking.TryAsync(database, token)),
             troubles, logger);
@@ -77,7 +84,8 @@ public sealed partial class MissingLetters : BackgroundService
             // Those that are held stay in front and are passed over.
             var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<Row>(
                 """
-                SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId, body AS Body, properties AS Properties
+                SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId,
+                       properties AS Properties, OCTET_LENGTH(body) AS Size
                 FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond) ORDER BY rejected_at, key, fingerprint LIMIT @BatchSize OFFSET @held
                 """,
                 new { before, beyond, BatchSize, held })).AsList(), cancellationToken);
@@ -86,10 +94,11 @@ public sealed partial class MissingLetters : BackgroundService
                 break;
             }
             // What was held at the last tick is tried again; what went through meanwhile speaks against it.
-            var batch = await blame.DoAsync(rows, again: true, cancellationToken);
+            var together = Together(rows);
+            var batch = await blame.DoAsync(together, again: true, cancellationToken);
             held += batch.Items.Count;
-            found += rows.Count - batch.Items.Count;
-            if (batch.All || rows.Count < BatchSize)
+            found += together.Count - batch.Items.Count;
+            if (batch.All || (together.Count == rows.Count && rows.Count < BatchSize))
             {
                 break;
             }
@@ -110,8 +119,34 @@ public sealed partial class MissingLetters : BackgroundService
     {
         LogLetterFailed(failure);
         return database.WriteAsync(
-            transaction => parking.ParkAsync(transaction, DeadLetter.Raw(row.Body ?? []) with { Key = row.Key, Fingerprint = row.Fingerprint }), cancellationToken);
+            async transaction => await parking.ParkAsync(
+                transaction, DeadLetter.Raw(await BodyAsync(transaction, row)) with { Key = row.Key, Fingerprint = row.Fingerprint }), cancellationToken);
     }
+
+    /// <summary>The first ones, as far as their bodies are small enough together.</summary>
+    private static List<Row> Together(List<Row> rows)
+    {
+        var bytes = rows[0].Size ?? 0;
+        var count = 1;
+        while (count < rows.Count && (bytes += rows[count].Size ?? 0) <= BatchBytes)
+        {
+            count++;
+        }
+        return rows.GetRange(0, count);
+    }
+
+    private static async Task<List<DeadLetter>> LettersAsync(DbTransaction transaction, IReadOnlyList<Row> rows)
+    {
+        var letters = new List<DeadLetter>(rows.Count);
+        foreach (var row in rows)
+        {
+            letters.Add(row.ToLetter(await BodyAsync(transaction, row)));
+        }
+        return letters;
+    }
+
+    private static async Task<byte[]> BodyAsync(DbTransaction transaction, Row row) => await transaction.Connection!.ExecuteScalarAsync<byte[]?>(
+        "SELECT body FROM rejections WHERE key = @Key AND fingerprint = @Fingerprint", new { row.Key, row.Fingerprint }, transaction) ?? [];
 
     [LoggerMessage(LogLevel.Warning, "{Count} dead letters did not come within {After}; they were parked from the bytes kept with their rejection")]
     private partial void LogFound(int count, TimeSpan after);
@@ -122,8 +157,6 @@ public sealed partial class MissingLetters : BackgroundService
     [LoggerMessage(LogLevel.Error, "A rejected message failed by itself; only its bytes are kept")]
     private partial void LogLetterFailed(Exception exception);
 
-    private sealed record Name(string Key, byte[] Fingerprint);
-
     private sealed class Row
     {
         public string Key { get; init; } = "";
@@ -133,10 +166,12 @@ public sealed partial class MissingLetters : BackgroundService
         public string? Field { get; init; }
         public string? Exception { get; init; }
         public string? OrderId { get; init; }
-        public byte[]? Body { get; init; }
         public string? Properties { get; init; }
 
-        public DeadLetter ToLetter() => DeadLetter.Of(
-            Key, Fingerprint, new Rejection(Reason, Body is null ? Detail + DeadLetter.NoBytes : Detail, Field), Exception, Body ?? [], Properties is null ? MessageProperties.Empty : MessagePropertiesJson.Read(Properties), OrderId);
+        /// <summary>Of the body; null when it was too large to be kept.</summary>
+        public long? Size { get; init; }
+
+        public DeadLetter ToLetter(byte[] body) => DeadLetter.Of(
+            Key, Fingerprint, new Rejection(Reason, Size is null ? Detail + DeadLetter.NoBytes : Detail, Field), Exception, body, Properties is null ? MessageProperties.Empty : MessagePropertiesJson.Read(Properties), OrderId);
     }
 }
