@@ -114,20 +114,21 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
 
     private async Task ProcessAllAsync()
     {
-        var batch = new List<Delivery>(options.MaxBatch);
+        // The one that was too large for the batch before. It was read and not peeked at: after a peek the queue keeps what is taken out of it.
+        Delivery? next = null;
         try
         {
-            while (await subscription.Deliveries.WaitToReadAsync(abort.Token))
+            while (next is not null || await subscription.Deliveries.WaitToReadAsync(abort.Token))
             {
-                batch.Clear();
+                var batch = new List<Delivery>();
                 var bytes = 0;
-                while (batch.Count < options.MaxBatch && subscription.Deliveries.TryPeek(out var next) && (batch.Count == 0 || bytes + next.Size <= MaxBatchBytes)
-                    && subscription.Deliveries.TryRead(out var delivery))
+                while (batch.Count < options.MaxBatch && (next is not null || subscription.Deliveries.TryRead(out next)) && (batch.Count == 0 || bytes + next.Size <= MaxBatchBytes))
                 {
-                    batch.Add(delivery);
-                    bytes += delivery.Size;
+                    batch.Add(next);
+                    bytes += next.Size;
+                    next = null;
                 }
-                await inHand.DoAsync([.. batch], abort.Token);
+                await inHand.DoAsync(batch, abort.Token);
             }
         }
         catch (OperationCanceledException) when (abort.IsCancellationRequested)

@@ -86,7 +86,10 @@ public static class EnvelopeDecoder
         ArgumentNullException.ThrowIfNull(properties);
         ArgumentNullException.ThrowIfNull(body);
 
-        var rejection = ReadKey(properties, out var key) ?? CheckProperties(properties, TypeOf(properties)) ?? TooLarge(body.Length);
+        var rejection = ReadKey(properties, out var key)
+            ?? (body.IsAmqpSection ? AmqpSection() : null)
+            ?? CheckProperties(properties, TypeOf(properties))
+            ?? TooLarge(body.Length);
         key ??= DerivedKey(body.Fingerprint);
         return new Decoded.Invalid(key, body.Fingerprint, rejection, body.OrderId, IsKey(properties.CorrelationId) ? properties.CorrelationId : key);
     }

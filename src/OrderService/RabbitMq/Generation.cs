@@ -51,6 +51,9 @@ public sealed class Generation
     /// <summary>More came than there is room for: no more is asked for until there is.</summary>
     internal volatile bool HasTooMuch;
 
+    /// <summary>There was no memory for a delivery.</summary>
+    internal volatile bool HasNoMemory;
+
     /// <summary>The consumer may be allowed more.</summary>
     internal volatile bool IsSlow;
 

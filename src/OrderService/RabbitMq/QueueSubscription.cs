@@ -53,6 +53,7 @@ public sealed record SubscriptionState(
 public sealed partial class QueueSubscription : IAsyncDisposable
 {
     private static readonly TimeSpan LongestWaitForFullHands = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan PauseWithoutMemory = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan SettleTimeout = TimeSpan.FromSeconds(30);
 
     private readonly BrokerConnector connector;
@@ -621,6 +622,13 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         {
             generation.Settling.Release();
         }
+
+        if (generation.HasNoMemory)
+        {
+            // Others let go of theirs meanwhile; at once it would only use up returns.
+            generation.HasNoMemory = false;
+            await Task.WhenAny(Task.Delay(PauseWithoutMemory, clock), generation.Dead);
+        }
     }
 
     /// <summary>Returns when the last delivery has come in, or when the generation is dead.</summary>
@@ -818,6 +826,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         }
         catch (OutOfMemoryException)
         {
+            generation.HasNoMemory = true;
             room.Release(size);
             return null;
         }
@@ -938,6 +947,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             catch (OutOfMemoryException)
             {
                 // Not this message's fault: others fill the memory.
+                generation.HasNoMemory = true;
                 subscription.NoRoomFor(generation, deliveryTag);
             }
             catch (Exception exception)
@@ -946,7 +956,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                 generation.Kill($"a delivery could not be taken: {exception.GetType().Name}");
             }
 
-            return Task.CompletedTask;
+            return body.Length < LargeBuffers.From ? Task.CompletedTask : LargeBuffers.LetGoAsync(body.Length);
         }
 
         public Task HandleBasicCancelAsync(string consumerTag, CancellationToken cancellationToken = default) =>

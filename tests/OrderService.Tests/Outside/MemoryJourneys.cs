@@ -32,8 +32,14 @@ public sealed class MemoryJourneys(RabbitMqContainerFixture broker, PostgresCont
 
         await service.StartAgainAsync();
         var first = service.ProcessId;
-        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/dead-letters")).Count >= 100, TimeSpan.FromSeconds(180));
-        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == 200);
+        await Eventually.HoldsAsync(
+            async () =>
+            {
+                var placed = (await service.AllAsync("/api/orders")).Count;
+                var parked = (await service.AllAsync("/api/dead-letters")).Count;
+                Assert.True((placed, parked) == (200, 100), $"{placed} orders and {parked} letters\n{service.Output}");
+            },
+            TimeSpan.FromSeconds(90));
 
         var letters = await service.AllAsync("/api/dead-letters");
         Assert.Equal(100, letters.Count);
