@@ -84,6 +84,17 @@ public sealed class ReleaseService : IAsyncDisposable
         }
     }
 
+    /// <summary>What a container's limit counts for certain: memory with no file behind it. Linux only.</summary>
+    public long AnonymousBytes
+    {
+        get
+        {
+            const string Name = "RssAnon:";
+            var line = File.ReadLines($"/proc/{process!.Id}/status").First(line => line.StartsWith(Name, StringComparison.Ordinal));
+            return long.Parse(line[Name.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), CultureInfo.InvariantCulture) * 1024;
+        }
+    }
+
     /// <summary>Starts it on an empty store.</summary>
     /// <param name="broker">The address of a virtual host.</param>
     /// <param name="postgres">Null for SQLite, else where a database is added.</param>
