@@ -593,22 +593,23 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// </summary>
     private async Task GiveBackAsync(Generation generation)
     {
-        var tags = generation.Ledger.TakeUnkept();
-        if (generation.HasTooMuch)
-        {
-            pace.TooMuch(room.Share, tags.Count);
-        }
-
-        if (tags.Count == 0 || !generation.IsAlive)
-        {
-            return;
-        }
-
-        LogTooMuch(queue, tags.Count, generation.Prefetch);
+        // While they are out of the ledger and not yet returned, an ack up to a later one would take them along.
         await generation.Settling.WaitAsync();
         using var deadline = new CancellationTokenSource(SettleTimeout, clock);
         try
         {
+            var tags = generation.Ledger.TakeUnkept();
+            if (generation.HasTooMuch)
+            {
+                pace.TooMuch(room.Share, tags.Count);
+            }
+
+            if (tags.Count == 0 || !generation.IsAlive)
+            {
+                return;
+            }
+
+            LogTooMuch(queue, tags.Count, generation.Prefetch);
             foreach (var tag in tags)
             {
                 await generation.Channel!.BasicNackAsync(tag, multiple: false, requeue: true, deadline.Token);
