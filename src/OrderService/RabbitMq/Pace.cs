@@ -18,6 +18,7 @@ internal sealed class Pace(int most)
     private int patience;
     private bool isCareful;
     private int next = 1;
+    private int wanted;
 
     /// <summary>What a consumer may be allowed at most.</summary>
     public int Most { get; set; } = most;
@@ -41,10 +42,9 @@ internal sealed class Pace(int most)
         }
 
         // Half of the room for what they have on average; the other half is for those that are larger.
-        var ceiling = Math.Min(Most, cap);
-        next = (int)Math.Clamp(room / 2 / Math.Max(1, bytes / count), 1L, Math.Min(Allowed * (isCareful ? CarefulGrowth : Growth), ceiling));
+        next = (int)Math.Clamp(room / 2 / Math.Max(1, bytes / count), 1L, Step(Math.Min(Most, cap)));
         Forget();
-        return next >= 2 * Allowed || (next > Allowed && next == ceiling);
+        return next >= 2 * Allowed && next > wanted;
     }
 
     /// <summary>More came than there is room for.</summary>
@@ -65,14 +65,21 @@ internal sealed class Pace(int most)
         Forget();
     }
 
-    /// <summary>What the next consumer is allowed.</summary>
-    public ushort Next(int cap)
+    /// <summary>What the next consumer is allowed. The broker counts for each consumer, so what those before it left unsettled comes off.</summary>
+    /// <param name="inHand">How many deliveries are unsettled.</param>
+    public ushort Next(int cap, int inHand)
     {
-        Allowed = (ushort)Math.Clamp(next, 1, Math.Min(Most, cap));
-        isCareful &= Allowed < Most;
+        var ceiling = Math.Min(Most, cap);
+        isCareful &= next < ceiling;
+        wanted = next;
+        Allowed = (ushort)Math.Clamp(next, 1, Math.Max(1, ceiling - inHand));
         Forget();
         return Allowed;
     }
+
+    /// <summary>The last step goes to the ceiling, and the one before it is small: what is in hand then comes off.</summary>
+    private int Step(int ceiling) =>
+        Allowed >= ceiling / Growth ? ceiling : Math.Max(2, Math.Min(Allowed * (isCareful ? CarefulGrowth : Growth), ceiling / 8));
 
     private void Forget() => (bytes, count, largest) = (0, 0, 0);
 }

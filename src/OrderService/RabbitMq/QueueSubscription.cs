@@ -518,7 +518,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private async Task ConsumeAsync(Generation generation, CancellationToken stopping)
     {
         generation.HasTooMuch = false;
-        generation.Prefetch = pace.Next(doubt.Cap);
+        generation.Prefetch = pace.Next(doubt.Cap, generation.Ledger.InHand);
         await generation.Channel!.BasicQosAsync(0, generation.Prefetch, global: false, stopping);
         if (doubt.IsOneByOne)
         {

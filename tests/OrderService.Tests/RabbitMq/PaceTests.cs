@@ -15,11 +15,11 @@ public sealed class PaceTests
         {
             if (pace.Delivered(700, Room, int.MaxValue))
             {
-                allowed.Add(pace.Next(int.MaxValue));
+                allowed.Add(pace.Next(int.MaxValue, 0));
             }
         }
 
-        Assert.Equal([16, 256, 2000], allowed);
+        Assert.Equal([16, 250, 2000], allowed);
     }
 
     [Fact]
@@ -29,7 +29,7 @@ public sealed class PaceTests
         {
             if (pace.Delivered(1 << 20, Room, int.MaxValue))
             {
-                Assert.InRange(pace.Next(int.MaxValue), 2, 8);
+                Assert.InRange(pace.Next(int.MaxValue, 0), 2, 8);
             }
         }
 
@@ -44,7 +44,7 @@ public sealed class PaceTests
 
         pace.TooMuch(Room, givenBack: 100);
 
-        Assert.Equal(2, pace.Next(int.MaxValue));
+        Assert.Equal(2, pace.Next(int.MaxValue, 0));
         for (var delivered = 0; delivered < 130; delivered++)
         {
             Assert.False(pace.Delivered(700, Room, int.MaxValue));
@@ -61,11 +61,35 @@ public sealed class PaceTests
         {
             if (pace.Delivered(700, Room, 32))
             {
-                Assert.InRange(pace.Next(32), 1, 32);
+                Assert.InRange(pace.Next(32, 0), 1, 32);
             }
         }
 
         Assert.Equal(32, pace.Allowed);
+    }
+
+    [Theory]
+    [InlineData(2, 1)]
+    [InlineData(12, 11)]
+    [InlineData(32, 27)]
+    [InlineData(500, 421)]
+    [InlineData(2000, 1733)]
+    public void What_is_in_hand_already_comes_off_and_that_is_not_tried_again(int most, int last)
+    {
+        var limited = new Pace(most);
+        for (var inHand = 1; inHand <= most; inHand++)
+        {
+            if (limited.Delivered(700, Room, int.MaxValue))
+            {
+                limited.Next(int.MaxValue, inHand);
+            }
+        }
+
+        Assert.Equal(last, limited.Allowed);
+        for (var delivered = 0; delivered < 5000; delivered++)
+        {
+            Assert.False(limited.Delivered(700, Room, int.MaxValue));
+        }
     }
 
     private void Grow(int most)
@@ -74,7 +98,7 @@ public sealed class PaceTests
         {
             if (pace.Delivered(700, Room, int.MaxValue))
             {
-                pace.Next(int.MaxValue);
+                pace.Next(int.MaxValue, 0);
             }
         }
     }

@@ -202,6 +202,41 @@ public sealed class QueueSubscriptionTests(RabbitMqContainerFixture fixture)
     }
 
     [Fact]
+    public async Task What_there_was_no_room_for_is_given_back_before_anything_later_is_acknowledged()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        await broker.PublishAsync(TopologyNames.Orders, 20);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders, room: new BytesInHand(64 << 10));
+        _ = subscription.RunAsync(TestBroker.Stopping);
+        var settled = (await ReadAsync(subscription, 20)).ConvertAll(delivery => new SettledDelivery(delivery, Settlement.Acknowledge));
+        var generation = subscription.Current!;
+
+        // The acknowledgement is the first to wait for its turn, and knows what came behind the one without room when it has it.
+        await generation.Settling.WaitAsync(TestBroker.Stopping);
+        var settling = subscription.SettleAsync(settled);
+        try
+        {
+            await broker.PublishAsync(TopologyNames.Orders, new byte[100 << 10], "22"u8.ToArray());
+            settled.Add(new SettledDelivery((await ReadAsync(subscription, 1))[0], Settlement.Acknowledge));
+            await Eventually.TrueAsync(() => generation.HasTooMuch && generation.Consumer is null);
+        }
+        finally
+        {
+            generation.Settling.Release();
+        }
+        await settling;
+
+        var again = (await ReadAsync(subscription, 1))[0];
+        Assert.Equal(100 << 10, again.Body.Length);
+        Assert.Equal(1, again.DeliveryCount);
+        Assert.Same(generation, again.Generation);
+        Assert.True(generation.IsAlive);
+        await subscription.SettleAsync(again, Settlement.Acknowledge);
+        await Eventually.TrueAsync(() => subscription.State.Acknowledged == 22);
+    }
+
+    [Fact]
     public async Task A_broker_that_refuses_the_password_is_tried_on_and_the_state_says_so_without_it()
     {
         await using var broker = await TestBroker.StartAsync(fixture, options => options.Uri = options.Uri.Replace("tests-password", "guesswork", StringComparison.Ordinal));

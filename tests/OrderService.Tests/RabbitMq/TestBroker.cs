@@ -67,14 +67,21 @@ internal sealed class TestBroker : IAsyncDisposable
         }
     }
 
+    /// <summary>Publishes bodies in one go, and returns when the last one is confirmed.</summary>
+    public async Task PublishAsync(string queue, params byte[][] bodies)
+    {
+        await using var channel = await (await ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
+        await Task.WhenAll(bodies.Select(body => channel.BasicPublishAsync("", queue, mandatory: true, new BasicProperties { Persistent = true }, body, Stopping).AsTask()));
+    }
+
     public async Task<uint> ReadyAsync(string queue)
     {
         await using var channel = await ChannelAsync();
         return await channel.MessageCountAsync(queue, Stopping);
     }
 
-    public QueueSubscription Subscribe(string queue, ushort prefetch = 100, ILogger<QueueSubscription>? logger = null) =>
-        new(Connector, queue, prefetch, TimeProvider.System, logger ?? NullLogger<QueueSubscription>.Instance, Topology.DeclareAsync);
+    public QueueSubscription Subscribe(string queue, ushort prefetch = 100, ILogger<QueueSubscription>? logger = null, BytesInHand? room = null) =>
+        new(Connector, queue, prefetch, TimeProvider.System, logger ?? NullLogger<QueueSubscription>.Instance, Topology.DeclareAsync, room);
 
     public ConfirmedPublisher Publisher(Func<IConnection, CancellationToken, Task>? declare = null) =>
         new(Connector, Microsoft.Extensions.Options.Options.Create(Options), TimeProvider.System, NullLogger<ConfirmedPublisher>.Instance, declare);
