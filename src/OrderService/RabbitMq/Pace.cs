@@ -18,7 +18,6 @@ internal sealed class Pace(int most)
     private int patience;
     private bool isCareful;
     private int next = 1;
-    private int wanted;
 
     /// <summary>What a consumer may be allowed at most.</summary>
     public int Most { get; set; } = most;
@@ -42,9 +41,11 @@ internal sealed class Pace(int most)
         }
 
         // Half of the room for what they have on average; the other half is for those that are larger.
-        next = (int)Math.Clamp(room / 2 / Math.Max(1, bytes / count), 1L, Step(Math.Min(Most, cap)));
+        var ceiling = Math.Min(Most, cap);
+        next = (int)Math.Clamp(room / 2 / Math.Max(1, bytes / count), 1L, Step(ceiling));
         Forget();
-        return next >= 2 * Allowed && next > wanted;
+        // A consumer makes way with full hands, so the next one has that much less.
+        return Math.Min(next, ceiling - Allowed) >= 2 * Allowed;
     }
 
     /// <summary>More came than there is room for.</summary>
@@ -71,7 +72,6 @@ internal sealed class Pace(int most)
     {
         var ceiling = Math.Min(Most, cap);
         isCareful &= next < ceiling;
-        wanted = next;
         Allowed = (ushort)Math.Clamp(next, 1, Math.Max(1, ceiling - inHand));
         Forget();
         return Allowed;

@@ -70,6 +70,7 @@ public sealed class PaceTests
 
     [Theory]
     [InlineData(2, 1)]
+    [InlineData(3, 2)]
     [InlineData(12, 11)]
     [InlineData(32, 27)]
     [InlineData(500, 421)]
@@ -90,6 +91,17 @@ public sealed class PaceTests
         {
             Assert.False(limited.Delivered(700, Room, int.MaxValue));
         }
+    }
+
+    [Fact]
+    public void A_consumer_that_begins_with_full_hands_is_soon_allowed_more()
+    {
+        Grow(2000);
+        Assert.Equal(1, pace.Next(int.MaxValue, inHand: 2000));
+
+        Grow(2000);
+
+        Assert.Equal(2000, pace.Allowed);
     }
 
     private void Grow(int most)
