@@ -34,8 +34,8 @@ internal static class EventEndpoints
         }
         var found = await events.AfterAsync(position ?? 0, count, context.RequestAborted);
         return new RenderedList(
-            [.. found.Select(recorded => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(PublishedEvent.RenderWithPosition(recorded)))],
-            found.Count == count ? found[^1].Position.ToString(CultureInfo.InvariantCulture) : null);
+            [.. found.Events.Select(recorded => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(PublishedEvent.RenderWithPosition(recorded)))],
+            found.MayHaveMore ? found.Events[^1].Position.ToString(CultureInfo.InvariantCulture) : null);
     }
 
     public static bool TryReadPosition(Microsoft.Extensions.Primitives.StringValues given, out long? position)
@@ -108,7 +108,7 @@ internal sealed class LiveStream(EventQueries events, EventBus bus, IOptions<Api
         var lastWrite = clock.GetTimestamp();
         while (true)
         {
-            IReadOnlyList<RecordedEvent> page = [];
+            var page = new EventPage([], false);
             try
             {
                 page = await events.AfterAsync(position, PageSize, cancellationToken);
@@ -117,21 +117,21 @@ internal sealed class LiveStream(EventQueries events, EventBus bus, IOptions<Api
             {
                 // The stream stays open and goes on when the store is back.
             }
-            foreach (var recorded in page)
+            foreach (var recorded in page.Events)
             {
                 await WriteAsync(context, recorded, cancellationToken);
                 position = recorded.Position;
             }
-            if (page.Count == 0 && clock.GetElapsedTime(lastWrite) > Heartbeat)
+            if (page.Events.Count == 0 && clock.GetElapsedTime(lastWrite) > Heartbeat)
             {
                 await context.Response.WriteAsync(": still here\n\n", cancellationToken);
             }
-            if (page.Count > 0 || clock.GetElapsedTime(lastWrite) > Heartbeat)
+            if (page.Events.Count > 0 || clock.GetElapsedTime(lastWrite) > Heartbeat)
             {
                 await context.Response.Body.FlushAsync(cancellationToken);
                 lastWrite = clock.GetTimestamp();
             }
-            if (page.Count < PageSize)
+            if (!page.MayHaveMore)
             {
                 // Other instances commit too, and their commits don't pass this process's bus.
                 await something.WaitAsync(Look, cancellationToken);

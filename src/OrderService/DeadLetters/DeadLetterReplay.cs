@@ -89,6 +89,10 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         {
             return new LetterAnswer.Invalid(new Rejection(PatchNotApplicable, mistake ?? "It does not fit this letter.", null));
         }
+        if (letter.Reason == RejectionReason.BodyTooLarge && sent.Body.Length == 0)
+        {
+            return new LetterAnswer.Invalid(new Rejection(RejectionReason.BodyTooLarge, "The broker has not brought its bytes, so there is nothing to send. Give it a body or discard it.", null));
+        }
         var properties = new MessageProperties { MessageId = sent.Key, Type = sent.Type, ContentType = sent.ContentType };
         if (isEdited && EnvelopeDecoder.Decode(properties, sent.Body) is Decoded.Invalid invalid)
         {

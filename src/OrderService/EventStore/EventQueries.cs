@@ -3,6 +3,14 @@ using OrderService.Database;
 
 namespace OrderService.EventStore;
 
+/// <summary>Some of the log, oldest first.</summary>
+/// <param name="MayHaveMore">The page is full, in number or in bytes.</param>
+public sealed record EventPage(IReadOnlyList<RecordedEvent> Events, bool MayHaveMore)
+{
+    /// <summary>A page ends with the event that reaches it; of the events' data together.</summary>
+    public const int MaxBytes = 4 * 1024 * 1024;
+}
+
 /// <summary>Reads of the log. Positions are in the order of commits, without a gap that could fill later: a reader that goes on after the last position it saw misses nothing.</summary>
 public sealed class EventQueries(IDatabase database)
 {
@@ -18,8 +26,25 @@ public sealed class EventQueries(IDatabase database)
 
     /// <summary>Events of all orders after a position, oldest first.</summary>
     /// <param name="after">The last position seen; 0 for the beginning.</param>
-    public Task<IReadOnlyList<RecordedEvent>> AfterAsync(long after, int limit, CancellationToken cancellationToken = default) =>
-        QueryAsync($"SELECT {Columns} FROM events WHERE position > @after ORDER BY position LIMIT @limit", new { after, limit }, cancellationToken);
+    public Task<EventPage> AfterAsync(long after, int limit, CancellationToken cancellationToken = default) =>
+        database.ReadAsync(
+            async connection =>
+            {
+                var page = new List<RecordedEvent>();
+                var bytes = 0L;
+                var rows = connection.QueryUnbufferedAsync<Row>($"SELECT {Columns} FROM events WHERE position > @after ORDER BY position LIMIT @limit", new { after, limit });
+                await foreach (var row in rows.WithCancellation(cancellationToken))
+                {
+                    page.Add(row.ToEvent());
+                    bytes += row.Data.Length;
+                    if (bytes >= EventPage.MaxBytes)
+                    {
+                        break;
+                    }
+                }
+                return new EventPage(page, page.Count == limit || bytes >= EventPage.MaxBytes);
+            },
+            cancellationToken);
 
     /// <summary>The position of the newest event; 0 when there is none.</summary>
     public Task<long> LastPositionAsync(CancellationToken cancellationToken = default) =>

@@ -102,14 +102,14 @@ public sealed partial class KafkaEventStream(
             return false;
         }
         var page = await events.AfterAsync(await CheckpointAsync(stoppingToken), settings.BatchSize, stoppingToken);
-        if (page.Count == 0)
+        if (page.Events.Count == 0)
         {
             return false;
         }
         producer ??= Connect();
-        var batch = new BatchInFlight(page.Count);
+        var batch = new BatchInFlight(page.Events.Count);
         inFlight = batch;
-        foreach (var recorded in page)
+        foreach (var recorded in page.Events)
         {
             await ProduceAsync(producer, recorded, batch, stoppingToken);
         }
@@ -118,8 +118,8 @@ public sealed partial class KafkaEventStream(
         lastError = null;
         Failpoint.Hit("kafka-before-checkpoint");
         // Kafka has them. A stop request must not turn that into a second publish after the restart.
-        await AdvanceAsync(page[^1].Position, CancellationToken.None);
-        return page.Count == settings.BatchSize;
+        await AdvanceAsync(page.Events[^1].Position, CancellationToken.None);
+        return page.MayHaveMore;
     }
 
     private async Task WaitForAcknowledgementsAsync(BatchInFlight batch, CancellationToken stoppingToken)

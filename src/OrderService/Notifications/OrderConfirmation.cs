@@ -179,11 +179,11 @@ public sealed partial class OrderConfirmation(
         await RetryUnwrittenAsync(cancellationToken);
         var checkpoint = await CheckpointAsync(cancellationToken);
         var page = await events.AfterAsync(checkpoint, PageSize, cancellationToken);
-        if (page.Count == 0 || await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM order_mails"), cancellationToken) >= MostWaiting)
+        if (page.Events.Count == 0 || await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM order_mails"), cancellationToken) >= MostWaiting)
         {
             return false;
         }
-        var mails = page.Where(recorded => recorded.Type == EventType.Placed && Recipient(recorded) is not null)
+        var mails = page.Events.Where(recorded => recorded.Type == EventType.Placed && Recipient(recorded) is not null)
             .Select(recorded => (recorded.Position, recorded.OrderId)).ToList();
         if (mails.Count > 0 && mails.TrueForAll(mail => refused.IsResting((TakeIn, mail.Position))))
         {
@@ -195,7 +195,7 @@ public sealed partial class OrderConfirmation(
             if (mails.Count == 0 || taken.Count > 0)
             {
                 await transaction.Connection!.ExecuteAsync(
-                    "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page[^1].Position }, transaction);
+                    "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page.Events[^1].Position }, transaction);
             }
             return taken;
         }, cancellationToken);
@@ -210,7 +210,7 @@ public sealed partial class OrderConfirmation(
             unwritten[position] = orderId;
             LogUnwritten(orderId);
         }
-        return page.Count == PageSize;
+        return page.MayHaveMore;
     }
 
     private async Task RetryUnwrittenAsync(CancellationToken cancellationToken)
@@ -289,7 +289,7 @@ public sealed partial class OrderConfirmation(
 
     private async Task<(bool IsDone, bool IsOfServer)> TryAsync(Mail mail, CancellationToken cancellationToken)
     {
-        var recorded = (await events.AfterAsync(mail.Position - 1, 1, cancellationToken)).FirstOrDefault(recorded => recorded.Position == mail.Position);
+        var recorded = (await events.AfterAsync(mail.Position - 1, 1, cancellationToken)).Events.FirstOrDefault(recorded => recorded.Position == mail.Position);
         if (recorded is null || Recipient(recorded) is not { } recipient)
         {
             await ForgetAsync(mail, cancellationToken);

@@ -42,6 +42,9 @@ public sealed class Generation
     /// <summary>The broker may hand out deliveries, until it has confirmed that the consumer is cancelled.</summary>
     internal volatile bool MayDeliver;
 
+    /// <summary>When a delivery came or a consumer began last; a timestamp of the clock.</summary>
+    internal long HandedOutAt;
+
     /// <summary>A message waited when the consumer began.</summary>
     internal volatile bool IsHeadKnown;
 

@@ -54,6 +54,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 {
     private static readonly TimeSpan LongestWaitForFullHands = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan PauseWithoutMemory = TimeSpan.FromSeconds(1);
+
+    // A message that can't be handed out ends the connection at once; what ends one that was quiet is something else.
+    private static readonly TimeSpan SoonAfter = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan SettleTimeout = TimeSpan.FromSeconds(30);
 
     private readonly BrokerConnector connector;
@@ -329,8 +332,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
         var reason = await generation.Dead;
         var inHand = generation.Ledger.InHand;
+        var sinceHandedOut = clock.GetElapsedTime(Volatile.Read(ref generation.HandedOutAt));
         await EndAsync(generation);
-        if (generation is { MayDeliver: true, EndedByUs: false })
+        if (generation is { MayDeliver: true, EndedByUs: false } && sinceHandedOut < SoonAfter)
         {
             Suspect(generation, inHand, reason);
         }
@@ -354,6 +358,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         generation.Connection.ConnectionShutdownAsync += (_, shutdown) =>
         {
             generation.MetUnreadable |= generation.IsAlive && BrokerErrors.IsUnreadable(shutdown);
+            // Want of memory is no message's fault.
+            generation.EndedByUs |= generation.IsAlive && shutdown.Exception is OutOfMemoryException;
             return Lost(generation, $"connection {BrokerErrors.Describe(shutdown)}");
         };
         generation.Connection.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");
@@ -525,7 +531,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             generation.IsHeadKnown = await AnyReadyAsync(generation, stopping);
         }
 
-        MarkProgress();
+        generation.HandedOutAt = MarkProgress();
         var consumer = new Consumer(this, generation) { Above = generation.Ledger.Highest };
         generation.MayDeliver = true;
         consumer.Tag = await generation.Channel.BasicConsumeAsync(queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
@@ -791,7 +797,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
         generation.HasTooMuch |= generation.Prefetch > 1 && room.IsNearlyFull;
         Interlocked.Increment(ref delivered);
-        MarkProgress();
+        Volatile.Write(ref generation.HandedOutAt, MarkProgress());
         if (generation.IsSlow || generation.HasTooMuch)
         {
             changes.Writer.TryWrite(true);
@@ -845,10 +851,12 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         };
     }
 
-    private void MarkProgress()
+    private long MarkProgress()
     {
-        Volatile.Write(ref progressTimestamp, clock.GetTimestamp());
+        var now = clock.GetTimestamp();
+        Volatile.Write(ref progressTimestamp, now);
         stalled = false;
+        return now;
     }
 
     /// <summary>Between two generations nothing in there can be settled any more, and left in there it would fill the memory, once for each generation.</summary>

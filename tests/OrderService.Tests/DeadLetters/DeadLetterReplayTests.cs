@@ -59,6 +59,26 @@ public abstract class DeadLetterReplayTests : LetterContract
     }
 
     [Fact]
+    public async Task A_letter_whose_bytes_did_not_come_is_not_sent_empty_and_has_them_when_they_come()
+    {
+        await using var world = await OpenAsync();
+        var large = Arrival(new byte[EnvelopeDecoder.MaxBodyBytes + 1], "key-1");
+        await world.RejectAsync(large, RejectionReason.BodyTooLarge);
+        await world.Store.ExecuteAsync("UPDATE rejections SET body = NULL");
+        world.Clock.Advance(new DeadLettersOptions().MissingAfter + TimeSpan.FromSeconds(1));
+        Assert.Equal(1, await world.Missing.ParkMissingAsync(Stopping));
+        Assert.Contains("has not brought its bytes", await world.Store.ScalarAsync<string>("SELECT detail FROM dead_letters"), StringComparison.Ordinal);
+
+        var refused = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
+
+        Assert.Contains("nothing to send", Assert.IsType<LetterAnswer.Invalid>(refused).Rejection.Detail, StringComparison.Ordinal);
+        Assert.Equal(LetterStatus.Parked, (await world.OnlyLetterAsync()).Status);
+        await world.TakeInAsync(large);
+        Assert.Equal("Why.", await world.Store.ScalarAsync<string>("SELECT detail FROM dead_letters"));
+        Assert.Equal(EnvelopeDecoder.MaxBodyBytes + 1, await world.Store.ScalarAsync<int>("SELECT OCTET_LENGTH(body) FROM dead_letters"));
+    }
+
+    [Fact]
     public async Task What_cant_be_sent_as_it_is_is_said_at_once_and_goes_out_edited()
     {
         await using var world = await OpenAsync();

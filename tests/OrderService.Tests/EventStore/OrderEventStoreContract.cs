@@ -283,6 +283,21 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_page_of_the_log_ends_with_the_event_that_fills_it()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"), Place("k-3", "A-3"));
+        await Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
+            "UPDATE events SET data = @data WHERE position <= 2", new { data = new byte[EventPage.MaxBytes / 2] }, transaction), Token);
+
+        var first = await Store.Events.AfterAsync(0, 10, Token);
+        var second = await Store.Events.AfterAsync(2, 10, Token);
+
+        Assert.Equal([1L, 2L], first.Events.Select(recorded => recorded.Position));
+        Assert.Equal([3L], second.Events.Select(recorded => recorded.Position));
+        Assert.Equal((true, false), (first.MayHaveMore, second.MayHaveMore));
+    }
+
+    [Fact]
     public async Task An_append_that_is_only_tried_leaves_nothing_and_meets_what_an_append_would_meet()
     {
         var batch = new[] { Place("k-1", "A-1"), Ship("k-2", "A-2") };
@@ -290,7 +305,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await Store.AppendAsync(Place("k-0", "A-0"));
         await TryAsync();
 
-        Assert.Equal("A-0", Assert.Single(await Store.Events.AfterAsync(0, 10, Token)).OrderId);
+        Assert.Equal("A-0", Assert.Single((await Store.Events.AfterAsync(0, 10, Token)).Events).OrderId);
         await ExecuteAsync("DROP TABLE deferred");
         await Assert.ThrowsAsync<StoreUnavailableException>(TryAsync);
 
@@ -421,7 +436,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         while (true)
         {
             var done = writing.IsCompleted;
-            var page = await reader.AfterAsync(seen.Count == 0 ? 0 : seen[^1], 50, Token);
+            var page = (await reader.AfterAsync(seen.Count == 0 ? 0 : seen[^1], 50, Token)).Events;
             seen.AddRange(page.Select(recorded => recorded.Position));
             if (done && page.Count == 0)
             {
@@ -512,7 +527,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         var report = await new StoreVerification(old.Database, old.Events).RunAsync(repair: false, null, Token);
         Assert.Equal((5L, 3L, 0L), (report.Events, report.Orders, report.Wrong));
         Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID"], (await old.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
-        Assert.Equal([1L, 2L, 3L, 4L, 5L], (await old.Events.AfterAsync(0, 10, Token)).Select(recorded => recorded.Position));
+        Assert.Equal([1L, 2L, 3L, 4L, 5L], (await old.Events.AfterAsync(0, 10, Token)).Events.Select(recorded => recorded.Position));
         var copy = Place("k-1", "A-1");
         var next = Ship("k-5", "A-1");
         await old.AppendAsync(copy, next);
@@ -789,7 +804,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     protected static async Task<List<RecordedEvent>> ReadAllAsync(EventQueries events)
     {
         var all = new List<RecordedEvent>();
-        while (await events.AfterAsync(all.Count == 0 ? 0 : all[^1].Position, 500, Token) is { Count: > 0 } page)
+        while (await events.AfterAsync(all.Count == 0 ? 0 : all[^1].Position, 500, Token) is { Events: { Count: > 0 } page })
         {
             all.AddRange(page);
         }
