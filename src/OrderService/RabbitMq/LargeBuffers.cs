@@ -1,5 +1,5 @@
 using System.Buffers;
-using System.Threading.Channels;
+using System.Collections.Concurrent;
 
 namespace OrderService.RabbitMq;
 
@@ -13,7 +13,7 @@ internal static class LargeBuffers
     /// <summary>A body larger than this comes in a buffer of its own.</summary>
     public const int From = 256 * 1024;
 
-    private static readonly Channel<(TaskCompletionSource Done, int Length)> Waiting = Channel.CreateUnbounded<(TaskCompletionSource, int)>(new UnboundedChannelOptions { SingleReader = true });
+    private static readonly BlockingCollection<(TaskCompletionSource Done, int Length)> Waiting = [];
 
     static LargeBuffers() => new Thread(Run) { IsBackground = true, Name = "large buffers" }.Start();
 
@@ -22,20 +22,14 @@ internal static class LargeBuffers
     {
         // Continued where it is completed: that is the point.
         var done = new TaskCompletionSource();
-        Waiting.Writer.TryWrite((done, length));
+        Waiting.Add((done, length));
         return done.Task;
     }
 
     private static void Run()
     {
-        while (true)
+        foreach (var next in Waiting.GetConsumingEnumerable())
         {
-            if (!Waiting.Reader.TryRead(out var next))
-            {
-                Waiting.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult();
-                continue;
-            }
-
             next.Done.SetResult();
             try
             {
