@@ -39,6 +39,7 @@ internal sealed class DeliveryLedger
     private readonly HashSet<ulong> unsettled = [];
     private readonly List<ulong> acked = [];
     private readonly List<ulong> unkept = [];
+    private readonly List<ulong> ends = [];
     private ulong lowest = 1;
     private ulong highest;
     private long bytes;
@@ -64,6 +65,28 @@ internal sealed class DeliveryLedger
             {
                 return highest;
             }
+        }
+    }
+
+    /// <summary>How many cancelled consumers have deliveries in hand: a quorum queue counts them until those are settled.</summary>
+    public int EndedConsumersInHand
+    {
+        get
+        {
+            lock (gate)
+            {
+                ends.RemoveAll(end => !unsettled.Any(tag => tag <= end));
+                return ends.Where((end, index) => unsettled.Any(tag => tag <= end && (index == 0 || tag > ends[index - 1]))).Count();
+            }
+        }
+    }
+
+    /// <summary>The consumer of the deliveries since the last end is cancelled, and all of them came.</summary>
+    public void ConsumerEnded()
+    {
+        lock (gate)
+        {
+            ends.Add(highest);
         }
     }
 

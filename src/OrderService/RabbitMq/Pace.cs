@@ -9,6 +9,9 @@ namespace OrderService.RabbitMq;
 internal sealed class Pace(int most)
 {
     private const int Growth = 16;
+
+    // So many are allowed at once: steps would leave a part of it unused.
+    private const int Few = 4;
     private const int CarefulGrowth = 4;
     private const int CarefulLook = 32;
 
@@ -17,7 +20,7 @@ internal sealed class Pace(int most)
     private int largest;
     private int patience;
     private bool isCareful;
-    private int next = 1;
+    private int next = most <= Few ? most : 1;
 
     /// <summary>What a consumer may be allowed at most.</summary>
     public int Most { get; set; } = most;
@@ -62,7 +65,7 @@ internal sealed class Pace(int most)
     /// <summary>A new connection: what comes on it is not known.</summary>
     public void Restart()
     {
-        next = 1;
+        next = Most <= Few ? Most : 1;
         Forget();
     }
 

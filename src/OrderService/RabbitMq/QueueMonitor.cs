@@ -302,7 +302,7 @@ public sealed partial class QueueMonitor : BackgroundService
     private long? Arrived(QueueDepth depth)
     {
         var own = this.own(depth.Queue)?.State;
-        return depth.Exists && depth.Consumers <= (own?.Phase == SubscriptionPhase.Consuming ? 1 : 0)
+        return depth.Exists && depth.Consumers <= (own?.Consumers ?? 0)
             ? depth.Ready + (own is null ? 0 : own.InHand + own.Acknowledged + own.Rejected)
             : null;
     }

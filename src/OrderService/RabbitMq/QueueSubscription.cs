@@ -26,6 +26,7 @@ public enum SubscriptionPhase
 /// <param name="Since">When it entered this phase.</param>
 /// <param name="LastError">Why the last generation ended or could not be built, in plain words.</param>
 /// <param name="InHand">Deliveries of the living generation that are not settled.</param>
+/// <param name="Consumers">How many consumers of ours the broker counts.</param>
 /// <param name="LastProgress">When a delivery came in or was settled last.</param>
 /// <param name="Stalled">All that may be in hand is in hand and none was settled for the watchdog's time: whoever processes deliveries is stuck, not the broker.</param>
 /// <param name="CircuitOpen">The last attempts to connect all failed, so that none is made for a moment.</param>
@@ -39,6 +40,7 @@ public sealed record SubscriptionState(
     int Generation,
     int Prefetch,
     int InHand,
+    int Consumers,
     long Delivered,
     long Acknowledged,
     long Rejected,
@@ -168,6 +170,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                     Volatile.Read(ref generations),
                     doubt.IsOneByOne ? 1 : Prefetch,
                     current?.Ledger.InHand ?? 0,
+                    current is { } generation ? generation.Ledger.EndedConsumersInHand + (generation.Consumer is null ? 0 : 1) : 0,
                     Interlocked.Read(ref delivered),
                     Interlocked.Read(ref acknowledged),
                     Interlocked.Read(ref rejected),
@@ -654,6 +657,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             // The client's loop has the broker's answer; what came before it may still be on its way to the consumer.
             await Task.WhenAny(consumer.Cancelled, generation.Dead);
             generation.MayDeliver &= !generation.IsAlive;
+            generation.Ledger.ConsumerEnded();
         }
         catch (Exception exception)
         {

@@ -59,7 +59,8 @@ public sealed class AddressJourneys(RabbitMqContainerFixture broker, PostgresCon
         Assert.True(exit == 0, output + error);
         Assert.Contains("All is well.", output, StringComparison.Ordinal);
 
-        Assert.All(names, name => Assert.True(name.SilentWasTried));
+        // librdkafka shuffles the addresses, so it may not have come past the silent one.
+        Assert.All(names.Except([toKafka]), name => Assert.True(name.SilentWasTried));
         Assert.Equal(0, await service.StopAsync());
 
         async Task WorksAsync(string order, string broken, string reason)

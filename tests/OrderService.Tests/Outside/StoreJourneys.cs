@@ -46,6 +46,33 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
     }
 
     [Fact]
+    public async Task Dead_letters_that_cant_be_parked_make_it_not_ready_while_orders_are_decided()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var hook = await FakeWebhook.StartAsync();
+        await using var service = await ReleaseService.StartAsync(address, StoreKind.Postgres, postgres, AlertsTo(hook));
+        await using var shop = await TestProducer.ConnectAsync(address);
+
+        await using (await HoldAsync(service, StoreKind.Postgres, "dead_letters"))
+        {
+            await shop.PublishAsync([.. Placed("A"), TestMessage.Of("order.place", "broken", "{")]);
+            await Eventually.HoldsAsync(
+                async () =>
+                {
+                    var (status, body) = await service.HealthAsync();
+                    Assert.Equal(HttpStatusCode.ServiceUnavailable, status);
+                    Assert.Contains("dead-letters", body, StringComparison.Ordinal);
+                },
+                TimeSpan.FromSeconds(60));
+            Assert.Equal(Orders, (await service.AllAsync("/api/orders")).Count);
+            await Eventually.TrueAsync(() => hook.Received.Any(alert => Text(alert).Contains("ead letters", StringComparison.Ordinal)), TimeSpan.FromSeconds(60));
+        }
+
+        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/dead-letters")).Count == 1);
+        await service.WaitUntilReadyAsync();
+    }
+
+    [Fact]
     public async Task One_process_at_a_time_serves_a_SQLite_store_and_the_next_one_says_who_does_or_waits()
     {
         var address = await broker.AddVirtualHostAsync();
@@ -163,7 +190,8 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
         Enumerable.Range(1, Orders).Select(number => TestMessage.Place(string.Create(CultureInfo.InvariantCulture, $"{prefix}-{number}")));
 
     /// <summary>Another program that lets nobody write until it is disposed.</summary>
-    private static async Task<IAsyncDisposable> HoldAsync(ReleaseService service, StoreKind store)
+    /// <param name="table">Which table of PostgreSQL; SQLite has one lock for all.</param>
+    private static async Task<IAsyncDisposable> HoldAsync(ReleaseService service, StoreKind store, string table = "inbox")
     {
         if (store == StoreKind.Sqlite)
         {
@@ -174,7 +202,7 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
         }
         var connection = new NpgsqlConnection(new NpgsqlConnectionStringBuilder(service.Settings["Store__ConnectionString"]) { Pooling = false }.ToString());
         await connection.OpenAsync(Now);
-        await using var command = new NpgsqlCommand("BEGIN; LOCK TABLE inbox IN EXCLUSIVE MODE", connection);
+        await using var command = new NpgsqlCommand($"BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE", connection);
         await command.ExecuteNonQueryAsync(Now);
         return connection;
     }

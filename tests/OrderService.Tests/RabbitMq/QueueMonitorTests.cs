@@ -52,7 +52,7 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
     {
         await using var broker = await TestBroker.StartAsync(fixture, options => options.QueuePollInterval = TimeSpan.FromSeconds(0.2));
         await broker.DeclareAsync();
-        await using var subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 5);
+        await using var subscription = broker.Subscribe(TopologyNames.Orders, prefetch: 6);
         using var monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription : null);
         await monitor.StartAsync(TestBroker.Stopping);
         await Eventually.TrueAsync(() => monitor.Depths.Any(depth => depth is { Queue: TopologyNames.Orders, Exists: true, Ready: 0, OldestSince: null }));
@@ -65,7 +65,7 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         Assert.True(first.OldestSince <= first.At);
 
         _ = subscription.RunAsync(TestBroker.Stopping);
-        Assert.Equal(first.OldestSince, (await WaitAsync(monitor, depth => depth is { Ready: 15, Consumers: 1 })).OldestSince);
+        Assert.Equal(first.OldestSince, (await WaitAsync(monitor, depth => depth is { Ready: 14, Consumers: 2 })).OldestSince);
         for (var taken = 0; taken < 5; taken++)
         {
             await subscription.SettleAsync(await subscription.Deliveries.ReadAsync(TestBroker.Stopping), Settlement.Acknowledge);
