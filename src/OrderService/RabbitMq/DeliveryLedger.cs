@@ -56,18 +56,6 @@ internal sealed class DeliveryLedger
         }
     }
 
-    /// <summary>The highest tag that came.</summary>
-    public ulong Highest
-    {
-        get
-        {
-            lock (gate)
-            {
-                return highest;
-            }
-        }
-    }
-
     /// <summary>How many cancelled consumers have deliveries in hand: a quorum queue counts them until those are settled.</summary>
     public int EndedConsumersInHand
     {
@@ -90,12 +78,16 @@ internal sealed class DeliveryLedger
         }
     }
 
-    /// <summary>How many deliveries above a tag are in hand.</summary>
-    public int InHandAbove(ulong tag)
+    /// <summary>How many deliveries of the present consumer are in hand.</summary>
+    public int InHandOfConsumer
     {
-        lock (gate)
+        get
         {
-            return unsettled.Count(unsettled => unsettled > tag);
+            lock (gate)
+            {
+                var before = ends.Count == 0 ? 0 : ends[^1];
+                return unsettled.Count(tag => tag > before);
+            }
         }
     }
 

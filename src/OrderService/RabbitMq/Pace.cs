@@ -2,7 +2,7 @@ namespace OrderService.RabbitMq;
 
 /// <summary>
 /// How many deliveries a consumer may have unsettled, from the sizes of those that came. The broker counts messages, not bytes, and hands out whatever comes up to the number
-/// a consumer was allowed. So that is one at first, sixteen times as many whenever those before were small enough, and few again once they were not.
+/// a consumer was allowed. So that is one at first (a few when they are few at most), more whenever those before were small enough, and few again once they were not.
 /// <see cref="Delivered"/> is called by the client's loop, the rest by whoever builds consumers, while there is none.
 /// </summary>
 /// <param name="most">For small messages.</param>
@@ -20,7 +20,7 @@ internal sealed class Pace(int most)
     private int largest;
     private int patience;
     private bool isCareful;
-    private int next = most <= Few ? most : 1;
+    private int next = First(most);
 
     /// <summary>What a consumer may be allowed at most.</summary>
     public int Most { get; set; } = most;
@@ -65,7 +65,7 @@ internal sealed class Pace(int most)
     /// <summary>A new connection: what comes on it is not known.</summary>
     public void Restart()
     {
-        next = Most <= Few ? Most : 1;
+        next = First(Most);
         Forget();
     }
 
@@ -79,6 +79,8 @@ internal sealed class Pace(int most)
         Forget();
         return Allowed;
     }
+
+    private static int First(int most) => most <= Few ? most : 1;
 
     /// <summary>The last step goes to the ceiling, and the one before it is small: what is in hand then comes off.</summary>
     private int Step(int ceiling) =>

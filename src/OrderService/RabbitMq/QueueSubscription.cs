@@ -512,9 +512,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                 await CancelConsumerAsync(generation);
                 await GiveBackAsync(generation);
             }
-            else if (generation.Consumer is { } consumer && generation.IsSlow)
+            else if (generation.Consumer is not null && generation.IsSlow)
             {
-                await MakeWayAsync(generation, consumer);
+                await MakeWayAsync(generation);
             }
 
             if (generation.Consumer is null && generation.IsAlive && (!generation.HasTooMuch || room.HasRoomOrTells()))
@@ -534,8 +534,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             generation.IsHeadKnown = await AnyReadyAsync(generation, stopping);
         }
 
-        generation.HandedOutAt = MarkProgress();
-        var consumer = new Consumer(this, generation) { Above = generation.Ledger.Highest };
+        Volatile.Write(ref generation.HandedOutAt, MarkProgress());
+        var consumer = new Consumer(this, generation);
         generation.MayDeliver = true;
         consumer.Tag = await generation.Channel.BasicConsumeAsync(queue, autoAck: false, consumerTag: "", noLocal: false, exclusive: false, arguments: null, consumer, stopping);
         generation.Consumer = consumer;
@@ -552,7 +552,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// Cancels the consumer for one that is allowed more. What is on its way to a cancelled consumer the broker returns to the queue, and counts that; so it is done while all
     /// that this one may have is in hand, and nothing is settled meanwhile.
     /// </summary>
-    private async Task MakeWayAsync(Generation generation, Consumer consumer)
+    private async Task MakeWayAsync(Generation generation)
     {
         generation.IsSlow = false;
         if (InHand() < (generation.Prefetch + 1) / 2)
@@ -580,7 +580,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             generation.Settling.Release();
         }
 
-        int InHand() => generation.Ledger.InHandAbove(consumer.Above);
+        int InHand() => generation.Ledger.InHandOfConsumer;
     }
 
     /// <summary>Whether a message waits; also when the broker does not say.</summary>
@@ -934,9 +934,6 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         private readonly TaskCompletionSource cancelled = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public string Tag { get; set; } = "";
-
-        /// <summary>The delivery tags of its deliveries are higher.</summary>
-        public ulong Above { get; init; }
 
         /// <summary>Completes once every delivery before the cancellation has been taken.</summary>
         public Task Cancelled => cancelled.Task;
