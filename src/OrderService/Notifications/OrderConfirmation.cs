@@ -91,6 +91,9 @@ public sealed partial class OrderConfirmation(
     ILogger<OrderConfirmation> logger) : BackgroundService
 {
     private const string Reader = "order-confirmation";
+
+    /// <summary>A checkpoint of its own for each mail that the store refused to write down while it took others: nothing else looks behind the reader's.</summary>
+    private const string Behind = "order-confirmation:";
     private const string Trouble = "mail:customers";
     private const string TakeIn = "take in";
     private const string Note = "note";
@@ -106,9 +109,6 @@ public sealed partial class OrderConfirmation(
     private static readonly TimeSpan PollInterval = TimeSpan.FromSeconds(2);
 
     private readonly RefusedRows<(string Step, long Position)> refused = new("confirmations", "Mails to customers", troubles, clock, logger);
-
-    /// <summary>What the store refused to write down while it took others. The log holds them, but nobody looks behind the checkpoint after a restart.</summary>
-    private readonly Dictionary<long, string> unwritten = [];
 
     /// <summary>Mails that left, or never will, and that the store refuses to take out.</summary>
     private readonly HashSet<long> done = [];
@@ -196,6 +196,12 @@ public sealed partial class OrderConfirmation(
             {
                 await transaction.Connection!.ExecuteAsync(
                     "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page.Events[^1].Position }, transaction);
+                foreach (var (position, _) in mails.Except(taken))
+                {
+                    // Others went through: it waits alone, for whichever process writes the mails then.
+                    await transaction.Connection!.ExecuteAsync(
+                        "INSERT INTO checkpoints (reader, position) VALUES (@reader, @position) ON CONFLICT (reader) DO NOTHING", new { reader = BehindAt(position), position }, transaction);
+                }
             }
             return taken;
         }, cancellationToken);
@@ -204,27 +210,38 @@ public sealed partial class OrderConfirmation(
             // The store takes none: all wait behind the checkpoint.
             return false;
         }
-        foreach (var (position, orderId) in mails.Except(written))
+        foreach (var (_, orderId) in mails.Except(written))
         {
-            // Others went through: it waits alone.
-            unwritten[position] = orderId;
             LogUnwritten(orderId);
         }
         return page.MayHaveMore;
     }
 
+    private static string BehindAt(long position) => string.Create(CultureInfo.InvariantCulture, $"{Behind}{position}");
+
     private async Task RetryUnwrittenAsync(CancellationToken cancellationToken)
     {
-        var mails = unwritten.Where(mail => !refused.IsResting((TakeIn, mail.Key))).Select(mail => (Position: mail.Key, OrderId: mail.Value)).ToList();
+        var left = await database.ReadAsync(async connection => (await connection.QueryAsync<long>(
+            "SELECT position FROM checkpoints WHERE reader LIKE @behind ORDER BY position", new { behind = Behind + "%" })).AsList(), cancellationToken);
+        var mails = new List<(long Position, string OrderId)>();
+        foreach (var position in left.Where(position => !refused.IsResting((TakeIn, position))).Take(PageSize))
+        {
+            mails.AddRange((await events.AfterAsync(position - 1, 1, cancellationToken)).Events.Where(recorded => recorded.Position == position).Select(recorded => (position, recorded.OrderId)));
+        }
         if (mails.Count == 0)
         {
             return;
         }
-        foreach (var (position, _) in await database.WriteAsync(
-            transaction => refused.WriteAsync(transaction, mails, mail => (TakeIn, mail.Position), some => WriteAsync(transaction, some)), cancellationToken))
-        {
-            unwritten.Remove(position);
-        }
+        await database.WriteAsync(
+            transaction => refused.WriteAsync(transaction, mails, mail => (TakeIn, mail.Position), async some =>
+            {
+                await WriteAsync(transaction, some);
+                foreach (var (position, _) in some)
+                {
+                    await transaction.Connection!.ExecuteAsync("DELETE FROM checkpoints WHERE reader = @reader", new { reader = BehindAt(position) }, transaction);
+                }
+                return some;
+            }), cancellationToken);
     }
 
     private async Task<IReadOnlyList<(long Position, string OrderId)>> WriteAsync(DbTransaction transaction, IReadOnlyList<(long Position, string OrderId)> mails)
@@ -412,7 +429,7 @@ public sealed partial class OrderConfirmation(
     [LoggerMessage(LogLevel.Error, "The confirmation of order {OrderId} was not taken in {Attempts} attempts and is given up")]
     private partial void LogGivenUp(string orderId, long attempts);
 
-    [LoggerMessage(LogLevel.Error, "The store does not take the note that the customer of order {OrderId} is to be told of it; it is tried again, and lost should this process end before")]
+    [LoggerMessage(LogLevel.Error, "The store does not take the note that the customer of order {OrderId} is to be told of it; it waits alone and is tried again")]
     private partial void LogUnwritten(string orderId);
 
     [LoggerMessage(LogLevel.Warning, "Order confirmations stopped for a moment: {Reason}")]

@@ -10,7 +10,7 @@ namespace OrderService.Notifications;
 /// <summary>
 /// Turns what stands still (<see cref="Troubles"/>) into alerts of kind <c>service</c>: one when a trouble has stood for its patience, again every <c>Alerts:RemindAfter</c>, and one
 /// when it is over; of each trouble at most one in <c>Alerts:TroublePause</c>. What was told stands in the store, so that a restart repeats nothing and of several instances one
-/// speaks. Where the store does not work, or is itself the trouble, this process's own channels are used without it.
+/// speaks. Where the store does not work, refuses the row, or is itself the trouble, this process's own channels are used without it.
 /// </summary>
 public sealed partial class TroubleAlerts : BackgroundService
 {
@@ -25,6 +25,10 @@ public sealed partial class TroubleAlerts : BackgroundService
     /// <summary>How long a trouble that is over is remembered.</summary>
     private static readonly TimeSpan Memory = TimeSpan.FromDays(1);
 
+    /// <summary>Rows that say what was told of a trouble, and those of the list of alerts.</summary>
+    private const string News = "news";
+    private const string List = "list";
+
     private readonly Troubles troubles;
     private readonly IDatabase database;
     private readonly AlertsOptions options;
@@ -32,6 +36,7 @@ public sealed partial class TroubleAlerts : BackgroundService
     private readonly TimeProvider clock;
     private readonly ILogger<TroubleAlerts> logger;
     private readonly DirectAlerts direct;
+    private readonly RefusedRows<(string What, string Key)> refused;
     private readonly Dictionary<string, Told> told = new(StringComparer.Ordinal);
     private long? storeFailsSince;
 
@@ -46,6 +51,7 @@ public sealed partial class TroubleAlerts : BackgroundService
         this.clock = clock;
         this.logger = logger;
         direct = new DirectAlerts([.. channels], this.options, metrics, clock, logger);
+        refused = new RefusedRows<(string What, string Key)>("service-alerts", "Alerts of the service itself", troubles, clock, logger);
     }
 
     /// <summary>The last words: a trouble of the store that ends the process is told although it has not stood for long.</summary>
@@ -99,11 +105,8 @@ public sealed partial class TroubleAlerts : BackgroundService
             told.GetValueOrDefault(one.Trouble.Key)?.SeenAt = clock.GetTimestamp();
         }
         var isStoreAway = await IsStoreAwayAsync(standing, cancellationToken);
-        TellDirectly(standing.Where(one => IsRipe(one) && (one.Trouble.ConcernsStore || isStoreAway)));
-        if (isStoreAway)
-        {
-            EndDirectly(standing);
-        }
+        TellDirectly(standing.Where(one => IsRipe(one) && (one.Trouble.ConcernsStore || isStoreAway || refused.IsResting((News, one.Trouble.Key)))));
+        EndDirectly(standing, isStoreAway);
         await direct.SendAsync(cancellationToken);
     }
 
@@ -118,11 +121,16 @@ public sealed partial class TroubleAlerts : BackgroundService
             using var either = CancellationTokenSource.CreateLinkedTokenSource(patience.Token, cancellationToken);
             await TellByStoreAsync(standing, either.Token).WaitAsync(either.Token);
             storeFailsSince = null;
+            refused.Pass(News);
             return false;
         }
-        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {
-            // What is wrong with the store is for its own stations to say; here it only matters that this way is closed.
+            // That a store is slow or away is for readiness to say; what it has against these rows nobody else sees.
+            if (exception is StoreRefusedException or StoreUnavailableException)
+            {
+                refused.Fail(News, exception);
+            }
             storeFailsSince ??= clock.GetTimestamp();
             return clock.GetElapsedTime(storeFailsSince.Value) >= StorePatience;
         }
@@ -139,35 +147,37 @@ public sealed partial class TroubleAlerts : BackgroundService
             told[row.Key] = new Told(row.Subject, row.Stands, row.Size, Back(row.ToldFor(now))) { SeenAt = Back(row.UnseenFor(now)), IsSaved = true };
         }
         var here = standing.Select(one => one.Trouble.Key).ToHashSet();
-        var (own, letters) = (told.Where(entry => !entry.Value.IsSaved).ToList(), direct.Unsaved);
-        var steps = standing.Where(one => Needs(one, rows.GetValueOrDefault(one.Trouble.Key), now)).ToList();
-        var gone = rows.Values.Where(row => !here.Contains(row.Key) && (TroubleNews.IsOver(row.Told(now), row.UnseenFor(now), options, clock.GetUtcNow()) || IsForgotten(row, now))).ToList();
+        var own = told.Where(entry => !entry.Value.IsSaved && !refused.IsResting((News, entry.Key))).ToList();
+        var letters = direct.Unsaved.Where(letter => !refused.IsResting((List, letter.Key))).ToList();
+        var steps = standing.Where(one => !refused.IsResting((News, one.Trouble.Key)) && Needs(one, rows.GetValueOrDefault(one.Trouble.Key), now)).ToList();
+        var gone = rows.Values.Where(row => !here.Contains(row.Key) && !refused.IsResting((News, row.Key))
+            && (TroubleNews.IsOver(row.Told(now), row.UnseenFor(now), options, clock.GetUtcNow()) || IsForgotten(row, now))).ToList();
         if (own.Count == 0 && letters.Count == 0 && steps.Count == 0 && gone.Count == 0)
         {
             return;
         }
-        await database.WriteAsync(async transaction =>
+        var (savedLetters, savedOwn) = await database.WriteAsync(async transaction =>
         {
-            foreach (var letter in letters)
-            {
-                await SaveAsync(transaction, letter);
-            }
-            foreach (var (key, entry) in own)
-            {
-                await SaveAsync(transaction, key, entry, now);
-            }
-            foreach (var one in steps)
-            {
-                await TakeStepAsync(transaction, one, now);
-            }
-            foreach (var row in gone)
-            {
-                await EndAsync(transaction, row, now);
-            }
+            var listed = await WriteAsync(transaction, letters, letter => (List, letter.Key), letter => SaveAsync(transaction, letter));
+            var noted = await WriteAsync(transaction, own, entry => (News, entry.Key), entry => SaveAsync(transaction, entry.Key, entry.Value, now));
+            await WriteAsync(transaction, steps, one => (News, one.Trouble.Key), one => TakeStepAsync(transaction, one, now));
+            await WriteAsync(transaction, gone, row => (News, row.Key), row => EndAsync(transaction, row, now));
+            return (listed, noted);
         }, cancellationToken);
-        direct.Saved(letters);
-        own.ForEach(entry => entry.Value.IsSaved = true);
+        direct.Saved(savedLetters);
+        savedOwn.ForEach(entry => entry.Value.IsSaved = true);
     }
+
+    /// <summary>What the store refuses holds up no other; of what it refused a moment ago, in this transaction too, nothing is tried.</summary>
+    private Task<List<T>> WriteAsync<T>(DbTransaction transaction, IEnumerable<T> rows, Func<T, (string What, string Key)> key, Func<T, Task> write) =>
+        refused.WriteAsync<T>(transaction, [.. rows.Where(row => !refused.IsResting(key(row)))], key, async some =>
+        {
+            foreach (var row in some)
+            {
+                await write(row);
+            }
+            return some;
+        });
 
     /// <summary>Whether a trouble that stands here has to be written down.</summary>
     private bool Needs(StandingTrouble standing, Row? row, DateTimeOffset now) =>
@@ -228,15 +238,15 @@ public sealed partial class TroubleAlerts : BackgroundService
         }
     }
 
-    private void EndDirectly(IReadOnlyList<StandingTrouble> standing)
+    private void EndDirectly(IReadOnlyList<StandingTrouble> standing, bool isStoreAway)
     {
         var here = standing.Select(one => one.Trouble.Key).ToHashSet();
-        // What the store knows may stand in another instance: that one says so when the store works again.
-        foreach (var (key, entry) in told.Where(entry => !entry.Value.IsSaved && !here.Contains(entry.Key)).ToList())
+        // What the store knows may stand in another instance: that one says so when the store works again. A row that is refused can be read, and tells whether it does.
+        foreach (var (key, entry) in told.Where(entry => !here.Contains(entry.Key) && ((isStoreAway && !entry.Value.IsSaved) || refused.IsResting((News, entry.Key)))).ToList())
         {
             if (TroubleNews.IsOver(Of(entry), clock.GetElapsedTime(entry.SeenAt), options, clock.GetUtcNow()))
             {
-                told[key] = entry with { Stands = false, At = clock.GetTimestamp() };
+                told[key] = entry with { Stands = false, At = clock.GetTimestamp(), IsSaved = false };
                 direct.Add(key, TroubleNews.Over(entry.Subject));
             }
         }

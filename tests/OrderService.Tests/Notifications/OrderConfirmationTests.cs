@@ -139,11 +139,20 @@ public abstract class OrderConfirmationTests
         await world.TickAsync();
 
         Assert.Equal(["ada@example.org", "eve@example.org"], server.Delivered.Order());
+        // It waits in the store: the next process tries it too, and then finds it where the others stand.
+        world.Restart();
+        await world.TickAsync();
+        Assert.True(world.Troubles.Stands("store:confirmations"));
+        Assert.Equal(2, server.Delivered.Count);
         await Refusal.RemoveAsync(world.Store.Database, "order_mails");
-        world.Clock.Advance(TimeSpan.FromMinutes(1));
+        world.Restart();
         await world.TickAsync();
         Assert.Equal(["ada@example.org", "bob@example.org", "eve@example.org"], server.Delivered.Order());
         Assert.Empty(await world.WaitingAsync());
+        world.Restart();
+        await world.TickAsync();
+        Assert.Equal(3, server.Delivered.Count);
+        Assert.Equal(["order-confirmation"], await world.Store.QueryAsync<string>("SELECT reader FROM checkpoints"));
     }
 
     private sealed class World : IAsyncDisposable
@@ -153,21 +162,32 @@ public abstract class OrderConfirmationTests
         public TestStore Store => store;
 
         private readonly EventBus bus = new(NullLogger<EventBus>.Instance);
-        private readonly OrderConfirmation confirmation;
+        private readonly FakeSmtpServer server;
+        private OrderConfirmation confirmation;
 
         private World(TestStore store, FakeSmtpServer server)
         {
-            this.store = store;
+            (this.store, this.server) = (store, server);
             Troubles = new Troubles(Clock);
-            confirmation = new OrderConfirmation(
-                store.Database, new EventQueries(store.Database), bus, () => true,
-                Options.Create(new OrderConfirmationOptions { Enabled = true }),
-                Options.Create(new AlertsOptions { Email = new EmailOptions { Host = "127.0.0.1", Port = server.Port, Security = "None", From = "shop@example.org" } }),
-                new Smtp(Clock), Troubles, new StoreTime(Clock), Clock, NullLogger<OrderConfirmation>.Instance);
+            confirmation = Start();
         }
 
+        /// <summary>A new process, which knows what the store knows.</summary>
+        public void Restart()
+        {
+            confirmation.Dispose();
+            Troubles = new Troubles(Clock);
+            confirmation = Start();
+        }
+
+        private OrderConfirmation Start() => new(
+            store.Database, new EventQueries(store.Database), bus, () => true,
+            Options.Create(new OrderConfirmationOptions { Enabled = true }),
+            Options.Create(new AlertsOptions { Email = new EmailOptions { Host = "127.0.0.1", Port = server.Port, Security = "None", From = "shop@example.org" } }),
+            new Smtp(Clock), Troubles, new StoreTime(Clock), Clock, NullLogger<OrderConfirmation>.Instance);
+
         public FakeTimeProvider Clock { get; } = new(new DateTimeOffset(2026, 3, 1, 3, 0, 0, TimeSpan.Zero));
-        public Troubles Troubles { get; }
+        public Troubles Troubles { get; private set; }
 
         public static async Task<World> OpenAsync(TestStore store, FakeSmtpServer server)
         {

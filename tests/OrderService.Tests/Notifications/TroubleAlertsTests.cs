@@ -154,6 +154,8 @@ public abstract class TroubleAlertsTests
         var one = world.Instance(null, log, mail);
         one.Raise("relay");
         one.Store.IsAway = true;
+        // Readiness says that the store is away, in its own time.
+        one.Troubles.Raise(new Trouble(Troubles.Store, TroubleLevel.NotReady, "The store is away", "It is.") { ConcernsStore = true, Patience = TimeSpan.FromDays(1) });
         world.Clock.Advance(Patience);
         await one.LookAsync();
         // A moment without the store is none of its business.
@@ -171,6 +173,7 @@ public abstract class TroubleAlertsTests
         Assert.Equal(2, mail.Tried.Count);
 
         one.Store.IsAway = false;
+        one.Clear(Troubles.Store);
         await one.LookAsync();
         Assert.Equal(["relay stands still"], await world.SubjectsAsync());
         Assert.Equal(["email sent", "log sent"], await world.Store.QueryAsync<string>("SELECT channel || ' ' || status FROM alert_deliveries ORDER BY channel"));
@@ -180,6 +183,64 @@ public abstract class TroubleAlertsTests
         await afterwards.LookAsync();
         Assert.Single(await world.SubjectsAsync());
         Assert.Equal(2, mail.Tried.Count);
+    }
+
+    [Theory]
+    [InlineData("alerts", "NEW.subject LIKE '%relay stands still'")]
+    [InlineData("service_troubles", "NEW.key = 'relay'")]
+    public async Task A_row_that_the_store_refuses_holds_up_no_other_and_its_trouble_is_told_without_the_store_once_and_when_it_is_over(string table, string refused)
+    {
+        await using var world = new World(await OpenStoreAsync());
+        var told = new List<string>();
+        var mail = new ScriptedChannel("email", alert =>
+        {
+            told.Add(alert.Subject);
+            return new ChannelAnswer.Sent();
+        });
+        var one = world.Instance(null, mail);
+        await Refusal.AddAsync(world.Store.Database, table, refused);
+        one.Raise("relay");
+        one.Raise("kafka");
+        one.Raise("unreadable", size: 1);
+        world.Clock.Advance(Patience);
+        await one.LookAsync();
+
+        Assert.Equal(["kafka stands still", "unreadable stands still"], (await world.SubjectsAsync()).Order());
+        Assert.Equal(["relay stands still"], told);
+        var trouble = one.Troubles.Standing.Single(standing => standing.Trouble.Key == "store:service-alerts").Trouble;
+        Assert.Equal((TroubleLevel.Degraded, true), (trouble.Level, trouble.ConcernsStore));
+        Assert.Contains(Refusal.Code(world.Store.Database, table), trouble.Detail, StringComparison.Ordinal);
+        Assert.DoesNotContain(Refusal.Secret, trouble.ToString(), StringComparison.Ordinal);
+
+        // It is said once, however often it is tried.
+        async Task PassAsync(TimeSpan time)
+        {
+            for (var passed = TimeSpan.Zero; passed < time; passed += TimeSpan.FromSeconds(20))
+            {
+                world.Clock.Advance(TimeSpan.FromSeconds(20));
+                await one.LookAsync();
+            }
+        }
+        await PassAsync(TimeSpan.FromMinutes(7));
+        Assert.Equal(["relay stands still", trouble.Subject], told);
+        Assert.Equal(2, await world.ToSendAsync());
+
+        // Over is told too, by the way that is open.
+        one.Clear("relay");
+        one.Clear("kafka");
+        await PassAsync(TimeSpan.FromMinutes(7));
+        Assert.Equal(["relay stands still", trouble.Subject, "Over: relay stands still"], told);
+        Assert.Single(await world.SubjectsAsync(), subject => subject == "Over: kafka stands still");
+
+        // With the cause out of the way the store learns what was told, and nothing is told again.
+        await Refusal.RemoveAsync(world.Store.Database, table);
+        await PassAsync(TimeSpan.FromMinutes(12));
+        Assert.False(one.Troubles.Stands("store:service-alerts"));
+        Assert.Equal(3, told.Count);
+        // Of one trouble the newest word waits for its place in the list.
+        Assert.Equal(table == "alerts" ? 0 : 1, (await world.SubjectsAsync()).Count(subject => subject == "relay stands still"));
+        Assert.Single(await world.SubjectsAsync(), subject => subject == "Over: relay stands still");
+        Assert.Equal("over", await world.Store.ScalarAsync<string>("SELECT state FROM service_troubles WHERE key = 'relay'"));
     }
 
     [Fact]
@@ -217,6 +278,9 @@ public abstract class TroubleAlertsTests
         }
 
         public Task<List<string>> SubjectsAsync() => store.QueryAsync<string>("SELECT subject FROM alerts WHERE kind = 'service' ORDER BY id");
+
+        /// <summary>How many alerts the sender has to send: those that left without the store are there for the list.</summary>
+        public Task<long> ToSendAsync() => store.ScalarAsync<long>("SELECT count(*) FROM alerts WHERE dispatched = 0");
 
         public Task<List<long>> TimesAsync() => store.QueryAsync<long>("SELECT created_at FROM alerts WHERE kind = 'service' ORDER BY id");
 
