@@ -30,11 +30,14 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
     // Read by the relay's publishing loop.
     private long renewedAt;
     private volatile bool ever;
+    private volatile long[] epochs = new long[Shard.Count];
 
     public bool SharesStreams => true;
 
     /// <summary>A tenth earlier than the database has it, for the time between this check and the publish.</summary>
     public bool IsCurrent => ever && clock.GetElapsedTime(Volatile.Read(ref renewedAt)) < options.Value.LeaseDuration * 0.9;
+
+    public long EpochOf(int shard) => epochs[shard];
 
     public async Task<IReadOnlyCollection<int>> RenewAsync(IReadOnlySet<int> busy, CancellationToken cancellationToken)
     {
@@ -65,21 +68,21 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
                     new { duration }, transaction);
                 await connection.ExecuteAsync(
                     "UPDATE relay_leases SET owner = '', expires_at = 0 WHERE owner = @owner AND shard = ANY(@release)", new { owner, release }, transaction);
-                var renewed = (await connection.QueryAsync<long>(
-                    $"UPDATE relay_leases SET expires_at = {Now} + @duration WHERE owner = @owner RETURNING shard", new { owner, duration }, transaction)).AsList();
+                var renewed = (await connection.QueryAsync<(long Shard, long Epoch)>(
+                    $"UPDATE relay_leases SET expires_at = {Now} + @duration WHERE owner = @owner RETURNING shard, epoch", new { owner, duration }, transaction)).AsList();
                 var share = (Shard.Count / members.Count) + (members.IndexOf(owner) < Shard.Count % members.Count ? 1 : 0);
                 if (renewed.Count < share)
                 {
                     var others = await connection.QueryAsync<(long Shard, long ExpiresAt)>("SELECT shard, expires_at FROM relay_leases WHERE owner <> @owner", new { owner }, transaction);
                     var left = Silent(watchedShards, others.Select(lease => (lease.Shard.ToString(CultureInfo.InvariantCulture), lease.ExpiresAt)));
-                    renewed.AddRange(await connection.QueryAsync<long>(
+                    renewed.AddRange(await connection.QueryAsync<(long Shard, long Epoch)>(
                         $"""
                         UPDATE relay_leases SET owner = @owner, epoch = epoch + 1, expires_at = {Now} + @duration
                         WHERE shard IN (
                             SELECT shard FROM relay_leases
                             WHERE expires_at < {Now} OR (owner <> @owner AND EXISTS (SELECT 1 FROM unnest(@shards, @expiries) AS left_over (id, until) WHERE id = shard AND until = expires_at))
                             ORDER BY shard LIMIT @free FOR UPDATE SKIP LOCKED)
-                        RETURNING shard
+                        RETURNING shard, epoch
                         """,
                         new
                         {
@@ -96,7 +99,13 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
             cancellationToken);
 
         held.Clear();
-        held.UnionWith(mine.Select(shard => (int)shard));
+        held.UnionWith(mine.Select(lease => (int)lease.Shard));
+        var numbers = new long[Shard.Count];
+        foreach (var (shard, epoch) in mine)
+        {
+            numbers[shard] = epoch;
+        }
+        epochs = numbers;
         leaving.IntersectWith(held);
         foreach (var shard in held.OrderDescending().Where(shard => !leaving.Contains(shard)).Take(held.Count - leaving.Count - share).ToList())
         {

@@ -1,12 +1,18 @@
+using System.Buffers.Text;
+using System.Globalization;
+using System.Text;
 using OrderService.Outbox;
 
 namespace OrderService.Database;
 
-/// <summary>On SQLite one process relays everything: a file lock beside the store, which the operating system gives back when the process dies.</summary>
+/// <summary>
+/// On SQLite one process relays everything: a file lock beside the store, which the operating system gives back when the process dies. The file holds the number of the last holder.
+/// </summary>
 public sealed class SqliteRelayLease(string storePath) : IRelayLease
 {
     private static readonly int[] All = [.. Enumerable.Range(0, Shard.Count)];
     private FileStream? held;
+    private long epoch;
 
     public bool SharesStreams => false;
 
@@ -16,7 +22,11 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
     {
         try
         {
-            held ??= new FileStream(Path.GetFullPath(storePath) + ".relay", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            if (held is null)
+            {
+                held = new FileStream(Path.GetFullPath(storePath) + ".relay", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                Volatile.Write(ref epoch, Next(held));
+            }
             return Task.FromResult<IReadOnlyCollection<int>>(All);
         }
         catch (IOException)
@@ -25,6 +35,8 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
             return Task.FromResult<IReadOnlyCollection<int>>([]);
         }
     }
+
+    public long EpochOf(int shard) => Volatile.Read(ref epoch);
 
     // The only instance there is.
     public Task<bool> MayTryAsync(string routingKey, TimeSpan interval, CancellationToken cancellationToken) => Task.FromResult(true);
@@ -38,5 +50,17 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
             await held.DisposeAsync();
             held = null;
         }
+    }
+
+    /// <summary>One more than the file says; what is no number, or was lost, begins again.</summary>
+    private static long Next(FileStream file)
+    {
+        Span<byte> text = stackalloc byte[32];
+        var count = file.ReadAtLeast(text, text.Length, throwOnEndOfStream: false);
+        var next = Utf8Parser.TryParse(text[..count], out long last, out _) ? last + 1 : 1;
+        file.SetLength(0);
+        file.Write(Encoding.ASCII.GetBytes(next.ToString(CultureInfo.InvariantCulture)));
+        file.Flush();
+        return next;
     }
 }

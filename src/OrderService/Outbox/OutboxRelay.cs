@@ -53,6 +53,9 @@ public sealed partial class OutboxRelay(
     private const int StickAtOnce = 5_000;
     private const int ReleaseAtOnce = 200;
 
+    /// <summary>On each event: how often its shard had changed hands when it was published (contract, section 3).</summary>
+    private const string EpochHeader = "x-relay-epoch";
+
     private readonly Lock gate = new();
     private readonly Dictionary<string, StreamInHand> streams = new(StringComparer.Ordinal);
     private readonly Dictionary<long, long> known = [];
@@ -775,7 +778,7 @@ public sealed partial class OutboxRelay(
                 try
                 {
                     Failpoint.Hit("relay-before-publish");
-                    message = Render(row);
+                    message = Render(row, lease.EpochOf(Shard.Of(row.OrderId)));
                 }
                 catch (Exception exception) when (!stop.IsCancellationRequested)
                 {
@@ -1014,10 +1017,12 @@ public sealed partial class OutboxRelay(
         }
     }
 
-    private static OutgoingMessage Render(OutboxRow row)
+    private static OutgoingMessage Render(OutboxRow row, long epoch)
     {
         if (row.Event is { } recorded)
         {
+            var headers = TraceText.Headers<object?>(recorded.TraceContext) ?? [];
+            headers[EpochHeader] = epoch;
             var eventId = recorded.EventId;
             var head = new CloudEventHead(
                 eventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
@@ -1031,7 +1036,7 @@ public sealed partial class OutboxRelay(
                 ContentType = CloudEventWriter.ContentType,
                 CorrelationId = recorded.CorrelationId,
                 Type = recorded.Type,
-                Headers = TraceText.Headers<object?>(recorded.TraceContext),
+                Headers = headers,
                 State = row,
             };
         }

@@ -12,6 +12,12 @@ public interface IRelayLease : IAsyncDisposable
     /// <summary>Whether the last renewal still counts. False after a freeze or an outage of the store, before anybody else may have taken over.</summary>
     bool IsCurrent { get; }
 
+    /// <summary>
+    /// Rises each time a shard changes hands; events carry it, so that whoever reads them can tell a holder that woke late from the present one.
+    /// Read beside <see cref="RenewAsync"/>; 0 for a shard that is not held.
+    /// </summary>
+    long EpochOf(int shard);
+
     /// <summary>Takes or renews what this instance may hold and answers it. Cheap enough for every tick.</summary>
     /// <param name="busy">Shards with messages under way; one that has to be given back stays until it is not busy any more.</param>
     /// <exception cref="Database.StoreUnavailableException">The store is out of reach; <see cref="IsCurrent"/> says how long the last answer counts.</exception>

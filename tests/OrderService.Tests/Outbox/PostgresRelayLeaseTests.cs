@@ -120,6 +120,23 @@ public sealed class PostgresRelayLeaseTests(PostgresContainerFixture postgres) :
     }
 
     [Fact]
+    public async Task A_shard_that_changes_hands_has_a_higher_epoch_and_one_that_stays_keeps_its_own()
+    {
+        var old = Open();
+        await old.RenewAsync();
+        var before = Enumerable.Range(0, 16).Select(old.Lease.EpochOf).ToList();
+        Assert.All(before, epoch => Assert.True(epoch > 0));
+
+        var young = Open();
+        await SettleAsync(old, young);
+
+        Assert.Equal(8, young.Shards.Count);
+        Assert.All(young.Shards, shard => Assert.Equal(before[shard] + 1, young.Lease.EpochOf(shard)));
+        Assert.All(young.Shards, shard => Assert.Equal(0, old.Lease.EpochOf(shard)));
+        Assert.All(old.Shards, shard => Assert.Equal(before[shard], old.Lease.EpochOf(shard)));
+    }
+
+    [Fact]
     public async Task An_instance_that_went_away_leaves_its_shards_to_the_others()
     {
         var lost = Open(TimeSpan.FromSeconds(2));
