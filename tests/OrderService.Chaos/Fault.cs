@@ -2,19 +2,34 @@ namespace OrderService.Chaos;
 
 /// <summary>One way in which the world misbehaves, and what must hold all the same.</summary>
 /// <param name="Name">What <c>--fault</c> takes.</param>
+/// <param name="Number">Its number in the catalogue of faults in docs/chaos.md; empty for one that is not there.</param>
 /// <param name="About">One sentence for <c>--list</c>.</param>
-internal sealed record Fault(string Name, string About, Func<World, TrialOptions, Task<Verdict>> RunAsync)
+internal sealed record Fault(string Name, string Number, string About, Func<World, TrialOptions, Task<Verdict>> RunAsync)
 {
     public static IReadOnlyList<Fault> All { get; } =
     [
-        new("kills", "The process is killed again and again while a long queue of good orders drains.", Faults.Kills.RunAsync),
-        new("full-subscriber", "A subscriber's queue is full and refuses events, beside a healthy one.", Faults.FullSubscriber.RunAsync),
-        new("large-bodies", "Bodies of 4 MiB lie between good orders, and the process has little memory.", Faults.LargeBodies.RunAsync),
+        new("kills", "F27", "The process is killed again and again while a long queue of good orders drains.", Faults.Kills.RunAsync),
+        new("full-subscriber", "", "A subscriber's queue is full and refuses events, beside a healthy one.", Faults.FullSubscriber.RunAsync),
+        new("large-bodies", "F31", "Bodies of 4 MiB lie between good orders, and the process has little memory.", Faults.LargeBodies.RunAsync),
+        .. Faults.BrokerFaults.All,
+        .. Faults.LinkFaults.All,
+        .. Faults.ProcessFaults.All,
+        .. Faults.StoreFaults.All,
+        .. Faults.AlertFaults.All,
     ];
+
+    /// <summary>The stores it can be tried with; both unless said.</summary>
+    public IReadOnlyList<StoreKind> Stores { get; init; } = [StoreKind.Sqlite, StoreKind.Postgres];
+
+    /// <summary>A fault of the usual trial: see <see cref="UsualTrial"/>.</summary>
+    public static Fault Usual(
+        string name, string number, string about, Func<Trial, Task<string>> disturb, bool tells = false, TimeSpan? patience = null) =>
+        new(name, number, about, (world, options) => UsualTrial.RunAsync(world, options, disturb, tells, patience));
 }
 
 /// <param name="Rounds">How often the fault strikes, where that can be said; 0 for the fault's own number.</param>
-internal sealed record TrialOptions(int Rounds);
+/// <param name="Instances">How many processes serve the store.</param>
+internal sealed record TrialOptions(int Rounds, int Seed, int Instances);
 
 /// <summary>What came of a trial.</summary>
 /// <param name="Figures">What was measured, a line each.</param>

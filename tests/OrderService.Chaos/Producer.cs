@@ -5,33 +5,17 @@ using RabbitMQ.Client.Exceptions;
 
 namespace OrderService.Chaos;
 
-/// <summary>What the producer knows of a message: the judge goes by this, never by what the service says it received.</summary>
-internal enum Sending
+/// <summary>
+/// Publishes with confirms, and writes down, synced to the disk, what it is about to send and what was confirmed. Nothing is sent again because its outcome is unknown, so that unknown
+/// outcomes survive to the judgement. A connection that failed is thrown away; the next message opens another.
+/// </summary>
+/// <param name="name">Tells the producers of a trial apart; its history is <c>history-NAME.log</c>.</param>
+internal sealed class Producer(World world, string name = "1") : IAsyncDisposable
 {
-    /// <summary>Neither confirmed nor refused: it may or may not have arrived.</summary>
-    Unknown,
+    /// <summary>After this long without a confirm, a message's outcome is unknown.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
 
-    Confirmed,
-}
-
-/// <summary>A message as its producer sees it.</summary>
-/// <param name="IsGood">Whether it must take effect; else it must become a dead letter.</param>
-internal sealed record SentMessage(string Key, string OrderId, string? Type, byte[] Body, bool IsGood)
-{
-    public Sending Outcome { get; set; }
-
-    public static SentMessage Place(string orderId) => new(
-        $"place-{orderId}", orderId, "order.place",
-        Encoding.UTF8.GetBytes($$"""{"orderId":"{{orderId}}","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}]}"""), true);
-
-    public static SentMessage Cancel(string orderId) =>
-        new($"cancel-{orderId}", orderId, "order.cancel", Encoding.UTF8.GetBytes($$"""{"orderId":"{{orderId}}","reason":"trial"}"""), true);
-}
-
-/// <summary>Publishes with confirms, and writes down, synced to the disk, what was sent and what was confirmed. Nothing is sent twice, so that unknown outcomes survive to the judgement.</summary>
-internal sealed class Producer(World world) : IAsyncDisposable
-{
-    private readonly FileStream history = new(Path.Combine(world.Folder, "history.log"), FileMode.Create);
+    private readonly FileStream history = new(Path.Combine(world.Folder, $"history-{name}.log"), FileMode.Create);
     private IConnection? connection;
     private IChannel? channel;
 
@@ -40,42 +24,69 @@ internal sealed class Producer(World world) : IAsyncDisposable
     /// <summary>Publishes into <c>orders</c> and waits for the confirms; what gets none is unknown.</summary>
     public async Task PublishAsync(IEnumerable<SentMessage> messages, int window = 500)
     {
-        if (connection is not { IsOpen: true })
-        {
-            connection = await world.ConnectAsync("produces");
-            channel = await connection.CreateChannelAsync(new CreateChannelOptions(true, true));
-        }
         foreach (var chunk in messages.Chunk(window))
         {
-            Sent.AddRange(chunk);
+            await OpenAsync();
+            lock (Sent)
+            {
+                Sent.AddRange(chunk);
+            }
             await NoteAsync("sent", chunk);
             await Task.WhenAll(chunk.Select(SendAsync));
             await NoteAsync("confirmed", chunk.Where(message => message.Outcome == Sending.Confirmed));
+            if (chunk.Any(message => message.Outcome == Sending.Unknown))
+            {
+                // After an outcome that is not known, nothing is known of the channel either.
+                await CloseAsync();
+            }
         }
     }
 
     public async ValueTask DisposeAsync()
     {
-        if (channel is not null)
+        await CloseAsync();
+        await history.DisposeAsync();
+    }
+
+    /// <summary>Waits for a broker that is away: an outage makes a producer wait, not fail.</summary>
+    private async Task OpenAsync()
+    {
+        if (channel is { IsOpen: true })
         {
-            await channel.DisposeAsync();
+            return;
         }
+        await CloseAsync();
+        connection = await world.ConnectPatientlyAsync($"produces {name}");
+        channel = await connection.CreateChannelAsync(new CreateChannelOptions(true, true));
+    }
+
+    private async Task CloseAsync()
+    {
         if (connection is not null)
         {
-            await connection.DisposeAsync();
+            await connection.AbandonAsync();
+            (connection, channel) = (null, null);
         }
-        await history.DisposeAsync();
     }
 
     private async Task SendAsync(SentMessage message)
     {
         try
         {
-            await channel!.BasicPublishAsync("", "orders", true,
-                new BasicProperties { MessageId = message.Key, Type = message.Type, DeliveryMode = DeliveryModes.Persistent }, message.Body);
+            using var patience = new CancellationTokenSource(Patience);
+            var properties = new BasicProperties { Type = message.Type, DeliveryMode = DeliveryModes.Persistent };
+            if (!message.IsKeyDerived)
+            {
+                properties.MessageId = message.Key;
+            }
+            if (message.ContentType is not null)
+            {
+                properties.ContentType = message.ContentType;
+            }
+            await channel!.BasicPublishAsync("", "orders", true, properties, message.Body, patience.Token);
             message.Outcome = Sending.Confirmed;
         }
-        catch (Exception exception) when (exception is OperationInterruptedException or PublishException or IOException)
+        catch (Exception exception) when (exception is OperationInterruptedException or PublishException or IOException or OperationCanceledException or ObjectDisposedException)
         {
             message.Outcome = Sending.Unknown;
         }

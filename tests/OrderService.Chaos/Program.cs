@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using OrderService.Chaos;
 using Spectre.Console;
 
@@ -9,42 +8,73 @@ var only = new Option<string[]>("--fault") { Description = "One or more of them;
 var store = new Option<string>("--store") { Description = "sqlite, postgres or both.", DefaultValueFactory = _ => "both" };
 var seed = new Option<int>("--seed") { Description = "Repeats a run: everything random comes from it.", DefaultValueFactory = _ => 1 };
 var rounds = new Option<int>("--rounds") { Description = "How often the fault strikes, where that can be said (kills), or how many orders (full-subscriber)." };
+var instances = new Option<int>("--instances") { Description = "How many processes serve the store (PostgreSQL only, faults of the usual trial).", DefaultValueFactory = _ => 1 };
+var report = new Option<FileInfo?>("--report") { Description = "Adds a line for each trial to this Markdown file." };
 store.AcceptOnlyFromAmong("sqlite", "postgres", "both");
-only.AcceptOnlyFromAmong([.. Fault.All.Select(fault => fault.Name)]);
-var root = new RootCommand("Tries the order service from outside. Start it with eng/chaos.") { list, only, store, seed, rounds };
+only.AcceptOnlyFromAmong([.. Fault.All.Select(fault => fault.Name), .. Fault.All.Select(fault => fault.Number).Where(number => number.Length > 0)]);
+var root = new RootCommand("Tries the order service from outside. Start it with eng/chaos.") { list, only, store, seed, rounds, instances, report };
 root.SetAction(async parsed =>
 {
     if (parsed.GetValue(list))
     {
         foreach (var fault in Fault.All)
         {
-            Console.WriteLine($"{fault.Name,-18} {fault.About}");
+            Console.WriteLine($"{fault.Number,-4} {fault.Name,-20} {fault.About}");
         }
         return 0;
     }
-    var names = parsed.GetValue(only) is { Length: > 0 } given ? given : [.. Fault.All.Select(fault => fault.Name)];
+    var names = parsed.GetValue(only) ?? [];
     StoreKind[] stores = parsed.GetValue(store) switch { "sqlite" => [StoreKind.Sqlite], "postgres" => [StoreKind.Postgres], _ => [StoreKind.Sqlite, StoreKind.Postgres] };
-    var broken = 0;
-    foreach (var fault in Fault.All.Where(fault => names.Contains(fault.Name)))
+    var count = parsed.GetValue(instances);
+    if (count > 1 && stores.Contains(StoreKind.Sqlite))
     {
-        foreach (var kind in stores)
+        Console.Error.WriteLine("One process serves a SQLite file: --instances needs --store postgres.");
+        return 2;
+    }
+    var trials = Fault.All
+        .Where(fault => names.Length == 0 || names.Contains(fault.Name) || names.Contains(fault.Number))
+        .SelectMany(fault => stores.Where(fault.Stores.Contains).Select(kind => (Fault: fault, Store: kind)))
+        .ToList();
+    var broken = new List<string>();
+    for (var number = 0; number < trials.Count; number++)
+    {
+        var (fault, kind) = trials[number];
+        Console.WriteLine($"== {number + 1} of {trials.Count}: {fault.Number} {fault.Name} on {kind}, seed {parsed.GetValue(seed)}: {fault.About}");
+        var verdict = await TryAsync(fault, kind, new TrialOptions(parsed.GetValue(rounds), parsed.GetValue(seed), count));
+        if (verdict.Violations.Count > 0)
         {
-            broken += await TryAsync(fault, kind, parsed.GetValue(seed), new TrialOptions(parsed.GetValue(rounds)));
+            broken.Add($"{fault.Name} on {kind}");
+        }
+        if (parsed.GetValue(report) is { } file)
+        {
+            await File.AppendAllTextAsync(file.FullName, Line(fault, kind, parsed.GetValue(seed), count, verdict));
         }
     }
-    return broken == 0 ? 0 : 1;
+    Console.WriteLine(broken.Count == 0 ? $"{trials.Count} trials, every promise held" : $"{trials.Count} trials, {broken.Count} broken: {string.Join(", ", broken)}");
+    return broken.Count == 0 ? 0 : 1;
 });
 return await root.Parse(args).InvokeAsync();
 
-static async Task<int> TryAsync(Fault fault, StoreKind store, int seed, TrialOptions options)
+static async Task<Verdict> TryAsync(Fault fault, StoreKind store, TrialOptions options)
 {
-    Console.WriteLine($"== {fault.Name} on {store}, seed {seed.ToString(CultureInfo.InvariantCulture)}: {fault.About}");
-    Verdict? verdict = null;
+    Verdict verdict;
     // A terminal sees the progress move; a log gets a line for each step.
     var progress = new Steps(AnsiConsole.Profile.Capabilities.Interactive);
-    await using (var world = await World.CreateAsync(store, seed, progress))
+    await using (var world = await World.CreateAsync(store, options.Seed, progress))
     {
-        verdict = await fault.RunAsync(world, options);
+        try
+        {
+            verdict = await fault.RunAsync(world, options);
+        }
+        catch (Exception exception)
+        {
+            // A trial that could not be made has shown nothing, and the next one may still.
+            verdict = new Verdict([new Violation("the trial can be made", exception is ChaosException ? exception.Message : exception.ToString())], []);
+        }
+        if (verdict.Violations.Count > 0)
+        {
+            world.Keep();
+        }
     }
     foreach (var figure in verdict.Figures)
     {
@@ -59,8 +89,11 @@ static async Task<int> TryAsync(Fault fault, StoreKind store, int seed, TrialOpt
         }
     }
     Console.WriteLine(verdict.Violations.Count == 0 ? "   every promise held" : $"   {verdict.Violations.Count} violations");
-    return verdict.Violations.Count;
+    return verdict;
 }
+
+static string Line(Fault fault, StoreKind store, int seed, int instances, Verdict verdict) =>
+    $"| {fault.Number} {fault.Name} | {store} x {instances} | {seed} | {(verdict.Violations.Count == 0 ? "held" : $"{verdict.Violations.Count} violations")} | {string.Join("; ", verdict.Figures)} |\n";
 
 internal sealed class Steps(bool interactive) : IProgress<string>
 {

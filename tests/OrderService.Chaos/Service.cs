@@ -10,7 +10,7 @@ namespace OrderService.Chaos;
 /// <summary>The release binary as a process: started, killed, and asked over HTTP.</summary>
 internal sealed class Service : IAsyncDisposable
 {
-    private const string ApiKey = "chaos-key-0123456789-0123456789-0123456789";
+    public const string ApiKey = "chaos-key-0123456789-0123456789-0123456789";
 
     private readonly World world;
     private readonly HttpClient http;
@@ -21,11 +21,11 @@ internal sealed class Service : IAsyncDisposable
     {
         this.world = world;
         var url = $"http://127.0.0.1:{FreePort()}";
-        LogFile = Path.Combine(world.Folder, "service.log");
+        LogFile = Path.Combine(world.Folder, $"service-{Guid.NewGuid():N}.log");
         log = new StreamWriter(LogFile) { AutoFlush = true };
         Settings = new Dictionary<string, string>(StringComparer.Ordinal)
         {
-            ["RabbitMq__Uri"] = world.Amqp,
+            ["RabbitMq__Uri"] = world.LinkedAmqp,
             ["RabbitMq__AllowPlaintext"] = "true",
             ["RabbitMq__MaxReconnectDelay"] = "00:00:00.500",
             ["Urls"] = url,
@@ -36,14 +36,14 @@ internal sealed class Service : IAsyncDisposable
             ["Api__Keys__0__Scopes__1"] = "read",
             ["Api__Keys__0__Scopes__2"] = "operate",
         };
-        if (world.ConnectionString is { } connection)
+        if (world.LinkedConnectionString is { } connection)
         {
             Settings["Store__Provider"] = "Postgres";
             Settings["Store__ConnectionString"] = connection;
         }
         else
         {
-            Settings["Store__Path"] = Path.Combine(world.Folder, "orders.db");
+            Settings["Store__Path"] = world.StoreFile;
         }
         foreach (var (name, value) in settings ?? new Dictionary<string, string>())
         {
@@ -92,6 +92,32 @@ internal sealed class Service : IAsyncDisposable
         process.BeginErrorReadLine();
     }
 
+    public int ProcessId => process?.Id ?? throw new ChaosException("The service does not run.");
+
+    /// <summary>The exit code of the run that ended.</summary>
+    public int ExitCode => process!.ExitCode;
+
+    /// <summary>Sends a signal by its name: <c>STOP</c>, <c>CONT</c>, <c>TERM</c>.</summary>
+    public Task SignalAsync(string signal) => Command.RunAsync("kill", "-s", signal, ProcessId.ToString(CultureInfo.InvariantCulture));
+
+    /// <summary>SIGTERM, and waits for the end.</summary>
+    /// <returns>The exit code; null when it had to be killed after the grace period.</returns>
+    public async Task<int?> StopAsync(TimeSpan grace)
+    {
+        await SignalAsync("TERM");
+        using var deadline = new CancellationTokenSource(grace);
+        try
+        {
+            await process!.WaitForExitAsync(deadline.Token);
+            return process.ExitCode;
+        }
+        catch (OperationCanceledException)
+        {
+            await KillAsync();
+            return null;
+        }
+    }
+
     /// <summary>SIGKILL.</summary>
     public async Task KillAsync()
     {
@@ -115,6 +141,47 @@ internal sealed class Service : IAsyncDisposable
         }
     }
 
+    /// <summary>What <c>/health/ready</c> says: the status code, and its text; null when nobody answers.</summary>
+    public async Task<(int Status, string Text)?> HealthAsync()
+    {
+        try
+        {
+            using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(5));
+            using var response = await http.GetAsync(new Uri("/health/ready", UriKind.Relative), patience.Token);
+            return ((int)response.StatusCode, await response.Content.ReadAsStringAsync(patience.Token));
+        }
+        catch (Exception exception) when (exception is HttpRequestException or TaskCanceledException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>An answer of the API as JSON; null for a 404.</summary>
+    public async Task<JsonElement?> GetAsync(string path)
+    {
+        using var response = await http.GetAsync(new Uri(path, UriKind.Relative));
+        if (response.StatusCode == HttpStatusCode.NotFound)
+        {
+            return null;
+        }
+        response.EnsureSuccessStatusCode();
+        using var json = JsonDocument.Parse(await response.Content.ReadAsStreamAsync());
+        return json.RootElement.Clone();
+    }
+
+    public string ReadLog()
+    {
+        lock (log)
+        {
+            using var reader = new StreamReader(new FileStream(LogFile, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+            return reader.ReadToEnd();
+        }
+    }
+
+    public Task<byte[]> BytesAsync(string path) => http.GetByteArrayAsync(new Uri(path, UriKind.Relative));
+
+    public Task<string> TextAsync(string path) => http.GetStringAsync(new Uri(path, UriKind.Relative));
+
     /// <summary>Posts an empty or small JSON body; throws unless the answer is a success.</summary>
     public async Task PostAsync(string path, object body)
     {
@@ -123,14 +190,14 @@ internal sealed class Service : IAsyncDisposable
     }
 
     /// <summary>All items behind a list of the API.</summary>
-    public async Task<List<JsonElement>> AllAsync(string path)
+    public async Task<List<JsonElement>> AllAsync(string path, int limit = 100)
     {
         var items = new List<JsonElement>();
         string? after = null;
         do
         {
             using var answer = JsonDocument.Parse(await http.GetStringAsync(
-                new Uri($"{path}?limit=100{(after is null ? "" : $"&after={Uri.EscapeDataString(after)}")}", UriKind.Relative)));
+                new Uri($"{path}?limit={limit}{(after is null ? "" : $"&after={Uri.EscapeDataString(after)}")}", UriKind.Relative)));
             items.AddRange(answer.RootElement.GetProperty("items").EnumerateArray().Select(item => item.Clone()));
             after = answer.RootElement.TryGetProperty("next", out var next) && next.ValueKind == JsonValueKind.String ? next.GetString() : null;
         }
@@ -157,7 +224,7 @@ internal sealed class Service : IAsyncDisposable
         }
     }
 
-    private static int FreePort()
+    public static int FreePort()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();

@@ -27,7 +27,7 @@ internal static class LargeBodies
             await producer.PublishAsync([SentMessage.Place($"A-{number}")]);
             if (number < Large)
             {
-                await producer.PublishAsync([new SentMessage($"large-{number}", "", "order.place", body, false)]);
+                await producer.PublishAsync([new SentMessage($"large-{number}", "", "order.place", body, "body_too_large")]);
             }
             if (number % 100 == 0)
             {
