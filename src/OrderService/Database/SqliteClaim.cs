@@ -14,6 +14,9 @@ namespace OrderService.Database;
 internal sealed class SqliteClaim : IDisposable
 {
     private const int NoteBytes = 1024;
+    /// <summary>How long another program's checkpoint may stand still between its last write to the file and the word that it is done.</summary>
+    private static readonly TimeSpan CopyPatience = TimeSpan.FromSeconds(1);
+
     private static readonly byte[] FirstBytes = "SQLite format 3\0"u8.ToArray();
 
     private readonly string path;
@@ -23,6 +26,13 @@ internal sealed class SqliteClaim : IDisposable
     private readonly Lock gate = new();
     private SqliteNote last;
     private int copying;
+    private bool isFrozen;
+    private bool hasBegun;
+
+    // What the log held, and how much of that was in the file, when the file was last as the note says.
+    private SqliteLogReading known;
+    private (long Size, long Modified) suspect;
+    private long? suspectSince;
 
     private SqliteClaim(string path, TimeProvider clock, FileStream held)
     {
@@ -95,16 +105,91 @@ internal sealed class SqliteClaim : IDisposable
         RequireTogether(path, ReadNote(path));
     }
 
-    /// <summary>How the store's file is left if the process ends now. Only called when that changes.</summary>
+    /// <summary>The writer has opened the file, and may have made it: what it is now is where it begins.</summary>
+    public void Begin()
+    {
+        lock (gate)
+        {
+            if (copying == 0)
+            {
+                WriteMark(SqliteFileState.Unknown, null);
+            }
+            hasBegun = true;
+        }
+    }
+
+    /// <summary>How the store's file is left if the process ends now. Written only when that changes; the file itself did not.</summary>
     public void Mark(bool isAllCopied)
     {
         lock (gate)
         {
             var state = isAllCopied ? SqliteFileState.Whole : SqliteFileState.Behind;
-            if (copying == 0 && last.State != state)
+            if (copying == 0 && suspectSince is null && last.State != state)
             {
-                WriteMark(state, last.Ended);
+                Write(last with { State = state });
             }
+        }
+    }
+
+    /// <summary>
+    /// Looks whether somebody else wrote the file. Size and time say that it was written; a checkpoint of another program says so in the log's index too,
+    /// when it is done. What nobody copied from the log was laid over it.
+    /// </summary>
+    /// <param name="copied">Reads how much the log holds, and how much of it is in the file.</param>
+    public SqliteFileLook Look(Func<SqliteLogReading?> copied)
+    {
+        lock (gate)
+        {
+            // In this order: a checkpoint that ends in between is seen by the second look.
+            var now = copied();
+            // Of a file that this process writes itself at the moment nobody can tell.
+            if (!hasBegun || copying > 0 || now is not { } before)
+            {
+                return SqliteFileLook.AsLeft;
+            }
+            var isAsLeft = IsAsLeft(path, last);
+            if (!isAsLeft && copied() is { } after && IsCopied(before = after))
+            {
+                WriteMark(after.IsAllCopied ? SqliteFileState.Whole : SqliteFileState.Behind, last.Ended);
+                isAsLeft = true;
+            }
+            if (isAsLeft)
+            {
+                known = before;
+                suspectSince = null;
+                return SqliteFileLook.AsLeft;
+            }
+            if (FileMark(path) is var mark && (suspectSince is null || mark != suspect))
+            {
+                (suspect, suspectSince) = (mark, clock.GetTimestamp());
+            }
+            return clock.GetElapsedTime(suspectSince.Value) < CopyPatience ? SqliteFileLook.Suspect : SqliteFileLook.Overwritten;
+        }
+    }
+
+    /// <summary>Whether another program copied something from the log since: of this round, the rest of the round before, or all of one that came and went.</summary>
+    private bool IsCopied(SqliteLogReading now)
+    {
+        if (now.Round == known.Round)
+        {
+            return now.Copied > known.Copied;
+        }
+        if (!known.IsAllCopied || now.Copied > 0 || now.Round - known.Round > 1)
+        {
+            return true;
+        }
+        // What was committed meanwhile and is not in the log any more. In a log that was full the next commit begins a round, in an empty one the next but one.
+        var commits = now.Commits - known.Commits;
+        return now.Frames == 0 ? commits > 0 : known.Frames == 0 && commits > 1;
+    }
+
+    /// <summary>The file is another one than the note says, and has to look so to the next process.</summary>
+    public void Freeze()
+    {
+        lock (gate)
+        {
+            Write(last with { State = SqliteFileState.Behind });
+            isFrozen = true;
         }
     }
 
@@ -120,13 +205,15 @@ internal sealed class SqliteClaim : IDisposable
         }
     }
 
-    public void EndCopy(bool isAllCopied)
+    /// <param name="done">How much the log holds, and how much of it is in the file now; null when that is not known.</param>
+    public void EndCopy(SqliteLogReading? done)
     {
         lock (gate)
         {
+            known = done ?? known;
             if (--copying == 0)
             {
-                WriteMark(isAllCopied ? SqliteFileState.Whole : SqliteFileState.Behind, last.Ended);
+                WriteMark(done is { IsAllCopied: true } ? SqliteFileState.Whole : SqliteFileState.Behind, last.Ended);
             }
         }
     }
@@ -159,6 +246,10 @@ internal sealed class SqliteClaim : IDisposable
 
     private void WriteMark(SqliteFileState state, DateTimeOffset? ended)
     {
+        if (isFrozen)
+        {
+            return;
+        }
         // Of a file that was taken away the note keeps what there was.
         var (size, modified) = FileMark(path) is { Size: > 0 } mark ? mark : (last.Size, last.Modified);
         Write(last with { State = state, Ended = ended, Size = size, Modified = modified });
@@ -297,6 +388,26 @@ internal sealed class SqliteClaim : IDisposable
 
     // EWOULDBLOCK of Linux and of macOS, and Windows' sharing violation: .NET has no type for it.
     private static bool IsLocked(IOException exception) => exception.HResult is 11 or 35 or unchecked((int)0x80070020);
+}
+
+/// <summary>How much the log holds, in pages, and how much of that is in the file.</summary>
+/// <param name="Round">Grows by one each time the log begins anew at its start, where all of it is in the file.</param>
+/// <param name="Commits">Grows with every commit.</param>
+internal readonly record struct SqliteLogReading(uint Round, uint Commits, int Frames, int Copied)
+{
+    public bool IsAllCopied => Copied == Frames;
+}
+
+/// <summary>Whether the store's file is as its process left it.</summary>
+internal enum SqliteFileLook
+{
+    AsLeft,
+
+    /// <summary>It was written; whether by a checkpoint that is not done yet shows in a moment.</summary>
+    Suspect,
+
+    /// <summary>Something else was laid over it.</summary>
+    Overwritten,
 }
 
 /// <summary>How the store's file was left.</summary>

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Data.Common;
 using Microsoft.Data.Sqlite;
 
@@ -29,6 +30,12 @@ public sealed partial class SqliteDatabase : IDatabase
 
     /// <summary>From this long on a commit is worth a word.</summary>
     private static readonly TimeSpan LongWait = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long the writer waits before it looks again who wrote the file.</summary>
+    private static readonly TimeSpan SuspectPause = TimeSpan.FromMilliseconds(20);
+
+    /// <summary>Never closed: see <see cref="Close"/>.</summary>
+    private static readonly ConcurrentBag<SqliteConnection> Kept = [];
 
     private readonly string readers;
     private readonly string path;
@@ -273,6 +280,7 @@ public sealed partial class SqliteDatabase : IDatabase
                 transaction.Commit();
                 // Nobody is told of what was written to a file that nobody finds again.
                 RequireInPlace(connection);
+                RequireUnwritten(connection, afterCommit: true);
             }
             finally
             {
@@ -328,16 +336,16 @@ public sealed partial class SqliteDatabase : IDatabase
     private void Copy(SqliteConnection connection)
     {
         claim?.BeginCopy();
-        var isAllCopied = false;
+        SqliteLogReading? done = null;
         try
         {
             // PASSIVE stands in nobody's way.
-            var (frames, copied) = Checkpoint(connection, "PASSIVE");
-            isAllCopied = frames == copied;
+            Checkpoint(connection, "PASSIVE");
+            done = SqliteWalFile.Log(connection);
         }
         finally
         {
-            claim?.EndCopy(isAllCopied);
+            claim?.EndCopy(done);
         }
     }
 
@@ -417,6 +425,10 @@ public sealed partial class SqliteDatabase : IDatabase
             connection.Dispose();
             throw;
         }
+        if (!wasOpen)
+        {
+            claim?.Begin();
+        }
         wasOpen = true;
         return writerConnection = connection;
     }
@@ -450,6 +462,44 @@ public sealed partial class SqliteDatabase : IDatabase
                 break;
         }
         ThrowIfLost();
+    }
+
+    /// <summary>The same file, and nobody else wrote it: a copy that is laid over it in place leaves name and number as they are.</summary>
+    /// <param name="afterCommit">Nothing is acknowledged before it is known who wrote it.</param>
+    /// <exception cref="StoreUnavailableException">It was written over.</exception>
+    /// <returns>False when that is not known yet.</returns>
+    private bool RequireUnwritten(SqliteConnection connection, bool afterCommit)
+    {
+        while (claim is { } mine)
+        {
+            switch (mine.Look(() => SqliteWalFile.Log(connection)))
+            {
+                case SqliteFileLook.AsLeft:
+                    return true;
+                case SqliteFileLook.Overwritten:
+                    mine.Freeze();
+                    Kept.Add(connection);
+                    Lose($"The store's file {path} was written over by another program while it was in use: nothing is acknowledged any more.");
+                    break;
+                case SqliteFileLook.Suspect when !afterCommit:
+                    return false;
+            }
+            ThrowIfLost();
+            stop.Token.WaitHandle.WaitOne(SuspectPause);
+        }
+        return true;
+    }
+
+    /// <summary>
+    /// The last connection that closes would copy the log into what lies there now, and remove it. One stays open until the process ends, so that the next
+    /// start finds both.
+    /// </summary>
+    private static void Close(SqliteConnection? connection)
+    {
+        if (connection is not null && !Kept.Contains(connection))
+        {
+            connection.Dispose();
+        }
     }
 
     /// <summary>What was committed, and stands in the log alone, goes to the file through the descriptors that are still open, wherever the file is now.</summary>
@@ -488,7 +538,7 @@ public sealed partial class SqliteDatabase : IDatabase
     {
         prepared.ForEach(statements => statements.Dispose());
         prepared.Clear();
-        writerConnection?.Dispose();
+        Close(writerConnection);
         writerConnection = null;
         WriterGeneration++;
     }
@@ -539,6 +589,10 @@ public sealed partial class SqliteDatabase : IDatabase
                     }
                     RequireInPlace(connection);
                     var (frames, copied) = Checkpoint(connection, "NOOP");
+                    if (!RequireUnwritten(connection, afterCommit: false))
+                    {
+                        continue;
+                    }
                     claim?.Mark(isAllCopied: frames == copied);
                     if (!IsCheckpointDue(frames, copied, last))
                     {
@@ -556,7 +610,7 @@ public sealed partial class SqliteDatabase : IDatabase
                 catch (StoreUnavailableException)
                 {
                     // Taken away, and said so.
-                    connection?.Dispose();
+                    Close(connection);
                     connection = null;
                 }
             }
@@ -567,7 +621,7 @@ public sealed partial class SqliteDatabase : IDatabase
         }
         finally
         {
-            connection?.Dispose();
+            Close(connection);
         }
     }
 

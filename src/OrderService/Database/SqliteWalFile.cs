@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Microsoft.Data.Sqlite;
@@ -23,12 +24,19 @@ internal static unsafe class SqliteWalFile
 
     private const int SQLITE_OPEN_WAL = 0x00080000;
     private const int SQLITE_IOERR_FSYNC = 1034;
+    private const int SQLITE_FCNTL_FILE_POINTER = 7;
     private const int SQLITE_FCNTL_HAS_MOVED = 20;
     private const int SQLITE_FCNTL_JOURNAL_POINTER = 28;
     private const int O_RDWR = 2;
     private const int O_CLOEXEC = 0x80000;
     // One write call of SQLite's takes less than 128 KB (os_unix.c, seekAndWriteFd).
     private const int BufferBytes = 120 * 1024;
+
+    /// <summary>The index's first part (wal.c, WALINDEX_PGSZ), and each of the two copies of its head.</summary>
+    private const int IndexBytes = 32 * 1024;
+    private const int IndexHeadBytes = 48;
+
+    private const int MostAttempts = 10_000;
 
     private static readonly Lock Gate = new();
     private static Vfs* own;
@@ -114,6 +122,49 @@ internal static unsafe class SqliteWalFile
             }
             var gathered = *Buffer(log);
             return gathered->Inode != 0 && (LinuxFile.Of(gathered->Name) is not { } status || status.Inode != gathered->Inode || status.Device != gathered->Device) ? Moves.Log : Moves.None;
+        }
+    }
+
+    /// <summary>
+    /// How far the log of a connection is, from the head of the index that all its users share (https://sqlite.org/walformat.html, section 2.1); null before
+    /// the first transaction.
+    /// </summary>
+    public static SqliteLogReading? Log(SqliteConnection connection)
+    {
+        var database = connection.Handle!.DangerousGetHandle();
+        fixed (byte* main = "main\0"u8)
+        {
+            IoFile* log = null;
+            IoFile* file = null;
+            byte* index = null;
+            if (sqlite3_file_control(database, main, SQLITE_FCNTL_JOURNAL_POINTER, &log) != raw.SQLITE_OK || log is null
+                || methods is null || log->Methods != methods
+                || sqlite3_file_control(database, main, SQLITE_FCNTL_FILE_POINTER, &file) != raw.SQLITE_OK || file is null || file->Methods is null
+                || file->Methods->ShmMap(file, 0, IndexBytes, 0, &index) != raw.SQLITE_OK || index is null)
+            {
+                return null;
+            }
+            // It is written twice, and whole when both are the same and stay so.
+            var one = new ReadOnlySpan<byte>(index, IndexHeadBytes);
+            var two = new ReadOnlySpan<byte>(index + IndexHeadBytes, IndexHeadBytes);
+            Span<byte> head = stackalloc byte[IndexHeadBytes];
+            for (var attempts = 0; attempts < MostAttempts; attempts++)
+            {
+                one.CopyTo(head);
+                Thread.MemoryBarrier();
+                var copied = Volatile.Read(ref *(uint*)(index + (2 * IndexHeadBytes)));
+                Thread.MemoryBarrier();
+                if (head.SequenceEqual(two) && head.SequenceEqual(one))
+                {
+                    return new SqliteLogReading(
+                        Round: BinaryPrimitives.ReadUInt32BigEndian(head[32..]),
+                        Commits: MemoryMarshal.Read<uint>(head[8..]),
+                        Frames: (int)MemoryMarshal.Read<uint>(head[16..]),
+                        Copied: (int)copied);
+                }
+                Thread.Yield();
+            }
+            return null;
         }
     }
 
@@ -292,7 +343,9 @@ internal static unsafe class SqliteWalFile
         public delegate* unmanaged[Cdecl]<IoFile*, long, int> Truncate;
         public delegate* unmanaged[Cdecl]<IoFile*, int, int> Sync;
         public delegate* unmanaged[Cdecl]<IoFile*, long*, int> FileSize;
-        public Others12 Others;
+        public Others6 Before;
+        public delegate* unmanaged[Cdecl]<IoFile*, int, int, int, byte**, int> ShmMap;
+        public Others5 After;
     }
 
     /// <summary>What is left of <see cref="Vfs"/>: xDelete to xNextSystemCall.</summary>
@@ -302,9 +355,16 @@ internal static unsafe class SqliteWalFile
         private nint first;
     }
 
-    /// <summary>What is left of <see cref="IoMethods"/>: xLock to xUnfetch.</summary>
-    [InlineArray(12)]
-    private struct Others12
+    /// <summary>xLock to xDeviceCharacteristics.</summary>
+    [InlineArray(6)]
+    private struct Others6
+    {
+        private nint first;
+    }
+
+    /// <summary>xShmLock to xUnfetch.</summary>
+    [InlineArray(5)]
+    private struct Others5
     {
         private nint first;
     }

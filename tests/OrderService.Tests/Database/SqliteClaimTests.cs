@@ -141,6 +141,92 @@ public sealed class SqliteClaimTests : IDisposable
         Assert.Empty(await ServeAsync());
     }
 
+    [Theory]
+    [InlineData("idle")]
+    [InlineData("before a commit")]
+    [InlineData("under load")]
+    public async Task A_copy_that_is_laid_over_the_file_in_use_is_noticed_before_anything_more_is_acknowledged_and_stays_as_it_is(string when)
+    {
+        await ServeAsync();
+        File.Copy(Store, Store + ".backup");
+        await using (var database = Open())
+        {
+            await database.ClaimAsync(Now);
+            await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)", transaction: transaction), Now);
+            await InsertAsync(database, 500, "t");
+            using var laidOver = new CancellationTokenSource();
+            var load = Task.CompletedTask;
+            if (when == "under load")
+            {
+                load = Task.Run(async () =>
+                {
+                    while (!laidOver.IsCancellationRequested)
+                    {
+                        await InsertAsync(database, 5, "t");
+                    }
+                }, Now);
+            }
+            else
+            {
+                await StateAsync("Whole");
+            }
+
+            // With the backup's own time.
+            File.Copy(Store + ".backup", Store, overwrite: true);
+            await laidOver.CancelAsync();
+            // A commit that began before it may end well.
+            await load.ContinueWith(_ => { }, Now, TaskContinuationOptions.None, TaskScheduler.Default);
+            if (when != "idle")
+            {
+                await Assert.ThrowsAsync<StoreUnavailableException>(() => InsertAsync(database, 1, "t"));
+            }
+
+            Assert.Contains("written over", await database.Lost.WaitAsync(TimeSpan.FromSeconds(30), Now), StringComparison.Ordinal);
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => InsertAsync(database, 1, "t"));
+        }
+
+        Assert.Equal(await File.ReadAllBytesAsync(Store + ".backup", Now), await File.ReadAllBytesAsync(Store, Now));
+        Assert.True(new FileInfo(Store + "-wal").Length > 0);
+        var refused = await Assert.ThrowsAsync<StoreSettingsException>(ServeAsync);
+        Assert.Contains("do not belong together", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("PASSIVE")]
+    [InlineData("FULL")]
+    [InlineData("RESTART")]
+    [InlineData("TRUNCATE")]
+    public async Task Checkpoints_of_another_program_are_no_copy_that_was_laid_over_it(string mode)
+    {
+        await using var database = Open();
+        await database.ClaimAsync(Now);
+        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)", transaction: transaction), Now);
+        await using var other = new SqliteConnection($"Data Source={Store};Pooling=False");
+        await other.OpenAsync(Now);
+        using var enough = new CancellationTokenSource();
+        var checkpoints = Task.Run(async () =>
+        {
+            var count = 0;
+            for (; !enough.IsCancellationRequested; count++)
+            {
+                await other.ExecuteAsync($"PRAGMA wal_checkpoint({mode})");
+            }
+            return count;
+        }, Now);
+        var began = TimeProvider.System.GetTimestamp();
+        for (var commit = 0; TimeProvider.System.GetElapsedTime(began) < TimeSpan.FromSeconds(3); commit++)
+        {
+            await InsertAsync(database, commit % 7 == 0 ? 200 : 1, "t");
+        }
+        await enough.CancelAsync();
+
+        Assert.InRange(await checkpoints, 10, int.MaxValue);
+        Assert.False(database.Lost.IsCompleted, database.Lost.IsCompleted ? await database.Lost : "");
+        await other.ExecuteAsync($"INSERT INTO t (body) VALUES (zeroblob(10)); PRAGMA wal_checkpoint({mode})");
+        await InsertAsync(database, 1, "t");
+        Assert.Equal("ok", await other.ExecuteScalarAsync<string>("PRAGMA integrity_check"));
+    }
+
     private SqliteDatabase Open() => new(Store, TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
 
     /// <summary>A run of the service, from its start to its stop.</summary>
@@ -181,9 +267,9 @@ public sealed class SqliteClaimTests : IDisposable
         File.Delete(Store + "-shm");
     }
 
-    private static Task InsertAsync(SqliteDatabase database, int rows) => database.WriteAsync(
+    private static Task InsertAsync(SqliteDatabase database, int rows, string table = "killed") => database.WriteAsync(
         transaction => transaction.Connection!.ExecuteAsync(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < @rows) INSERT INTO killed (body) SELECT randomblob(1000) FROM n", new { rows }, transaction), Now);
+            $"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < @rows) INSERT INTO {table} (body) SELECT randomblob(1000) FROM n", new { rows }, transaction), Now);
 
     private Task StateAsync(string state) => Infrastructure.Eventually.TrueAsync(
         async () => (await File.ReadAllTextAsync(SqliteClaim.NoteOf(Store), Now)).Contains($"\"state\":\"{state}\"", StringComparison.OrdinalIgnoreCase));

@@ -176,6 +176,48 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
             (await service.AllAsync("/api/orders")).Select(order => order.GetProperty("orderId").GetString()!).ToHashSet(), Placed("A").Select(message => message.Key!["key-".Length..]).ToHashSet());
     }
 
+    [Fact]
+    public async Task A_backup_laid_over_the_file_in_use_takes_no_acknowledgement_with_it_and_is_left_as_it_is()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var hook = await FakeWebhook.StartAsync();
+        await using var service = await ReleaseService.StartAsync(address, settings: AlertsTo(hook));
+        await using var shop = await TestProducer.ConnectAsync(address);
+        var (file, log) = (Path.Combine(service.Folder, "orders.db"), Path.Combine(service.Folder, "orders.db-wal"));
+        await shop.PublishAsync(Placed("A"));
+        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == Orders);
+        Assert.Equal(0, await service.StopAsync());
+        File.Copy(file, file + ".backup");
+        await service.StartAgainAsync();
+        await shop.PublishAsync(Placed("B"));
+        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == 2 * Orders);
+
+        // cp orders.db.backup orders.db: the same file, with another content.
+        using (var copy = Process.Start("cp", [file + ".backup", file]))
+        {
+            await copy.WaitForExitAsync(Now);
+        }
+        await shop.PublishAsync(Placed("C"));
+        await Eventually.HoldsAsync(async () =>
+        {
+            var (status, body) = await service.HealthAsync();
+            Assert.Equal(HttpStatusCode.ServiceUnavailable, status);
+            Assert.Contains("was written over by another program", body, StringComparison.Ordinal);
+        });
+        Assert.Equal(70, await service.WaitForExitAsync());
+        await Eventually.TrueAsync(async () => await shop.DepthAsync("orders") == Orders);
+        Assert.Contains("no order is decided", Text(Assert.Single(hook.Received)), StringComparison.Ordinal);
+        Assert.Equal(File.ReadAllBytes(file + ".backup"), File.ReadAllBytes(file));
+
+        var refused = await service.RunAsync("serve");
+        Assert.Equal(78, refused.ExitCode);
+        Assert.Contains("do not belong together", refused.Error, StringComparison.Ordinal);
+        File.Delete(log);
+        File.Delete(file + "-shm");
+        await service.StartAgainAsync();
+        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == 2 * Orders);
+    }
+
     private static Dictionary<string, string> AlertsTo(FakeWebhook hook) => new()
     {
         ["Alerts__Webhook__Enabled"] = "true",
