@@ -29,6 +29,14 @@ public interface IDatabase : IAsyncDisposable
     /// <exception cref="StoreSettingsException">The files are not usable as they are.</exception>
     Task<IReadOnlyList<string>> ClaimAsync(CancellationToken cancellationToken) => Task.FromResult<IReadOnlyList<string>>([]);
 
+    /// <summary>Notes beside the store that this process was told to stop, where that needs no write in it: whoever holds the store up holds no farewell up.</summary>
+    /// <param name="life">The process's name among <see cref="Lives"/>.</param>
+    /// <returns>Whether it is noted; where there is no such place it is not.</returns>
+    bool NoteStop(string life) => false;
+
+    /// <summary>The process before this one that said so.</summary>
+    string? LastToldToStop => null;
+
     /// <summary>Asks the store whether it is there and takes writes, on a connection that nobody else waits for.</summary>
     /// <exception cref="StoreUnavailableException">It is not, or does not.</exception>
     Task ProbeAsync(CancellationToken cancellationToken) => ReadAsync(

@@ -14,23 +14,33 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
 {
     private const int RowsPerStatement = 400;
     private static readonly TimeSpan OldestMark = TimeSpan.FromDays(7);
+    private volatile bool hasBegun;
 
     /// <summary>Notes that this process takes orders in from now on.</summary>
     /// <param name="memory">For how long an end is remembered.</param>
-    public Task BeginAsync(long now, TimeSpan memory, CancellationToken cancellationToken) => database.WriteAsync(
-        async transaction =>
-        {
-            await transaction.Connection!.ExecuteAsync(
-                "INSERT INTO lives (life, began_at) VALUES (@life, @now) ON CONFLICT (life) DO UPDATE SET ended_at = NULL", new { life, now }, transaction);
-            await FindEndedAsync(transaction, now);
-            await transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE ended_at < @before", new { before = now - (long)memory.TotalMilliseconds }, transaction);
-            await transaction.Connection!.ExecuteAsync("DELETE FROM started WHERE last_at < @before", new { before = now - (long)OldestMark.TotalMilliseconds }, transaction);
-        },
-        cancellationToken);
+    public async Task BeginAsync(long now, TimeSpan memory, CancellationToken cancellationToken)
+    {
+        await database.WriteAsync(transaction => BeginAsync(transaction, now, memory), cancellationToken);
+        hasBegun = true;
+    }
 
-    /// <summary>Notes that this process was told to stop: whatever ends it from now on is no message's fault.</summary>
-    public Task EndAsync(CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE life = @life", new { life }, transaction), cancellationToken);
+    private async Task BeginAsync(DbTransaction transaction, long now, TimeSpan memory)
+    {
+        if (database.LastToldToStop is { } stopped)
+        {
+            await transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE life = @stopped", new { stopped }, transaction);
+        }
+        await transaction.Connection!.ExecuteAsync(
+            "INSERT INTO lives (life, began_at) VALUES (@life, @now) ON CONFLICT (life) DO UPDATE SET ended_at = NULL", new { life, now }, transaction);
+        await FindEndedAsync(transaction, now);
+        await transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE ended_at < @before", new { before = now - (long)memory.TotalMilliseconds }, transaction);
+        await transaction.Connection!.ExecuteAsync("DELETE FROM started WHERE last_at < @before", new { before = now - (long)OldestMark.TotalMilliseconds }, transaction);
+    }
+
+    /// <summary>Notes that this process was told to stop: whatever ends it from now on is no message's fault. Beside the store where that can be, for what is in hand may hold the store up.</summary>
+    public Task EndAsync(CancellationToken cancellationToken) => hasBegun && database.NoteStop(life)
+        ? Task.CompletedTask
+        : database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE life = @life", new { life }, transaction), cancellationToken);
 
     /// <summary>A message was found that explains the ends so far: they speak for nothing else any more.</summary>
     public Task ExplainAsync(CancellationToken cancellationToken) => database.WriteAsync(
@@ -73,6 +83,7 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
     private async Task FindEndedAsync(DbTransaction transaction, long now)
     {
         var others = (await transaction.Connection!.QueryAsync<string>("SELECT life FROM lives WHERE life <> @life AND ended_at IS NULL", new { life }, transaction)).AsList();
+        Forget(others);
         if (others.Count == 0)
         {
             return;
@@ -107,6 +118,7 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
         {
             unasked.AddRange(await transaction.Connection!.QueryAsync<string>($"SELECT life FROM lives WHERE life {transaction.Connection!.In("@chunk")}", new { chunk }, transaction));
         }
+        Forget(unasked);
         var alive = unasked.Count == 0 ? [] : await living(transaction, unasked);
         foreach (var mark in marks.Values.Where(mark => mark.Life != life && unasked.Contains(mark.Life) && !alive.Contains(mark.Life)))
         {
@@ -120,6 +132,15 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
             }
         }
         return marks;
+    }
+
+    /// <summary>Its row is still there until this process has begun, which may come after the first look.</summary>
+    private void Forget(List<string> lives)
+    {
+        if (database.LastToldToStop is { } stopped)
+        {
+            lives.Remove(stopped);
+        }
     }
 
     private sealed class Mark

@@ -34,17 +34,21 @@ internal sealed class SqliteClaim : IDisposable
     private (long Size, long Modified) suspect;
     private long? suspectSince;
 
-    private SqliteClaim(string path, TimeProvider clock, FileStream held)
+    private SqliteClaim(string path, TimeProvider clock, FileStream held, SqliteNote? before)
     {
         this.path = path;
         this.clock = clock;
         this.held = held;
         note = File.OpenHandle(NoteOf(path), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
-        last = new SqliteNote(Environment.ProcessId, Environment.MachineName, clock.GetUtcNow(), null, BootId(), SqliteFileState.Unknown, 0, 0);
+        last = new SqliteNote(Environment.ProcessId, Environment.MachineName, clock.GetUtcNow(), null, BootId(), SqliteFileState.Unknown, 0, 0) { ToldToStop = before?.ToldToStop };
+        LastToldToStop = before?.ToldToStop;
     }
 
     /// <summary>What was found that a person should hear of, one sentence each.</summary>
     public IReadOnlyList<string> Findings { get; private init; } = [];
+
+    /// <summary>Who said before this process that it was told to stop.</summary>
+    public string? LastToldToStop { get; }
 
     /// <summary>Hidden, and not called after the store: whoever deletes <c>orders.db*</c> leaves what tells of it.</summary>
     public static string NoteOf(string path) => Path.Combine(Path.GetDirectoryName(path)!, $".{Path.GetFileName(path)}.note");
@@ -72,8 +76,9 @@ internal sealed class SqliteClaim : IDisposable
         }
         try
         {
-            var findings = Inspect(path, ReadNote(path), clock);
-            var claim = new SqliteClaim(path, clock, held) { Findings = findings };
+            var before = ReadNote(path);
+            var findings = Inspect(path, before, clock);
+            var claim = new SqliteClaim(path, clock, held, before) { Findings = findings };
             claim.Touch();
             claim.WriteMark(SqliteFileState.Unknown, null);
             return claim;
@@ -218,6 +223,16 @@ internal sealed class SqliteClaim : IDisposable
         }
     }
 
+    /// <summary>Notes that this process was told to stop: whoever holds a lock on the store does not keep it from being said.</summary>
+    /// <returns>Whether it was written.</returns>
+    public bool NoteStop(string life)
+    {
+        lock (gate)
+        {
+            return Write(last with { ToldToStop = life });
+        }
+    }
+
     public void Dispose()
     {
         lock (gate)
@@ -255,7 +270,7 @@ internal sealed class SqliteClaim : IDisposable
         Write(last with { State = state, Ended = ended, Size = size, Modified = modified });
     }
 
-    private void Write(SqliteNote now)
+    private bool Write(SqliteNote now)
     {
         last = now;
         var bytes = new byte[NoteBytes];
@@ -266,10 +281,12 @@ internal sealed class SqliteClaim : IDisposable
         {
             // Always as long, and in place: a full disk has room for it, and a process that dies leaves the old one or the new one.
             RandomAccess.Write(note, bytes, 0);
+            return true;
         }
         catch (IOException)
         {
             // Only what the next start can tell suffers.
+            return false;
         }
     }
 
@@ -425,7 +442,11 @@ internal enum SqliteFileState
 
 /// <param name="Ended">When the process stopped; null while it runs, and for one that was killed.</param>
 /// <param name="Boot">The start of the machine it ran in.</param>
-internal sealed record SqliteNote(int Process, string Host, DateTimeOffset Since, DateTimeOffset? Ended, string? Boot, SqliteFileState State, long Size, long Modified);
+internal sealed record SqliteNote(int Process, string Host, DateTimeOffset Since, DateTimeOffset? Ended, string? Boot, SqliteFileState State, long Size, long Modified)
+{
+    /// <summary>The last process that was told to stop, by its name in the store.</summary>
+    public string? ToldToStop { get; init; }
+}
 
 [JsonSerializable(typeof(SqliteNote))]
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, UseStringEnumConverter = true)]

@@ -81,6 +81,10 @@ public sealed partial class SqliteDatabase : IDatabase
         return Task.FromResult(claim.Findings);
     }
 
+    public bool NoteStop(string life) => claim?.NoteStop(life) ?? false;
+
+    public string? LastToldToStop => claim?.LastToldToStop;
+
     /// <summary>The connection of the writer thread; only code that runs inside <see cref="WriteAsync"/> may use it.</summary>
     internal SqliteConnection WriterConnection => writerConnection ?? throw new InvalidOperationException("Only a write may use the writer's connection.");
 

@@ -12,6 +12,7 @@ internal sealed class LossyProxy : IAsyncDisposable
     private readonly Task accepting;
     private readonly List<Task> connections = [];
     private int loseAnswers;
+    private int loseCommit;
     private long budget = long.MaxValue;
     private int lost;
 
@@ -30,6 +31,9 @@ internal sealed class LossyProxy : IAsyncDisposable
 
     /// <summary>The server gets the next request whole; its answer is lost with the connection, once the server is through with it.</summary>
     public void LoseTheNextAnswers() => Volatile.Write(ref loseAnswers, 1);
+
+    /// <summary>The next COMMIT takes effect and its answer is lost with the connection; what is answered before it arrives.</summary>
+    public void LoseTheAnswerToTheNextCommit() => Volatile.Write(ref loseCommit, 1);
 
     /// <summary>The connection ends after this many more bytes to the server.</summary>
     public void CutAfter(long bytes) => Interlocked.Exchange(ref budget, bytes);
@@ -108,6 +112,12 @@ internal sealed class LossyProxy : IAsyncDisposable
                         continue;
                     }
                     Volatile.Write(ref loseAnswers, 0);
+                    Interlocked.Increment(ref lost);
+                    return;
+                }
+                // As above, after the command's name.
+                if (buffer.AsSpan(0, count).EndsWith("COMMIT\0Z\0\0\0\u0005I"u8) && Interlocked.Exchange(ref loseCommit, 0) == 1)
+                {
                     Interlocked.Increment(ref lost);
                     return;
                 }

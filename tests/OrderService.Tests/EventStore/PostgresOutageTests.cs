@@ -51,6 +51,27 @@ public sealed class PostgresOutageTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_message_noted_as_begun_counts_once_though_the_answer_to_its_commit_is_lost_and_it_is_noted_again()
+    {
+        byte[][] hashes = [[1, 2, 3]];
+        await using var proxy = new LossyProxy(new NpgsqlConnectionStringBuilder(connectionString).Port);
+        for (var process = 1; process <= 3; process++)
+        {
+            await using var store = PostgresInstance.Open(proxy.Through(connectionString));
+            var lives = store.Log.Lives;
+            await lives.BeginAsync(StoreInstance.Now, CrashRule.Memory, Token);
+            // The server takes a moment to see that the process before is gone.
+            await Eventually.HoldsAsync(async () => Assert.Equal(
+                [new Suspicion(0, process - 1, process - 1)], await lives.LookAtAsync(hashes, StoreInstance.Now, CrashRule.Memory, Token)));
+
+            proxy.LoseTheAnswerToTheNextCommit();
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => lives.MarkStartedAsync(hashes, alone: true, StoreInstance.Now, Token));
+            Assert.Equal(process, proxy.Lost);
+            await lives.MarkStartedAsync(hashes, alone: true, StoreInstance.Now, Token);
+        }
+    }
+
+    [Fact]
     public async Task A_batch_that_never_arrived_whole_is_written_again()
     {
         await using var proxy = new LossyProxy(new NpgsqlConnectionStringBuilder(connectionString).Port);
