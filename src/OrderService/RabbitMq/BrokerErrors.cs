@@ -21,6 +21,9 @@ internal static class BrokerErrors
         shutdown.Initiator == global::RabbitMQ.Client.ShutdownInitiator.Library
         && (shutdown.ReplyCode is 501 or 502 or 505 || (shutdown is { ReplyCode: 541, Exception: not null } && shutdown.Exception is not (IOException or SocketException or OperationCanceledException or OutOfMemoryException)));
 
+    /// <summary>The library ended the connection because there was no memory for what came: that is no message's fault.</summary>
+    public static bool IsWantOfMemory(ShutdownEventArgs shutdown) => shutdown.Exception is OutOfMemoryException;
+
     /// <summary>How a generation ends whose consumer the broker took away.</summary>
     public const string ConsumerCancelled = "the broker cancelled the consumer: the queue was deleted, lost its leader, or a delivery was in hand for too long";
 

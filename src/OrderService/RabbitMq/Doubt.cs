@@ -11,6 +11,9 @@ internal sealed class Doubt
     private const int Portion = 32;
     private const int EndsToBlame = 3;
 
+    // A message that can't be handed out ends the connection at once; what ends one that was quiet is something else.
+    private static readonly TimeSpan SoonAfter = TimeSpan.FromSeconds(5);
+
     private readonly Lock gate = new();
     private int doubtful;
     private int single;
@@ -52,6 +55,10 @@ internal sealed class Doubt
     }
 
     public bool Blames => EndsAtHead >= EndsToBlame;
+
+    /// <summary>Whether the end of a connection may be the doing of a message.</summary>
+    /// <param name="sinceHandedOut">For how long nothing had been handed out on it.</param>
+    public static bool IsSoonEnough(TimeSpan sinceHandedOut) => sinceHandedOut < SoonAfter;
 
     /// <summary>A delivery came, so it is not the one.</summary>
     public void Delivered()

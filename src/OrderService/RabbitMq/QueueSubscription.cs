@@ -57,8 +57,6 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     private static readonly TimeSpan LongestWaitForFullHands = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan PauseWithoutMemory = TimeSpan.FromSeconds(1);
 
-    // A message that can't be handed out ends the connection at once; what ends one that was quiet is something else.
-    private static readonly TimeSpan SoonAfter = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan SettleTimeout = TimeSpan.FromSeconds(30);
 
     private readonly BrokerConnector connector;
@@ -337,7 +335,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         var inHand = generation.Ledger.InHand;
         var sinceHandedOut = clock.GetElapsedTime(Volatile.Read(ref generation.HandedOutAt));
         await EndAsync(generation);
-        if (generation is { MayDeliver: true, EndedByUs: false } && sinceHandedOut < SoonAfter)
+        if (generation is { MayDeliver: true, EndedByUs: false } && Doubt.IsSoonEnough(sinceHandedOut))
         {
             Suspect(generation, inHand, reason);
         }
@@ -361,8 +359,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         generation.Connection.ConnectionShutdownAsync += (_, shutdown) =>
         {
             generation.MetUnreadable |= generation.IsAlive && BrokerErrors.IsUnreadable(shutdown);
-            // Want of memory is no message's fault.
-            generation.EndedByUs |= generation.IsAlive && shutdown.Exception is OutOfMemoryException;
+            generation.EndedByUs |= generation.IsAlive && BrokerErrors.IsWantOfMemory(shutdown);
             return Lost(generation, $"connection {BrokerErrors.Describe(shutdown)}");
         };
         generation.Connection.CallbackExceptionAsync += (_, failure) => Lost(generation, $"a callback failed: {BrokerErrors.Describe(failure.Exception)}");

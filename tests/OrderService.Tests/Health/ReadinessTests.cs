@@ -1,7 +1,10 @@
 using System.Net;
 using Microsoft.Extensions.DependencyInjection;
 using OrderService.Observability;
+using OrderService.RabbitMq;
 using OrderService.Tests.Infrastructure;
+using OrderService.Tests.Kafka;
+using RabbitMQ.Client;
 
 namespace OrderService.Tests.Health;
 
@@ -52,6 +55,67 @@ public sealed class ReadinessTests(RabbitMqContainerFixture broker)
             {
                 Assert.Equal(state, overview.GetProperty("components").EnumerateArray().Single(component => component.GetProperty("name").GetString() == key).GetProperty("state").GetString());
             }
+        });
+    }
+
+    [Theory]
+    [InlineData(TopologyNames.Orders, "orders")]
+    [InlineData(TopologyNames.DeadLetters, "dead-letters")]
+    public async Task Messages_that_are_ready_while_the_broker_counts_no_consumer_are_a_503(string queue, string check)
+    {
+        await using var service = await HostedService.StartAsync(await broker.AddVirtualHostAsync(), new()
+        {
+            // It consumes again by itself after this; that it does is another test.
+            ["RabbitMq:StallAfter"] = "00:10:00",
+            ["RabbitMq:QueuePollInterval"] = "00:00:00.200",
+        });
+        using var http = service.Client();
+        var subscription = queue == TopologyNames.Orders
+            ? service.Services.GetRequiredService<OrderSubscriptions>().To(queue)!
+            : service.Services.GetRequiredKeyedService<QueueSubscription>(queue);
+        await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming && subscription.Current?.Consumer is not null);
+
+        // Behind the subscription's back, as after a consume that the broker lost: it believes that it consumes.
+        var channel = subscription.Current!.Channel!;
+        await channel.BasicCancelAsync(subscription.Current.Consumer!.Tag, cancellationToken: Now);
+        await channel.BasicPublishAsync("", queue, new byte[] { (byte)'x' }, Now);
+
+        await Eventually.HoldsAsync(async () =>
+        {
+            using var response = await http.GetAsync(new Uri("/health/ready", UriKind.Relative), Now);
+            Assert.Equal(HttpStatusCode.ServiceUnavailable, response.StatusCode);
+            Assert.Equal(
+                $"1 messages are ready in {queue}, and the broker counts no consumer.",
+                (await HostedService.ReadAsync(response)).GetProperty("checks").GetProperty(check).GetProperty("detail").GetString());
+        });
+        Assert.Equal(SubscriptionPhase.Consuming, subscription.State.Phase);
+    }
+
+    [Fact]
+    public async Task Orders_that_do_not_come_from_Kafka_make_it_degraded_and_turn_no_traffic_away()
+    {
+        using var cluster = new MockKafka().WithTopic("orders");
+        await using var service = await HostedService.StartAsync(await broker.AddVirtualHostAsync(), new()
+        {
+            ["Kafka:BootstrapServers"] = cluster.BootstrapServers,
+            ["Kafka:Intake:Enabled"] = "true",
+            ["Kafka:MaxRetryDelay"] = "00:00:00.500",
+        });
+        using var http = service.Client();
+        await ShowsAsync("ready", "3 partitions");
+
+        cluster.TakeDown();
+        await ShowsAsync("degraded", "No orders come from Kafka: ");
+
+        cluster.BringUp();
+        await ShowsAsync("ready", "3 partitions");
+
+        async Task ShowsAsync(string status, string detail) => await Eventually.HoldsAsync(async () =>
+        {
+            using var response = await http.GetAsync(new Uri("/health/ready", UriKind.Relative), Now);
+            var health = await HostedService.ReadAsync(response);
+            Assert.Equal((HttpStatusCode.OK, status), (response.StatusCode, health.GetProperty("status").GetString()));
+            Assert.StartsWith(detail, health.GetProperty("checks").GetProperty("kafka-intake").GetProperty("detail").GetString(), StringComparison.Ordinal);
         });
     }
 }

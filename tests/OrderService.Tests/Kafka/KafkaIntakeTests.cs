@@ -239,6 +239,29 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
     }
 
     [Fact]
+    public async Task What_is_in_hand_is_bounded_in_bytes_and_a_large_record_is_the_last_of_its_batch()
+    {
+        const int Bound = 128 << 10;
+        const int Few = 3;
+        // This cluster keeps 5 MiB of a partition.
+        const int Records = 30;
+        await using var world = await KafkaWorld.OpenAsync();
+        // Before anybody reads, so that nothing but the bound makes small batches; one partition, so that the order is known.
+        await world.SendAsync(Enumerable.Range(0, Records).Select(number => number % 10 == 9 ? Sized("large", number, 1 << 20) : Sized("small", number, Bound / Few)));
+
+        await using var running = await world.IntakeAsync(inbox: new InboxOptions { MaxBatchBytes = Bound });
+        await Eventually.TrueAsync(() => running.Count(Fate.Rejected) == Records);
+
+        Assert.InRange(world.Log.Batches.Max(), 1, Few);
+        Assert.Equal(Records, world.Log.Batches.Sum());
+        Assert.True(world.Log.Batches.Count < Records, "Each record had a batch of its own, which shows nothing of the bound.");
+        await Eventually.TrueAsync(() => world.CommittedOffsets() == Records);
+
+        static TestMessage Sized(string kind, int number, int bytes) =>
+            TestMessage.Of("order.place", $"{kind}-{number}", $$"""{"orderId":"A-1","note":"{{new string('x', bytes)}}"}""");
+    }
+
+    [Fact]
     public async Task A_graceful_stop_leaves_nothing_uncommitted()
     {
         await using var world = await KafkaWorld.OpenAsync();

@@ -118,7 +118,7 @@ internal sealed class KafkaWorld : IAsyncDisposable
     /// <param name="more">Headers of its own, in each record.</param>
     public static async Task SendAsync(MockKafka cluster, IEnumerable<TestMessage> messages, params IEnumerable<(string Name, string Value)> more)
     {
-        using var producer = new ProducerBuilder<string, byte[]>(new ProducerConfig { BootstrapServers = cluster.BootstrapServers, EnableIdempotence = true, LingerMs = 1, Partitioner = Partitioner.Murmur2Random })
+        using var producer = new ProducerBuilder<string, byte[]>(new ProducerConfig { BootstrapServers = cluster.BootstrapServers, EnableIdempotence = true, LingerMs = 1, Partitioner = Partitioner.Murmur2Random, MessageMaxBytes = 16 << 20 })
             .SetLogHandler((_, _) => { }).Build();
         var sent = new List<Task>();
         foreach (var message in messages)
@@ -200,8 +200,20 @@ internal sealed class SwitchableStore(IOrderEventStore inner) : IOrderEventStore
 {
     public volatile bool Away;
 
-    public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
-        Away ? throw new StoreUnavailableException("The test took the store away.") : inner.AppendAsync(query, decide, cancellationToken);
+    /// <summary>How many messages each transaction refused.</summary>
+    public System.Collections.Concurrent.ConcurrentQueue<int> Batches { get; } = [];
+
+    public Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken)
+    {
+        return Away ? throw new StoreUnavailableException("The test took the store away.") : inner.AppendAsync(query, Decide, cancellationToken);
+
+        Append Decide(BatchState state)
+        {
+            var append = decide(state);
+            Batches.Enqueue(append.Rejections.Count);
+            return append;
+        }
+    }
 
     public Task TryAppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
         Away ? throw new StoreUnavailableException("The test took the store away.") : inner.TryAppendAsync(query, decide, cancellationToken);

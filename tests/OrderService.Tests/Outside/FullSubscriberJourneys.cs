@@ -185,6 +185,64 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
             ["ORDER_PLACED", "ORDER_CANCELLED"], order.DistinctBy(heard => heard.Id).Select(heard => heard.Type)));
     }
 
+    [Fact]
+    public async Task A_queue_without_a_leader_holds_up_its_own_events_an_alert_names_them_and_they_come_in_order_when_it_has_one()
+    {
+        const int Orders = 50;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, settings: new()
+        {
+            ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
+            ["RabbitMq__ConfirmTimeout"] = "00:00:02",
+        });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
+        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
+        await channel.QueueDeclareAsync("replicated", true, false, false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" }, cancellationToken: Stopping);
+        await channel.QueueBindAsync("replicated", "order-events", "order.cancelled", cancellationToken: Stopping);
+        var virtualHost = new Uri(address).AbsolutePath[1..];
+
+        var reason = "";
+
+        // Its only member here, which is its leader; of three the majority would be gone.
+        await MemberAsync("stop_server");
+        await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Place($"A-{number}"), Cancel($"A-{number}") }));
+
+        await Eventually.HoldsAsync(async () =>
+        {
+            var key = Assert.Single((await service.GetAsync("/api/relay")).GetProperty("items").EnumerateArray());
+            Assert.Equal("order.cancelled", key.GetProperty("routingKey").GetString());
+            // This broker says no where another lets it wait.
+            reason = key.GetProperty("reason").GetString()!;
+            Assert.Contains(reason, (string[])["a queue refuses it", "a queue that gets it has no leader or hangs"]);
+            Assert.Equal(Orders, key.GetProperty("events").GetInt32());
+            Assert.Equal(HttpStatusCode.OK, (await service.HealthAsync()).Status);
+        });
+        // What is published while it stands comes out too.
+        await shop.PublishAsync(TestMessage.Place("NEW-1"));
+        await Eventually.TrueAsync(() => shop.Heard.Count(heard => heard.Type == "ORDER_PLACED") >= Orders + 1);
+        await Eventually.TrueAsync(async () => (await service.AllAsync("/api/alerts")).Any(alert =>
+            alert.GetProperty("kind").GetString() == "service"
+            && alert.GetRawText().Contains("order.cancelled", StringComparison.Ordinal) && alert.GetRawText().Contains(reason, StringComparison.Ordinal)));
+
+        await MemberAsync("restart_server");
+
+        await Eventually.TrueAsync(() => shop.Heard.Select(heard => heard.Id).Distinct().Count() == (2 * Orders) + 1);
+        Assert.All(shop.Heard.GroupBy(heard => Subject(heard.Body)).Where(order => order.Key != "NEW-1"), order => Assert.Equal(
+            ["ORDER_PLACED", "ORDER_CANCELLED"], order.DistinctBy(heard => heard.Id).Select(heard => heard.Type)));
+        await Eventually.TrueAsync(async () => (await service.GetAsync("/api/relay")).GetProperty("items").GetArrayLength() == 0);
+        var replicated = new List<string>();
+        while (await channel.BasicGetAsync("replicated", autoAck: true, Stopping) is { } got)
+        {
+            replicated.Add(Subject(Encoding.UTF8.GetString(got.Body.Span)));
+        }
+        Assert.Equal(Enumerable.Range(0, Orders).Select(number => $"A-{number}"), replicated.Distinct());
+
+        async Task MemberAsync(string call) => Assert.Contains(
+            "ok", await broker.ExecAsync("rabbitmqctl", "-q", "eval", $"ra:{call}(quorum_queues, {{list_to_atom(\"{virtualHost}_replicated\"), node()}})."), StringComparison.Ordinal);
+    }
+
     /// <summary>An operator behind a proxy has the key tried although there is no room: it is in the audit log with who asked, from where and why.</summary>
     private static async Task ReleaseAsync(ReleaseService service)
     {

@@ -1,4 +1,6 @@
 using OrderService.RabbitMq;
+using RabbitMQ.Client;
+using RabbitMQ.Client.Events;
 
 namespace OrderService.Tests.RabbitMq;
 
@@ -89,6 +91,24 @@ public sealed class DoubtTests
         Assert.Equal(int.MaxValue, doubt.Cap);
         Ended(0, 100);
         Assert.Equal(32, doubt.Cap);
+    }
+
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(4.9, true)]
+    [InlineData(5, false)]
+    [InlineData(3600, false)]
+    public void The_end_of_a_connection_that_was_quiet_is_no_sign_of_a_message(double seconds, bool isSign) =>
+        Assert.Equal(isSign, Doubt.IsSoonEnough(TimeSpan.FromSeconds(seconds)));
+
+    [Fact]
+    public void Want_of_memory_is_no_sign_of_a_message_and_a_frame_that_cant_be_read_is_one()
+    {
+        var memory = new ShutdownEventArgs(ShutdownInitiator.Library, Constants.InternalError, "Unexpected Exception", new InsufficientMemoryException());
+        var frame = new ShutdownEventArgs(ShutdownInitiator.Library, Constants.InternalError, "Unexpected Exception", new FormatException());
+
+        Assert.Equal((true, false), (BrokerErrors.IsWantOfMemory(memory), BrokerErrors.IsUnreadable(memory)));
+        Assert.Equal((false, true), (BrokerErrors.IsWantOfMemory(frame), BrokerErrors.IsUnreadable(frame)));
     }
 
     private void Ended(int inHand, int allowed) => doubt.Ended(inHand, allowed, isHeadKnown: true, isMessage: false);
