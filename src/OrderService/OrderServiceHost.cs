@@ -10,6 +10,7 @@ using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService;
 
@@ -22,8 +23,30 @@ public static class OrderServiceHost
     /// <summary>How long a stop may take to commit and acknowledge what is in hand; container runtimes must wait longer than this.</summary>
     public static readonly TimeSpan DrainTimeout = TimeSpan.FromSeconds(30);
 
+    /// <summary>Whose settings there are.</summary>
+    internal static readonly SettingsRules Rules = new(
+        new Dictionary<string, Type>(StringComparer.OrdinalIgnoreCase)
+        {
+            [StoreOptions.Section] = typeof(StoreOptions),
+            [RabbitMqOptions.Section] = typeof(RabbitMqOptions),
+            [InboxOptions.Section] = typeof(InboxOptions),
+            [OrdersOptions.Section] = typeof(OrdersOptions),
+            [OutboxOptions.Section] = typeof(OutboxOptions),
+            [DeadLettersOptions.Section] = typeof(DeadLettersOptions),
+            [AlertsOptions.Section] = typeof(AlertsOptions),
+            [OrderConfirmationOptions.Section] = typeof(OrderConfirmationOptions),
+            [KafkaOptions.Section] = typeof(KafkaOptions),
+            [ApiOptions.Section] = typeof(ApiOptions),
+        },
+        AddStations,
+        ServiceLog.Mistakes);
+
+    /// <summary>Reads all settings and checks each, see <see cref="Settings.Load"/>.</summary>
+    public static LoadedSettings LoadSettings(IEnumerable<KeyValuePair<string, string?>>? overrides = null, bool environmentVariables = true) =>
+        Settings.Load(Rules, overrides, environmentVariables);
+
     /// <summary>Builds the service with everything its roles ask for; nothing runs and nothing connects yet.</summary>
-    /// <param name="settings">Checked settings, see <see cref="Settings.Load"/>.</param>
+    /// <param name="settings">Checked settings, see <see cref="LoadSettings"/>.</param>
     /// <param name="logging">Where log lines go.</param>
     /// <param name="more">What a program that hosts the service adds to it, such as one more listener for commits.</param>
     public static WebApplication Build(LoadedSettings settings, Action<ILoggingBuilder> logging, Action<IServiceCollection>? more = null)
@@ -109,6 +132,7 @@ public static class OrderServiceHost
         if (roles.Relay)
         {
             services.AddOutboxRelay();
+            services.AddStuckReport();
             services.AddOrderConfirmation(configuration, provider =>
             {
                 // Whoever relays the first share of the streams also writes to customers: one instance of several.
@@ -129,7 +153,7 @@ public static class OrderServiceHost
         if (roles.Orders)
         {
             services.AddKafkaIntake(configuration);
-            services.AddInboxProcessing();
+            services.AddOrderConsumer();
         }
     }
 }

@@ -4,6 +4,7 @@ using Microsoft.Extensions.DependencyInjection;
 using OrderService.Browser.Infrastructure;
 using OrderService.Database;
 using OrderService.Observability;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 using static Microsoft.Playwright.Assertions;
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using OrderService.Configuration;
 using OrderService.Database;
 using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.Bench.Contestants;
 
@@ -13,7 +14,7 @@ internal static class ServiceInProcess
 {
     public static async Task RunAsync(ContestantSettings settings, CommitTimes commits, CancellationToken stopping)
     {
-        var loaded = Settings.Load([new("Roles", "orders,relay")]);
+        var loaded = OrderServiceHost.LoadSettings([new("Roles", "orders,relay")]);
         if (loaded.Mistakes.Count > 0)
         {
             throw new BenchException(string.Join('\n', loaded.Mistakes));

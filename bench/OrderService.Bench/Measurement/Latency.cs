@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using OrderService.Bench.Contestants;
 using OrderService.RabbitMq;
+using OrderService.Store;
 using RabbitMQ.Client;
 
 namespace OrderService.Bench.Measurement;

@@ -3,7 +3,7 @@ using System.Globalization;
 using OrderService.Bench.Contestants;
 using OrderService.Configuration;
 using OrderService.Database;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Bench.Measurement;
 

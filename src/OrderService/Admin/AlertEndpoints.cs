@@ -3,6 +3,7 @@ using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Notifications;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

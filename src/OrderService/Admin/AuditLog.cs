@@ -1,5 +1,5 @@
 using Dapper;
-using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

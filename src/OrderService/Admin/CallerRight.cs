@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Text.RegularExpressions;
-using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

@@ -3,11 +3,11 @@ using System.Diagnostics;
 using System.Text.Json;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

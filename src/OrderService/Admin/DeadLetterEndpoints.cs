@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 
@@ -322,7 +323,7 @@ internal static class DeadLetterEndpoints
         public override void Write(Utf8JsonWriter writer, string value, JsonSerializerOptions options) => writer.WriteStringValue(value);
     }
 
-    private static Database.Caller Who(HttpContext context) => CallerRight.CallerOf(context);
+    private static Store.Caller Who(HttpContext context) => CallerRight.CallerOf(context);
 
     private static byte[]? BytesOf(string? text) => text is null ? null : Encoding.UTF8.GetBytes(text);
 
@@ -361,18 +362,6 @@ internal sealed record CheckAnswer(bool Valid, IReadOnlyList<FieldError> Errors,
 
 /// <param name="Total">How many match, on the first page.</param>
 internal sealed record LetterPage(IReadOnlyList<LetterView> Items, string? Next, long? Total);
-
-/// <summary>A letter in a list. <c>fingerprint</c> is its incident's.</summary>
-internal sealed record LetterView(
-    long Id, string Status, string Reason, string Detail, string? Field, string Fingerprint, string? Type, string? OrderId, string? CustomerId, Amount? Value,
-    string? MessageId, string? CorrelationId, string Key,
-    DateTimeOffset ParkedAt, DateTimeOffset OpenedAt, long Copies, long Replays, long Size, DateTimeOffset? ReplayedAt, DateTimeOffset? SettledAt, string? SettledBy, string? SettleReason)
-{
-    public static LetterView Of(LetterSummary letter) => new(
-        letter.Id, letter.Status, letter.Reason, letter.Detail, letter.Field, letter.Incident, letter.Type, letter.OrderId, letter.CustomerId,
-        letter.Value is { } value ? new Amount(value.Currency, value.Amount) : null, letter.MessageId, letter.CorrelationId, letter.Key, letter.ParkedAt, letter.OpenedAt, letter.Copies, letter.Replays, letter.BodyBytes,
-        letter.ReplayedAt, letter.SettledAt, letter.SettledBy, letter.SettleReason);
-}
 
 /// <summary>All about a letter but its bytes.</summary>
 internal sealed record LetterDetail(

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Dapper;
 using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

@@ -1,9 +1,9 @@
 using System.Globalization;
 using System.Text;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Events;
-using OrderService.EventStore;
+using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

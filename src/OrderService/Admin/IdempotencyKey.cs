@@ -1,5 +1,6 @@
 using System.Text;
 using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

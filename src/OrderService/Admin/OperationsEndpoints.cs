@@ -1,12 +1,12 @@
 using System.Reflection;
 using Dapper;
 using OrderService.Configuration;
-using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Health;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 
@@ -145,9 +145,6 @@ internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDis
 
     internal sealed record Counted(AlertHeld Held, long? NewestParked, long Waiting, long? OldestWaiting, StatsIncidents Incidents);
 }
-
-/// <summary>Money: a decimal string with the currency's decimals.</summary>
-internal sealed record Amount(string Currency, [property: System.Text.Json.Serialization.JsonPropertyName("amount")] string Value);
 
 internal sealed record Stats(
     DateTimeOffset At, StatsService Service, bool Ready, bool Degraded, bool Paused, IReadOnlyList<string> Causes, IReadOnlyList<StatsComponent> Components, StatsRates Rates, StatsTotals Totals,

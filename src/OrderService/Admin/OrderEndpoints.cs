@@ -1,8 +1,8 @@
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.Projections;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 
@@ -121,25 +121,6 @@ internal sealed record CloudEventView(
 internal sealed record PositionedEventView(
     long Position, string OrderId, long Version, string Specversion, string Id, string Source, string Type, string Subject, DateTimeOffset Time, string Datacontenttype, System.Text.Json.JsonElement Data,
     long Sequence, string Correlationid, string Causationid, string Partitionkey, string? Traceparent = null);
-
-/// <summary>An event as the broker's subscribers get it.</summary>
-internal static class PublishedEvent
-{
-    public static byte[] Render(RecordedEvent recorded) => CloudEventWriter.Write(
-        new CloudEventHead(
-            recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
-            recorded.CorrelationId, recorded.CausationId, recorded.TraceParent),
-        recorded.Data.Span);
-
-    /// <summary>The same with <c>position</c>, <c>orderId</c> and <c>version</c> in front, for readers of the log.</summary>
-    public static string RenderWithPosition(RecordedEvent recorded)
-    {
-        var published = System.Text.Encoding.UTF8.GetString(Render(recorded));
-        // Ids have no character that JSON escapes.
-        return string.Create(System.Globalization.CultureInfo.InvariantCulture,
-            $"{{\"position\":{recorded.Position},\"orderId\":\"{recorded.OrderId}\",\"version\":{recorded.Version},{published.AsSpan(1)}");
-    }
-}
 
 /// <summary>An order in a list. Amounts are numbers with the currency's decimals.</summary>
 internal sealed record OrderRow(

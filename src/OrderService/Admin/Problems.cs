@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Diagnostics;
 using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

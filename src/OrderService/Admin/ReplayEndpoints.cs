@@ -1,8 +1,8 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using OrderService.Database;
 using OrderService.DeadLetters;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

@@ -1,6 +1,6 @@
 using System.Collections.Concurrent;
-using OrderService.Database;
 using OrderService.DeadLetters;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

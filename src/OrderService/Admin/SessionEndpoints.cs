@@ -1,6 +1,6 @@
 using System.Text.Json;
 using Microsoft.AspNetCore.Http.Metadata;
-using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Admin;
 

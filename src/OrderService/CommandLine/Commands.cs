@@ -1,7 +1,7 @@
 using System.CommandLine;
 using OrderService.Configuration;
-using OrderService.Database;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.CommandLine;
 
@@ -53,7 +53,7 @@ public static class Commands
     /// <summary>Checks the settings, opens the stations without running them, and turns what goes wrong into one line and an exit code.</summary>
     internal static async Task<int> WithStationsAsync(Func<IServiceProvider, CancellationToken, Task<int>> work, CancellationToken cancellationToken, bool needsStore = true)
     {
-        var settings = Settings.Load();
+        var settings = OrderServiceHost.LoadSettings();
         if (!await ReportAsync(settings))
         {
             return ExitCode.BadConfiguration;

@@ -7,6 +7,7 @@ using OrderService.Configuration;
 using OrderService.Database;
 using OrderService.Kafka;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.CommandLine;
 
@@ -24,7 +25,7 @@ internal static class DoctorCommand
 
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
-        var settings = Settings.Load();
+        var settings = OrderServiceHost.LoadSettings();
         foreach (var mistake in settings.Mistakes)
         {
             Print(false, "settings", mistake);

@@ -19,7 +19,7 @@ internal static class HealthCommand
 
     private static async Task<int> RunAsync(CancellationToken cancellationToken)
     {
-        var settings = Settings.Load();
+        var settings = OrderServiceHost.LoadSettings();
         if (!await Commands.ReportAsync(settings))
         {
             return ExitCode.BadConfiguration;

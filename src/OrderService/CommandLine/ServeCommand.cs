@@ -5,10 +5,10 @@ using System.Runtime.InteropServices;
 using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Configuration;
-using OrderService.Database;
 using OrderService.Health;
 using OrderService.Observability;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.CommandLine;
 
@@ -57,7 +57,7 @@ internal static partial class ServeCommand
 
     private static async Task<int> RunAsync(string? roles, TimeSpan wait, Action<ILoggingBuilder, IConfiguration> logging)
     {
-        var settings = Settings.Load(roles is null ? null : [new("Roles", roles)]);
+        var settings = OrderServiceHost.LoadSettings(roles is null ? null : [new("Roles", roles)]);
         if (!await Commands.ReportAsync(settings))
         {
             return ExitCode.BadConfiguration;

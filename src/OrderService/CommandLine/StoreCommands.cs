@@ -2,10 +2,10 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
-using OrderService.Database;
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Outbox;
 using OrderService.Projections;
+using OrderService.Store;
 using Spectre.Console;
 
 namespace OrderService.CommandLine;
@@ -101,7 +101,7 @@ internal static class StoreCommands
         {
             foreach (var recorded in stream)
             {
-                Console.WriteLine(Admin.PublishedEvent.RenderWithPosition(recorded));
+                Console.WriteLine(PublishedEvent.RenderWithPosition(recorded));
             }
             return ExitCode.Done;
         }

@@ -10,9 +10,10 @@ namespace OrderService.Configuration;
 public static class Settings
 {
     /// <summary>Reads all sources and checks every setting; throws nothing and finds all mistakes at once.</summary>
+    /// <param name="rules">Whose settings they are.</param>
     /// <param name="overrides">What the command line says; it wins.</param>
     /// <param name="environmentVariables">Off in tests that must not depend on the machine.</param>
-    public static LoadedSettings Load(IEnumerable<KeyValuePair<string, string?>>? overrides = null, bool environmentVariables = true)
+    public static LoadedSettings Load(SettingsRules rules, IEnumerable<KeyValuePair<string, string?>>? overrides = null, bool environmentVariables = true)
     {
         var builder = new ConfigurationBuilder().SetBasePath(AppContext.BaseDirectory);
         // Settings are read once: a service that changes its mind in mid-flow is harder to reason about than a restart.
@@ -41,7 +42,7 @@ public static class Settings
         builder.AddInMemoryCollection(secrets.Values);
         configuration = builder.Build();
         var mistakes = new List<string>(secrets.Mistakes);
-        mistakes.AddRange(SettingsCheck.Mistakes(configuration));
+        mistakes.AddRange(SettingsCheck.Mistakes(configuration, rules));
         return new LoadedSettings(configuration, mistakes, secrets.Warnings);
     }
 

@@ -1,53 +1,27 @@
 using System.Net;
 using Microsoft.Extensions.Options;
-using OrderService.Admin;
-using OrderService.Database;
-using OrderService.DeadLetters;
-using OrderService.Inbox;
-using OrderService.Kafka;
-using OrderService.Notifications;
-using OrderService.Outbox;
-using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.Configuration;
 
 /// <summary>Every check of the settings: names, types, ranges, and what contradicts what.</summary>
 internal static class SettingsCheck
 {
-    /// <summary>The sections this service owns and the classes that describe them.</summary>
-    public static readonly IReadOnlyDictionary<string, Type> Sections = new Dictionary<string, Type>(StringComparer.OrdinalIgnoreCase)
+    public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration, SettingsRules rules)
     {
-        [StoreOptions.Section] = typeof(StoreOptions),
-        [RabbitMqOptions.Section] = typeof(RabbitMqOptions),
-        [InboxOptions.Section] = typeof(InboxOptions),
-        [OrdersOptions.Section] = typeof(OrdersOptions),
-        [OutboxOptions.Section] = typeof(OutboxOptions),
-        [DeadLettersOptions.Section] = typeof(DeadLettersOptions),
-        [AlertsOptions.Section] = typeof(AlertsOptions),
-        [OrderConfirmationOptions.Section] = typeof(OrderConfirmationOptions),
-        [KafkaOptions.Section] = typeof(KafkaOptions),
-        [ApiOptions.Section] = typeof(ApiOptions),
-    };
-
-    private static readonly KnownSettings Known = new(
-        Sections,
-        scalars: ["Urls", "Roles", "AllowedHosts"],
-        foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
-
-    public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration)
-    {
-        SettingMistake[] mistakes = [.. Known.Check(configuration), .. CollectorSettings.Mistakes(configuration)];
+        var known = new KnownSettings(rules.Sections, scalars: ["Urls", "Roles", "AllowedHosts"], foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
+        SettingMistake[] mistakes = [.. known.Check(configuration), .. CollectorSettings.Mistakes(configuration)];
         // What could not be read is left out, so that the validators can still judge the rest: all mistakes at once.
         var readable = new ConfigurationBuilder()
             .AddInMemoryCollection(configuration.AsEnumerable().Where(pair => pair.Value is not null && !mistakes.Any(mistake => IsUnder(pair.Key, mistake.Key))))
             .Build();
-        return [.. mistakes.Select(mistake => mistake.Text), .. ServiceLog.Mistakes(configuration), .. OutOfRange(readable), .. Contradictions(readable)];
+        return [.. mistakes.Select(mistake => mistake.Text), .. rules.LogMistakes(configuration), .. OutOfRange(readable, rules), .. Contradictions(readable)];
     }
 
-    private static IEnumerable<string> OutOfRange(IConfigurationRoot configuration)
+    private static IEnumerable<string> OutOfRange(IConfigurationRoot configuration, SettingsRules rules)
     {
         var services = new ServiceCollection();
-        OrderServiceHost.AddStations(services, configuration, ServiceRoles.All);
+        rules.AddStations(services, configuration, ServiceRoles.All);
         using var provider = services.BuildServiceProvider();
         try
         {
@@ -56,18 +30,18 @@ internal static class SettingsCheck
         }
         catch (OptionsValidationException exception)
         {
-            return Explain(exception);
+            return Explain(exception, rules);
         }
         catch (AggregateException exception)
         {
-            return [.. exception.InnerExceptions.SelectMany(inner => inner is OptionsValidationException validation ? Explain(validation) : [inner.Message])];
+            return [.. exception.InnerExceptions.SelectMany(inner => inner is OptionsValidationException validation ? Explain(validation, rules) : [inner.Message])];
         }
     }
 
     // "Prefetch: The field RabbitMqOptions.Prefetch must be between 1 and 2000." becomes "RabbitMq:Prefetch: must be between 1 and 2000."
-    private static IEnumerable<string> Explain(OptionsValidationException exception)
+    private static IEnumerable<string> Explain(OptionsValidationException exception, SettingsRules rules)
     {
-        var section = Sections.FirstOrDefault(pair => pair.Value == exception.OptionsType).Key ?? exception.OptionsType.Name;
+        var section = rules.Sections.FirstOrDefault(pair => pair.Value == exception.OptionsType).Key ?? exception.OptionsType.Name;
         foreach (var failure in exception.Failures)
         {
             if (failure.StartsWith(section + ":", StringComparison.OrdinalIgnoreCase))

@@ -1,6 +1,6 @@
 using System.Data.Common;
 using Dapper;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

@@ -1,6 +1,5 @@
 using Microsoft.Extensions.Options;
-using OrderService.EventStore;
-using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

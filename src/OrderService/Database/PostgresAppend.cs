@@ -1,7 +1,6 @@
 using Npgsql;
 using NpgsqlTypes;
-using OrderService.EventStore;
-using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

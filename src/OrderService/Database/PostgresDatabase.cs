@@ -2,6 +2,7 @@ using System.Data.Common;
 using System.Net;
 using System.Net.Sockets;
 using Npgsql;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

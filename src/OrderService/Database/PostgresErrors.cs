@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text.RegularExpressions;
 using Npgsql;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

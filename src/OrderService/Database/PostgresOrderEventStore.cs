@@ -2,8 +2,7 @@ using System.Runtime.InteropServices;
 using Npgsql;
 using NpgsqlTypes;
 using OrderService.Domain;
-using OrderService.EventStore;
-using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

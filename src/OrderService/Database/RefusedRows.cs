@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Database;
 
@@ -58,7 +59,7 @@ public sealed partial class RefusedRows<TKey>(string station, string what, Troub
                 written.AddRange(done);
                 Take(part.Select(key));
             }
-            catch (Exception exception) when (DatabaseExtensions.Translate(exception) is StoreRefusedException refusal)
+            catch (Exception exception) when (StoreErrors.Translate(exception) is StoreRefusedException refusal)
             {
                 await transaction.RollbackAsync(Savepoint);
                 await transaction.ReleaseAsync(Savepoint);

@@ -1,8 +1,7 @@
 using System.Data.Common;
 using Microsoft.Data.Sqlite;
 using OrderService.Domain;
-using OrderService.EventStore;
-using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

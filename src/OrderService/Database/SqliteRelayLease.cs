@@ -1,7 +1,7 @@
 using System.Buffers.Text;
 using System.Globalization;
 using System.Text;
-using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Database;
 

@@ -1,9 +1,9 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Observability;
 using OrderService.RabbitMq;
+using OrderService.Store;
 using Polly;
 using Polly.Retry;
 

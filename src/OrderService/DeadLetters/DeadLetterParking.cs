@@ -7,6 +7,7 @@ using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Notifications;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

@@ -4,6 +4,7 @@ using Dapper;
 using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Notifications;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

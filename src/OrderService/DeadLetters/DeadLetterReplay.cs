@@ -4,10 +4,10 @@ using System.Text;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

@@ -1,9 +1,9 @@
 using System.Data.Common;
 using System.Globalization;
 using Dapper;
-using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Notifications;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

@@ -1,7 +1,7 @@
 using System.Data.Common;
 using Dapper;
-using OrderService.Database;
 using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

@@ -1,9 +1,9 @@
 using System.Data.Common;
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

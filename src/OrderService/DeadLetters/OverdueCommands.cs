@@ -1,8 +1,8 @@
 using System.Data.Common;
 using Dapper;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

@@ -3,8 +3,8 @@ using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

@@ -4,6 +4,7 @@ using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

@@ -1,7 +1,7 @@
 using System.Data.Common;
 using System.Globalization;
 using Dapper;
-using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 

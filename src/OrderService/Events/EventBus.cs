@@ -1,6 +1,6 @@
 using System.Collections.Immutable;
 using System.Threading.Channels;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Events;
 

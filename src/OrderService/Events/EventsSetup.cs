@@ -1,6 +1,5 @@
-using OrderService.EventStore;
-using OrderService.Inbox;
 using OrderService.Projections;
+using OrderService.Store;
 
 namespace OrderService.Events;
 

@@ -25,7 +25,7 @@ public static class HealthSetup
         services.AddSingleton<Readiness>();
         services.AddSingleton<HealthWatch>();
         services.AddSingleton<StationReadings>();
-        services.AddSingleton<Inbox.Committed>(provider => provider.GetRequiredService<StationReadings>().Count);
+        services.AddSingleton<Store.Committed>(provider => provider.GetRequiredService<StationReadings>().Count);
         var environment = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 } given ? given : null;
         var collector = environment ?? configuration["OpenTelemetry:OtlpEndpoint"];
         var telemetry = services.AddOpenTelemetry()

@@ -7,6 +7,7 @@ using OrderService.Kafka;
 using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.Health;
 
@@ -161,7 +162,7 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         var checks = new Dictionary<string, ReadinessCheck> { [Troubles.Store] = await CheckStoreAsync() };
         if (roles.Orders)
         {
-            var inbox = stations.GetRequiredService<InboxProcessor>();
+            var inbox = stations.GetRequiredService<OrderConsumer>();
             foreach (var state in stations.GetRequiredService<OrderSubscriptions>().States)
             {
                 checks[state.Queue] = CheckSubscription(state.Queue, state, inbox.Trouble);

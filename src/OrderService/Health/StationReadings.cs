@@ -1,12 +1,11 @@
 using Dapper;
 using OrderService.Configuration;
-using OrderService.Database;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Kafka;
 using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.Health;
 
@@ -93,7 +92,7 @@ public sealed partial class StationReadings(
         var before = metrics.Totals;
         if (roles.Orders)
         {
-            ReadInbox(stations.GetRequiredService<InboxProcessor>(), stations.GetService<KafkaIntake>());
+            ReadInbox(stations.GetRequiredService<OrderConsumer>(), stations.GetService<KafkaIntake>());
         }
         if (roles.Relay)
         {
@@ -130,7 +129,7 @@ public sealed partial class StationReadings(
         }
     }
 
-    private void ReadInbox(InboxProcessor inbox, KafkaIntake? kafka)
+    private void ReadInbox(OrderConsumer inbox, KafkaIntake? kafka)
     {
         metrics.SetCircuit(inbox.StoreCircuit switch
         {

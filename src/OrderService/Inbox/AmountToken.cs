@@ -1,4 +1,5 @@
 using OrderService.Domain;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 

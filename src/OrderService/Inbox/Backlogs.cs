@@ -1,7 +1,6 @@
 using Dapper;
-using OrderService.Database;
-using OrderService.EventStore;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 

@@ -1,6 +1,6 @@
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Outbox;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 

@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
-using OrderService.Database;
-using OrderService.EventStore;
 using OrderService.Observability;
+using OrderService.Store;
 using Polly;
 using Polly.CircuitBreaker;
 using Polly.Retry;

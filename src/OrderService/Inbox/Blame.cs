@@ -1,5 +1,5 @@
-using OrderService.Database;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 

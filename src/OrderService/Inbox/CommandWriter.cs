@@ -1,6 +1,6 @@
 using System.Text.Json;
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 

@@ -1,4 +1,4 @@
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 

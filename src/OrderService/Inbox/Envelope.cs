@@ -1,5 +1,5 @@
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 

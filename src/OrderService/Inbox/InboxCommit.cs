@@ -1,9 +1,8 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
-using OrderService.Database;
-using OrderService.EventStore;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Inbox;
 
@@ -37,7 +36,7 @@ public sealed class InboxCommit : IDisposable
     public bool IsGatheringWorthwhile => store.IsGatheringWorthwhile;
 
     /// <summary>Writes the fate of every message of the batch, and what follows from it, in one transaction.</summary>
-    /// <exception cref="Database.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
+    /// <exception cref="Store.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
     public async Task<Append> CommitAsync(IReadOnlyList<Incoming> batch, CancellationToken cancellationToken)
     {
         var query = Query(batch);
@@ -109,17 +108,17 @@ public sealed class InboxCommit : IDisposable
     /// <summary>Notes that this process takes orders in from now on.</summary>
     public Task BeginLifeAsync(CancellationToken cancellationToken) => store.Lives.BeginAsync(Now(), CrashRule.Memory, cancellationToken);
 
-    /// <inheritdoc cref="Database.Lives.EndAsync"/>
+    /// <inheritdoc cref="Store.Lives.EndAsync"/>
     public Task EndLifeAsync(CancellationToken cancellationToken) => store.Lives.EndAsync(cancellationToken);
 
-    /// <inheritdoc cref="Database.Lives.ExplainAsync"/>
+    /// <inheritdoc cref="Store.Lives.ExplainAsync"/>
     public Task ExplainEndsAsync(CancellationToken cancellationToken) => store.Lives.ExplainAsync(cancellationToken);
 
-    /// <inheritdoc cref="Database.Lives.LookAtAsync"/>
+    /// <inheritdoc cref="Store.Lives.LookAtAsync"/>
     public Task<IReadOnlyList<Suspicion>> LookAtAsync(IReadOnlyList<byte[]> hashes, CancellationToken cancellationToken) =>
         store.Lives.LookAtAsync(hashes, Now(), CrashRule.Memory, cancellationToken);
 
-    /// <inheritdoc cref="Database.Lives.MarkStartedAsync"/>
+    /// <inheritdoc cref="Store.Lives.MarkStartedAsync"/>
     public Task MarkStartedAsync(IReadOnlyList<byte[]> hashes, bool alone, CancellationToken cancellationToken) => store.Lives.MarkStartedAsync(hashes, alone, Now(), cancellationToken);
 
     public void Dispose() => turn.Dispose();
@@ -178,6 +177,3 @@ public sealed class InboxCommit : IDisposable
 
     private long Now() => clock.GetUtcNow().ToUnixTimeMilliseconds();
 }
-
-/// <summary>Is told of each append after its commit, in the order of the commits; must be quick and must not throw.</summary>
-public delegate void Committed(Append append);

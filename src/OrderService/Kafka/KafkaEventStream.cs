@@ -4,9 +4,9 @@ using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Events;
-using OrderService.EventStore;
 using OrderService.Observability;
 using OrderService.Outbox;
+using OrderService.Store;
 using Polly;
 using Polly.Retry;
 

@@ -4,11 +4,10 @@ using System.Text;
 using Confluent.Kafka;
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.DeadLetters;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Observability;
+using OrderService.Store;
 using Polly;
 using Polly.Retry;
 

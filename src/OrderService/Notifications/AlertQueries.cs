@@ -1,5 +1,6 @@
 using Dapper;
 using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Notifications;
 

@@ -5,6 +5,7 @@ using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Notifications;
 

@@ -7,8 +7,8 @@ using MimeKit;
 using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Events;
-using OrderService.EventStore;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Notifications;
 

@@ -5,6 +5,7 @@ using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Notifications;
 

@@ -1,4 +1,4 @@
-using OrderService.Database;
+using OrderService.Store;
 using Polly;
 using Polly.Retry;
 

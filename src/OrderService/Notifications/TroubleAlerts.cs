@@ -2,8 +2,8 @@ using System.Data.Common;
 using System.Text.Json;
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Notifications;
 

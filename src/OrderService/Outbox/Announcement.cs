@@ -3,8 +3,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using OrderService.Domain;
-using OrderService.EventStore;
-using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.Outbox;
 
@@ -22,7 +21,7 @@ public sealed record Announcement(
         var head = new CloudEventHead(
             id, EventType.CommandRefused, command.OrderId, null, DateTimeOffset.FromUnixTimeMilliseconds(now), correlationId, key, TraceText.Parent(traceContext));
         var message = new Announcement(
-            TopologyNames.OrderEvents, EventRoutingKey.CommandRefused, id, CloudEventWriter.ContentType, null, correlationId, EventType.CommandRefused,
+            EventExchange.Name, EventRoutingKey.CommandRefused, id, CloudEventWriter.ContentType, null, correlationId, EventType.CommandRefused,
             TraceText.Headers<string>(traceContext));
         return new OutboxRow(OutboxKind.Announcement, command.OrderId, 0, null, message.ToJson(), CloudEventWriter.WriteRefusal(head, command.Type, refused, status), now);
     }

@@ -3,7 +3,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Outbox;
 

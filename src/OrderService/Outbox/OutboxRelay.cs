@@ -1,9 +1,8 @@
 using System.Threading.Channels;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Observability;
-using OrderService.RabbitMq;
+using OrderService.Store;
 
 namespace OrderService.Outbox;
 
@@ -16,7 +15,7 @@ namespace OrderService.Outbox;
 public sealed partial class OutboxRelay(
     OutboxStore store,
     IRelayLease lease,
-    ConfirmedPublisher publisher,
+    EventPublisher publisher,
     IOptions<OutboxOptions> options,
     TimeProvider clock,
     ILogger<OutboxRelay> logger,
@@ -311,7 +310,7 @@ public sealed partial class OutboxRelay(
             }
             if (!lane.IsClosed && lane.Room(BusyLanes()) == 0)
             {
-                if (lane.Waiting.Count >= options.Value.MaxInMemory / 4 && clock.GetElapsedTime(lane.LastOutcomeAt) > Silence && publisher.State is { Connected: true, Blocked: null })
+                if (lane.Waiting.Count >= options.Value.MaxInMemory / 4 && clock.GetElapsedTime(lane.LastOutcomeAt) > Silence && publisher.IsOpen())
                 {
                     Stick(row, stream, lane, "no confirm comes for those before it");
                     return false;
@@ -376,7 +375,7 @@ public sealed partial class OutboxRelay(
         try
         {
             var message = Announcement.Parse(row.Message ?? "");
-            return message.Exchange is "" or TopologyNames.OrderEvents ? message.RoutingKey : $"{message.Exchange}/{message.RoutingKey}";
+            return message.Exchange is "" or EventExchange.Name ? message.RoutingKey : $"{message.Exchange}/{message.RoutingKey}";
         }
         catch (Exception exception) when (exception is System.Text.Json.JsonException or InvalidDataException)
         {
@@ -1029,7 +1028,7 @@ public sealed partial class OutboxRelay(
                 recorded.CorrelationId, recorded.CausationId, recorded.TraceParent);
             return new OutgoingMessage
             {
-                Exchange = TopologyNames.OrderEvents,
+                Exchange = EventExchange.Name,
                 RoutingKey = EventRoutingKey.Of(recorded.Type),
                 MessageId = eventId,
                 Body = CloudEventWriter.Write(head, recorded.Data.Span),

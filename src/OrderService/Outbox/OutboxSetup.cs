@@ -1,5 +1,5 @@
 using Microsoft.Extensions.Options;
-using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.Outbox;
 
@@ -18,7 +18,6 @@ public static class OutboxSetup
     public static IServiceCollection AddOutboxRelay(this IServiceCollection services)
     {
         services.AddSingleton<Committed>(provider => provider.GetRequiredService<OutboxRelay>().Offer);
-        services.AddHostedService<StuckReport>();
         return services.AddHostedService(provider => provider.GetRequiredService<OutboxRelay>());
     }
 }

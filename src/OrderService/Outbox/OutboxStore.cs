@@ -1,6 +1,5 @@
 using Dapper;
-using OrderService.Database;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Outbox;
 

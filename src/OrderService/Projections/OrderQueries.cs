@@ -1,6 +1,7 @@
 using Dapper;
 using OrderService.Database;
 using OrderService.Domain;
+using OrderService.Store;
 
 namespace OrderService.Projections;
 

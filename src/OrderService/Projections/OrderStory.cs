@@ -2,7 +2,7 @@ using System.Globalization;
 using Dapper;
 using OrderService.Database;
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Projections;
 

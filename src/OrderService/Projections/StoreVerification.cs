@@ -1,7 +1,7 @@
 using Dapper;
 using OrderService.Database;
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Projections;
 

@@ -120,6 +120,9 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         }
     }
 
+    /// <summary>As the relay has it.</summary>
+    public EventPublisher ForRelay() => new(PublishAsync, DrainAsync, () => State is { Connected: true, Blocked: null });
+
     /// <summary>Why a message can't be sent as it is, to any broker; null when it can.</summary>
     public static string? WhyNotSendable(OutgoingMessage message) => PropertyMapping.Write(message, out var refusal) is null ? refusal : null;
 

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Options;
 using OrderService.Inbox;
 using OrderService.Observability;
+using OrderService.Outbox;
 
 namespace OrderService.RabbitMq;
 
@@ -26,9 +27,11 @@ public static class RabbitMqSetup
             provider.GetRequiredService<TimeProvider>(),
             provider.GetRequiredService<ILogger<QueueMonitor>>()));
         services.AddSingleton(provider => Publish(provider, "publishes events"));
+        services.AddSingleton(provider => provider.GetRequiredService<ConfirmedPublisher>().ForRelay());
         // A queue that holds up events uses up their window and their connection; orders over HTTP have their own.
         services.AddKeyedSingleton(TopologyNames.Orders, (provider, _) => Publish(provider, "publishes orders"));
         services.AddSingleton<SubscriberQueues>();
+        services.AddSingleton<OrderConsumer>();
         services.AddSingleton(provider =>
         {
             IReadOnlyList<string> queues = provider.GetRequiredService<Topology>().OrderQueues;
@@ -39,6 +42,13 @@ public static class RabbitMqSetup
         services.AddKeyedSingleton(TopologyNames.DeadLetters, (provider, _) => Subscribe(provider, TopologyNames.DeadLetters, Room(provider, 1), int.MaxValue));
         return services;
     }
+
+    /// <summary>Tells which events wait, in the process that relays them.</summary>
+    public static IServiceCollection AddStuckReport(this IServiceCollection services) => services.AddHostedService<StuckReport>();
+
+    /// <summary>Consumes <c>orders</c>, and its partitions, in this process. Register it last: what is registered last stops first.</summary>
+    public static IServiceCollection AddOrderConsumer(this IServiceCollection services) =>
+        services.AddHostedService<Backlogs>().AddHostedService(provider => provider.GetRequiredService<OrderConsumer>());
 
     private static ConfirmedPublisher Publish(IServiceProvider provider, string purpose) => new(
         provider.GetRequiredService<BrokerConnector>(),

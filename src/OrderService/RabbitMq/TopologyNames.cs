@@ -24,7 +24,7 @@ public static class TopologyNames
     public const string Unreadable = "orders.unreadable";
 
     /// <summary>Topic exchange: events out.</summary>
-    public const string OrderEvents = "order-events";
+    public const string OrderEvents = Outbox.EventExchange.Name;
 
     /// <summary>Alternate exchange of <see cref="OrderEvents"/> and the queue behind it: events nobody subscribed to.</summary>
     public const string UnroutedEvents = "order-events.unrouted";

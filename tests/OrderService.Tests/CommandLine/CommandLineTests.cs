@@ -1,3 +1,4 @@
+using OrderService.DeadLetters;
 using System.Text;
 using OrderService.Admin;
 using OrderService.CommandLine;

@@ -14,7 +14,7 @@ public sealed class ConfigurationPageTests
             folder = folder.Parent!;
         }
         var page = File.ReadAllText(Path.Combine(folder.FullName, "docs", "configuration.md"));
-        var settings = SettingsCheck.Sections.SelectMany(section => Keys(section.Value, section.Key)).ToList();
+        var settings = OrderServiceHost.Rules.Sections.SelectMany(section => Keys(section.Value, section.Key)).ToList();
 
         Assert.True(settings.Count > 60, $"only {settings.Count} settings were found");
         Assert.DoesNotContain(settings, setting => !page.Contains($"`{setting}`", StringComparison.Ordinal));

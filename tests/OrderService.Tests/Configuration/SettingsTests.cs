@@ -12,7 +12,7 @@ public sealed class SettingsTests
     [Fact]
     public void The_settings_that_are_shipped_are_fine()
     {
-        var loaded = Settings.Load(environmentVariables: false);
+        var loaded = OrderServiceHost.LoadSettings(environmentVariables: false);
 
         Assert.Empty(loaded.Mistakes);
         Assert.Equal("http://localhost:8080", loaded.Configuration["Urls"]);
@@ -70,7 +70,7 @@ public sealed class SettingsTests
     [InlineData("Urls", "ftp://localhost:21", "Urls: 'ftp://localhost:21'")]
     public void Each_mistake_is_one_sentence_that_begins_with_its_key(string key, string value, string begins)
     {
-        var mistakes = Settings.Load([new(key, value)], environmentVariables: false).Mistakes;
+        var mistakes = OrderServiceHost.LoadSettings([new(key, value)], environmentVariables: false).Mistakes;
 
         Assert.Contains(mistakes, mistake => mistake.StartsWith(begins, StringComparison.Ordinal));
         Assert.All(mistakes, mistake => Assert.DoesNotContain('\n', mistake));
@@ -89,12 +89,12 @@ public sealed class SettingsTests
     [InlineData("OTEL_EXPORTER_OTLP_HEADERS", "api-key=secret,tenant=eu")]
     [InlineData("OTEL_DOTNET_AUTO_HOME", "/opt/otel")]
     [InlineData("Serilog:WriteTo:0:Name", "console")]
-    public void What_is_right_is_taken(string key, string value) => Assert.Empty(Settings.Load([new(key, value)], environmentVariables: false).Mistakes);
+    public void What_is_right_is_taken(string key, string value) => Assert.Empty(OrderServiceHost.LoadSettings([new(key, value)], environmentVariables: false).Mistakes);
 
     [Fact]
     public void Two_keys_of_one_name_and_unknown_scopes_are_mistakes()
     {
-        var mistakes = Settings.Load(
+        var mistakes = OrderServiceHost.LoadSettings(
             [
                 new("Api:Keys:0:Name", "shop"), new("Api:Keys:0:Key", LongKey), new("Api:Keys:0:Scopes:0", "reed"),
                 new("Api:Keys:1:Name", "shop"), new("Api:Keys:1:Key", LongKey), new("Api:Keys:1:Scopes:0", "read"),
@@ -116,7 +116,7 @@ public sealed class SettingsTests
     {
         var file = SecretFile(text);
 
-        var loaded = Settings.Load([new("RabbitMq:UriFile", file)], environmentVariables: false);
+        var loaded = OrderServiceHost.LoadSettings([new("RabbitMq:UriFile", file)], environmentVariables: false);
 
         Assert.Empty(loaded.Mistakes);
         Assert.Empty(loaded.Warnings);
@@ -128,7 +128,7 @@ public sealed class SettingsTests
     public void A_secret_file_that_is_missing_empty_or_doubled_is_a_mistake()
     {
         var empty = SecretFile("\n");
-        var loaded = Settings.Load(
+        var loaded = OrderServiceHost.LoadSettings(
             [
                 new("Store:ConnectionStringFile", "/no/such/file"), new("Alerts:Email:PasswordFile", empty),
                 new("Api:Keys:0:Name", "shop"), new("Api:Keys:0:Scopes:0", "read"), new("Api:Keys:0:Key", LongKey), new("Api:Keys:0:KeyFile", empty),
@@ -152,8 +152,8 @@ public sealed class SettingsTests
         var bare = SecretFile("");
         File.WriteAllBytes(bare, System.Text.Encoding.Unicode.GetBytes("amqp://shop:pw@localhost/"));
 
-        Assert.Equal("amqp://shop:pw@localhost/", Settings.Load([new("RabbitMq:UriFile", marked)], environmentVariables: false).Configuration["RabbitMq:Uri"]);
-        Assert.StartsWith($"RabbitMq:UriFile: {bare} is not UTF-8 text", Assert.Single(Settings.Load([new("RabbitMq:UriFile", bare)], environmentVariables: false).Mistakes), StringComparison.Ordinal);
+        Assert.Equal("amqp://shop:pw@localhost/", OrderServiceHost.LoadSettings([new("RabbitMq:UriFile", marked)], environmentVariables: false).Configuration["RabbitMq:Uri"]);
+        Assert.StartsWith($"RabbitMq:UriFile: {bare} is not UTF-8 text", Assert.Single(OrderServiceHost.LoadSettings([new("RabbitMq:UriFile", bare)], environmentVariables: false).Mistakes), StringComparison.Ordinal);
         File.Delete(marked);
         File.Delete(bare);
     }
@@ -165,13 +165,13 @@ public sealed class SettingsTests
     {
         var file = SecretFile("p@ss/#%\n");
 
-        var loaded = Settings.Load([new(key, file), new("RabbitMq:Username", "shop"), new("RabbitMq:Uri", "amqp://localhost/")], environmentVariables: false);
+        var loaded = OrderServiceHost.LoadSettings([new(key, file), new("RabbitMq:Username", "shop"), new("RabbitMq:Uri", "amqp://localhost/")], environmentVariables: false);
 
         Assert.Empty(loaded.Mistakes);
         var options = new RabbitMqOptions { Uri = "amqp://localhost/", Username = "shop", Password = loaded.Configuration["RabbitMq:Password"] };
         Assert.True(BrokerAddress.TryParse(options, out var address, out _));
         Assert.Equal(("shop", "p@ss/#%"), (address.User, address.Password));
-        Assert.StartsWith("RabbitMq:Uri names a user", Assert.Single(Settings.Load([new(key, file), new("RabbitMq:Username", "shop"), new("RabbitMq:Uri", "amqp://a:b@localhost/")], environmentVariables: false).Mistakes), StringComparison.Ordinal);
+        Assert.StartsWith("RabbitMq:Uri names a user", Assert.Single(OrderServiceHost.LoadSettings([new(key, file), new("RabbitMq:Username", "shop"), new("RabbitMq:Uri", "amqp://a:b@localhost/")], environmentVariables: false).Mistakes), StringComparison.Ordinal);
         File.Delete(file);
     }
 
@@ -185,7 +185,7 @@ public sealed class SettingsTests
         var file = SecretFile("amqp://shop:pw@localhost/");
         File.SetUnixFileMode(file, (UnixFileMode)0b110_100_100);
 
-        Assert.Contains(Settings.Load([new("RabbitMq:UriFile", file)], environmentVariables: false).Warnings, warning => warning.Contains("chmod 600", StringComparison.Ordinal));
+        Assert.Contains(OrderServiceHost.LoadSettings([new("RabbitMq:UriFile", file)], environmentVariables: false).Warnings, warning => warning.Contains("chmod 600", StringComparison.Ordinal));
         File.Delete(file);
     }
 

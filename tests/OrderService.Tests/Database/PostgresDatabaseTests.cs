@@ -2,6 +2,7 @@ using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 using OrderService.Database;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Database;

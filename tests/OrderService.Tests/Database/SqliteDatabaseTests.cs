@@ -3,6 +3,7 @@ using Dapper;
 using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging.Abstractions;
 using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Tests.Database;
 

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 
@@ -130,7 +131,7 @@ public abstract class ClockStepsTests : LetterContract
     }
 
     private static ClockSteps AnotherProcess(LetterWorld world) => new(
-        world.Store.Database, new OrderService.Database.StoreTime(world.Clock) { ServerClock = world.Clock.GetUtcNow }, world.Troubles, Options.Create(new OrdersOptions()), world.Clock,
+        world.Store.Database, new OrderService.Store.StoreTime(world.Clock) { ServerClock = world.Clock.GetUtcNow }, world.Troubles, Options.Create(new OrdersOptions()), world.Clock,
         NullLogger<ClockSteps>.Instance);
 
     private static Task DeferAsync(LetterWorld world, TimeSpan wait) => world.Store.ExecuteAsync(

@@ -10,6 +10,7 @@ using OrderService.Inbox;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.RabbitMq;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 using OrderService.Tests.RabbitMq;
 using RabbitMQ.Client;

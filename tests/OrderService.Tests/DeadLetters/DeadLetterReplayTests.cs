@@ -4,8 +4,10 @@ using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
+using OutboxRow = OrderService.Tests.DeadLetters.LetterWorld.OutboxRow;
 
 namespace OrderService.Tests.DeadLetters;
 

@@ -9,6 +9,7 @@ using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
 using OrderService.Observability;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 

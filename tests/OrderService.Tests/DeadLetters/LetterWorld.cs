@@ -8,6 +8,7 @@ using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;
 using OrderService.Observability;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.DeadLetters;

@@ -2,11 +2,11 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.DeadLetters;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Outbox;
-using OrderService.Tests.EventStore;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
+using OrderService.Tests.Store;
 using static OrderService.Tests.DeadLetters.LetterWorld;
 
 namespace OrderService.Tests.DeadLetters;

@@ -9,6 +9,7 @@ using OrderService.CommandLine;
 using OrderService.Database;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Http;

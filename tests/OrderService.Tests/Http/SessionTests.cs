@@ -7,6 +7,7 @@ using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.Admin;
 using OrderService.Database;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Http;

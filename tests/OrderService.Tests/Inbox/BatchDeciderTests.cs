@@ -1,7 +1,7 @@
 using System.Text;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.Tests.Inbox;
 

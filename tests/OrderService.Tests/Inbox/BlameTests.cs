@@ -3,6 +3,7 @@ using Microsoft.Extensions.Time.Testing;
 using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Observability;
+using OrderService.Store;
 
 namespace OrderService.Tests.Inbox;
 

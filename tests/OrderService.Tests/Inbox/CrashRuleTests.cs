@@ -1,5 +1,5 @@
-using OrderService.EventStore;
 using OrderService.Inbox;
+using OrderService.Store;
 
 namespace OrderService.Tests.Inbox;
 

@@ -7,6 +7,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Tests.Infrastructure;
 
@@ -74,7 +75,7 @@ public sealed class HostedService : IAsyncDisposable
                 settings.Remove(key);
             }
         }
-        var loaded = OrderService.Configuration.Settings.Load(settings, environmentVariables: false);
+        var loaded = OrderServiceHost.LoadSettings(settings, environmentVariables: false);
         Assert.Empty(loaded.Mistakes);
         var app = OrderServiceHost.Build(loaded, logging => logging.SetMinimumLevel(LogLevel.Warning), services);
         await app.Services.GetRequiredService<IDatabase>().MigrateAsync(TestContext.Current.CancellationToken);

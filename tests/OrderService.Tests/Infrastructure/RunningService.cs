@@ -5,7 +5,7 @@ using System.Net.Sockets;
 using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using OrderService.Database;
-using OrderService.EventStore;
+using OrderService.Store;
 
 namespace OrderService.Tests.Infrastructure;
 

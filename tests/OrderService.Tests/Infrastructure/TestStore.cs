@@ -1,6 +1,7 @@
 using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using OrderService.Database;
+using OrderService.Store;
 
 namespace OrderService.Tests.Infrastructure;
 

@@ -2,8 +2,8 @@ using System.Text;
 using System.Text.Json;
 using Confluent.Kafka;
 using OrderService.Inbox;
-using OrderService.Tests.EventStore;
 using OrderService.Tests.Infrastructure;
+using OrderService.Tests.Store;
 
 namespace OrderService.Tests.Kafka;
 

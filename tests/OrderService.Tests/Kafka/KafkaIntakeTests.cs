@@ -3,8 +3,8 @@ using System.Security.Cryptography;
 using System.Text;
 using Confluent.Kafka;
 using OrderService.Inbox;
-using OrderService.Tests.EventStore;
 using OrderService.Tests.Infrastructure;
+using OrderService.Tests.Store;
 
 namespace OrderService.Tests.Kafka;
 

@@ -49,7 +49,7 @@ public sealed class KafkaOptionsTests
         Assert.Equal(("false", "false", "cooperative-sticky", "earliest"), (consumer["enable.auto.commit"].ToLowerInvariant(), consumer["enable.auto.offset.store"].ToLowerInvariant(), consumer["partition.assignment.strategy"], consumer["auto.offset.reset"]));
     }
 
-    private static IReadOnlyList<string> Mistakes(params string[] settings) => Settings.Load(
+    private static IReadOnlyList<string> Mistakes(params string[] settings) => OrderServiceHost.LoadSettings(
         settings.Select(setting => KeyValuePair.Create(setting[..setting.IndexOf('=', StringComparison.Ordinal)], (string?)setting[(setting.IndexOf('=', StringComparison.Ordinal) + 1)..])),
         environmentVariables: false).Mistakes;
 }

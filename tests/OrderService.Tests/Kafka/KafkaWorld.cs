@@ -7,13 +7,13 @@ using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Events;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Kafka;
 using OrderService.Notifications;
 using OrderService.Observability;
-using OrderService.Tests.EventStore;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
+using OrderService.Tests.Store;
 
 namespace OrderService.Tests.Kafka;
 

@@ -1,11 +1,12 @@
-using Microsoft.Extensions.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.Database;
 using OrderService.Notifications;
 using OrderService.Observability;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Notifications;

@@ -4,10 +4,10 @@ using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.Database;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Events;
 using OrderService.Notifications;
 using OrderService.Observability;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Notifications;

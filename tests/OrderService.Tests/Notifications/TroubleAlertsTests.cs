@@ -7,6 +7,7 @@ using Microsoft.Extensions.Time.Testing;
 using OrderService.Database;
 using OrderService.Notifications;
 using OrderService.Observability;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Notifications;

@@ -2,8 +2,8 @@ using System.Text;
 using System.Text.Json;
 using CsCheck;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Outbox;
+using OrderService.Store;
 using OrderService.Tests.Domain;
 
 namespace OrderService.Tests.Outbox;

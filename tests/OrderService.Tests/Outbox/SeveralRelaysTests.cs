@@ -5,11 +5,11 @@ using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
-using OrderService.Tests.EventStore;
 using OrderService.Tests.Infrastructure;
 using OrderService.Tests.RabbitMq;
+using OrderService.Tests.Store;
 using RabbitMQ.Client;
-using static OrderService.Tests.EventStore.Messages;
+using static OrderService.Tests.Store.Messages;
 
 namespace OrderService.Tests.Outbox;
 
@@ -137,7 +137,7 @@ public sealed class SeveralRelaysTests(PostgresContainerFixture postgres, Rabbit
             publisher = broker.Publisher();
             var options = Options.Create(new OutboxOptions { PollInterval = pollInterval ?? TimeSpan.FromMilliseconds(50), LeaseDuration = TimeSpan.FromSeconds(2), RetryDelay = TimeSpan.FromMilliseconds(100) });
             lease = new PostgresRelayLease((PostgresDatabase)Store.Database, options, Clock);
-            Relay = new OutboxRelay(new OutboxStore(Store.Database), lease, publisher, options, TimeProvider.System, NullLogger<OutboxRelay>.Instance);
+            Relay = new OutboxRelay(new OutboxStore(Store.Database), lease, publisher.ForRelay(), options, TimeProvider.System, NullLogger<OutboxRelay>.Instance);
         }
 
         public StoreInstance Store { get; }

@@ -3,10 +3,11 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 using OrderService.Database;
 using OrderService.Inbox;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
-using static OrderService.Tests.EventStore.Messages;
+using static OrderService.Tests.Store.Messages;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 public sealed class PostgresOrderEventStoreTests(PostgresContainerFixture postgres) : OrderEventStoreContract
 {
@@ -145,11 +146,11 @@ public sealed class PostgresOrderEventStoreTests(PostgresContainerFixture postgr
         var letter = Place("k-1", "A-1");
         var broken = new Incoming(letter.Decoded, letter.Body, letter.Properties);
         await Assert.ThrowsAsync<StoreRefusedException>(() => Store.Log.AppendAsync(
-            new OrderService.EventStore.BatchQuery([], []),
+            new OrderService.Store.BatchQuery([], []),
             _ =>
             {
-                var append = new OrderService.EventStore.Append();
-                append.History.Add(new OrderService.EventStore.HistoryRow("A-1", "a\0b", 1, "duplicate", broken.Properties.Type!));
+                var append = new OrderService.Store.Append();
+                append.History.Add(new OrderService.Store.HistoryRow("A-1", "a\0b", 1, "duplicate", broken.Properties.Type!));
                 return append;
             },
             Token));

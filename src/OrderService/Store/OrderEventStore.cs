@@ -1,6 +1,6 @@
 using OrderService.Domain;
 
-namespace OrderService.EventStore;
+namespace OrderService.Store;
 
 /// <summary>
 /// The log of what happened, and everything that has to be written with it or not at all: the inbox, the stream heads,
@@ -13,7 +13,7 @@ public interface IOrderEventStore
     /// When another instance came first, it reads and asks again, so <paramref name="decide"/> is pure and may run more than once.
     /// </summary>
     /// <param name="cancellationToken">Gives up waiting for a turn; a COMMIT that has begun is never cancelled.</param>
-    /// <exception cref="Database.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
+    /// <exception cref="Store.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
     Task<Append> AppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken);
 
     /// <summary>Does what <see cref="AppendAsync"/> does and undoes it: throws what an append would meet.</summary>
@@ -23,7 +23,7 @@ public interface IOrderEventStore
     bool IsGatheringWorthwhile => false;
 
     /// <summary>What was begun by which process: the evidence when a message ends processes.</summary>
-    Database.Lives Lives { get; }
+    Store.Lives Lives { get; }
 }
 
 /// <summary>What speaks against a message that came back again and again.</summary>
@@ -230,3 +230,6 @@ public readonly record struct LetterChange(long LetterId, bool Resolved, string 
 /// <param name="Amount">As it was named, for example <c>49.90</c>; null where the message named none.</param>
 /// <param name="Code">One of <see cref="RefusalCode"/>.</param>
 public readonly record struct RefusedPayment(string OrderId, string Key, string PaymentReference, string? Amount, string Code, string Reason, long At);
+
+/// <summary>Is told of each append after its commit, in the order of the commits; must be quick and must not throw.</summary>
+public delegate void Committed(Append append);

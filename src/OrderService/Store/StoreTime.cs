@@ -1,6 +1,6 @@
 using Dapper;
 
-namespace OrderService.Database;
+namespace OrderService.Store;
 
 /// <summary>
 /// The clock that deadlines in the store are written and judged by: PostgreSQL's own, so that of several instances none is early or late for the others, as last read and

@@ -1,7 +1,7 @@
 using System.Buffers;
 using System.Text.Json;
 
-namespace OrderService.EventStore;
+namespace OrderService.Store;
 
 /// <summary>One reusable JSON writer per thread, so that rendering costs no more than the bytes it returns.</summary>
 /// <remarks>Take it, write, take the bytes; nothing in between may await or render a second document.</remarks>

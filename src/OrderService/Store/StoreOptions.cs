@@ -1,6 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 
-namespace OrderService.Database;
+namespace OrderService.Store;
 
 /// <summary>Where orders are kept.</summary>
 public sealed class StoreOptions

@@ -1,4 +1,4 @@
-namespace OrderService.Outbox;
+namespace OrderService.Store;
 
 /// <summary>
 /// Which shards this instance may relay. One instance a shard keeps duplicates rare; a holder that was frozen and wakes late can only add
@@ -20,7 +20,7 @@ public interface IRelayLease : IAsyncDisposable
 
     /// <summary>Takes or renews what this instance may hold and answers it. Cheap enough for every tick.</summary>
     /// <param name="busy">Shards with messages under way; one that has to be given back stays until it is not busy any more.</param>
-    /// <exception cref="Database.StoreUnavailableException">The store is out of reach; <see cref="IsCurrent"/> says how long the last answer counts.</exception>
+    /// <exception cref="Store.StoreUnavailableException">The store is out of reach; <see cref="IsCurrent"/> says how long the last answer counts.</exception>
     Task<IReadOnlyCollection<int>> RenewAsync(IReadOnlySet<int> busy, CancellationToken cancellationToken);
 
     /// <summary>Whether this instance may have the one attempt that a refused routing key has in each interval, over all instances.</summary>

@@ -1,4 +1,4 @@
-namespace OrderService.Outbox;
+namespace OrderService.Store;
 
 /// <summary>Streams are spread over a fixed number of shards; a shard's relay is one instance at a time.</summary>
 public static class Shard

@@ -1,8 +1,8 @@
 using System.Globalization;
 using OrderService.Observability;
-using OrderService.RabbitMq;
+using OrderService.Outbox;
 
-namespace OrderService.Outbox;
+namespace OrderService.RabbitMq;
 
 /// <summary>Tells which routing keys wait, how much waits for each and, where the management API says it, for which queue.</summary>
 public sealed partial class StuckReport(

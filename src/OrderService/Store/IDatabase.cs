@@ -1,7 +1,6 @@
 using System.Data.Common;
-using Microsoft.Data.Sqlite;
 
-namespace OrderService.Database;
+namespace OrderService.Store;
 
 /// <summary>
 /// The store's connections and transactions, for SQLite and for PostgreSQL.
@@ -97,7 +96,7 @@ public static class DatabaseExtensions
     /// <summary>What PostgreSQL would look at with the COMMIT only, it looks at now.</summary>
     internal static async Task CheckDeferredAsync(DbTransaction transaction)
     {
-        if (transaction.Connection is SqliteConnection)
+        if (transaction.Connection!.IsSqlite())
         {
             return;
         }
@@ -107,10 +106,6 @@ public static class DatabaseExtensions
         await command.ExecuteNonQueryAsync();
     }
 
-    /// <summary>The exception that callers of a store know, whichever store it is from.</summary>
-    internal static Exception Translate(Exception exception) =>
-        exception is SqliteException sqlite ? SqliteErrors.Translate(sqlite) : PostgresErrors.Translate(exception) ?? exception;
-
     public static Task WriteAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken = default) =>
         database.WriteAsync(async transaction => { await write(transaction); return true; }, cancellationToken);
 
@@ -119,7 +114,10 @@ public static class DatabaseExtensions
     /// SQLite gets a parameter for each value (keep it to some hundreds), PostgreSQL one array.
     /// </summary>
     public static string In(this DbConnection connection, string parameter) =>
-        connection is SqliteConnection ? $"IN {parameter}" : $"= ANY({parameter})";
+        connection.IsSqlite() ? $"IN {parameter}" : $"= ANY({parameter})";
+
+    /// <summary>The driver's types are known in its own folder only.</summary>
+    private static bool IsSqlite(this DbConnection connection) => connection.GetType().Name == "SqliteConnection";
 }
 
 /// <summary>The store can't be used for now: locked, full, out of reach. Trouble of the store is never a failure of a message.</summary>

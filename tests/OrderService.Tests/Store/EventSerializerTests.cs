@@ -3,10 +3,10 @@ using System.Text;
 using System.Text.Json;
 using CsCheck;
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Store;
 using OrderService.Tests.Domain;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 public sealed class EventSerializerTests
 {

@@ -1,8 +1,8 @@
 using System.Data.Common;
 using Dapper;
-using OrderService.EventStore;
+using OrderService.Store;
 
-namespace OrderService.Database;
+namespace OrderService.Store;
 
 /// <summary>
 /// Which process began what, and which processes ended without a stop. A process is one life: it is noted when it begins to take orders in and forgotten when it is told to stop,

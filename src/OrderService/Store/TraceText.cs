@@ -1,4 +1,4 @@
-namespace OrderService.EventStore;
+namespace OrderService.Store;
 
 /// <summary>The column <c>traceparent</c>: a trace parent as W3C has it and, where there is one, a blank and the trace state. Neither begins with a blank, and the first holds none.</summary>
 public static class TraceText

@@ -5,7 +5,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using OrderService.DeadLetters;
 
-namespace OrderService.Admin;
+namespace OrderService.DeadLetters;
 
 /// <summary>Writes dead letters as NDJSON (with their bytes) or as CSV (without), page by page.</summary>
 internal static class LetterExport

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using System.Security.Cryptography;
 using System.Text;
 
-namespace OrderService.EventStore;
+namespace OrderService.Store;
 
 /// <summary>Chains each event to the one before it in its stream, so that a changed, missing or exchanged row is found by <c>verify</c>.</summary>
 public static class EventHash

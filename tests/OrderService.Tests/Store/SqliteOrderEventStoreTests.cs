@@ -2,7 +2,7 @@ using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using OrderService.Database;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 public sealed class SqliteOrderEventStoreTests : OrderEventStoreContract
 {

@@ -2,7 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using Npgsql;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 /// <summary>Stands between the service and PostgreSQL and loses, on demand, what one of them sends.</summary>
 internal sealed class LossyProxy : IAsyncDisposable

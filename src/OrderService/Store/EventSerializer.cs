@@ -2,7 +2,7 @@ using System.Buffers;
 using System.Text.Json;
 using OrderService.Domain;
 
-namespace OrderService.EventStore;
+namespace OrderService.Store;
 
 /// <summary>An event's <c>data</c> as JSON: camelCase, amounts as numbers with exactly the currency's decimals, absent values left out.</summary>
 /// <remarks>The same event always gives the same bytes: streams are chained by hashes over them.</remarks>

@@ -1,7 +1,6 @@
 using Dapper;
-using OrderService.Database;
 
-namespace OrderService.EventStore;
+namespace OrderService.Store;
 
 /// <summary>Some of the log, oldest first.</summary>
 /// <param name="MayHaveMore">The page is full, in number or in bytes.</param>

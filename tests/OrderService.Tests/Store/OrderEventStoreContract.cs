@@ -5,15 +5,15 @@ using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.Database;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.Projections;
-using static OrderService.Tests.EventStore.Messages;
+using OrderService.Store;
+using static OrderService.Tests.Store.Messages;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 /// <summary>What every store promises. A subclass per database says how one is opened; each test has a database of its own.</summary>
 public abstract class OrderEventStoreContract : IAsyncLifetime

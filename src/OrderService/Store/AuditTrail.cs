@@ -2,7 +2,7 @@ using System.Data.Common;
 using System.Text.RegularExpressions;
 using Dapper;
 
-namespace OrderService.Database;
+namespace OrderService.Store;
 
 /// <summary>Who does something: an operator at the command line is a name alone, a caller of the HTTP API also has an address and what lets it in.</summary>
 /// <param name="Name">The key's name, or the token's.</param>

@@ -1,12 +1,12 @@
 using Npgsql;
 using OrderService.Database;
-using OrderService.EventStore;
 using OrderService.Inbox;
 using OrderService.Projections;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
-using static OrderService.Tests.EventStore.Messages;
+using static OrderService.Tests.Store.Messages;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 /// <summary>What an outage of PostgreSQL does to appends that are under way: nothing is lost, nothing is doubled, whatever became of the COMMIT.</summary>
 public sealed class PostgresOutageTests : IAsyncLifetime

@@ -3,7 +3,7 @@ using System.Text;
 using OrderService.Domain;
 using OrderService.Inbox;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 /// <summary>Messages as they come from the queue, for tests of what is stored.</summary>
 internal static class Messages

@@ -1,7 +1,7 @@
 using OrderService.Domain;
-using OrderService.EventStore;
+using OrderService.Store;
 
-namespace OrderService.Database;
+namespace OrderService.Store;
 
 internal static class HeadRow
 {

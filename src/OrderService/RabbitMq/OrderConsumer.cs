@@ -1,16 +1,16 @@
 using Microsoft.Extensions.Options;
-using OrderService.EventStore;
-using OrderService.RabbitMq;
+using OrderService.Inbox;
+using OrderService.Store;
 using Polly.CircuitBreaker;
 
-namespace OrderService.Inbox;
+namespace OrderService.RabbitMq;
 
 /// <summary>
 /// Takes deliveries, decides them in batches, and settles them after the commit that holds their outcome.
 /// While one batch commits the next one arrives and is read, so an idle system has the latency of one commit and a busy one its throughput.
 /// Under a steady load a batch gathers for a moment where the store finds it worthwhile, and behind a long queue until it is large: orders that are written together share the pages of the indexes.
 /// </summary>
-public sealed partial class InboxProcessor : IHostedService, Observability.IStation, IDisposable
+public sealed partial class OrderConsumer : IHostedService, Observability.IStation, IDisposable
 {
     /// <summary>Deliveries a millisecond; they come as fast only from a long queue, whose orders are late anyway.</summary>
     private const double LongQueue = 4;
@@ -25,7 +25,7 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
     private readonly OrderSubscriptions subscriptions;
     private readonly BatchProcessor<Delivery> processor;
     private readonly InboxCommit commit;
-    private readonly ILogger<InboxProcessor> logger;
+    private readonly ILogger<OrderConsumer> logger;
     private readonly InboxOptions options;
     private readonly int largestBatch;
     private readonly bool isGatheringWorthwhile;
@@ -40,9 +40,9 @@ public sealed partial class InboxProcessor : IHostedService, Observability.IStat
     private Task processing = Task.CompletedTask;
     private Task beginning = Task.CompletedTask;
 
-    public InboxProcessor(
+    public OrderConsumer(
         OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, IOptions<RabbitMqOptions> broker,
-        Observability.Troubles troubles, TimeProvider clock, ILogger<InboxProcessor> logger)
+        Observability.Troubles troubles, TimeProvider clock, ILogger<OrderConsumer> logger)
     {
         this.subscriptions = subscriptions;
         this.commit = commit;

@@ -2,7 +2,7 @@ using System.Globalization;
 using System.Text;
 using Dapper;
 
-namespace OrderService.Database;
+namespace OrderService.Store;
 
 /// <summary>Lists in statements that both stores run: Dapper's own <c>IN @list</c> hands PostgreSQL an array, which <c>IN</c> does not take.</summary>
 internal static class SqlList

@@ -1,9 +1,9 @@
 using OrderService.Database;
 using OrderService.Domain;
-using OrderService.EventStore;
 using OrderService.Inbox;
+using OrderService.Store;
 
-namespace OrderService.Tests.EventStore;
+namespace OrderService.Tests.Store;
 
 /// <summary>One instance of the service as the store sees it: its connections and its log, with the real decider in front.</summary>
 public sealed record StoreInstance(IDatabase Database, IOrderEventStore Log) : IAsyncDisposable
