@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Domain;
 
@@ -85,7 +86,8 @@ internal ref struct CommandParser
             CommandType.Pay => Pay(),
             CommandType.Ship => Ship(),
             CommandType.Deliver => Deliver(),
-            _ => Cancel(),
+            CommandType.Cancel => Cancel(),
+            _ => throw new UnreachableException($"{type} is a command and is not parsed."),
         };
 
         // Reads on to the end of the body: anything but blanks there is an exception.

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Domain;
 using OrderService.Store;
@@ -36,9 +37,15 @@ public static class CommandWriter
                 WriteOptional(writer, "trackingNumber"u8, ship.TrackingNumber);
                 break;
 
+            case OrderCommand.Deliver:
+                break;
+
             case OrderCommand.Cancel cancel:
                 writer.WriteString("reason"u8, cancel.Reason);
                 break;
+
+            default:
+                throw new UnreachableException($"{command.GetType().Name} is a command and is not written.");
         }
 
         writer.WriteEndObject();

@@ -2,6 +2,7 @@ using System.Data.Common;
 using System.Text.Json;
 using Dapper;
 using Microsoft.Extensions.Options;
+using OrderService.Database;
 using OrderService.Observability;
 using OrderService.Store;
 

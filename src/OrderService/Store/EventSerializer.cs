@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Domain;
 
@@ -67,9 +68,15 @@ public static class EventSerializer
                 WriteOptional(writer, "trackingNumber"u8, shipped.TrackingNumber);
                 break;
 
+            case OrderEvent.Delivered:
+                break;
+
             case OrderEvent.Cancelled cancelled:
                 writer.WriteString("reason"u8, cancelled.Reason);
                 break;
+
+            default:
+                throw new UnreachableException($"{happened.GetType().Name} is an event and is not written.");
         }
 
         writer.WriteEndObject();

@@ -40,6 +40,27 @@ public sealed class EnvelopeDecoderTests
         string Key(MessageProperties properties) => Assert.IsType<Decoded.Valid>(EnvelopeDecoder.Decode(properties, body)).Envelope.Key;
     }
 
+    /// <summary>A command that was added and not taught to the parser or the writer is found here, by its name.</summary>
+    [Fact]
+    public void Every_command_is_read_as_itself_and_written_as_it_was_read()
+    {
+        var bodies = new Dictionary<string, byte[]>
+        {
+            [CommandType.Place] = Good,
+            [CommandType.Pay] = """{"orderId":"A-1","paymentReference":"P-1"}"""u8.ToArray(),
+            [CommandType.Ship] = """{"orderId":"A-1"}"""u8.ToArray(),
+            [CommandType.Deliver] = """{"orderId":"A-1"}"""u8.ToArray(),
+            [CommandType.Cancel] = """{"orderId":"A-1","reason":"changed my mind"}"""u8.ToArray(),
+        };
+        Assert.Equal(typeof(OrderCommand).GetNestedTypes().Count(type => type.IsSubclassOf(typeof(OrderCommand))), CommandType.All.Count);
+        foreach (var type in CommandType.All)
+        {
+            var command = Valid(new MessageProperties { Type = type }, bodies[type]).Command;
+            Assert.Equal(type, command.Type);
+            Assert.Equal(type, Valid(new MessageProperties { Type = type }, CommandWriter.Write(command)).Command.Type);
+        }
+    }
+
     [Fact]
     public void The_plainest_producer_is_understood()
     {
