@@ -33,7 +33,11 @@ internal sealed record TrialOptions(int Rounds, int Seed, int Instances);
 
 /// <summary>What came of a trial.</summary>
 /// <param name="Figures">What was measured, a line each.</param>
-internal sealed record Verdict(IReadOnlyList<Violation> Violations, IReadOnlyList<string> Figures);
+internal sealed record Verdict(IReadOnlyList<Violation> Violations, IReadOnlyList<string> Figures)
+{
+    /// <summary>The promise of the trial itself; broken, it has shown nothing.</summary>
+    public const string NotMade = "the trial can be made";
+}
 
 /// <summary>Waits for a state; never a fixed pause.</summary>
 internal static class Until

@@ -10,9 +10,10 @@ var seed = new Option<int>("--seed") { Description = "Repeats a run: everything 
 var rounds = new Option<int>("--rounds") { Description = "How often the fault strikes, where that can be said (kills), or how many orders (full-subscriber)." };
 var instances = new Option<int>("--instances") { Description = "How many processes serve the store (PostgreSQL only, faults of the usual trial).", DefaultValueFactory = _ => 1 };
 var report = new Option<FileInfo?>("--report") { Description = "Adds a line for each trial to this Markdown file." };
+var selfTest = new Option<bool>("--self-test") { Description = "Plants known bugs, one after the other, and sees whether each is found (eng/chaos builds them)." };
 store.AcceptOnlyFromAmong("sqlite", "postgres", "both");
 only.AcceptOnlyFromAmong([.. Fault.All.Select(fault => fault.Name), .. Fault.All.Select(fault => fault.Number).Where(number => number.Length > 0)]);
-var root = new RootCommand("Tries the order service from outside. Start it with eng/chaos.") { list, only, store, seed, rounds, instances, report };
+var root = new RootCommand("Tries the order service from outside. Start it with eng/chaos.") { list, only, store, seed, rounds, instances, report, selfTest };
 root.SetAction(async parsed =>
 {
     if (parsed.GetValue(list))
@@ -30,6 +31,12 @@ root.SetAction(async parsed =>
     {
         Console.Error.WriteLine("One process serves a SQLite file: --instances needs --store postgres.");
         return 2;
+    }
+    if (parsed.GetValue(selfTest))
+    {
+        var missed = await SelfTest.RunAsync(fault => TryAsync(fault, stores[0], new TrialOptions(parsed.GetValue(rounds), parsed.GetValue(seed), count)));
+        Console.WriteLine(missed == 0 ? $"all {Bug.All.Count} planted bugs were found" : $"{missed} of {Bug.All.Count} planted bugs were NOT found");
+        return missed == 0 ? 0 : 1;
     }
     var trials = Fault.All
         .Where(fault => names.Length == 0 || names.Contains(fault.Name) || names.Contains(fault.Number))
@@ -69,7 +76,7 @@ static async Task<Verdict> TryAsync(Fault fault, StoreKind store, TrialOptions o
         catch (Exception exception)
         {
             // A trial that could not be made has shown nothing, and the next one may still.
-            verdict = new Verdict([new Violation("the trial can be made", exception is ChaosException ? exception.Message : exception.ToString())], []);
+            verdict = new Verdict([new Violation(Verdict.NotMade, exception is ChaosException ? exception.Message : exception.ToString())], []);
         }
         if (verdict.Violations.Count > 0)
         {

@@ -131,7 +131,7 @@ public sealed partial class ArchitectureTests
     }
 
     [Fact]
-    public void A_release_build_has_no_failpoints()
+    public void A_release_build_has_no_failpoints_and_no_build_has_planted_bugs()
     {
         var release = Path.Combine(Root, "artifacts", "bin", "OrderService", "release", "orderservice.dll");
         var debug = Path.Combine(AppContext.BaseDirectory, "orderservice.dll");
@@ -140,6 +140,7 @@ public sealed partial class ArchitectureTests
         List<string> names = [.. Directory.EnumerateFiles(source, "*.cs", SearchOption.AllDirectories).SelectMany(file => FailpointName().Matches(File.ReadAllText(file)).Select(match => match.Groups[1].Value)).Distinct()];
         Assert.True(names.Count >= 15);
         // Texts in an assembly are UTF-16. The debug build shows that the search finds them.
+        Assert.All(["ORDERSERVICE_PLANTED_BUG", "ack-before-commit"], text => Assert.False(Contains(release, text) || Contains(debug, text)));
         Assert.All(["ORDERSERVICE_FAILPOINT", .. names], text =>
         {
             Assert.True(Contains(debug, text));

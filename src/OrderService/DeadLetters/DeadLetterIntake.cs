@@ -157,11 +157,13 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
                 return [];
             }
             Failpoint.Hit("letters-before-begin");
+            PlantedBug.Plant("letter-acked-before-parking", () => _ = subscription.SettleAsync([.. living.Select(delivery => new SettledDelivery(delivery, Settlement.Acknowledge))]).AsTask());
             return await database.WriteAsync(async transaction =>
             {
                 letters = raw
                     ? [.. living.Select(delivery => DeadLetter.Raw(delivery.Body.ToBytes()))]
                     : await LetterArrival.ExplainAsync(transaction, [.. living.Select(delivery => new LetterArrival(delivery.Body, delivery.Properties))]);
+                PlantedBug.Plant("letter-is-cut", () => letters = [.. letters.Select(letter => letter with { Body = letter.Body[..^Math.Min(1, letter.Body.Length)] })]);
                 return await parking.ParkAsync(transaction, letters);
             }, token);
         }, abort.Token);

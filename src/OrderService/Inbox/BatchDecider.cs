@@ -325,6 +325,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 envelope.Key, envelope.Command.OrderId, envelope.Command.Type, incoming.Body.ToArray(), MessagePropertiesJson.Write(incoming.Properties),
                 envelope.Fingerprint, envelope.CorrelationId, envelope.TraceContext, now, expiresAt);
             append.Deferred.Add(deferred);
+            PlantedBug.Plant("early-command-is-forgotten", () => append.Deferred.Remove(deferred));
             if (!append.Backlog.Contains(deferred.OrderId) && !state.Backlog.Contains(deferred.OrderId))
             {
                 if (!state.Deferred.TryGetValue(deferred.OrderId, out var waiting))

@@ -285,6 +285,7 @@ public sealed partial class NotificationSender : BackgroundService
     /// <returns>False when the store refuses to note it.</returns>
     private async Task<bool> RecordAsync(INotificationChannel channel, DueDelivery delivery, ChannelAnswer answer, CancellationToken cancellationToken)
     {
+        PlantedBug.Plant("failed-alert-is-sent", () => answer = new ChannelAnswer.Sent());
         var now = time.GetUtcNow();
         var age = now - DateTimeOffset.FromUnixTimeMilliseconds(delivery.BegunAt ?? delivery.CreatedAt);
         var (status, error, pause) = NextStep(answer, delivery.Attempts, age);

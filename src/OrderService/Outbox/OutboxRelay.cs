@@ -805,6 +805,7 @@ public sealed partial class OutboxRelay(
     private void Completed(OutgoingMessage message, PublishOutcome outcome)
     {
         var row = (OutboxRow)message.State!;
+        PlantedBug.Plant("unknown-is-sent", () => outcome = outcome is PublishOutcome.Unknown ? PublishOutcome.Confirmed.Instance : outcome);
         switch (outcome)
         {
             case PublishOutcome.Confirmed:

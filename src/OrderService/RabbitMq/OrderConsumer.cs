@@ -218,6 +218,7 @@ public sealed partial class OrderConsumer : IHostedService, Observability.IStati
                 continue;
             }
             batch.Bytes += delivery.Body.Length;
+            PlantedBug.Plant("ack-before-commit", () => _ = subscriptions.SettleAsync([new SettledDelivery(delivery, Settlement.Acknowledge)]).AsTask());
             // A suspect is not even read before it is noted as begun; what is refused for its size is never read.
             if (delivery.DeliveryCount < options.SuspectAfterReturns || delivery.Unkept is not null)
             {
