@@ -7,7 +7,7 @@ WORKDIR /source
 # The packages first: this layer stays as long as the project files do.
 COPY .editorconfig global.json Directory.Build.props Directory.Packages.props ./
 COPY src/OrderService.Domain/OrderService.Domain.csproj src/OrderService.Domain/
-COPY src/OrderService/OrderService.csproj src/OrderService/
+COPY src/OrderService/OrderService.csproj src/OrderService/Runtime.props src/OrderService/
 # The secret "nuget" is a NuGet.Config for those who restore from a mirror of their own; empty or absent means nuget.org.
 RUN --mount=type=secret,id=nuget,target=/run/secrets/nuget,required=false \
     --mount=type=cache,target=/root/.nuget/packages \
