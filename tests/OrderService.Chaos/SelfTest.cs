@@ -11,7 +11,7 @@ internal sealed record Bug(string Name, string Fault, string About)
     public static IReadOnlyList<Bug> All { get; } =
     [
         new("ack-before-commit", "killed", "an order is acknowledged when it arrives, not when it is durable"),
-        new("unknown-is-sent", "broker-frozen", "an event without a confirm counts as sent"),
+        new("unknown-is-sent", "resets", "an event without a confirm counts as sent"),
         new("early-command-is-forgotten", "webhook-fails", "a command that comes before its order is acknowledged and dropped"),
         new("letter-acked-before-parking", "killed", "a dead letter is acknowledged before it is parked"),
         new("letter-is-cut", "webhook-fails", "a dead letter loses its last byte"),
