@@ -11,6 +11,8 @@ internal sealed record Fault(string Name, string Number, string About, Func<Worl
         new("kills", "F27", "The process is killed again and again while a long queue of good orders drains.", Faults.Kills.RunAsync),
         new("full-subscriber", "", "A subscriber's queue is full and refuses events, beside a healthy one.", Faults.FullSubscriber.RunAsync),
         new("large-bodies", "F31", "Bodies of 4 MiB lie between good orders, and the process has little memory.", Faults.LargeBodies.RunAsync),
+        new("rejected-bodies", "F31", "Bodies of 16 MiB between good orders, and the memory of a small container.", Faults.LargeBodies.RunRejectedAsync),
+        new("relay-behind-alarm", "F20", "Orders of 500 lines are decided while the broker blocks every publish, and the memory is that of a small container.", Faults.RelayBehindAlarm.RunAsync),
         .. Faults.BrokerFaults.All,
         .. Faults.LinkFaults.All,
         .. Faults.ProcessFaults.All,

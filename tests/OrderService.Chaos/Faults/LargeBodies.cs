@@ -3,29 +3,34 @@ using RabbitMQ.Client;
 
 namespace OrderService.Chaos.Faults;
 
-/// <summary>300 bodies of 4 MiB between 500 good orders, and a heap of 500 MiB. No good order pays for it, and everything drains.</summary>
+/// <summary>Large bodies between good orders, and little memory. No good order pays for it, and everything drains.</summary>
 internal static class LargeBodies
 {
     private const int Good = 500;
-    private const int Large = 300;
-    private const int Bytes = 4 << 20;
 
-    public static async Task<Verdict> RunAsync(World world, TrialOptions options)
+    /// <summary>300 bodies of 4 MiB, and a heap of 500 MiB.</summary>
+    public static Task<Verdict> RunAsync(World world, TrialOptions options) =>
+        RunAsync(world, large: 300, bytes: 4 << 20, new Dictionary<string, string> { ["DOTNET_GCHeapHardLimit"] = (500L << 20).ToString("X", CultureInfo.InvariantCulture) });
+
+    /// <summary>100 bodies nearly as large as the broker takes them, all of them dead letters, and what .NET takes for a container of 256 MiB.</summary>
+    public static Task<Verdict> RunRejectedAsync(World world, TrialOptions options) =>
+        RunAsync(world, large: 100, bytes: 16 << 20, new Dictionary<string, string> { ["DOTNET_GCTotalPhysicalMemory"] = (256L << 20).ToString("X", CultureInfo.InvariantCulture) });
+
+    private static async Task<Verdict> RunAsync(World world, int large, int bytes, Dictionary<string, string> memory)
     {
-        var limit = 500L << 20;
-        await using var service = new Service(world, new Dictionary<string, string> { ["DOTNET_GCHeapHardLimit"] = limit.ToString("X", CultureInfo.InvariantCulture) });
+        await using var service = new Service(world, memory);
         service.Start();
         await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
         await using var subscriber = await Subscriber.StartAsync(world);
         await service.KillAsync();
 
         await using var producer = new Producer(world);
-        var body = new byte[Bytes];
+        var body = new byte[bytes];
         world.Random.NextBytes(body);
         for (var number = 0; number < Good; number++)
         {
             await producer.PublishAsync([SentMessage.Place($"A-{number}")]);
-            if (number < Large)
+            if (number < large)
             {
                 await producer.PublishAsync([new SentMessage($"large-{number}", "", "order.place", body, "body_too_large")]);
             }
@@ -53,7 +58,7 @@ internal static class LargeBodies
                     }
                     peak = Math.Max(peak, service.PeakMemory);
                     return (await channel.QueueDeclarePassiveAsync("orders")).MessageCount == 0 && (await channel.QueueDeclarePassiveAsync("orders.dlq")).MessageCount == 0
-                        && await service.IsReadyAsync() && (await service.AllAsync("/api/dead-letters")).Count >= Large
+                        && await service.IsReadyAsync() && (await service.AllAsync("/api/dead-letters")).Count >= large
                         && subscriber.Heard.Select(one => one.Id).Distinct().Count() >= Good;
                 },
                 TimeSpan.FromMinutes(10), "everything drained");
