@@ -13,6 +13,8 @@ internal sealed record Fault(string Name, string Number, string About, Func<Worl
         new("large-bodies", "F31", "Bodies of 4 MiB lie between good orders, and the process has little memory.", Faults.LargeBodies.RunAsync),
         new("rejected-bodies", "F31", "Bodies of 16 MiB between good orders, and the memory of a small container.", Faults.LargeBodies.RunRejectedAsync),
         new("relay-behind-alarm", "F20", "Orders of 500 lines are decided while the broker blocks every publish, and the memory is that of a small container.", Faults.RelayBehindAlarm.RunAsync),
+        new("early-commands", "", "50,000 payments wait for one order that comes late.", Faults.EarlyCommands.RunAsync),
+        new("upgrade", "F36", "A store of an older build is taken over (ORDERSERVICE_CHAOS_OLDER_BINARY names it).", Faults.Upgrade.RunAsync) { Needs = Faults.Upgrade.Older },
         .. Faults.BrokerFaults.All,
         .. Faults.LinkFaults.All,
         .. Faults.ProcessFaults.All,
@@ -22,6 +24,9 @@ internal sealed record Fault(string Name, string Number, string About, Func<Worl
 
     /// <summary>The stores it can be tried with; both unless said.</summary>
     public IReadOnlyList<StoreKind> Stores { get; init; } = [StoreKind.Sqlite, StoreKind.Postgres];
+
+    /// <summary>An environment variable without which it can't be tried; null for none.</summary>
+    public string? Needs { get; init; }
 
     /// <summary>A fault of the usual trial: see <see cref="UsualTrial"/>.</summary>
     public static Fault Usual(

@@ -131,7 +131,7 @@ internal static class Judge
         return violations;
     }
 
-    /// <summary>One relay at a time publishes an order's first occurrences: their epochs never fall.</summary>
+    /// <summary>One relay at a time publishes an order's first occurrences: their epochs never fall. Builds before November 2026 told none.</summary>
     public static List<Violation> Epochs(IEnumerable<HeardEvent> heard)
     {
         var violations = new List<Violation>();
@@ -141,7 +141,10 @@ internal static class Judge
         {
             if (one.Epoch is not { } epoch)
             {
-                violations.Add(new Violation("events carry x-relay-epoch", one.Id));
+                if (last.Count > 0)
+                {
+                    violations.Add(new Violation("events carry x-relay-epoch", one.Id));
+                }
                 continue;
             }
             if (epoch < last.GetValueOrDefault(one.OrderId))
@@ -149,6 +152,10 @@ internal static class Judge
                 violations.Add(new Violation("one relay at a time", $"{one.Id} of order {one.OrderId} came with epoch {epoch} after {last[one.OrderId]}"));
             }
             last[one.OrderId] = epoch;
+        }
+        if (last.Count == 0)
+        {
+            violations.Add(new Violation("events carry x-relay-epoch", "no event had one"));
         }
         return violations;
     }

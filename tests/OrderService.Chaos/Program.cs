@@ -42,6 +42,14 @@ root.SetAction(async parsed =>
         .Where(fault => names.Length == 0 || names.Contains(fault.Name) || names.Contains(fault.Number))
         .SelectMany(fault => stores.Where(fault.Stores.Contains).Select(kind => (Fault: fault, Store: kind)))
         .ToList();
+    if (names.Length == 0)
+    {
+        foreach (var left in trials.Where(trial => trial.Fault.Needs is { } needs && string.IsNullOrEmpty(Environment.GetEnvironmentVariable(needs))).ToList())
+        {
+            Console.WriteLine($"left out: {left.Fault.Name} on {left.Store}, which needs {left.Fault.Needs}");
+            trials.Remove(left);
+        }
+    }
     var broken = new List<string>();
     for (var number = 0; number < trials.Count; number++)
     {

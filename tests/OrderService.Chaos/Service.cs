@@ -55,6 +55,9 @@ internal sealed class Service : IAsyncDisposable
 
     public Dictionary<string, string> Settings { get; }
 
+    /// <summary>Another build than the one under trial; null for that one.</summary>
+    public string? Binary { get; set; }
+
     public string LogFile { get; }
 
     /// <summary>How often it was started.</summary>
@@ -78,7 +81,7 @@ internal sealed class Service : IAsyncDisposable
 
     public void Start()
     {
-        var start = new ProcessStartInfo("dotnet", [world.Binary, "serve"]) { WorkingDirectory = world.Folder, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("dotnet", [Binary ?? world.Binary, "serve"]) { WorkingDirectory = world.Folder, RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (var (name, value) in Settings)
         {
             start.Environment[name] = value;

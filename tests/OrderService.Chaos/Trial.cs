@@ -151,8 +151,9 @@ internal static class UsualTrial
 
     /// <param name="disturb">Makes the world misbehave, heals it, and says what shows that it took effect.</param>
     /// <param name="tells">Whether readiness must have told of it.</param>
+    /// <param name="startWith">The build that is there before the fault; the one under trial unless said.</param>
     /// <param name="patience">How long everything may take to drain.</param>
-    public static async Task<Verdict> RunAsync(World world, TrialOptions options, Func<Trial, Task<string>> disturb, bool tells, TimeSpan? patience = null)
+    public static async Task<Verdict> RunAsync(World world, TrialOptions options, Func<Trial, Task<string>> disturb, bool tells, TimeSpan? patience = null, string? startWith = null)
     {
         await using var receiver = new Receiver();
         var services = new List<Service>();
@@ -160,7 +161,7 @@ internal static class UsualTrial
         {
             for (var number = 0; number < options.Instances; number++)
             {
-                services.Add(new Service(world, Settings(receiver)));
+                services.Add(new Service(world, Settings(receiver)) { Binary = startWith });
                 services[^1].Start();
                 // The first one makes the store.
                 await Until.TrueAsync(services[^1].IsReadyAsync, TimeSpan.FromSeconds(90), "the service is ready");
