@@ -141,7 +141,7 @@ public sealed class TabTests(Shop shop)
     public Task A_translator_that_asks_is_told_to_leave_the_page_alone() => shop.VisitAsync(async visitor =>
     {
         Assert.Equal("no", await visitor.Page.Locator("html").GetAttributeAsync("translate"));
-        Assert.False(await visitor.Page.EvaluateAsync<bool>("document.querySelector('.tile-value').translate"));
+        Assert.False(await visitor.Page.Locator(".tile-value").First.EvaluateAsync<bool>("value => value.translate"));
     });
 
     [Fact]

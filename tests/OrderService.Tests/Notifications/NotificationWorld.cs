@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -99,11 +100,12 @@ internal sealed class ScriptedChannel(string name, Func<Alert, ChannelAnswer> an
 {
     public string Name => name;
 
-    public List<long> Tried { get; } = [];
+    /// <summary>Several senders may try at once.</summary>
+    public ConcurrentQueue<long> Tried { get; } = new();
 
     public Task<ChannelAnswer> SendAsync(Alert alert, CancellationToken cancellationToken)
     {
-        Tried.Add(alert.Id);
+        Tried.Enqueue(alert.Id);
         return Task.FromResult(answer(alert));
     }
 }
