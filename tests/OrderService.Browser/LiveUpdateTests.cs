@@ -1,7 +1,6 @@
 using System.Globalization;
 using Microsoft.Playwright;
 using OrderService.Browser.Infrastructure;
-using OrderService.Tests.Infrastructure;
 using static Microsoft.Playwright.Assertions;
 
 namespace OrderService.Browser;

@@ -2,7 +2,6 @@ using System.Text.RegularExpressions;
 using Dapper;
 using Microsoft.Extensions.DependencyInjection;
 using OrderService.Browser.Infrastructure;
-using OrderService.Database;
 using OrderService.Observability;
 using OrderService.Store;
 using OrderService.Tests.Infrastructure;

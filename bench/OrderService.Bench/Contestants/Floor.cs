@@ -1,6 +1,5 @@
 using OrderService.RabbitMq;
 using RabbitMQ.Client;
-using RabbitMQ.Client.Events;
 
 namespace OrderService.Bench.Contestants;
 

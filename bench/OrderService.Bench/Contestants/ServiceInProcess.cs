@@ -1,7 +1,4 @@
 using System.Diagnostics;
-using OrderService.Configuration;
-using OrderService.Database;
-using OrderService.Inbox;
 using OrderService.Store;
 
 namespace OrderService.Bench.Contestants;

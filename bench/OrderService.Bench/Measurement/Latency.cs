@@ -2,8 +2,6 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using OrderService.Bench.Contestants;
-using OrderService.RabbitMq;
-using OrderService.Store;
 using RabbitMQ.Client;
 
 namespace OrderService.Bench.Measurement;

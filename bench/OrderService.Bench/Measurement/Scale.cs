@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Globalization;
 using OrderService.Bench.Contestants;
 using OrderService.Configuration;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.Bench.Measurement;

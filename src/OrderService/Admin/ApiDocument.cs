@@ -5,7 +5,6 @@ using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
-using OrderService.Store;
 
 namespace OrderService.Admin;
 

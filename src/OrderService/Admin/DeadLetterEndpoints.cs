@@ -4,7 +4,6 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
-using OrderService.Store;
 
 namespace OrderService.Admin;
 

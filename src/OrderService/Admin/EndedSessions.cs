@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using Dapper;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.Admin;

@@ -1,6 +1,5 @@
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.Admin;

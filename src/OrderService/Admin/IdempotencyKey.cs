@@ -1,6 +1,5 @@
 using System.Text;
 using OrderService.Inbox;
-using OrderService.Store;
 
 namespace OrderService.Admin;
 

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Diagnostics;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.Admin;

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text;
-using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.DeadLetters;
 using OrderService.Inbox;

@@ -1,6 +1,4 @@
 using System.CommandLine;
-using System.Net.Http.Json;
-using OrderService.Configuration;
 using OrderService.Health;
 
 namespace OrderService.CommandLine;

@@ -1,7 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text;
-using System.Text.Json;
 using OrderService.Domain;
 using OrderService.Outbox;
 using OrderService.Projections;

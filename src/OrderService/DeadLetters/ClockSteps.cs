@@ -1,7 +1,6 @@
 using System.Globalization;
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Observability;
 using OrderService.Store;

@@ -4,7 +4,6 @@ using System.Globalization;
 using System.Reflection;
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Notifications;
 using OrderService.Store;

@@ -1,7 +1,6 @@
 using System.Text;
 using System.Text.Json;
 using Dapper;
-using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Notifications;
 using OrderService.Store;

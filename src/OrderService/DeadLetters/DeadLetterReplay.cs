@@ -3,7 +3,6 @@ using System.Globalization;
 using System.Text;
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.RabbitMq;

@@ -1,6 +1,5 @@
 using System.Data.Common;
 using Dapper;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.DeadLetters;

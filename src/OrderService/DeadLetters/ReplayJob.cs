@@ -1,5 +1,4 @@
 using System.Globalization;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.DeadLetters;

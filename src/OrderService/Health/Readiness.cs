@@ -1,8 +1,6 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using OrderService.Configuration;
-using OrderService.Database;
-using OrderService.Inbox;
 using OrderService.Kafka;
 using OrderService.Observability;
 using OrderService.Outbox;

@@ -1,5 +1,4 @@
 using OrderService.Domain;
-using OrderService.Store;
 
 namespace OrderService.Inbox;
 

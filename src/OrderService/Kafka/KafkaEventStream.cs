@@ -2,7 +2,6 @@ using System.Text;
 using Confluent.Kafka;
 using Dapper;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.Events;
 using OrderService.Observability;
 using OrderService.Outbox;

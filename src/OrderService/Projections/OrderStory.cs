@@ -1,6 +1,5 @@
 using System.Globalization;
 using Dapper;
-using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Store;
 

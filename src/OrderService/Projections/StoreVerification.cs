@@ -1,5 +1,4 @@
 using Dapper;
-using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Store;
 

@@ -1,7 +1,6 @@
 using Microsoft.Extensions.Options;
 using OrderService.Inbox;
 using OrderService.Observability;
-using OrderService.Outbox;
 
 namespace OrderService.RabbitMq;
 

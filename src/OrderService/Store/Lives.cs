@@ -1,6 +1,5 @@
 using System.Data.Common;
 using Dapper;
-using OrderService.Store;
 
 namespace OrderService.Store;
 

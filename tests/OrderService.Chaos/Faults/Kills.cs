@@ -1,5 +1,3 @@
-using RabbitMQ.Client;
-
 namespace OrderService.Chaos.Faults;
 
 /// <summary>SIGKILL at random moments. Nobody may be blamed for it: there is no dead letter, and every order takes effect once.</summary>

@@ -1,5 +1,4 @@
 using System.Globalization;
-using RabbitMQ.Client;
 
 namespace OrderService.Chaos.Faults;
 

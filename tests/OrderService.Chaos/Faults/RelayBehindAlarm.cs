@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using RabbitMQ.Client;
 
 namespace OrderService.Chaos.Faults;
 

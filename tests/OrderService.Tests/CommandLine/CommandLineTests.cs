@@ -1,6 +1,5 @@
 using OrderService.DeadLetters;
 using System.Text;
-using OrderService.Admin;
 using OrderService.CommandLine;
 using OrderService.Inbox;
 using OrderService.Tests.Infrastructure;

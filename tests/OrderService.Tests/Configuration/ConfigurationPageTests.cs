@@ -1,5 +1,3 @@
-using OrderService.Configuration;
-
 namespace OrderService.Tests.Configuration;
 
 /// <summary>docs/configuration.md names every setting there is.</summary>

@@ -1,4 +1,3 @@
-using OrderService.Configuration;
 using OrderService.RabbitMq;
 using OrderService.Tests.CommandLine;
 

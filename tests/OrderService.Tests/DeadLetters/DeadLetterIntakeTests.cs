@@ -1,12 +1,9 @@
 using System.Text;
-using Dapper;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
-using OrderService.Database;
 using OrderService.DeadLetters;
-using OrderService.Inbox;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.RabbitMq;

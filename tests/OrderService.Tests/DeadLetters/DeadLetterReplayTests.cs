@@ -1,5 +1,4 @@
 using System.Text;
-using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Outbox;

@@ -4,7 +4,6 @@ using Dapper;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
-using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;

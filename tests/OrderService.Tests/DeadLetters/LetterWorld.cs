@@ -1,9 +1,6 @@
-using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
-using Microsoft.Extensions.Time.Testing;
-using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Notifications;

@@ -6,7 +6,6 @@ using Dapper;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using OrderService.CommandLine;
-using OrderService.Database;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
 using OrderService.Store;

@@ -2,7 +2,6 @@ using System.Net;
 using System.Text.Json;
 using Dapper;
 using Microsoft.Extensions.DependencyInjection;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Store;
 using OrderService.Tests.Infrastructure;

@@ -6,7 +6,6 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.Admin;
-using OrderService.Database;
 using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 

@@ -1,6 +1,5 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Observability;
 using OrderService.Store;

@@ -2,11 +2,8 @@ using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using OrderService.Configuration;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.Tests.Infrastructure;

@@ -1,5 +1,4 @@
 using Dapper;
-using OrderService.Database;
 using OrderService.Store;
 
 namespace OrderService.Tests.Infrastructure;

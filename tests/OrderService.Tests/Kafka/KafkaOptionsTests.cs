@@ -1,4 +1,3 @@
-using OrderService.Configuration;
 using OrderService.Kafka;
 
 namespace OrderService.Tests.Kafka;

@@ -13,7 +13,6 @@ using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Store;
 using OrderService.Tests.Infrastructure;
-using OrderService.Tests.Store;
 
 namespace OrderService.Tests.Kafka;
 

@@ -2,7 +2,6 @@ using System.Buffers;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
-using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Events;
 using OrderService.Notifications;

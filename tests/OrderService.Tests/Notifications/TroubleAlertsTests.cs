@@ -1,10 +1,8 @@
 using System.Diagnostics.Metrics;
-using Dapper;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
-using OrderService.Database;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Store;

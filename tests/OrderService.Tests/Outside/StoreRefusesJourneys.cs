@@ -1,5 +1,4 @@
 using System.Net;
-using System.Text.Json;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Outside;

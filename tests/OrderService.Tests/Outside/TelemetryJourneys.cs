@@ -5,7 +5,6 @@ using System.Net.Http.Headers;
 using System.Text;
 using System.Text.RegularExpressions;
 using OrderService.Inbox;
-using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 using RabbitMQ.Client;
 using RabbitMQ.Client.Events;

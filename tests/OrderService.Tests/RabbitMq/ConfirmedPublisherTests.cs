@@ -2,9 +2,7 @@ using System.Collections.Concurrent;
 using System.Text;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
-using OrderService.Store;
 using OrderService.Tests.Infrastructure;
-using RabbitMQ.Client;
 
 namespace OrderService.Tests.RabbitMq;
 

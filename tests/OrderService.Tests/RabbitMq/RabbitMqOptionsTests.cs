@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Options;
 using OrderService.RabbitMq;
 
 namespace OrderService.Tests.RabbitMq;

@@ -1,5 +1,4 @@
 using Npgsql;
-using OrderService.Database;
 using OrderService.Inbox;
 using OrderService.Projections;
 using OrderService.Store;

@@ -1,4 +1,3 @@
-using OrderService.Database;
 using OrderService.Domain;
 using OrderService.Inbox;
 using OrderService.Store;
