@@ -7,7 +7,8 @@ namespace OrderService.Chaos;
 internal sealed record Violation(string Promise, string Story);
 
 /// <summary>
-/// Judges each message by what its producer, a subscriber, an alert's receiver and the HTTP API know. Each method judges one promise of docs/chaos.md and returns what broke it.
+/// Judges each message by what its producer, a subscriber, an alert's receiver and the HTTP API know. Each method judges one promise of
+/// docs/chaos.md and returns what broke it.
 /// </summary>
 internal static class Judge
 {
@@ -15,14 +16,16 @@ internal static class Judge
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(30);
 
     /// <summary>
-    /// Every message that was confirmed ended once: its events came out, or it is a dead letter; never both, never neither. One of unknown outcome ended at most once. Copies are one message.
+    /// Every message that was confirmed ended once: its events came out, or it is a dead letter; never both, never neither. One of unknown outcome
+    /// ended at most once. Copies are one message.
     /// </summary>
     public static List<Violation> Conservation(IEnumerable<SentMessage> sent, IEnumerable<HeardEvent> heard, IEnumerable<JsonElement> letters)
     {
         var messages = sent.ToList();
         var violations = new List<Violation>();
-        var effects = heard.Where(one => one.Cause is not null).GroupBy(one => one.Cause!).ToDictionary(group => group.Key, group => group.Select(one => one.Id).ToHashSet());
-        var dead = letters.Where(letter => Status(letter) != "superseded").GroupBy(letter => letter.GetProperty("key").GetString()!).ToDictionary(group => group.Key, group => group.ToList());
+        var effects = heard.Where(one => one.Cause is not null).GroupBy(one => one.Cause!)
+            .ToDictionary(group => group.Key, group => group.Select(one => one.Id).ToHashSet());
+        var dead = letters.Where(letter => Status(letter) != "superseded").GroupBy(Key).ToDictionary(group => group.Key, group => group.ToList());
         var unplaced = OrdersNotSurelyPlaced(messages);
         var known = new HashSet<string>();
         foreach (var group in messages.GroupBy(message => message.Key))
@@ -65,14 +68,20 @@ internal static class Judge
                 violations.Add(new Violation("the reason is the documented one", story));
             }
         }
-        violations.AddRange(effects.Keys.Where(cause => !known.Contains(cause)).Select(cause => new Violation("no ghosts", $"an event says it was caused by {cause}, which nobody sent")));
-        violations.AddRange(dead.Keys.Where(key => !known.Contains(key)).Select(key => new Violation("no ghosts", $"a dead letter has the key {key}, which nobody sent")));
+        violations.AddRange(effects.Keys.Where(cause => !known.Contains(cause))
+            .Select(cause => new Violation("no ghosts", $"an event says it was caused by {cause}, which nobody sent")));
+        violations.AddRange(dead.Keys.Where(key => !known.Contains(key))
+            .Select(key => new Violation("no ghosts", $"a dead letter has the key {key}, which nobody sent")));
         return violations;
     }
 
     /// <summary>Orders whose <c>order.place</c> may never have arrived: their other commands may wait for it.</summary>
     public static HashSet<string> OrdersNotSurelyPlaced(IEnumerable<SentMessage> sent) =>
-        [.. sent.GroupBy(message => message.OrderId).Where(order => !order.Any(message => message is { Type: "order.place", IsGood: true, Outcome: Sending.Confirmed })).Select(order => order.Key)];
+    [
+        .. sent.GroupBy(message => message.OrderId)
+            .Where(order => !order.Any(message => message is { Type: "order.place", IsGood: true, Outcome: Sending.Confirmed }))
+            .Select(order => order.Key),
+    ];
 
     /// <summary>One message is one decision: its events lie side by side in one stream, each type once.</summary>
     public static List<Violation> OneDecision(IEnumerable<HeardEvent> heard)
@@ -85,7 +94,8 @@ internal static class Judge
             if (events.Select(one => one.Type).Distinct().Count() != events.Count || events.Select(one => one.OrderId).Distinct().Count() > 1
                 || (sequences.Count > 0 && sequences[^1] - sequences[0] != sequences.Count - 1))
             {
-                violations.Add(new Violation("one message is one decision", $"{cause.Key} caused {string.Join(", ", events.Select(one => $"{one.Type} {one.OrderId} {one.Sequence} {one.Id}"))}"));
+                var all = string.Join(", ", events.Select(one => $"{one.Type} {one.OrderId} {one.Sequence} {one.Id}"));
+                violations.Add(new Violation("one message is one decision", $"{cause.Key} caused {all}"));
             }
         }
         return violations;
@@ -96,7 +106,7 @@ internal static class Judge
     {
         var byKey = sent.ToLookup(message => message.Key);
         return [.. letters
-            .Where(letter => !byKey[letter.GetProperty("key").GetString()!].Any(message => message.Body.AsSpan().SequenceEqual(bodies[letter.GetProperty("id").GetInt64()])))
+            .Where(letter => !byKey[Key(letter)].Any(message => message.Body.AsSpan().SequenceEqual(bodies[Id(letter)])))
             .Select(letter => new Violation("bytes are kept", letter.GetRawText()))];
     }
 
@@ -105,9 +115,11 @@ internal static class Judge
     {
         var violations = new List<Violation>();
         var ids = stored.Select(one => one.GetProperty("id").GetString()!).ToHashSet();
-        var out_ = heard.Select(one => one.Id).ToHashSet();
-        violations.AddRange(ids.Where(id => !out_.Contains(id)).Select(id => new Violation("every event comes out", $"{id} is in GET /api/events and never came out")));
-        violations.AddRange(heard.Where(one => one.Sequence is not null && !ids.Contains(one.Id)).Select(one => new Violation("no ghosts", $"{one.Id} of order {one.OrderId} came out and is not in GET /api/events")));
+        var came = heard.Select(one => one.Id).ToHashSet();
+        violations.AddRange(ids.Where(id => !came.Contains(id))
+            .Select(id => new Violation("every event comes out", $"{id} is in GET /api/events and never came out")));
+        violations.AddRange(heard.Where(one => one.Sequence is not null && !ids.Contains(one.Id))
+            .Select(one => new Violation("no ghosts", $"{one.Id} of order {one.OrderId} came out and is not in GET /api/events")));
         violations.AddRange(heard.GroupBy(one => one.Id).Where(copies => copies.Select(copy => copy.Hash).Distinct().Count() > 1)
             .Select(copies => new Violation("copies are the same byte for byte", $"{copies.Key} came out with different bytes")));
         return violations;
@@ -164,24 +176,26 @@ internal static class Judge
     public static List<Violation> Streams(IEnumerable<JsonElement> stored, IEnumerable<JsonElement> orders)
     {
         var violations = new List<Violation>();
-        var streams = stored.GroupBy(one => one.GetProperty("orderId").GetString()!).ToDictionary(group => group.Key, group => group.OrderBy(one => one.GetProperty("version").GetInt64()).ToList());
+        var streams = stored.GroupBy(Order).ToDictionary(group => group.Key, group => group.OrderBy(Version).ToList());
         foreach (var (order, events) in streams)
         {
-            if (events.Select(one => one.GetProperty("version").GetInt64()).Where((version, index) => version != index + 1).Any())
+            if (events.Select(Version).Where((version, index) => version != index + 1).Any())
             {
-                violations.Add(new Violation("streams have no gap", $"{order}: {string.Join(", ", events.Select(one => one.GetProperty("version").GetRawText()))}"));
+                violations.Add(new Violation("streams have no gap", $"{order}: {string.Join(", ", events.Select(Version))}"));
             }
         }
-        var shown = orders.ToDictionary(order => order.GetProperty("orderId").GetString()!, Status);
+        var shown = orders.ToDictionary(Order, Status);
         foreach (var (order, events) in streams)
         {
             var status = events.Aggregate("none", (state, one) => Next(state, one.GetProperty("type").GetString()!));
             if (shown.GetValueOrDefault(order) != status)
             {
-                violations.Add(new Violation("an order is what its events say", $"{order} is {shown.GetValueOrDefault(order) ?? "not listed"} and its events say {status}"));
+                violations.Add(new Violation(
+                    "an order is what its events say", $"{order} is {shown.GetValueOrDefault(order) ?? "not listed"} and its events say {status}"));
             }
         }
-        violations.AddRange(shown.Keys.Where(order => !streams.ContainsKey(order)).Select(order => new Violation("an order is what its events say", $"{order} is listed without an event")));
+        violations.AddRange(shown.Keys.Where(order => !streams.ContainsKey(order))
+            .Select(order => new Violation("an order is what its events say", $"{order} is listed without an event")));
         return violations;
     }
 
@@ -191,11 +205,10 @@ internal static class Judge
         var told = alerts
             .Where(alert => alert.Data.TryGetProperty("incidents", out _))
             .SelectMany(alert => alert.Data.GetProperty("incidents").EnumerateArray())
-            .Select(incident => (Fingerprint: incident.GetProperty("fingerprint").GetString()!, First: incident.GetProperty("firstLetter").GetInt64(), Last: incident.GetProperty("lastLetter").GetInt64()))
-            .ToLookup(incident => incident.Fingerprint);
+            .ToLookup(Incident, incident => (First: incident.GetProperty("firstLetter").GetInt64(), Last: incident.GetProperty("lastLetter").GetInt64()));
         return [.. letters
             .Where(letter => Status(letter) != "superseded")
-            .Where(letter => letter.GetProperty("id").GetInt64() is var id && !told[letter.GetProperty("fingerprint").GetString()!].Any(range => range.First <= id && id <= range.Last))
+            .Where(letter => !told[Incident(letter)].Any(range => range.First <= Id(letter) && Id(letter) <= range.Last))
             .Select(letter => new Violation("a person hears of each dead letter", letter.GetRawText()))];
     }
 
@@ -215,7 +228,9 @@ internal static class Judge
             else if (now.At - start.At > Silence)
             {
                 violations.Add(new Violation("never green while stuck", string.Create(
-                    CultureInfo.InvariantCulture, $"from {start.At.TotalSeconds:0} s to {now.At.TotalSeconds:0} s nothing came out with {now.Ready} messages ready, and readiness said {now.Status}: {now.Text}")));
+                    CultureInfo.InvariantCulture,
+                    $"from {start.At.TotalSeconds:0} s to {now.At.TotalSeconds:0} s nothing came out with {now.Ready} messages ready, "
+                    + $"and readiness said {now.Status}: {now.Text}")));
                 first = index;
             }
         }
@@ -230,8 +245,11 @@ internal static class Judge
     public static List<Violation> Secrets(IEnumerable<Service> services, IEnumerable<HeardAlert> alerts, string metrics)
     {
         string[] canaries = [Workload.Canary, Service.ApiKey];
-        return [.. services.Select(service => (Where: "the log", Text: service.ReadLog())).Append((Where: "the metrics", Text: metrics)).Concat(alerts.Select(alert => (Where: "an alert", alert.Text)))
-            .SelectMany(output => canaries.Where(canary => output.Text.Contains(canary, StringComparison.Ordinal)).Select(canary => new Violation("no secret comes out", $"{canary} is in {output.Where}")))];
+        var outputs = services.Select(service => (Where: "the log", Text: service.ReadLog()))
+            .Append((Where: "the metrics", Text: metrics))
+            .Concat(alerts.Select(alert => (Where: "an alert", alert.Text)));
+        return [.. outputs.SelectMany(output => canaries.Where(canary => output.Text.Contains(canary, StringComparison.Ordinal))
+            .Select(canary => new Violation("no secret comes out", $"{canary} is in {output.Where}")))];
     }
 
     /// <summary>How many of what was heard are copies of what was heard before.</summary>
@@ -266,6 +284,16 @@ internal static class Judge
         "ORDER_CANCELLED" => "cancelled",
         _ => state,
     };
+
+    private static long Id(JsonElement letter) => letter.GetProperty("id").GetInt64();
+
+    private static string Key(JsonElement letter) => letter.GetProperty("key").GetString()!;
+
+    private static string Incident(JsonElement item) => item.GetProperty("fingerprint").GetString()!;
+
+    private static string Order(JsonElement item) => item.GetProperty("orderId").GetString()!;
+
+    private static long Version(JsonElement stored) => stored.GetProperty("version").GetInt64();
 
     private static string Status(JsonElement item) => item.GetProperty("status").GetString()!;
 

@@ -35,6 +35,9 @@ internal sealed record SentMessage(string Key, string OrderId, string? Type, byt
 
     public static SentMessage Cancel(string orderId) => Of("order.cancel", orderId, $$"""{"orderId":"{{orderId}}","reason":"trial"}""");
 
+    /// <summary>An order whose body is no JSON.</summary>
+    public static SentMessage Malformed(string orderId) => Of("order.place", orderId, "{", "malformed_json");
+
     /// <summary>A message whose key names its order and command.</summary>
     public static SentMessage Of(string type, string orderId, string body, string? reason = null) =>
         new($"{type["order.".Length..]}-{orderId}", orderId, type, Encoding.UTF8.GetBytes(body), reason);

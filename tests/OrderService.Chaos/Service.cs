@@ -53,6 +53,12 @@ internal sealed class Service : IAsyncDisposable
         http.DefaultRequestHeaders.Add("X-Api-Key", ApiKey);
     }
 
+    /// <summary>What .NET takes for a container of 256 MiB.</summary>
+    public static IReadOnlyDictionary<string, string> SmallContainer { get; } = Memory("DOTNET_GCTotalPhysicalMemory", 256);
+
+    /// <summary>A setting of the runtime that takes bytes as hexadecimal digits.</summary>
+    public static Dictionary<string, string> Memory(string name, long mebibytes) => new() { [name] = (mebibytes << 20).ToString("X", CultureInfo.InvariantCulture) };
+
     public Dictionary<string, string> Settings { get; }
 
     /// <summary>Another build than the one under trial; null for that one.</summary>
@@ -94,6 +100,19 @@ internal sealed class Service : IAsyncDisposable
         process.BeginOutputReadLine();
         process.BeginErrorReadLine();
     }
+
+    /// <summary>A service that is ready.</summary>
+    /// <exception cref="ChaosException">It did not become ready.</exception>
+    public static async Task<Service> StartReadyAsync(World world, IReadOnlyDictionary<string, string>? settings = null, string? binary = null)
+    {
+        var service = new Service(world, settings) { Binary = binary };
+        service.Start();
+        await service.UntilReadyAsync("the service is ready");
+        return service;
+    }
+
+    /// <exception cref="ChaosException">It did not become ready.</exception>
+    public Task UntilReadyAsync(string what) => Until.TrueAsync(IsReadyAsync, TimeSpan.FromSeconds(90), what);
 
     public int ProcessId => process?.Id ?? throw new ChaosException("The service does not run.");
 

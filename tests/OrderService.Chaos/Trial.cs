@@ -28,7 +28,9 @@ internal sealed class Trial(World world, IReadOnlyList<Service> services, Subscr
     public static Task LastAsync(double seconds) => Task.Delay(TimeSpan.FromSeconds(seconds), TimeProvider.System);
 
     /// <summary>Notes that the promise to acknowledge only what is durable was kept or broken while nothing could become durable.</summary>
-    /// <param name="seconds">How long it is watched, after some seconds in which orders still arrive and the broker's count, renewed every 5 s, catches up.</param>
+    /// <param name="seconds">
+    /// How long it is watched, after some seconds in which orders still arrive and the broker's count, renewed every 5 s, catches up.
+    /// </param>
     public async Task JudgeAcknowledgementsAsync(double seconds)
     {
         await LastAsync(3);
@@ -38,7 +40,8 @@ internal sealed class Trial(World world, IReadOnlyList<Service> services, Subscr
         await LastAsync(seconds);
         var after = await world.DepthAsync("orders");
         load.Continue();
-        Figures.Add(string.Create(CultureInfo.InvariantCulture, $"{before} messages were in the queue while nothing could be written, {after} at the end of {seconds} s"));
+        Figures.Add(string.Create(
+            CultureInfo.InvariantCulture, $"{before} messages were in the queue while nothing could be written, {after} at the end of {seconds} s"));
         if (before == 0)
         {
             throw new ChaosException("The queue was empty: nothing shows whether it acknowledges.");
@@ -88,7 +91,7 @@ internal sealed class Load : IAsyncDisposable
         }
     }
 
-    /// <summary>Sends some broken messages more, beside the load.</summary>
+    /// <summary>Sends some messages more, beside the load.</summary>
     public async Task SendAsync(World world, IEnumerable<SentMessage> messages)
     {
         var producer = new Producer(world, Guid.NewGuid().ToString("N")[..6]);
@@ -153,7 +156,8 @@ internal static class UsualTrial
     /// <param name="tells">Whether readiness must have told of it.</param>
     /// <param name="startWith">The build that is there before the fault; the one under trial unless said.</param>
     /// <param name="patience">How long everything may take to drain.</param>
-    public static async Task<Verdict> RunAsync(World world, TrialOptions options, Func<Trial, Task<string>> disturb, bool tells, TimeSpan? patience = null, string? startWith = null)
+    public static async Task<Verdict> RunAsync(
+        World world, TrialOptions options, Func<Trial, Task<string>> disturb, bool tells, TimeSpan? patience = null, string? startWith = null)
     {
         await using var receiver = new Receiver();
         var services = new List<Service>();
@@ -161,10 +165,8 @@ internal static class UsualTrial
         {
             for (var number = 0; number < options.Instances; number++)
             {
-                services.Add(new Service(world, Settings(receiver)) { Binary = startWith });
-                services[^1].Start();
                 // The first one makes the store.
-                await Until.TrueAsync(services[^1].IsReadyAsync, TimeSpan.FromSeconds(90), "the service is ready");
+                services.Add(await Service.StartReadyAsync(world, Settings(receiver), startWith));
             }
             return await JudgedAsync(world, services, receiver, options, disturb, tells, patience ?? UsualPatience);
         }
@@ -205,8 +207,9 @@ internal static class UsualTrial
         await watch.StopAsync();
         trial.Figures.Add(string.Create(
             CultureInfo.InvariantCulture,
-            $"{load.Sent.Count:N0} messages sent, {load.Sent.Count(message => message.Outcome == Sending.Unknown):N0} of unknown outcome, {subscriber.Distinct:N0} events, "
-            + $"{Judge.Copies(subscriber.Heard):N0} copies, {letters.Count:N0} dead letters, {receiver.Heard.Count} alerts, at most {watch.PeakMemory / 1048576.0:0} MiB resident"));
+            $"{load.Sent.Count:N0} messages sent, {load.Sent.Count(message => message.Outcome == Sending.Unknown):N0} of unknown outcome, "
+            + $"{subscriber.Distinct:N0} events, {Judge.Copies(subscriber.Heard):N0} copies, {letters.Count:N0} dead letters, "
+            + $"{receiver.Heard.Count} alerts, at most {watch.PeakMemory / 1048576.0:0} MiB resident"));
 
         var sent = load.Sent;
         var heard = subscriber.Heard;
@@ -259,15 +262,18 @@ internal static class UsualTrial
                 continue;
             }
             letters = await service.AllAsync("/api/dead-letters");
-            var ended = letters.Select(letter => letter.GetProperty("key").GetString()!).Concat(trial.Subscriber.Heard.Where(one => one.Cause is not null).Select(one => one.Cause!)).ToHashSet();
+            var causes = trial.Subscriber.Heard.Where(one => one.Cause is not null).Select(one => one.Cause!);
+            var ended = letters.Select(letter => letter.GetProperty("key").GetString()!).Concat(causes).ToHashSet();
             if (confirmed.All(key => ended.Contains(key) || waiting.Contains(key)) && Judge.Alerts(letters, trial.Receiver.Heard).Count == 0
                 && await trial.World.DepthAsync("orders") + await trial.World.DepthAsync("orders.dlq") == 0)
             {
-                trial.Figures.Add(string.Create(CultureInfo.InvariantCulture, $"quiet {TimeProvider.System.GetElapsedTime(began).TotalSeconds:0} s after the last message"));
+                var took = TimeProvider.System.GetElapsedTime(began).TotalSeconds;
+                trial.Figures.Add(string.Create(CultureInfo.InvariantCulture, $"quiet {took:0} s after the last message"));
                 return letters;
             }
         }
-        trial.Violations.Add(new Violation("everything drains after healing", string.Create(CultureInfo.InvariantCulture, $"it was not quiet {patience.TotalMinutes:0} minutes after the last message")));
+        trial.Violations.Add(new Violation(
+            "everything drains after healing", string.Create(CultureInfo.InvariantCulture, $"it was not quiet {patience.TotalMinutes:0} minutes after the last message")));
         return letters;
     }
 

@@ -4,8 +4,8 @@ using System.Text;
 namespace OrderService.Chaos;
 
 /// <summary>
-/// What a shop's producers send, from one seed: orders with some of their later commands, in any order, with copies, keys that clash, keys left out, and one message in a hundred that is
-/// broken. All messages of one order come from one producer.
+/// What a shop's producers send, from one seed: orders with some of their later commands, in any order, with copies, keys that clash, keys left
+/// out, and one order in fifty that is broken. All messages of one order come from one producer.
 /// </summary>
 /// <param name="prefix">Begins each order's id.</param>
 internal sealed class Workload(Random random, string prefix)
@@ -15,7 +15,7 @@ internal sealed class Workload(Random random, string prefix)
 
     private static readonly IReadOnlyList<Func<string, SentMessage>> Broken =
     [
-        id => SentMessage.Of("order.place", id, "{", "malformed_json"),
+        SentMessage.Malformed,
         id => SentMessage.Of("order.place", id, "", "body_empty"),
         id => SentMessage.Of("order.place", id, $$"""{"orderId":"{{id}}"}""", "missing_field"),
         id => SentMessage.Of("order.place", id, Body(id, more: ",\"isAdmin\":true"), "unknown_field"),

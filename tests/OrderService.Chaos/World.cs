@@ -84,7 +84,8 @@ internal sealed class World : IAsyncDisposable
         : null;
 
     /// <summary>The same by way of <see cref="DatabaseLink"/>, as the service has it.</summary>
-    public string? LinkedConnectionString => ConnectionString is { } own ? new NpgsqlConnectionStringBuilder(own) { Port = DatabaseLink.Port }.ConnectionString : null;
+    public string? LinkedConnectionString =>
+        ConnectionString is { } own ? new NpgsqlConnectionStringBuilder(own) { Port = DatabaseLink.Port }.ConnectionString : null;
 
     /// <summary>The SQLite file of the service. Only faults touch it; the judge never does.</summary>
     public string StoreFile => Path.Combine(Folder, "orders.db");
@@ -146,7 +147,8 @@ internal sealed class World : IAsyncDisposable
     public async Task<long> DepthAsync(string queue)
     {
         var listed = await Broker.ExecuteAsync("rabbitmqctl", "-q", "--no-table-headers", "list_queues", "-p", name, "name", "messages");
-        var line = listed.Split('\n').Select(line => line.Split('\t')).FirstOrDefault(line => line[0] == queue) ?? throw new ChaosException($"There is no queue {queue}.");
+        var line = listed.Split('\n').Select(line => line.Split('\t')).FirstOrDefault(line => line[0] == queue)
+            ?? throw new ChaosException($"There is no queue {queue}.");
         return long.Parse(line[1].Trim(), CultureInfo.InvariantCulture);
     }
 
@@ -177,12 +179,15 @@ internal sealed class World : IAsyncDisposable
         var closed = 0;
         foreach (var connection in answer.RootElement.EnumerateArray())
         {
-            var client = connection.TryGetProperty("client_properties", out var properties) && properties.TryGetProperty("connection_name", out var given) ? given.GetString() : null;
+            var client = connection.TryGetProperty("client_properties", out var properties) && properties.TryGetProperty("connection_name", out var given)
+                ? given.GetString()
+                : null;
             if (client?.StartsWith("chaos ", StringComparison.Ordinal) == true)
             {
                 continue;
             }
-            using var deleted = await management.DeleteAsync(new Uri($"api/connections/{Uri.EscapeDataString(connection.GetProperty("name").GetString()!)}", UriKind.Relative));
+            var path = $"api/connections/{Uri.EscapeDataString(connection.GetProperty("name").GetString()!)}";
+            using var deleted = await management.DeleteAsync(new Uri(path, UriKind.Relative));
             closed += deleted.IsSuccessStatusCode ? 1 : 0;
         }
         return closed;
@@ -194,7 +199,10 @@ internal sealed class World : IAsyncDisposable
         var path = new Uri($"api/policies/{name}/chaos", UriKind.Relative);
         using var answer = definition is null
             ? await management.DeleteAsync(path)
-            : await management.PutAsJsonAsync(path, new Dictionary<string, object> { ["pattern"] = $"^{queue.Replace(".", "\\.", StringComparison.Ordinal)}$", ["definition"] = definition, ["apply-to"] = "queues" });
+            : await management.PutAsJsonAsync(path, new Dictionary<string, object>
+            {
+                ["pattern"] = $"^{queue.Replace(".", "\\.", StringComparison.Ordinal)}$", ["definition"] = definition, ["apply-to"] = "queues",
+            });
         answer.EnsureSuccessStatusCode();
     }
 

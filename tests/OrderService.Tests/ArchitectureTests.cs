@@ -15,21 +15,21 @@ public sealed partial class ArchitectureTests
         // What everybody may look at.
         ("Observability", []),
         // What the store keeps and promises; Database implements it.
-        ("Store", ["Observability"]),
+        ("Store", []),
         ("Configuration", ["Store"]),
         ("Outbox", ["Store", "Observability"]),
         // The drivers of the store.
         ("Database", ["Store", "Outbox", "Observability"]),
         ("Inbox", ["Store", "Outbox", "Observability"]),
-        ("Projections", ["Store", "Database"]),
+        ("Projections", ["Store"]),
         ("RabbitMq", ["Store", "Outbox", "Inbox", "Observability"]),
         ("Events", ["Store", "Projections"]),
         ("Notifications", ["Store", "Database", "Events", "Observability"]),
         ("DeadLetters", ["Store", "Outbox", "Database", "Inbox", "RabbitMq", "Notifications", "Observability"]),
-        ("Kafka", ["Store", "Outbox", "Database", "Inbox", "Events", "DeadLetters", "Observability"]),
+        ("Kafka", ["Store", "Outbox", "Inbox", "Events", "DeadLetters", "Observability"]),
         // Those who look at the stations from outside. No station knows them.
-        ("Health", ["Store", "Configuration", "Outbox", "Database", "Inbox", "RabbitMq", "Kafka", "Observability"]),
-        ("Admin", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "RabbitMq", "Events", "Notifications", "DeadLetters", "Health", "Observability"]),
+        ("Health", ["Store", "Configuration", "Outbox", "Inbox", "RabbitMq", "Kafka", "Observability"]),
+        ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "RabbitMq", "Events", "Notifications", "DeadLetters", "Health", "Observability"]),
         ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
     ];
 

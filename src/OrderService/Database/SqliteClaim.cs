@@ -15,6 +15,7 @@ namespace OrderService.Database;
 internal sealed class SqliteClaim : IDisposable
 {
     private const int NoteBytes = 1024;
+
     /// <summary>How long another program's checkpoint may stand still between its last write to the file and the word that it is done.</summary>
     private static readonly TimeSpan CopyPatience = TimeSpan.FromSeconds(1);
 

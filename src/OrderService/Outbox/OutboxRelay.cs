@@ -1023,15 +1023,12 @@ public sealed partial class OutboxRelay(
         {
             var headers = TraceText.Headers<object?>(recorded.TraceContext) ?? [];
             headers[EpochHeader] = epoch;
-            var eventId = recorded.EventId;
-            var head = new CloudEventHead(
-                eventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
-                recorded.CorrelationId, recorded.CausationId, recorded.TraceParent);
+            var head = PublishedEvent.Head(recorded);
             return new OutgoingMessage
             {
                 Exchange = EventExchange.Name,
                 RoutingKey = EventRoutingKey.Of(recorded.Type),
-                MessageId = eventId,
+                MessageId = head.EventId,
                 Body = CloudEventWriter.Write(head, recorded.Data.Span),
                 ContentType = CloudEventWriter.ContentType,
                 CorrelationId = recorded.CorrelationId,

@@ -7,11 +7,11 @@ namespace OrderService.Outbox;
 /// <summary>An event as the broker's subscribers get it.</summary>
 internal static class PublishedEvent
 {
-    public static byte[] Render(RecordedEvent recorded) => CloudEventWriter.Write(
-        new CloudEventHead(
-            recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
-            recorded.CorrelationId, recorded.CausationId, recorded.TraceParent),
-        recorded.Data.Span);
+    public static CloudEventHead Head(RecordedEvent recorded) => new(
+        recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
+        recorded.CorrelationId, recorded.CausationId, recorded.TraceParent);
+
+    public static byte[] Render(RecordedEvent recorded) => CloudEventWriter.Write(Head(recorded), recorded.Data.Span);
 
     /// <summary>The same with <c>position</c>, <c>orderId</c> and <c>version</c> in front, for readers of the log.</summary>
     public static string RenderWithPosition(RecordedEvent recorded)

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace OrderService.Chaos.Faults;
 
 /// <summary>Those who are to hear of dead letters don't, or there are very many.</summary>
@@ -25,7 +23,7 @@ internal static class AlertFaults
     private static async Task<string> StormAsync(Trial trial)
     {
         var before = trial.Receiver.Heard.Count;
-        await trial.Load.SendAsync(trial.World, Enumerable.Range(0, 10_000).Select(number => SentMessage.Of("order.place", string.Create(CultureInfo.InvariantCulture, $"STORM-{number}"), "{", "malformed_json")));
+        await trial.Load.SendAsync(trial.World, Enumerable.Range(0, 10_000).Select(number => SentMessage.Malformed($"STORM-{number}")));
         trial.Figures.Add($"{trial.Receiver.Heard.Count - before} alerts while the storm was sent");
         return "10,000 broken messages were confirmed";
     }

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace OrderService.Chaos.Faults;
 
 /// <summary>The broker dies, freezes, throws everybody out, or takes nothing.</summary>
@@ -59,7 +57,7 @@ internal static class BrokerFaults
     {
         // Ready messages count; the service takes them away at once, so its consumer is kept from them by a queue that has no room at all.
         await trial.World.SetPolicyAsync("orders.dlq", new Dictionary<string, object> { ["max-length"] = 0, ["overflow"] = "reject-publish" });
-        await trial.Load.SendAsync(trial.World, Enumerable.Range(0, 50).Select(number => SentMessage.Of("order.place", string.Create(CultureInfo.InvariantCulture, $"FULL-{number}"), "{", "malformed_json")));
+        await trial.Load.SendAsync(trial.World, Enumerable.Range(0, 50).Select(number => SentMessage.Malformed($"FULL-{number}")));
         await Trial.LastAsync(20);
         var held = await trial.World.DepthAsync("orders");
         await trial.World.SetPolicyAsync("orders.dlq", null);

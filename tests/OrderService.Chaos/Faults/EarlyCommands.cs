@@ -11,9 +11,7 @@ internal static class EarlyCommands
     public static async Task<Verdict> RunAsync(World world, TrialOptions options)
     {
         var payments = options.Rounds > 0 ? options.Rounds : Payments;
-        await using var service = new Service(world);
-        service.Start();
-        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
+        await using var service = await Service.StartReadyAsync(world);
         await using var subscriber = await Subscriber.StartAsync(world);
         await using var producer = new Producer(world);
         await producer.PublishAsync(Enumerable.Range(1, payments).Select(number => new SentMessage(

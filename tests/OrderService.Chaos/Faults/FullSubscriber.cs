@@ -14,9 +14,7 @@ internal static class FullSubscriber
     public static async Task<Verdict> RunAsync(World world, TrialOptions options)
     {
         var orders = options.Rounds > 0 ? options.Rounds : Orders;
-        await using var service = new Service(world);
-        service.Start();
-        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
+        await using var service = await Service.StartReadyAsync(world);
         await using var subscriber = await Subscriber.StartAsync(world);
         await using var connection = await world.ConnectAsync("is full");
         await using var channel = await connection.CreateChannelAsync();

@@ -8,9 +8,7 @@ internal static class Kills
 
     public static async Task<Verdict> RunAsync(World world, TrialOptions options)
     {
-        await using var service = new Service(world);
-        service.Start();
-        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
+        await using var service = await Service.StartReadyAsync(world);
         await using var subscriber = await Subscriber.StartAsync(world);
         await service.KillAsync();
         await using var producer = new Producer(world);

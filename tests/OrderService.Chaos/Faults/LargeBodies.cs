@@ -1,4 +1,3 @@
-using System.Globalization;
 
 namespace OrderService.Chaos.Faults;
 
@@ -9,17 +8,15 @@ internal static class LargeBodies
 
     /// <summary>300 bodies of 4 MiB, and a heap of 500 MiB.</summary>
     public static Task<Verdict> RunAsync(World world, TrialOptions options) =>
-        RunAsync(world, large: 300, bytes: 4 << 20, new Dictionary<string, string> { ["DOTNET_GCHeapHardLimit"] = (500L << 20).ToString("X", CultureInfo.InvariantCulture) });
+        RunAsync(world, large: 300, bytes: 4 << 20, Service.Memory("DOTNET_GCHeapHardLimit", 500));
 
     /// <summary>100 bodies nearly as large as the broker takes them, all of them dead letters, and what .NET takes for a container of 256 MiB.</summary>
     public static Task<Verdict> RunRejectedAsync(World world, TrialOptions options) =>
-        RunAsync(world, large: 100, bytes: 16 << 20, new Dictionary<string, string> { ["DOTNET_GCTotalPhysicalMemory"] = (256L << 20).ToString("X", CultureInfo.InvariantCulture) });
+        RunAsync(world, large: 100, bytes: 16 << 20, Service.SmallContainer);
 
-    private static async Task<Verdict> RunAsync(World world, int large, int bytes, Dictionary<string, string> memory)
+    private static async Task<Verdict> RunAsync(World world, int large, int bytes, IReadOnlyDictionary<string, string> memory)
     {
-        await using var service = new Service(world, memory);
-        service.Start();
-        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
+        await using var service = await Service.StartReadyAsync(world, memory);
         await using var subscriber = await Subscriber.StartAsync(world);
         await service.KillAsync();
 

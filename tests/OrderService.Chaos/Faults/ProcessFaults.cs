@@ -18,7 +18,7 @@ internal static class ProcessFaults
         for (var kill = 0; kill < Kills; kill++)
         {
             var service = Any(trial);
-            await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the instance is ready before it is killed");
+            await service.UntilReadyAsync("the instance is ready before it is killed");
             await Trial.LastAsync(0.2 + (2 * trial.World.Random.NextDouble()));
             await service.KillAsync();
             service.Start();
@@ -40,7 +40,7 @@ internal static class ProcessFaults
         for (var stop = 0; stop < 5; stop++)
         {
             var service = Any(trial);
-            await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the instance is ready before it is stopped");
+            await service.UntilReadyAsync("the instance is ready before it is stopped");
             await Trial.LastAsync(0.2 + (2 * trial.World.Random.NextDouble()));
             var code = await service.StopAsync(TimeSpan.FromSeconds(30));
             if (code != 0)

@@ -4,7 +4,8 @@ using System.Text;
 namespace OrderService.Chaos.Faults;
 
 /// <summary>
-/// 10,000 orders of 500 lines each are decided while the broker's memory alarm blocks every publish, so that their events wait in the store; what .NET takes for a container of 256 MiB.
+/// 10,000 orders of 500 lines each are decided while the broker's memory alarm blocks every publish, so that their events wait in the store; the
+/// memory is what .NET takes for a container of 256 MiB.
 /// Everything comes out once and in order when the alarm ends.
 /// </summary>
 internal static class RelayBehindAlarm
@@ -15,9 +16,7 @@ internal static class RelayBehindAlarm
     public static async Task<Verdict> RunAsync(World world, TrialOptions options)
     {
         var orders = options.Rounds > 0 ? options.Rounds : Orders;
-        await using var service = new Service(world, new Dictionary<string, string> { ["DOTNET_GCTotalPhysicalMemory"] = (256L << 20).ToString("X", CultureInfo.InvariantCulture) });
-        service.Start();
-        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
+        await using var service = await Service.StartReadyAsync(world, Service.SmallContainer);
         await using var subscriber = await Subscriber.StartAsync(world);
         await service.KillAsync();
         await using var producer = new Producer(world);
@@ -34,7 +33,7 @@ internal static class RelayBehindAlarm
         TimeSpan decided;
         // Ready once, because a process that never could publish is not.
         service.Start();
-        await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(60), "the service is ready");
+        await service.UntilReadyAsync("the service is ready again");
         await world.Broker.ExecuteAsync("rabbitmqctl", "-q", "set_vm_memory_high_watermark", "absolute", "1");
         try
         {

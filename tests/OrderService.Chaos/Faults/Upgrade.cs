@@ -25,7 +25,7 @@ internal static class Upgrade
             }
             service.Binary = null;
             service.Start();
-            await Until.TrueAsync(service.IsReadyAsync, TimeSpan.FromSeconds(90), "the newer build is ready");
+            await service.UntilReadyAsync("the newer build is ready");
             if (older == await service.TextAsync("/openapi/v1.json"))
             {
                 throw new ChaosException("Both builds describe themselves alike: nothing shows that one took over from the other.");

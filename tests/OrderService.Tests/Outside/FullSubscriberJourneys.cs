@@ -12,6 +12,16 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
 {
     private const double ProbeSeconds = 1;
 
+    /// <summary>Refuses whatever comes after the first message.</summary>
+    private static Dictionary<string, object?> RoomForOne => new() { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" };
+
+    /// <summary>Settings of a service that soon takes silence for a hanging queue.</summary>
+    private static Dictionary<string, string> Impatient => new()
+    {
+        ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
+        ["RabbitMq__ConfirmTimeout"] = "00:00:02",
+    };
+
     private static CancellationToken Stopping => TestContext.Current.CancellationToken;
 
     [Theory]
@@ -29,10 +39,8 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
         });
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
-        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
-        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
-        await channel.QueueDeclareAsync("full", true, false, false, new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" }, cancellationToken: Stopping);
-        await channel.QueueBindAsync("full", "order-events", "order.cancelled", cancellationToken: Stopping);
+        await using var other = await OtherSubscriber.BindAsync(address, "full", "order.cancelled", RoomForOne);
+        var channel = other.Channel;
         var began = TimeProvider.System.GetTimestamp();
 
         await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Place($"A-{number}"), Cancel($"A-{number}") }));
@@ -102,10 +110,8 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
         await SharedAsync(settings["Store__ConnectionString"]);
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
-        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
-        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
-        await channel.QueueDeclareAsync("full", true, false, false, new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" }, cancellationToken: Stopping);
-        await channel.QueueBindAsync("full", "order-events", "order.cancelled", cancellationToken: Stopping);
+        await using var other = await OtherSubscriber.BindAsync(address, "full", "order.cancelled", RoomForOne);
+        var channel = other.Channel;
         await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Place($"A-{number}"), Cancel($"A-{number}") }));
         await Eventually.HoldsAsync(async () =>
         {
@@ -138,17 +144,11 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
     {
         const int Orders = 50;
         var address = await broker.AddVirtualHostAsync();
-        await using var service = await ReleaseService.StartAsync(address, settings: new()
-        {
-            ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
-            ["RabbitMq__ConfirmTimeout"] = "00:00:02",
-        });
+        await using var service = await ReleaseService.StartAsync(address, settings: Impatient);
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
-        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
-        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
-        await channel.QueueDeclareAsync("hung", true, false, false, cancellationToken: Stopping);
-        await channel.QueueBindAsync("hung", "order-events", "#", cancellationToken: Stopping);
+        await using var other = await OtherSubscriber.BindAsync(address, "hung", "#");
+        var channel = other.Channel;
         var virtualHost = new Uri(address).AbsolutePath[1..];
         await broker.HangAsync(virtualHost, "hung");
         var began = TimeProvider.System.GetTimestamp();
@@ -190,17 +190,11 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
     {
         const int Orders = 50;
         var address = await broker.AddVirtualHostAsync();
-        await using var service = await ReleaseService.StartAsync(address, settings: new()
-        {
-            ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
-            ["RabbitMq__ConfirmTimeout"] = "00:00:02",
-        });
+        await using var service = await ReleaseService.StartAsync(address, settings: Impatient);
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
-        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
-        await using var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
-        await channel.QueueDeclareAsync("replicated", true, false, false, new Dictionary<string, object?> { ["x-queue-type"] = "quorum" }, cancellationToken: Stopping);
-        await channel.QueueBindAsync("replicated", "order-events", "order.cancelled", cancellationToken: Stopping);
+        await using var other = await OtherSubscriber.BindAsync(address, "replicated", "order.cancelled", new() { ["x-queue-type"] = "quorum" });
+        var channel = other.Channel;
         var virtualHost = new Uri(address).AbsolutePath[1..];
 
         var reason = "";
@@ -285,5 +279,26 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
     {
         using var json = System.Text.Json.JsonDocument.Parse(body);
         return json.RootElement.GetProperty("subject").GetString()!;
+    }
+
+    /// <summary>A subscriber with a durable queue and a connection of its own.</summary>
+    private sealed class OtherSubscriber(IConnection connection, IChannel channel) : IAsyncDisposable
+    {
+        public IChannel Channel => channel;
+
+        public static async Task<OtherSubscriber> BindAsync(string address, string queue, string routingKey, Dictionary<string, object?>? arguments = null)
+        {
+            var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Stopping);
+            var channel = await connection.CreateChannelAsync(cancellationToken: Stopping);
+            await channel.QueueDeclareAsync(queue, true, false, false, arguments, cancellationToken: Stopping);
+            await channel.QueueBindAsync(queue, "order-events", routingKey, cancellationToken: Stopping);
+            return new OtherSubscriber(connection, channel);
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await channel.DisposeAsync();
+            await connection.DisposeAsync();
+        }
     }
 }
