@@ -128,6 +128,7 @@ public static class OrderServiceHost
         {
             services.AddHostedService<OldAnswers>();
             services.AddHostedService(provider => provider.GetRequiredService<RightsWatch>());
+            services.AddHostedService(provider => provider.GetRequiredService<Refusals>());
         }
         if (roles.Relay)
         {

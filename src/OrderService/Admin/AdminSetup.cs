@@ -15,6 +15,7 @@ public static class AdminSetup
         services.AddSingleton<EndedSessions>();
         services.AddSingleton<RightsWatch>();
         services.AddSingleton<AuditLog>();
+        services.AddSingleton<Refusals>();
         services.AddSingleton<HttpRequests>();
         services.AddSingleton<CommandIntake>();
         services.AddSingleton<LiveStream>();
@@ -48,6 +49,7 @@ public static class AdminSetup
     /// <summary>The API and the admin page. Only <c>/health</c>, <c>/metrics</c>, the page's own files and the sign-in answer without a key.</summary>
     public static void MapAdmin(this WebApplication app)
     {
+        app.Use(app.Services.GetRequiredService<Refusals>().CountAsync);
         app.Use(static (context, next) =>
         {
             if (context.Request.Path == "/signin")

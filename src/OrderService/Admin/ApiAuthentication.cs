@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Authentication;
 using Microsoft.AspNetCore.Authentication.JwtBearer;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Authorization.Policy;
+using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.IdentityModel.Tokens;
 
@@ -14,8 +15,9 @@ namespace OrderService.Admin;
 /// A key in the query string is never looked at: addresses end up in logs.
 /// </summary>
 internal sealed class ApiAuthentication(
-    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, ApiKeyRing keys, BrowserSessions sessions, EndedSessions ended)
-    : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
+    IOptionsMonitor<AuthenticationSchemeOptions> options, UrlEncoder encoder, ApiKeyRing keys, BrowserSessions sessions, EndedSessions ended)
+    // The framework would write a line for each wrong key, in this class's name; Refusals counts them.
+    : AuthenticationHandler<AuthenticationSchemeOptions>(options, NullLoggerFactory.Instance, encoder)
 {
     public const string SchemeName = "ApiKey";
     private static readonly TimeSpan ProviderTimeout = TimeSpan.FromSeconds(10);
@@ -143,8 +145,8 @@ internal sealed class NoOtherConfiguration(IConfiguration empty) : IAuthenticati
     public IConfiguration AuthenticationConfiguration => empty;
 }
 
-/// <summary>Answers 401 and 403, and writes each 403 into the audit log.</summary>
-internal sealed class AuditedRefusals(AuditLog audit) : IAuthorizationMiddlewareResultHandler
+/// <summary>Answers 401 and 403, and says why in the audit log.</summary>
+internal sealed class AuditedRefusals : IAuthorizationMiddlewareResultHandler
 {
     private readonly AuthorizationMiddlewareResultHandler standard = new();
 
@@ -165,9 +167,9 @@ internal sealed class AuditedRefusals(AuditLog audit) : IAuthorizationMiddleware
         await standard.HandleAsync(next, context, policy, authorizeResult);
     }
 
-    private async Task RefuseAsync(HttpContext context, string code, string detail)
+    private static Task RefuseAsync(HttpContext context, string code, string detail)
     {
-        await audit.TryWriteAsync(CallerRight.CallerOf(context), "refused", $"{context.Request.Method} {context.Request.Path}", detail);
-        await Problems.WriteAsync(context, StatusCodes.Status403Forbidden, code, detail);
+        Refusals.Because(context, detail);
+        return Problems.WriteAsync(context, StatusCodes.Status403Forbidden, code, detail);
     }
 }

@@ -35,9 +35,11 @@ internal static class RateLimits
     }
 
     /// <summary>The address of the request's caller, of IPv6 the network that one customer of a provider has (/64).</summary>
-    internal static string NetworkOf(HttpContext context)
+    internal static string NetworkOf(HttpContext context) => NetworkOf(context.Connection.RemoteIpAddress);
+
+    internal static string NetworkOf(IPAddress? remote)
     {
-        var address = CallerRight.Plain(context.Connection.RemoteIpAddress);
+        var address = CallerRight.Plain(remote);
         if (address is not { AddressFamily: AddressFamily.InterNetworkV6 })
         {
             return address?.ToString() ?? "unknown";

@@ -109,7 +109,7 @@ public sealed class AccessTests(SharedService shared) : IClassFixture<SharedServ
     [InlineData(HostedService.ReadKey, "POST", "/api/dead-letters/1/replay", "operate")]
     [InlineData(HostedService.ReadKey, "POST", "/api/dead-letters/1/discard", "operate")]
     [InlineData(HostedService.OperateKey, "POST", "/api/orders/A-1/cancel", "publish")]
-    public async Task A_key_without_the_scope_is_403_and_leaves_a_line_in_the_audit_log(string key, string method, string address, string missing)
+    public async Task A_key_without_the_scope_is_403_and_says_which_is_missing(string key, string method, string address, string missing)
     {
         using var client = shared.Service.Client(key);
         using var request = new HttpRequestMessage(new HttpMethod(method), address) { Content = method == "POST" ? HostedService.Json("{}") : null };
@@ -119,9 +119,6 @@ public sealed class AccessTests(SharedService shared) : IClassFixture<SharedServ
         var problem = await HostedService.ReadAsync(response);
         Assert.Equal("forbidden", problem.GetProperty("code").GetString());
         Assert.Equal($"The key lacks the scope '{missing}'.", problem.GetProperty("detail").GetString());
-        using var admin = shared.Service.Client();
-        var audit = await admin.GetFromJsonAsync<JsonElement>("/api/audit?action=refused", Now);
-        Assert.Contains(audit.GetProperty("items").EnumerateArray(), entry => entry.GetProperty("subject").GetString() == $"{method} {address}");
     }
 
     [Fact]

@@ -1,0 +1,234 @@
+using System.Globalization;
+using OrderService.Store;
+
+namespace OrderService.Admin;
+
+/// <summary>
+/// Requests that were refused (401, 403, 429). Anybody may send any number of them, so each costs a counter and no more: the log has one line a second, the audit log one row for
+/// each caller and minute.
+/// </summary>
+internal sealed partial class Refusals(IDatabase database, TimeProvider clock, ILogger<Refusals> logger) : BackgroundService
+{
+    /// <summary>Callers that are counted one by one within a minute: those without a key for each address, those with one by name. The rest is one row.</summary>
+    private const int MostStrangers = 100;
+    private const int MostKnown = 1_000;
+
+    /// <summary>Addresses that are told apart for the line of a second.</summary>
+    private const int MostAddresses = 1_000;
+
+    /// <summary>What waits while the store takes nothing.</summary>
+    private const int MostRows = 10_000;
+
+    private const int DifferentRequests = 5;
+    private const int LongestRequest = 128;
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+    private static readonly object ReasonItem = new();
+
+    private readonly Lock gate = new();
+    private readonly Dictionary<string, long> addresses = new(StringComparer.Ordinal);
+    private readonly List<Counted> unwritten = [];
+    private Dictionary<string, Counted> callers = new(StringComparer.Ordinal);
+    private long minute;
+    private long requests;
+    private long connections;
+
+    /// <summary>Says why the request is refused, for its caller's row.</summary>
+    public static void Because(HttpContext context, string reason) => context.Items[ReasonItem] = reason;
+
+    public async Task CountAsync(HttpContext context, RequestDelegate next)
+    {
+        await next(context);
+        if (context.Response.StatusCode is StatusCodes.Status401Unauthorized or StatusCodes.Status403Forbidden or StatusCodes.Status429TooManyRequests)
+        {
+            Count(context);
+        }
+    }
+
+    /// <summary>A connection that was closed so that others have room.</summary>
+    /// <param name="network">See <see cref="RateLimits.NetworkOf(System.Net.IPAddress?)"/>.</param>
+    public void CountConnection(string network)
+    {
+        lock (gate)
+        {
+            connections++;
+            CountAddress(network);
+        }
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var tick = new PeriodicTimer(Interval, clock);
+        try
+        {
+            while (await tick.WaitForNextTickAsync(stoppingToken))
+            {
+                Tell();
+                await WriteAsync(withPresentMinute: false);
+            }
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // The service stops, and StopAsync writes the rest.
+        }
+    }
+
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await base.StopAsync(cancellationToken);
+        Tell();
+        await WriteAsync(withPresentMinute: true);
+    }
+
+    private void Count(HttpContext context)
+    {
+        var isKnown = context.User.Identity?.IsAuthenticated == true;
+        var network = RateLimits.NetworkOf(context);
+        var who = CallerRight.CallerOf(context);
+        var key = isKnown ? $"{who.Name} {who.Right}" : network;
+        var request = Describe(context, isKnown);
+        lock (gate)
+        {
+            requests++;
+            CountAddress(network);
+            Turn();
+            if (!callers.TryGetValue(key, out var counted))
+            {
+                if (callers.Values.Count(other => other.IsKnown == isKnown) >= (isKnown ? MostKnown : MostStrangers))
+                {
+                    key = isKnown ? "other keys" : "other addresses";
+                    who = new Caller(key);
+                    _ = callers.TryGetValue(key, out counted);
+                }
+                callers[key] = counted ??= new Counted(who, isKnown, minute, context.Items[ReasonItem] as string);
+            }
+            counted.Add(context.Response.StatusCode, request);
+        }
+    }
+
+    private void CountAddress(string network)
+    {
+        if (addresses.Count < MostAddresses || addresses.ContainsKey(network))
+        {
+            addresses[network] = addresses.GetValueOrDefault(network) + 1;
+        }
+    }
+
+    /// <summary>What a caller with a key asked for; of a stranger only what the service has, because the rest is of its choice.</summary>
+    private static string Describe(HttpContext context, bool isKnown)
+    {
+        var method = HttpMethods.GetCanonicalizedValue(context.Request.Method);
+        method = method.Length <= 7 && method.All(char.IsAsciiLetterUpper) ? method : "?";
+        var path = isKnown ? context.Request.Path.Value : (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText;
+        var text = $"{method} {path ?? "(no such address)"}";
+        return text.Length <= LongestRequest ? text : text[..LongestRequest];
+    }
+
+    /// <summary>Begins a new minute when it is time.</summary>
+    private void Turn(bool always = false)
+    {
+        var now = clock.GetUtcNow().ToUnixTimeSeconds() / 60;
+        if (now == minute && !always)
+        {
+            return;
+        }
+        minute = now;
+        if (callers.Count > 0)
+        {
+            unwritten.AddRange(callers.Values.Take(MostRows - unwritten.Count));
+            callers = new(StringComparer.Ordinal);
+        }
+    }
+
+    private void Tell()
+    {
+        lock (gate)
+        {
+            if (addresses.Count == 0)
+            {
+                return;
+            }
+            var (address, most) = addresses.MaxBy(pair => pair.Value);
+            LogRefused(requests, connections, most, address);
+            (requests, connections) = (0, 0);
+            addresses.Clear();
+        }
+    }
+
+    private async Task WriteAsync(bool withPresentMinute)
+    {
+        Counted[] rows;
+        lock (gate)
+        {
+            Turn(withPresentMinute);
+            rows = [.. unwritten];
+        }
+        if (rows.Length == 0)
+        {
+            return;
+        }
+        try
+        {
+            await database.WriteAsync(async transaction =>
+            {
+                foreach (var row in rows)
+                {
+                    await AuditTrail.WriteAsync(transaction, row.Who, "refused", row.First, row.Detail(), clock.GetUtcNow().ToUnixTimeMilliseconds());
+                }
+                return true;
+            });
+            lock (gate)
+            {
+                unwritten.RemoveRange(0, rows.Length);
+            }
+        }
+        catch (Exception exception)
+        {
+            // They stay for the next second; after a stop the log is all that has them.
+            LogNotWritten(rows.Length, exception.Message);
+        }
+    }
+
+    [LoggerMessage(LogLevel.Information, "In a second {Requests} requests were refused (401, 403 or 429) and {Connections} connections closed to make room for others; the most, {Most}, came from {Address}")]
+    private partial void LogRefused(long requests, long connections, long most, string address);
+
+    [LoggerMessage(LogLevel.Warning, "{Rows} audit rows about refused requests could not be written and are tried again: {Reason}")]
+    private partial void LogNotWritten(int rows, string reason);
+
+    /// <summary>What was refused to one caller within a minute.</summary>
+    private sealed class Counted(Caller who, bool isKnown, long minute, string? reason)
+    {
+        private readonly SortedDictionary<int, long> statuses = [];
+        private readonly List<string> requests = [];
+        private bool hadOthers;
+
+        public Caller Who => who;
+
+        public bool IsKnown => isKnown;
+
+        public string First => requests[0];
+
+        public void Add(int status, string request)
+        {
+            statuses[status] = statuses.GetValueOrDefault(status) + 1;
+            if (!requests.Contains(request))
+            {
+                if (requests.Count < DifferentRequests)
+                {
+                    requests.Add(request);
+                }
+                else
+                {
+                    hadOthers = true;
+                }
+            }
+        }
+
+        public string Detail()
+        {
+            var from = DateTimeOffset.FromUnixTimeSeconds(minute * 60).ToString("HH:mm'Z'", CultureInfo.InvariantCulture);
+            var counts = string.Join(", ", statuses.Select(pair => string.Create(CultureInfo.InvariantCulture, $"{pair.Key} x {pair.Value}")));
+            var others = requests.Count == 1 ? "" : $" Also {string.Join(", ", requests.Skip(1))}{(hadOthers ? " and others" : "")}.";
+            return $"In the minute from {from}: {counts}.{(reason is null ? "" : $" First: {reason}")}{others}";
+        }
+    }
+}
