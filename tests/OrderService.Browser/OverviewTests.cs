@@ -1,5 +1,4 @@
 using System.Text.RegularExpressions;
-using Dapper;
 using Microsoft.Extensions.DependencyInjection;
 using OrderService.Browser.Infrastructure;
 using OrderService.Observability;
@@ -63,12 +62,12 @@ public sealed class OverviewTests(Shop shop)
         const string Title = "Processing failed with A.Very.Long.Name.Of.An.Exception.That.No.Card.Of.The.Overview.Has.Room.For.In.One.Line.OfferException";
         await using var service = await shop.HostAnotherAsync();
         var now = TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds();
-        await service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
+        await service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.ExecuteAsync(
             """
             INSERT INTO incidents (fingerprint, reason, title, field, exception, state, letters, first_seen, last_seen, first_build, last_build, state_at)
             VALUES (@Fingerprint, 'internal_error', @Title, NULL, @Exception, 'new', 1, @now, @now, '1', '1', @now)
             """,
-            new[] { ("aaaaaaaa00000001", "Shop.OfferException"), ("bbbbbbbb00000002", "Store.OfferException") }.Select(one => new { Fingerprint = one.Item1, Exception = one.Item2, Title, now }), transaction), TestContext.Current.CancellationToken);
+            new[] { ("aaaaaaaa00000001", "Shop.OfferException"), ("bbbbbbbb00000002", "Store.OfferException") }.Select(one => new { Fingerprint = one.Item1, Exception = one.Item2, Title, now })), TestContext.Current.CancellationToken);
 
         await shop.VisitAsync(async visitor =>
         {

@@ -38,7 +38,7 @@ public sealed class EveryAddressTests(RabbitMqContainerFixture broker, PostgresC
         (given.Host, given.Port, given.Timeout) = ("several.example", name.Port, 4);
         await using var database = new PostgresDatabase(given.ToString(), NullLogger<PostgresDatabase>.Instance, name.ResolveAsync);
 
-        Assert.Equal(1, await database.ReadAsync(connection => Dapper.SqlMapper.ExecuteScalarAsync<int>(connection, "SELECT 1"), Stopping));
+        Assert.Equal(1, await database.ReadAsync(connection => connection.ExecuteScalarAsync<int>("SELECT 1"), Stopping));
         Assert.True(name.SilentWasTried);
         await database.MigrateAsync(Stopping);
 
@@ -46,7 +46,7 @@ public sealed class EveryAddressTests(RabbitMqContainerFixture broker, PostgresC
         var start = TimeProvider.System.GetTimestamp();
         for (var count = 0; count < 3; count++)
         {
-            await database.ReadAsync(connection => Dapper.SqlMapper.ExecuteScalarAsync<int>(connection, "SELECT 1"), Stopping);
+            await database.ReadAsync(connection => connection.ExecuteScalarAsync<int>("SELECT 1"), Stopping);
         }
         Assert.InRange(TimeProvider.System.GetElapsedTime(start), TimeSpan.Zero, TimeSpan.FromSeconds(2));
     }

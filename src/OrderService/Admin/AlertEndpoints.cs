@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Notifications;
 using OrderService.Store;
@@ -33,17 +32,17 @@ internal static class AlertEndpoints
 
     private static async Task<IResult> ChannelsAsync(HttpContext context, IDatabase database, IOptions<AlertsOptions> options)
     {
-        var rows = (await database.ReadAsync(async connection => (await connection.QueryAsync<ChannelRow>(
+        var rows = (await database.ReadAsync(connection => connection.QueryAsync<ChannelRow>(
             """
             SELECT channel AS Channel, max(sent_at) AS LastSentAt,
                    sum(CASE WHEN status = 'pending' THEN 1 ELSE 0 END) AS Pending, sum(CASE WHEN status = 'failed' THEN 1 ELSE 0 END) AS Failed
             FROM alert_deliveries GROUP BY channel
-            """)).AsList(), context.RequestAborted)).ToDictionary(row => row.Channel);
-        var errors = (await database.ReadAsync(async connection => (await connection.QueryAsync<ErrorRow>(
-            "SELECT channel AS Channel, last_error AS LastError FROM alert_deliveries WHERE last_error IS NOT NULL ORDER BY alert_id DESC LIMIT 200")).AsList(), context.RequestAborted))
+            """), context.RequestAborted)).ToDictionary(row => row.Channel);
+        var errors = (await database.ReadAsync(connection => connection.QueryAsync<ErrorRow>(
+            "SELECT channel AS Channel, last_error AS LastError FROM alert_deliveries WHERE last_error IS NOT NULL ORDER BY alert_id DESC LIMIT 200"), context.RequestAborted))
             .GroupBy(row => row.Channel).ToDictionary(group => group.Key, group => group.First().LastError);
-        var states = (await database.ReadAsync(async connection => (await connection.QueryAsync<StateRow>(
-            "SELECT channel AS Channel, state AS State, reason AS Reason, since AS Since FROM alert_channels")).AsList(), context.RequestAborted)).ToDictionary(row => row.Channel);
+        var states = (await database.ReadAsync(connection => connection.QueryAsync<StateRow>(
+            "SELECT channel AS Channel, state AS State, reason AS Reason, since AS Since FROM alert_channels"), context.RequestAborted)).ToDictionary(row => row.Channel);
         var alerts = options.Value;
         ChannelView View(string name, bool enabled, string? target)
         {

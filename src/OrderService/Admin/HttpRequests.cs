@@ -1,4 +1,3 @@
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Store;
 
@@ -35,24 +34,23 @@ public sealed class HttpRequests(IDatabase database, IOptions<ApiOptions> option
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         return database.WriteAsync<Begun>(async transaction =>
         {
-            var connection = transaction.Connection!;
-            var inserted = await connection.ExecuteAsync(
+            var inserted = await transaction.ExecuteAsync(
                 "INSERT INTO http_requests (principal, key, fingerprint, created_at) VALUES (@principal, @key, @fingerprint, @now) ON CONFLICT (principal, key) DO NOTHING",
-                new { principal, key, fingerprint, now }, transaction);
+                new { principal, key, fingerprint, now });
             if (inserted == 1)
             {
                 // The queue may have seen the key before, or another caller used it.
-                var known = await connection.QuerySingleOrDefaultAsync<byte[]?>("SELECT fingerprint FROM inbox WHERE key = @key", new { key }, transaction);
+                var known = await transaction.QuerySingleOrDefaultAsync<byte[]?>("SELECT fingerprint FROM inbox WHERE key = @key", new { key });
                 if (known is null || known.AsSpan().SequenceEqual(fingerprint))
                 {
                     return new Begun.First();
                 }
-                await connection.ExecuteAsync("DELETE FROM http_requests WHERE principal = @principal AND key = @key", new { principal, key }, transaction);
+                await transaction.ExecuteAsync("DELETE FROM http_requests WHERE principal = @principal AND key = @key", new { principal, key });
                 return new Begun.Reused();
             }
-            var row = await connection.QuerySingleAsync<Row>(
+            var row = await transaction.QuerySingleAsync<Row>(
                 "SELECT fingerprint AS Fingerprint, status AS Status, location AS Location, body AS Body, created_at AS CreatedAt FROM http_requests WHERE principal = @principal AND key = @key",
-                new { principal, key }, transaction);
+                new { principal, key });
             if (!row.Fingerprint.AsSpan().SequenceEqual(fingerprint))
             {
                 return new Begun.Reused();
@@ -65,26 +63,26 @@ public sealed class HttpRequests(IDatabase database, IOptions<ApiOptions> option
             {
                 return new Begun.InFlight();
             }
-            await connection.ExecuteAsync("UPDATE http_requests SET created_at = @now WHERE principal = @principal AND key = @key", new { principal, key, now }, transaction);
+            await transaction.ExecuteAsync("UPDATE http_requests SET created_at = @now WHERE principal = @principal AND key = @key", new { principal, key, now });
             return new Begun.First();
         }, cancellationToken);
     }
 
     internal Task CompleteAsync(string principal, string key, int status, string? location, string body) =>
-        database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
+        database.WriteAsync(transaction => transaction.ExecuteAsync(
             "UPDATE http_requests SET status = @status, location = @location, body = @body WHERE principal = @principal AND key = @key",
-            new { principal, key, status, location, body }, transaction));
+            new { principal, key, status, location, body }));
 
     /// <summary>The work failed in a way that a repetition may mend.</summary>
     internal Task AbandonAsync(string principal, string key) =>
-        database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            "DELETE FROM http_requests WHERE principal = @principal AND key = @key AND status IS NULL", new { principal, key }, transaction));
+        database.WriteAsync(transaction => transaction.ExecuteAsync(
+            "DELETE FROM http_requests WHERE principal = @principal AND key = @key AND status IS NULL", new { principal, key }));
 
     /// <summary>Forgets answers that are older than <see cref="ApiOptions.KeepAnswersFor"/>.</summary>
     public Task<int> ForgetOldAsync(CancellationToken cancellationToken) =>
-        database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
+        database.WriteAsync(transaction => transaction.ExecuteAsync(
             "DELETE FROM http_requests WHERE created_at < @before",
-            new { before = clock.GetUtcNow().Subtract(options.Value.KeepAnswersFor).ToUnixTimeMilliseconds() }, transaction), cancellationToken);
+            new { before = clock.GetUtcNow().Subtract(options.Value.KeepAnswersFor).ToUnixTimeMilliseconds() }), cancellationToken);
 
     private sealed class Row
     {

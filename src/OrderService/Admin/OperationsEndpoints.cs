@@ -1,5 +1,4 @@
 using System.Reflection;
-using Dapper;
 using OrderService.Configuration;
 using OrderService.DeadLetters;
 using OrderService.Health;
@@ -130,13 +129,13 @@ internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDis
 
     public void Dispose() => counted.Dispose();
 
-    private static async Task<Counted> CountAsync(System.Data.Common.DbConnection connection, long now)
+    private static async Task<Counted> CountAsync(StoreConnection connection, long now)
     {
-        var held = await LetterAlerts.HeldAsync(connection, null, null);
+        var held = await LetterAlerts.HeldAsync(connection, null);
         var newest = await connection.ExecuteScalarAsync<long?>("SELECT max(parked_at) FROM dead_letters WHERE status = 'parked'");
         var waiting = await connection.QuerySingleAsync<(long Waiting, long? Oldest)>("SELECT count(*), min(received_at) FROM deferred");
-        var incidents = (await connection.QueryAsync<(string State, long Muted, long Incidents)>(
-            "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now })).AsList();
+        var incidents = await connection.QueryAsync<(string State, long Muted, long Incidents)>(
+            "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now });
         long Count(string state) => incidents.Where(row => row.State == state && row.Muted == 0).Sum(row => row.Incidents);
         return new Counted(
             held, newest, waiting.Waiting, waiting.Oldest,

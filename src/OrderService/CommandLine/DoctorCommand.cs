@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Configuration;
@@ -76,7 +75,7 @@ internal static class DoctorCommand
                 await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'"),
                 await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox")), cancellationToken);
             // A write that changes nothing shows that writing is possible.
-            await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE checkpoints SET position = position WHERE reader = ''", transaction: transaction), cancellationToken);
+            await database.WriteAsync(transaction => transaction.ExecuteAsync("UPDATE checkpoints SET position = position WHERE reader = ''"), cancellationToken);
             Print(true, "store", $"{(isFile ? Path.GetFullPath(store.Path) : "PostgreSQL")}: {orders} orders, {events} events, {parked} parked dead letters, {waiting} events to publish");
         }
         catch (StoreMissingException exception)

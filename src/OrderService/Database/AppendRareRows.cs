@@ -1,5 +1,3 @@
-using System.Data.Common;
-using Dapper;
 using OrderService.Store;
 
 namespace OrderService.Database;
@@ -7,21 +5,20 @@ namespace OrderService.Database;
 /// <summary>The rows of an <see cref="Append"/> that are rare: one SQL text for both stores.</summary>
 internal static class AppendRareRows
 {
-    public static async Task WriteAsync(DbTransaction transaction, Append append)
+    public static async Task WriteAsync(StoreTransaction transaction, Append append)
     {
-        var connection = transaction.Connection!;
         foreach (var row in append.Deferred)
         {
-            await connection.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 """
                 INSERT INTO deferred (key, order_id, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at)
                 VALUES (@Key, @OrderId, @Type, @Body, @Properties, @Fingerprint, @CorrelationId, @TraceContext, @ReceivedAt, @ExpiresAt)
                 """,
-                row, transaction);
+                row);
         }
         foreach (var row in append.Rejections)
         {
-            await connection.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 """
                 INSERT INTO rejections (key, fingerprint, reason, detail, field, exception, order_id, body, properties, rejected_at)
                 VALUES (@Key, @Fingerprint, @Reason, @Detail, @Field, @Exception, @OrderId, @Body, @Properties, @At)
@@ -29,28 +26,28 @@ internal static class AppendRareRows
                     reason = excluded.reason, detail = excluded.detail, field = excluded.field, exception = excluded.exception,
                     body = excluded.body, properties = excluded.properties, rejected_at = excluded.rejected_at, parked = 0
                 """,
-                row, transaction);
+                row);
         }
         foreach (var row in append.RefusedPayments)
         {
-            await connection.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 """
                 INSERT INTO refused_payments (order_id, key, payment_reference, amount, code, reason, refused_at)
                 VALUES (@OrderId, @Key, @PaymentReference, @Amount, @Code, @Reason, @At)
                 """,
-                row, transaction);
+                row);
         }
         foreach (var change in append.Letters)
         {
-            await connection.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 """
                 UPDATE dead_letters SET status = @Status, settled_at = @At, settled_by = 'order flow', settle_reason = @Detail
                 WHERE id = @LetterId AND status IN ('parked', 'replayed')
                 """,
-                new { change.LetterId, Status = change.Resolved ? "resolved" : "superseded", change.At, change.Detail }, transaction);
-            await connection.ExecuteAsync(
+                new { change.LetterId, Status = change.Resolved ? "resolved" : "superseded", change.At, change.Detail });
+            await transaction.ExecuteAsync(
                 "UPDATE replays SET outcome = 'resolved', detail = @Detail, finished_at = @At WHERE letter_id = @LetterId AND outcome IS NULL",
-                new { change.LetterId, change.At, change.Detail }, transaction);
+                new { change.LetterId, change.At, change.Detail });
         }
     }
 }

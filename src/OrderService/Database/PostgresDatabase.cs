@@ -151,12 +151,12 @@ public sealed partial class PostgresDatabase : IDatabase
         _ => null,
     };
 
-    public async Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default)
+    public async Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default)
     {
         try
         {
             await using var connection = await OpenAsync(sources => sources.Reads, cancellationToken);
-            return await read(connection);
+            return await read(new StoreConnection(connection, isSqlite: false));
         }
         catch (Exception exception) when (Translate(exception) is { } translated)
         {
@@ -164,19 +164,19 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
-    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) => WriteAsync(sources => sources.Writes, write, cancellationToken);
+    public Task<T> WriteAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken = default) => WriteAsync(sources => sources.Writes, write, cancellationToken);
 
-    /// <summary>Like <see cref="WriteAsync{T}(Func{DbTransaction, Task{T}}, CancellationToken)"/>, on a connection that no other write waits for.</summary>
-    internal Task<T> WriteVitalAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken) => WriteAsync(sources => sources.Vital, write, cancellationToken);
+    /// <summary>Like <see cref="WriteAsync{T}(Func{StoreTransaction, Task{T}}, CancellationToken)"/>, on a connection that no other write waits for.</summary>
+    internal Task<T> WriteVitalAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken) => WriteAsync(sources => sources.Vital, write, cancellationToken);
 
-    private async Task<T> WriteAsync<T>(Func<Sources, NpgsqlDataSource> source, Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken)
+    private async Task<T> WriteAsync<T>(Func<Sources, NpgsqlDataSource> source, Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken)
     {
         var committing = false;
         try
         {
             await using var connection = await OpenAsync(source, cancellationToken);
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
-            var result = await write(transaction);
+            var result = await write(new StoreTransaction(transaction, isSqlite: false));
             committing = true;
             // A COMMIT that is cancelled may stand on this server alone, and a caller that is told of a failure would do it twice.
             await transaction.CommitAsync(CancellationToken.None);

@@ -62,7 +62,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             var append = decide(await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], query, streams, cancellationToken));
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
             await new PostgresAppend(append, streams, []).ExecuteAsync(connection);
-            await DatabaseExtensions.CheckDeferredAsync(transaction);
+            await new StoreTransaction(transaction, isSqlite: false).CheckDeferredAsync();
             await transaction.RollbackAsync(CancellationToken.None);
         }
         catch (Exception exception) when (database.Translate(exception) is { } translated)
@@ -74,20 +74,8 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
     public Lives Lives { get; } = new(database, database.ApplicationName, LivingAsync);
 
     /// <summary>A process has sessions as long as it is there: it reads its stations every second.</summary>
-    private static async Task<IReadOnlyCollection<string>> LivingAsync(System.Data.Common.DbTransaction transaction, IReadOnlyCollection<string> lives)
-    {
-        await using var command = new NpgsqlCommand("SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name = ANY($1)", (NpgsqlConnection)transaction.Connection!)
-        {
-            Parameters = { Array([.. lives], NpgsqlDbType.Text) },
-        };
-        var living = new List<string>();
-        await using var reader = await command.ExecuteReaderAsync();
-        while (await reader.ReadAsync())
-        {
-            living.Add(reader.GetString(0));
-        }
-        return living;
-    }
+    private static async Task<IReadOnlyCollection<string>> LivingAsync(StoreTransaction transaction, IReadOnlyCollection<string> lives) =>
+        await transaction.QueryAsync<string>("SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name = ANY(@lives)", new { lives = lives.ToArray() });
 
     /// <returns>The append, or null and the reason why it has to be decided again.</returns>
     private async Task<(Append? Append, Exception? Cause)> TryAppendAsync(

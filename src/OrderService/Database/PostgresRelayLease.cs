@@ -1,5 +1,4 @@
 using System.Globalization;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Outbox;
 using OrderService.Store;
@@ -52,31 +51,30 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
         var (mine, share) = await database.WriteVitalAsync(
             async transaction =>
             {
-                var connection = transaction.Connection!;
-                await connection.ExecuteAsync(
+                await transaction.ExecuteAsync(
                     $"""
                     INSERT INTO relay_members (owner, expires_at) VALUES (@owner, {Now} + @duration)
                     ON CONFLICT (owner) DO UPDATE SET expires_at = excluded.expires_at
                     """,
-                    new { owner, duration }, transaction);
-                var allMembers = (await connection.QueryAsync<(string Owner, long ExpiresAt, bool IsCurrent)>(
-                    $"SELECT owner, expires_at, expires_at > {Now} FROM relay_members ORDER BY owner", null, transaction)).AsList();
+                    new { owner, duration });
+                var allMembers = await transaction.QueryAsync<(string Owner, long ExpiresAt, bool IsCurrent)>(
+                    $"SELECT owner, expires_at, expires_at > {Now} FROM relay_members ORDER BY owner");
                 var silent = Silent(watchedMembers, allMembers.Select(member => (member.Owner, member.ExpiresAt)));
                 var members = allMembers.Where(member => member.Owner == owner || (member.IsCurrent && !silent.ContainsKey(member.Owner))).Select(member => member.Owner).ToList();
                 // Rows of the long dead; locked ones are being renewed.
-                await connection.ExecuteAsync(
+                await transaction.ExecuteAsync(
                     $"DELETE FROM relay_members WHERE owner IN (SELECT owner FROM relay_members WHERE expires_at < {Now} - 60 * @duration FOR UPDATE SKIP LOCKED)",
-                    new { duration }, transaction);
-                await connection.ExecuteAsync(
-                    "UPDATE relay_leases SET owner = '', expires_at = 0 WHERE owner = @owner AND shard = ANY(@release)", new { owner, release }, transaction);
-                var renewed = (await connection.QueryAsync<(long Shard, long Epoch)>(
-                    $"UPDATE relay_leases SET expires_at = {Now} + @duration WHERE owner = @owner RETURNING shard, epoch", new { owner, duration }, transaction)).AsList();
+                    new { duration });
+                await transaction.ExecuteAsync(
+                    "UPDATE relay_leases SET owner = '', expires_at = 0 WHERE owner = @owner AND shard = ANY(@release)", new { owner, release });
+                var renewed = await transaction.QueryAsync<(long Shard, long Epoch)>(
+                    $"UPDATE relay_leases SET expires_at = {Now} + @duration WHERE owner = @owner RETURNING shard, epoch", new { owner, duration });
                 var share = (Shard.Count / members.Count) + (members.IndexOf(owner) < Shard.Count % members.Count ? 1 : 0);
                 if (renewed.Count < share)
                 {
-                    var others = await connection.QueryAsync<(long Shard, long ExpiresAt)>("SELECT shard, expires_at FROM relay_leases WHERE owner <> @owner", new { owner }, transaction);
+                    var others = await transaction.QueryAsync<(long Shard, long ExpiresAt)>("SELECT shard, expires_at FROM relay_leases WHERE owner <> @owner", new { owner });
                     var left = Silent(watchedShards, others.Select(lease => (lease.Shard.ToString(CultureInfo.InvariantCulture), lease.ExpiresAt)));
-                    renewed.AddRange(await connection.QueryAsync<(long Shard, long Epoch)>(
+                    renewed.AddRange(await transaction.QueryAsync<(long Shard, long Epoch)>(
                         $"""
                         UPDATE relay_leases SET owner = @owner, epoch = epoch + 1, expires_at = {Now} + @duration
                         WHERE shard IN (
@@ -92,8 +90,7 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
                             free = share - renewed.Count,
                             shards = left.Keys.Select(shard => long.Parse(shard, CultureInfo.InvariantCulture)).ToArray(),
                             expiries = left.Values.ToArray(),
-                        },
-                        transaction));
+                        }));
                 }
                 return (renewed, share);
             },
@@ -125,16 +122,16 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
 
     public Task<bool> MayTryAsync(string routingKey, TimeSpan interval, CancellationToken cancellationToken) => database.WriteAsync(
         // A time in the future was written before the database's clock was set back.
-        async transaction => await transaction.Connection!.ExecuteAsync(
+        async transaction => await transaction.ExecuteAsync(
             $"""
             INSERT INTO relay_keys (routing_key, tried_at) VALUES (@routingKey, {Now})
             ON CONFLICT (routing_key) DO UPDATE SET tried_at = excluded.tried_at WHERE relay_keys.tried_at <= excluded.tried_at - @interval OR relay_keys.tried_at > excluded.tried_at
             """,
-            new { routingKey, interval = (long)interval.TotalMilliseconds }, transaction) > 0,
+            new { routingKey, interval = (long)interval.TotalMilliseconds }) > 0,
         cancellationToken);
 
     public Task OpenAsync(string routingKey, CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => transaction.Connection!.ExecuteAsync("UPDATE relay_keys SET tried_at = 0 WHERE routing_key = @routingKey", new { routingKey }, transaction), cancellationToken);
+        transaction => transaction.ExecuteAsync("UPDATE relay_keys SET tried_at = 0 WHERE routing_key = @routingKey", new { routingKey }), cancellationToken);
 
     /// <summary>Gives everything back, so that the others need not wait for the expiry.</summary>
     public async ValueTask DisposeAsync()
@@ -148,8 +145,8 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
         {
             await database.WriteAsync(async transaction =>
             {
-                await transaction.Connection!.ExecuteAsync("UPDATE relay_leases SET owner = '', expires_at = 0 WHERE owner = @owner", new { owner }, transaction);
-                await transaction.Connection!.ExecuteAsync("DELETE FROM relay_members WHERE owner = @owner", new { owner }, transaction);
+                await transaction.ExecuteAsync("UPDATE relay_leases SET owner = '', expires_at = 0 WHERE owner = @owner", new { owner });
+                await transaction.ExecuteAsync("DELETE FROM relay_members WHERE owner = @owner", new { owner });
             });
         }
         catch (StoreUnavailableException)

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Data.Common;
 using OrderService.Observability;
 using OrderService.Store;
 
@@ -43,7 +42,7 @@ public sealed partial class RefusedRows<TKey>(string station, string what, Troub
     /// <param name="write">Writes some of the rows and answers what it did; nothing else, since it may be undone.</param>
     /// <returns>What <paramref name="write"/> answered for what was written.</returns>
     public async Task<List<TRow>> WriteAsync<TRow>(
-        DbTransaction transaction, IReadOnlyList<TRow> rows, Func<TRow, TKey> key, Func<IReadOnlyList<TRow>, Task<IReadOnlyList<TRow>>> write)
+        StoreTransaction transaction, IReadOnlyList<TRow> rows, Func<TRow, TKey> key, Func<IReadOnlyList<TRow>, Task<IReadOnlyList<TRow>>> write)
     {
         var written = new List<TRow>(rows.Count);
         var parts = new Stack<IReadOnlyList<TRow>>();
@@ -54,7 +53,7 @@ public sealed partial class RefusedRows<TKey>(string station, string what, Troub
             try
             {
                 var done = await write(part);
-                await DatabaseExtensions.CheckDeferredAsync(transaction);
+                await transaction.CheckDeferredAsync();
                 await transaction.ReleaseAsync(Savepoint);
                 written.AddRange(done);
                 Take(part.Select(key));

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Data.Common;
 using Microsoft.Data.Sqlite;
 using OrderService.Store;
 
@@ -93,19 +92,14 @@ public sealed partial class SqliteDatabase : IDatabase
     {
         await WriteAsync(async transaction =>
         {
-            var connection = (SqliteConnection)transaction.Connection!;
-            using var command = connection.CreateCommand();
-            command.Transaction = (SqliteTransaction)transaction;
-            command.CommandText = "PRAGMA user_version";
-            var current = Convert.ToInt32(await command.ExecuteScalarAsync(CancellationToken.None), System.Globalization.CultureInfo.InvariantCulture);
+            var current = await transaction.ExecuteScalarAsync<int>("PRAGMA user_version");
             foreach (var migration in Migration.All("Sqlite"))
             {
                 if (migration.Number <= current)
                 {
                     continue;
                 }
-                command.CommandText = migration.Sql + $"\n;PRAGMA user_version = {migration.Number};";
-                await command.ExecuteNonQueryAsync(CancellationToken.None);
+                await transaction.ExecuteAsync($"{migration.Sql}\n;PRAGMA user_version = {migration.Number};");
                 LogMigrated(migration.Name);
             }
             Migration.RequireNoNewer(current, Provider, $"The store {path}");
@@ -122,12 +116,11 @@ public sealed partial class SqliteDatabase : IDatabase
                 : new StoreMissingException($"There is no store at {path} yet (Store:Path); the first orderservice serve, or orderservice migrate, makes it.");
         }
         SqliteClaim.RequireUnmixed(path);
-        var current = await ReadAsync(
-            connection => Task.FromResult(int.Parse(Scalar((SqliteConnection)connection, "PRAGMA user_version")!, System.Globalization.CultureInfo.InvariantCulture)), cancellationToken);
+        var current = await ReadAsync(connection => connection.ExecuteScalarAsync<int>("PRAGMA user_version"), cancellationToken);
         Migration.RequireCurrent(current, Provider, $"The store {path}");
     }
 
-    public async Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default)
+    public async Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default)
     {
         // SQLite's async methods block; a query must not hold the caller's thread.
         return await Task.Run(async () =>
@@ -145,7 +138,7 @@ public sealed partial class SqliteDatabase : IDatabase
                 // A connection of the pool may be one to a file that is not there any more.
                 RequireInPlace(connection);
                 Configure(connection);
-                return await read(connection);
+                return await read(new StoreConnection(connection, isSqlite: true));
             }
             catch (SqliteException exception) when (exception.SqliteErrorCode is 8 or 14 && SqliteAccess.Problem(path) is { } problem)
             {
@@ -162,11 +155,11 @@ public sealed partial class SqliteDatabase : IDatabase
         }, cancellationToken);
     }
 
-    public Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
+    public Task<T> WriteAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
         EnqueueAsync(new Write<T>(write, isLarge: false, cancellationToken));
 
     /// <summary>Like <see cref="WriteAsync"/>, for a write of many pages: it comes first in its transaction, where it costs least.</summary>
-    internal Task<T> WriteLargeAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken) =>
+    internal Task<T> WriteLargeAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken) =>
         EnqueueAsync(new Write<T>(write, isLarge: true, cancellationToken));
 
     private Task<T> EnqueueAsync<T>(Write<T> job)
@@ -667,7 +660,7 @@ public sealed partial class SqliteDatabase : IDatabase
         public abstract void FailLater(Exception exception);
     }
 
-    private sealed class Write<T>(Func<DbTransaction, Task<T>> work, bool isLarge, CancellationToken cancellationToken) : Write
+    private sealed class Write<T>(Func<StoreTransaction, Task<T>> work, bool isLarge, CancellationToken cancellationToken) : Write
     {
         private T? result;
         private bool ran;
@@ -681,7 +674,7 @@ public sealed partial class SqliteDatabase : IDatabase
 
         public override void Run(SqliteTransaction transaction)
         {
-            var task = work(transaction);
+            var task = work(new StoreTransaction(transaction, isSqlite: true));
             if (!task.IsCompleted)
             {
                 throw new InvalidOperationException("A write to SQLite may await nothing but the database.");

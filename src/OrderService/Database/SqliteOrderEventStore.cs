@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Microsoft.Data.Sqlite;
 using OrderService.Domain;
 using OrderService.Store;
@@ -35,7 +34,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         // The statements die with the writer's connection, which the database closes on its own thread.
     }
 
-    private Append Append(BatchQuery query, Func<BatchState, Append> decide, DbTransaction transaction)
+    private Append Append(BatchQuery query, Func<BatchState, Append> decide, StoreTransaction transaction)
     {
         var prepared = Prepared();
         var append = decide(Read(prepared, query));
@@ -165,7 +164,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         }
     }
 
-    private static void Write(Statements prepared, Append append, DbTransaction transaction)
+    private static void Write(Statements prepared, Append append, StoreTransaction transaction)
     {
         foreach (var row in append.Inbox)
         {

@@ -1,5 +1,4 @@
 using System.Globalization;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Inbox;
 using OrderService.Observability;
@@ -140,13 +139,13 @@ public sealed partial class ClockSteps(
         async transaction =>
         {
             var values = new { read.Steps, step = (long)step.TotalMilliseconds, before = (read.At - step).ToUnixTimeMilliseconds(), never = long.MaxValue };
-            if (await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = last_at + 1 WHERE name = 'clock-steps' AND last_at = @Steps", values, transaction) == 0)
+            if (await transaction.ExecuteAsync("UPDATE schedules SET last_at = last_at + 1 WHERE name = 'clock-steps' AND last_at = @Steps", values) == 0)
             {
                 return;
             }
             foreach (var move in Moves)
             {
-                await transaction.Connection!.ExecuteAsync(move, values, transaction);
+                await transaction.ExecuteAsync(move, values);
             }
         },
         cancellationToken);
@@ -184,10 +183,10 @@ public sealed partial class ClockSteps(
         var longer = await database.WriteAsync(async transaction =>
         {
             var values = new { seen, now, gap = (long)gap.TotalMilliseconds, latest = now + (long)orders.Value.DeferFor.TotalMilliseconds };
-            return await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen' AND last_at = @seen", values, transaction) == 0
+            return await transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen' AND last_at = @seen", values) == 0
                 ? 0
-                : await transaction.Connection!.ExecuteAsync(
-                    "UPDATE deferred SET expires_at = CASE WHEN expires_at + @gap < @latest THEN expires_at + @gap ELSE @latest END WHERE expires_at < @latest", values, transaction);
+                : await transaction.ExecuteAsync(
+                    "UPDATE deferred SET expires_at = CASE WHEN expires_at + @gap < @latest THEN expires_at + @gap ELSE @latest END WHERE expires_at < @latest", values);
         }, cancellationToken);
         if (longer > 0)
         {
@@ -206,7 +205,7 @@ public sealed partial class ClockSteps(
         if (await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>("SELECT EXISTS (SELECT 1 FROM deferred)"), cancellationToken))
         {
             await database.WriteAsync(
-                transaction => transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen'", new { now = read.At.ToUnixTimeMilliseconds() }, transaction),
+                transaction => transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen'", new { now = read.At.ToUnixTimeMilliseconds() }),
                 cancellationToken);
         }
     }

@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Dapper;
 using OrderService.Store;
 
@@ -37,12 +36,11 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
     }
 
     /// <returns>The last letter that was looked at, null when none is left; and how many were given up.</returns>
-    private async Task<(long? Last, long Discarded)> DiscardBatchAsync(DbTransaction transaction, LetterSelection selection, long after, long most, Caller who, string reason)
+    private async Task<(long? Last, long Discarded)> DiscardBatchAsync(StoreTransaction transaction, LetterSelection selection, long after, long most, Caller who, string reason)
     {
-        var connection = transaction.Connection!;
         var parameters = new DynamicParameters(new { after, most });
-        var chosen = (await connection.QueryAsync<long>(
-            $"SELECT l.id FROM dead_letters l WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters, transaction)).AsList();
+        var chosen = await transaction.QueryAsync<long>(
+            $"SELECT l.id FROM dead_letters l WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
         if (chosen.Count == 0)
         {
             return (null, 0);
@@ -55,17 +53,17 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
             by = $" was discarded by {who}: {reason}",
         };
         // Decisive on a store where somebody else may have settled one of them since.
-        var discarded = (await connection.QueryAsync<long>(
+        var discarded = await transaction.QueryAsync<long>(
             $"UPDATE dead_letters SET status = 'discarded', settled_at = @now, settled_by = @who, settle_reason = @reason WHERE id IN {SqlList.Of(chosen)} AND status = 'parked' RETURNING id",
-            values, transaction)).AsList();
+            values);
         if (discarded.Count > 0)
         {
-            await connection.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 $"""
                 INSERT INTO history (order_id, key, at, kind, detail, letter_id)
                 SELECT order_id, key, @now, 'discarded', 'Dead letter ' || CAST(id AS TEXT) || @by, id FROM dead_letters WHERE id IN {SqlList.Of(discarded)}
                 """,
-                values, transaction);
+                values);
             await AuditTrail.WriteAsync(
                 transaction, who, "dead-letter.discard",
                 discarded.Count == 1 ? $"dead letter {discarded[0]}" : $"dead letters {discarded.Min()} to {discarded.Max()}",

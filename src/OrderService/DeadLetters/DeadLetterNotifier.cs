@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
@@ -79,12 +78,12 @@ public sealed partial class DeadLetterNotifier(
             return null;
         }
         // A look at every parked letter: not within the write, which would hold up the order flow.
-        var held = await database.ReadAsync(connection => LetterAlerts.HeldAsync(connection, null, null), cancellationToken);
+        var held = await database.ReadAsync(connection => LetterAlerts.HeldAsync(connection, null), cancellationToken);
         return await database.WriteAsync(async transaction =>
         {
             // The row is the lock: of two instances the second waits here and then finds nothing due.
-            await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'digest'", parameters, transaction);
-            return await transaction.Connection!.ExecuteScalarAsync<bool>(due, parameters, transaction) ? await WriteDigestAsync(transaction, held, now) : null;
+            await transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'digest'", parameters);
+            return await transaction.ExecuteScalarAsync<bool>(due, parameters) ? await WriteDigestAsync(transaction, held, now) : null;
         }, cancellationToken);
     }
 
@@ -113,7 +112,7 @@ public sealed partial class DeadLetterNotifier(
         }
         return await database.WriteAsync(async transaction =>
         {
-            await transaction.Connection!.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'reminders'", parameters, transaction);
+            await transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'reminders'", parameters);
             var written = 0;
             written += await TellAsync(transaction, AlertKind.Escalation, escalations, "escalated_at = @now, last_alert_at = @now", ToEscalate, parameters, now);
             written += await TellAsync(transaction, AlertKind.Reminder, reminders, "last_alert_at = @now", ToRemind, parameters, now);
@@ -122,10 +121,10 @@ public sealed partial class DeadLetterNotifier(
         }, cancellationToken);
     }
 
-    private async Task<List<string>> FindAsync(DbConnection connection, string which, object parameters) =>
+    private async Task<List<string>> FindAsync(StoreConnection connection, string which, object parameters) =>
         [.. (await connection.QueryAsync<string>($"SELECT i.fingerprint FROM incidents i WHERE {which} ORDER BY i.fingerprint", parameters)).Where(fingerprint => !refusedIncidents.IsResting(fingerprint))];
 
-    private async Task<int> TellAsync(DbTransaction transaction, string kind, List<string> found, string change, string which, object parameters, DateTimeOffset now)
+    private async Task<int> TellAsync(StoreTransaction transaction, string kind, List<string> found, string change, string which, object parameters, DateTimeOffset now)
     {
         var fingerprints = await ChangeAsync(transaction, found, change, which, parameters);
         if (fingerprints.Count == 0)
@@ -138,7 +137,7 @@ public sealed partial class DeadLetterNotifier(
     }
 
     /// <param name="which">They are looked at once more: another instance may have told of them, or a reminder is no news beside an escalation.</param>
-    private async Task<List<string>> ChangeAsync(DbTransaction transaction, IReadOnlyList<string> fingerprints, string change, string which, object parameters)
+    private async Task<List<string>> ChangeAsync(StoreTransaction transaction, IReadOnlyList<string> fingerprints, string change, string which, object parameters)
     {
         var changed = new List<string>();
         foreach (var page in fingerprints.Chunk(PageSize))
@@ -147,19 +146,18 @@ public sealed partial class DeadLetterNotifier(
             {
                 var all = new DynamicParameters(parameters);
                 var list = SqlList.Add(all, "fingerprint", some);
-                return (await transaction.Connection!.QueryAsync<string>(
-                    $"UPDATE incidents AS i SET {change} WHERE i.fingerprint IN {list} AND ({which}) RETURNING fingerprint", all, transaction)).AsList();
+                return await transaction.QueryAsync<string>(
+                    $"UPDATE incidents AS i SET {change} WHERE i.fingerprint IN {list} AND ({which}) RETURNING fingerprint", all);
             }));
         }
         return changed;
     }
 
     /// <returns>The alert's number; null when the store takes none of the letters that are due.</returns>
-    private async Task<long?> WriteDigestAsync(DbTransaction transaction, AlertHeld held, DateTimeOffset now)
+    private async Task<long?> WriteDigestAsync(StoreTransaction transaction, AlertHeld held, DateTimeOffset now)
     {
-        var connection = transaction.Connection!;
         var parameters = new { now = now.ToUnixTimeMilliseconds() };
-        var letters = (await connection.QueryAsync<long>($"SELECT id FROM dead_letters WHERE {Uncovered(refusedLetters.Resting)} ORDER BY id", parameters, transaction)).AsList();
+        var letters = await transaction.QueryAsync<long>($"SELECT id FROM dead_letters WHERE {Uncovered(refusedLetters.Resting)} ORDER BY id", parameters);
         var placeholder = new AlertContent { Kind = AlertKind.Digest, Subject = "", Summary = "" };
         var alertId = await AlertOutbox.AddAsync(transaction, placeholder, null, now);
         // First the letters are taken, then counted: what is said is what is covered.
@@ -168,7 +166,7 @@ public sealed partial class DeadLetterNotifier(
         {
             var taken = await refusedLetters.WriteAsync(transaction, page, static id => id, async some =>
             {
-                await connection.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId }, transaction);
+                await transaction.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId });
                 return some;
             });
             covered += taken.Count;
@@ -180,12 +178,12 @@ public sealed partial class DeadLetterNotifier(
         }
         if (covered == 0)
         {
-            await connection.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId }, transaction);
+            await transaction.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId });
             return null;
         }
         var content = await LetterAlerts.DigestAsync(transaction, alertId, held, options.Value.PageUrl);
         await AlertOutbox.FillAsync(transaction, alertId, content);
-        var incidents = (await connection.QueryAsync<string>("SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId", new { alertId }, transaction)).AsList();
+        var incidents = await transaction.QueryAsync<string>("SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId", new { alertId });
         await ChangeAsync(transaction, incidents, "last_alert_at = @now", "true", parameters);
         return alertId;
     }

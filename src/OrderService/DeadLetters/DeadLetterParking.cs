@@ -40,11 +40,11 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         typeof(DeadLetterParking).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
 
     /// <summary>Parks one message inside the caller's transaction, for instance a command whose order never came.</summary>
-    public async Task<ParkOutcome> ParkAsync(DbTransaction transaction, DeadLetter letter) => (await ParkAsync(transaction, [letter]))[0];
+    public async Task<ParkOutcome> ParkAsync(StoreTransaction transaction, DeadLetter letter) => (await ParkAsync(transaction, [letter]))[0];
 
     /// <summary>Parks letters inside the caller's transaction.</summary>
     /// <returns>What became of each, in the same order.</returns>
-    public async Task<IReadOnlyList<ParkOutcome>> ParkAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters)
+    public async Task<IReadOnlyList<ParkOutcome>> ParkAsync(StoreTransaction transaction, IReadOnlyList<DeadLetter> letters)
     {
         if (letters.Count == 0)
         {
@@ -91,31 +91,31 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     }
 
     /// <summary>Takes the keys of messages that may be sound, before the inbox is read: whoever comes second sees the other's row.</summary>
-    private static async Task ClaimAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters, DateTimeOffset now)
+    private static async Task ClaimAsync(StoreTransaction transaction, IReadOnlyList<DeadLetter> letters, DateTimeOffset now)
     {
         foreach (var letter in letters)
         {
             if (letter.Claims)
             {
                 // A deferred command that is given up now was claimed as deferred.
-                await transaction.Connection!.ExecuteAsync(
+                await transaction.ExecuteAsync(
                     """
                     INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (@Key, @Fingerprint, 4, @Reason, @OrderId, @now)
                     ON CONFLICT (key) DO UPDATE SET outcome = 4, reason = excluded.reason, decided_at = excluded.decided_at
                     WHERE inbox.outcome = 3 AND inbox.fingerprint = excluded.fingerprint AND excluded.reason = 'order_unknown'
                     """,
-                    new { letter.Key, letter.Fingerprint, letter.Rejection.Reason, letter.Facts.OrderId, now = now.ToUnixTimeMilliseconds() }, transaction);
+                    new { letter.Key, letter.Fingerprint, letter.Rejection.Reason, letter.Facts.OrderId, now = now.ToUnixTimeMilliseconds() });
             }
         }
     }
 
-    private static async Task<Dictionary<string, InboxRow>> ReadInboxAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters)
+    private static async Task<Dictionary<string, InboxRow>> ReadInboxAsync(StoreTransaction transaction, IReadOnlyList<DeadLetter> letters)
     {
         var parameters = new DynamicParameters();
         var keys = SqlList.Add(parameters, "key", letters.Select(letter => letter.Key).Concat(letters.Select(OtherKey).OfType<string>())
             .Distinct(StringComparer.Ordinal).ToList());
-        return (await transaction.Connection!.QueryAsync<InboxRow>(
-            $"SELECT key AS Key, fingerprint AS Fingerprint, outcome AS Outcome FROM inbox WHERE key IN {keys}", parameters, transaction))
+        return (await transaction.QueryAsync<InboxRow>(
+            $"SELECT key AS Key, fingerprint AS Fingerprint, outcome AS Outcome FROM inbox WHERE key IN {keys}", parameters))
             .ToDictionary(row => row.Key, StringComparer.Ordinal);
     }
 
@@ -123,7 +123,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     private static string? OtherKey(DeadLetter letter) => letter.Twins.ByContent is { } fingerprint ? EnvelopeDecoder.DerivedKey(fingerprint) : null;
 
     /// <summary>A letter that says which replay it is goes back to where it came from.</summary>
-    private static async Task ReopenReplayedAsync(DbTransaction transaction, Failure failure, DateTimeOffset now)
+    private static async Task ReopenReplayedAsync(StoreTransaction transaction, Failure failure, DateTimeOffset now)
     {
         var letter = failure.Letter;
         if (failure.IsSuperseded || ReplayMark.Parse(HeaderText(letter.Properties, ReplayMark.Header)) is not { } mark)
@@ -131,22 +131,22 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             return;
         }
         // The mark could be forged: key, state and count must fit. With an older count it is a copy of an earlier attempt.
-        var fits = await transaction.Connection!.ExecuteAsync(
+        var fits = await transaction.ExecuteAsync(
             "UPDATE dead_letters SET status = 'parked' WHERE id = @LetterId AND coalesce(replay_key, key) = @Key AND status = 'replayed' AND replays = @Replays",
-            new { mark.LetterId, letter.Key, mark.Replays }, transaction);
+            new { mark.LetterId, letter.Key, mark.Replays });
         if (fits == 0)
         {
             return;
         }
         await ReopenAsync(transaction, letter, failure.Incident, mark.LetterId, now);
-        await transaction.Connection!.ExecuteAsync(
+        await transaction.ExecuteAsync(
             "UPDATE replays SET outcome = 'failed', detail = @Detail, finished_at = @now WHERE letter_id = @LetterId AND outcome IS NULL",
-            new { Detail = $"{letter.Rejection.Reason}: {letter.Rejection.Detail}", now = now.ToUnixTimeMilliseconds(), mark.LetterId }, transaction);
+            new { Detail = $"{letter.Rejection.Reason}: {letter.Rejection.Detail}", now = now.ToUnixTimeMilliseconds(), mark.LetterId });
         failure.Settle(ParkOutcome.ReplayFailed, mark.LetterId, "replay_failed", $"Replay {mark.Replays} failed: {letter.Rejection.Reason}. {letter.Rejection.Detail}");
     }
 
     /// <summary>Inserts what is not there yet, many letters in one statement: a storm must not become as many round trips.</summary>
-    private static async Task InsertAsync(DbTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now)
+    private static async Task InsertAsync(StoreTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now)
     {
         var candidates = failures.Where(failure => failure.Outcome is null).DistinctBy(failure => failure.Identity, StringComparer.Ordinal).ToList();
         foreach (var chunk in candidates.Chunk(RowsPerStatement))
@@ -192,7 +192,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
                     return "@" + parameter;
                 }
             }
-            var inserted = await transaction.Connection!.QueryAsync<InsertedRow>(
+            var inserted = await transaction.QueryAsync<InsertedRow>(
                 $"""
                 INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, field, exception, body, content_type, type, message_id, correlation_id,
                                           properties, deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason,
@@ -200,15 +200,15 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
                 VALUES {string.Join(", ", rows)}
                 ON CONFLICT (key, fingerprint) DO NOTHING RETURNING id AS Id, key AS Key, fingerprint AS Fingerprint
                 """,
-                parameters, transaction);
+                parameters);
             var byIdentity = chunk.ToDictionary(failure => failure.Identity, StringComparer.Ordinal);
             foreach (var row in inserted)
             {
                 var failure = byIdentity[Failure.IdentityOf(row.Key, row.Fingerprint)];
                 if (failure.Letter.Twins.ByContent is { } content)
                 {
-                    await transaction.Connection!.ExecuteAsync(
-                        "INSERT INTO keyless_letters (fingerprint, letter_id) VALUES (@content, @Id)", new { content, row.Id }, transaction);
+                    await transaction.ExecuteAsync(
+                        "INSERT INTO keyless_letters (fingerprint, letter_id) VALUES (@content, @Id)", new { content, row.Id });
                 }
                 if (failure.IsSuperseded)
                 {
@@ -223,27 +223,27 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     }
 
     /// <summary>The letter is known; whether a copy opens it again depends on where it stands.</summary>
-    private static async Task ParkCopyAsync(DbTransaction transaction, Failure failure, DateTimeOffset now)
+    private static async Task ParkCopyAsync(StoreTransaction transaction, Failure failure, DateTimeOffset now)
     {
         var letter = failure.Letter;
-        var known = await transaction.Connection!.QuerySingleAsync<KnownLetter>(
-            "SELECT id AS Id, status AS Status, properties AS Properties FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint }, transaction);
+        var known = await transaction.QuerySingleAsync<KnownLetter>(
+            "SELECT id AS Id, status AS Status, properties AS Properties FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint });
         var sameDelivery = letter.Redelivered || DeadLetter.IsSameDelivery(known.Properties, letter.PropertiesJson());
         if (!sameDelivery)
         {
-            await transaction.Connection!.ExecuteAsync("UPDATE dead_letters SET copies = copies + 1 WHERE id = @Id", new { known.Id }, transaction);
+            await transaction.ExecuteAsync("UPDATE dead_letters SET copies = copies + 1 WHERE id = @Id", new { known.Id });
         }
         if (letter.Body.Length > EnvelopeDecoder.MaxBodyBytes)
         {
             // Its rejection was parked without them.
-            await transaction.Connection!.ExecuteAsync(
-                "UPDATE dead_letters SET body = @Body, detail = @Detail WHERE id = @Id AND OCTET_LENGTH(body) = 0", new { letter.Body, letter.Rejection.Detail, known.Id }, transaction);
+            await transaction.ExecuteAsync(
+                "UPDATE dead_letters SET body = @Body, detail = @Detail WHERE id = @Id AND OCTET_LENGTH(body) = 0", new { letter.Body, letter.Rejection.Detail, known.Id });
         }
         if (failure.IsSuperseded)
         {
-            await transaction.Connection!.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 "UPDATE dead_letters SET status = 'superseded', settled_at = @now, settled_by = @OrderFlow, settle_reason = @DecidedAfterAll WHERE id = @Id AND status = 'parked'",
-                new { now = now.ToUnixTimeMilliseconds(), OrderFlow, DecidedAfterAll, known.Id }, transaction);
+                new { now = now.ToUnixTimeMilliseconds(), OrderFlow, DecidedAfterAll, known.Id });
             failure.Settle(ParkOutcome.Superseded, known.Id);
             return;
         }
@@ -266,7 +266,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         failure.Settle(ParkOutcome.Parked, known.Id, "parked", $"A {known.Status} dead letter came again: {letter.Rejection.Reason}. {letter.Rejection.Detail}");
     }
 
-    private static Task ReopenAsync(DbTransaction transaction, DeadLetter letter, Incident incident, long id, DateTimeOffset now) => transaction.Connection!.ExecuteAsync(
+    private static Task ReopenAsync(StoreTransaction transaction, DeadLetter letter, Incident incident, long id, DateTimeOffset now) => transaction.ExecuteAsync(
         """
         UPDATE dead_letters SET status = 'parked', incident = @Incident, reason = @Reason, detail = @Detail, field = @Field, exception = @Exception,
                opened_at = @now, alert_id = NULL, settled_at = NULL, settled_by = NULL, settle_reason = NULL
@@ -281,11 +281,10 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             Exception = Clean(letter.Exception, LongestException),
             now = now.ToUnixTimeMilliseconds(),
             id,
-        },
-        transaction);
+        });
 
     /// <summary>The letters have the bytes now; the copies beside the rejections are not needed any more.</summary>
-    private static async Task MarkRejectionsParkedAsync(DbTransaction transaction, IReadOnlyList<DeadLetter> letters)
+    private static async Task MarkRejectionsParkedAsync(StoreTransaction transaction, IReadOnlyList<DeadLetter> letters)
     {
         foreach (var chunk in letters.Chunk(RowsPerStatement))
         {
@@ -296,40 +295,40 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
                 parameters.Add($"fingerprint{index}", letter.Fingerprint);
                 return $"(@key{index}, @fingerprint{index})";
             });
-            await transaction.Connection!.ExecuteAsync(
-                $"UPDATE rejections SET parked = 1, body = NULL, properties = NULL WHERE parked = 0 AND (key, fingerprint) IN (VALUES {string.Join(", ", pairs)})", parameters, transaction);
+            await transaction.ExecuteAsync(
+                $"UPDATE rejections SET parked = 1, body = NULL, properties = NULL WHERE parked = 0 AND (key, fingerprint) IN (VALUES {string.Join(", ", pairs)})", parameters);
         }
     }
 
-    private async Task OpenIncidentAsync(DbTransaction transaction, Incident incident, IReadOnlyList<long> letters, DateTimeOffset now)
+    private async Task OpenIncidentAsync(StoreTransaction transaction, Incident incident, IReadOnlyList<long> letters, DateTimeOffset now)
     {
         var values = new { incident.Fingerprint, incident.Reason, incident.Title, incident.Field, incident.Exception, Letters = letters.Count, now = now.ToUnixTimeMilliseconds(), Build };
-        var isNew = await transaction.Connection!.ExecuteAsync(
+        var isNew = await transaction.ExecuteAsync(
             """
             INSERT INTO incidents (fingerprint, reason, title, field, exception, state, letters, first_seen, last_seen, first_build, last_build, state_at)
             VALUES (@Fingerprint, @Reason, @Title, @Field, @Exception, 'new', @Letters, @now, @now, @Build, @Build, @now)
             ON CONFLICT (fingerprint) DO NOTHING
             """,
-            values, transaction) == 1;
-        var regressed = !isNew && await transaction.Connection!.ExecuteAsync(
+            values) == 1;
+        var regressed = !isNew && await transaction.ExecuteAsync(
             "UPDATE incidents SET state = 'regressed', regressed_build = @Build, state_by = NULL, state_at = @now, escalated_at = NULL WHERE fingerprint = @Fingerprint AND state = 'resolved'",
-            values, transaction) == 1;
+            values) == 1;
         if (!isNew)
         {
-            await transaction.Connection!.ExecuteAsync(
-                "UPDATE incidents SET letters = letters + @Letters, last_seen = @now, last_build = @Build WHERE fingerprint = @Fingerprint", values, transaction);
+            await transaction.ExecuteAsync(
+                "UPDATE incidents SET letters = letters + @Letters, last_seen = @now, last_build = @Build WHERE fingerprint = @Fingerprint", values);
         }
         if ((!isNew && !regressed) || alerts.Value.QuietHours.HoldFirst(now))
         {
             return;
         }
-        if (regressed && await transaction.Connection!.ExecuteScalarAsync<bool>(
-            "SELECT EXISTS (SELECT 1 FROM incidents WHERE fingerprint = @Fingerprint AND muted_until > @now)", values, transaction))
+        if (regressed && await transaction.ExecuteScalarAsync<bool>(
+            "SELECT EXISTS (SELECT 1 FROM incidents WHERE fingerprint = @Fingerprint AND muted_until > @now)", values))
         {
             return;
         }
-        var firsts = await transaction.Connection!.ExecuteScalarAsync<long>(
-            "SELECT count(*) FROM alerts WHERE kind = 'first' AND created_at > @since", new { since = (now - alerts.Value.DigestInterval).ToUnixTimeMilliseconds() }, transaction);
+        var firsts = await transaction.ExecuteScalarAsync<long>(
+            "SELECT count(*) FROM alerts WHERE kind = 'first' AND created_at > @since", new { since = (now - alerts.Value.DigestInterval).ToUnixTimeMilliseconds() });
         if (firsts >= alerts.Value.MaxFirstPerInterval)
         {
             // The digest tells of it.
@@ -339,11 +338,11 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         var alertId = await AlertOutbox.AddAsync(transaction, content, incident.Fingerprint, now);
         var parameters = new DynamicParameters(new { alertId, incident.Fingerprint, now = now.ToUnixTimeMilliseconds() });
         var ids = SqlList.Add(parameters, "id", letters);
-        await transaction.Connection!.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE id IN {ids}", parameters, transaction);
-        await transaction.Connection!.ExecuteAsync("UPDATE incidents SET last_alert_at = @now WHERE fingerprint = @Fingerprint", parameters, transaction);
+        await transaction.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE id IN {ids}", parameters);
+        await transaction.ExecuteAsync("UPDATE incidents SET last_alert_at = @now WHERE fingerprint = @Fingerprint", parameters);
     }
 
-    private static async Task WriteHistoryAsync(DbTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now)
+    private static async Task WriteHistoryAsync(StoreTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now)
     {
         foreach (var chunk in failures.Where(failure => failure.HistoryKind is not null).Chunk(RowsPerStatement))
         {
@@ -357,8 +356,8 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
                 parameters.Add($"id{index}", failure.Id);
                 return $"(@order{index}, @key{index}, @now, @kind{index}, @detail{index}, @id{index})";
             });
-            await transaction.Connection!.ExecuteAsync(
-                $"INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES {string.Join(", ", rows)}", parameters, transaction);
+            await transaction.ExecuteAsync(
+                $"INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES {string.Join(", ", rows)}", parameters);
         }
     }
 

@@ -1,7 +1,5 @@
-using System.Data.Common;
 using System.Globalization;
 using System.Text;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Inbox;
 using OrderService.Outbox;
@@ -58,7 +56,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         database.WriteAsync(transaction => ReplayAsync(transaction, request), cancellationToken);
 
     /// <summary>The same inside the caller's transaction.</summary>
-    public async Task<LetterAnswer> ReplayAsync(DbTransaction transaction, ReplayRequest request)
+    public async Task<LetterAnswer> ReplayAsync(StoreTransaction transaction, ReplayRequest request)
     {
         var letter = await FindAsync(transaction, request.LetterId);
         if (letter is null)
@@ -108,14 +106,14 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
 
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         // Decisive on a store where two of us may have read the same row.
-        var first = await transaction.Connection!.ExecuteAsync(
+        var first = await transaction.ExecuteAsync(
             "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now, replay_key = @otherKey WHERE id = @Id AND status = 'parked'",
-            new { replays, now, letter.Id, otherKey = sent.Key == letter.Key ? null : sent.Key }, transaction);
+            new { replays, now, letter.Id, otherKey = sent.Key == letter.Key ? null : sent.Key });
         if (first == 0)
         {
             return await WhoWasFirstAsync(transaction, (await FindAsync(transaction, request.LetterId))!);
         }
-        await transaction.Connection!.ExecuteAsync(
+        await transaction.ExecuteAsync(
             """
             INSERT INTO replays (letter_id, job_id, body, change, requested_by, reason, requested_at)
             VALUES (@Id, @JobId, @body, @change, @Who, @Reason, @now)
@@ -129,12 +127,11 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
                 Who = request.Who.Name,
                 request.Reason,
                 now,
-            },
-            transaction);
+            });
         var stream = letter.OrderId ?? letter.Key;
-        await transaction.Connection!.ExecuteAsync(
+        await transaction.ExecuteAsync(
             "INSERT INTO outbox (shard, kind, order_id, message, body, created_at) VALUES (@Shard, @Kind, @stream, @Message, @body, @now)",
-            new { Shard = Shard.Of(stream), Kind = (int)OutboxKind.Replay, stream, Message = message.ToJson(), body = sent.Body, now }, transaction);
+            new { Shard = Shard.Of(stream), Kind = (int)OutboxKind.Replay, stream, Message = message.ToJson(), body = sent.Body, now });
         var what = isEdited ? "replayed with an edited body" : "replayed";
         var leftOut = LeftOut(original, message);
         await WriteHistoryAsync(transaction, letter, "replayed", $"Dead letter {letter.Id} was {what} by {request.Who}.{leftOut}", now);
@@ -143,7 +140,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     }
 
     /// <summary>Ends a replay that the broker can't be sent: its letter waits for an operator again, with the reason.</summary>
-    public async Task RefusedAsync(DbTransaction transaction, Announcement message, string reason)
+    public async Task RefusedAsync(StoreTransaction transaction, Announcement message, string reason)
     {
         if (ReplayMark.Parse(message.Headers?.GetValueOrDefault(ReplayMark.Header)) is not { } mark)
         {
@@ -151,16 +148,16 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         }
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         // Uncovered again: the next digest tells of it.
-        var parked = await transaction.Connection!.ExecuteAsync(
+        var parked = await transaction.ExecuteAsync(
             "UPDATE dead_letters SET status = 'parked', opened_at = @now, alert_id = NULL WHERE id = @LetterId AND status = 'replayed' AND replays = @Replays",
-            new { now, mark.LetterId, mark.Replays }, transaction);
+            new { now, mark.LetterId, mark.Replays });
         if (parked == 0)
         {
             return;
         }
-        await transaction.Connection!.ExecuteAsync(
+        await transaction.ExecuteAsync(
             "UPDATE replays SET outcome = 'failed', detail = @detail, finished_at = @now WHERE letter_id = @LetterId AND outcome IS NULL",
-            new { detail = NotSendable + reason, now, mark.LetterId }, transaction);
+            new { detail = NotSendable + reason, now, mark.LetterId });
         var letter = (await FindAsync(transaction, mark.LetterId))!;
         await WriteHistoryAsync(transaction, letter, "replay_failed", $"Replay {mark.Replays} could not be sent as it is: {reason}. Edit the message or discard it.", now);
     }
@@ -180,7 +177,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     private Task<LetterAnswer> SettleAsync(long letterId, Caller who, string reason, string from, string to, CancellationToken cancellationToken) => database.WriteAsync<LetterAnswer>(async transaction =>
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        var done = await transaction.Connection!.ExecuteAsync(
+        var done = await transaction.ExecuteAsync(
             "UPDATE dead_letters SET status = @to, settled_at = @at, settled_by = @by, settle_reason = @why WHERE id = @letterId AND status = @from",
             new
             {
@@ -190,8 +187,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
                 at = to == LetterStatus.Discarded ? now : (long?)null,
                 by = to == LetterStatus.Discarded ? who.Name : null,
                 why = to == LetterStatus.Discarded ? reason : null,
-            },
-            transaction);
+            });
         var letter = await FindAsync(transaction, letterId);
         if (letter is null)
         {
@@ -207,21 +203,21 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         return new LetterAnswer.Done(letterId, letter.Replays);
     }, cancellationToken);
 
-    private static async Task<Letter?> FindAsync(DbTransaction transaction, long id) => await transaction.Connection!.QuerySingleOrDefaultAsync<Letter>(
+    private static async Task<Letter?> FindAsync(StoreTransaction transaction, long id) => await transaction.QuerySingleOrDefaultAsync<Letter>(
         """
         SELECT id AS Id, key AS Key, status AS Status, reason AS Reason, body AS Body, properties AS Properties, order_id AS OrderId, replays AS Replays,
                replayed_at AS ReplayedAt, settled_at AS SettledAt, settled_by AS SettledBy
         FROM dead_letters WHERE id = @id
         """,
-        new { id }, transaction);
+        new { id });
 
-    private static async Task<LetterAnswer.Conflict> WhoWasFirstAsync(DbTransaction transaction, Letter letter)
+    private static async Task<LetterAnswer.Conflict> WhoWasFirstAsync(StoreTransaction transaction, Letter letter)
     {
         var (by, at) = (letter.SettledBy, letter.SettledAt);
         if (letter.Status == LetterStatus.Replayed)
         {
-            by = await transaction.Connection!.ExecuteScalarAsync<string?>(
-                "SELECT requested_by FROM replays WHERE letter_id = @Id ORDER BY id DESC LIMIT 1", new { letter.Id }, transaction);
+            by = await transaction.ExecuteScalarAsync<string?>(
+                "SELECT requested_by FROM replays WHERE letter_id = @Id ORDER BY id DESC LIMIT 1", new { letter.Id });
             at = letter.ReplayedAt;
         }
         var when = at is { } time ? DateTimeOffset.FromUnixTimeMilliseconds(time).ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture) : null;
@@ -272,9 +268,9 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     private static bool BelongsToDelivery(string name) => NotReplayed.Contains(name, StringComparer.OrdinalIgnoreCase)
         || name.StartsWith("x-first-death-", StringComparison.OrdinalIgnoreCase) || name.StartsWith("x-last-death-", StringComparison.OrdinalIgnoreCase);
 
-    private static Task WriteHistoryAsync(DbTransaction transaction, Letter letter, string kind, string detail, long now) => transaction.Connection!.ExecuteAsync(
+    private static Task WriteHistoryAsync(StoreTransaction transaction, Letter letter, string kind, string detail, long now) => transaction.ExecuteAsync(
         "INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES (@OrderId, @Key, @now, @kind, @detail, @Id)",
-        new { letter.OrderId, letter.Key, now, kind, detail, letter.Id }, transaction);
+        new { letter.OrderId, letter.Key, now, kind, detail, letter.Id });
 
     private sealed class Letter
     {

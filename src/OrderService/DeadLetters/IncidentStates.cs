@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Store;
 
 namespace OrderService.DeadLetters;
@@ -21,7 +20,7 @@ public sealed class IncidentStates(IDatabase database, TimeProvider clock)
         database.WriteAsync(async transaction =>
         {
             var parameters = new { fingerprint, who = who.Name, until, now = clock.GetUtcNow().ToUnixTimeMilliseconds() };
-            var changed = await transaction.Connection!.ExecuteAsync($"UPDATE incidents SET {change} WHERE fingerprint = @fingerprint", parameters, transaction);
+            var changed = await transaction.ExecuteAsync($"UPDATE incidents SET {change} WHERE fingerprint = @fingerprint", parameters);
             if (changed == 1)
             {
                 await AuditTrail.WriteAsync(transaction, who, action, $"incident {fingerprint}", reason, parameters.now);

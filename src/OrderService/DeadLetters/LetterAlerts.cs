@@ -1,4 +1,3 @@
-using System.Data.Common;
 using System.Globalization;
 using Dapper;
 using OrderService.Domain;
@@ -19,7 +18,7 @@ internal static class LetterAlerts
     /// <summary>What counts as one order: it, or else the letter.</summary>
     public const string OneOrder = "coalesce(l.order_id, CAST(l.id AS TEXT))";
 
-    public static async Task<AlertContent> FirstAsync(DbTransaction transaction, Incident incident, bool regressed, IReadOnlyList<long> letters, string? pageUrl)
+    public static async Task<AlertContent> FirstAsync(StoreTransaction transaction, Incident incident, bool regressed, IReadOnlyList<long> letters, string? pageUrl)
     {
         var held = await HeldAsync(transaction, incident.Fingerprint);
         var what = letters.Count == 1 ? "1 message" : $"{letters.Count.ToString("N0", CultureInfo.InvariantCulture)} messages";
@@ -41,16 +40,16 @@ internal static class LetterAlerts
 
     /// <summary>One alert for all letters that carry <paramref name="alertId"/>.</summary>
     /// <param name="held">What all parked letters hold up.</param>
-    public static async Task<AlertContent> DigestAsync(DbTransaction transaction, long alertId, AlertHeld held, string? pageUrl)
+    public static async Task<AlertContent> DigestAsync(StoreTransaction transaction, long alertId, AlertHeld held, string? pageUrl)
     {
-        var incidents = (await transaction.Connection!.QueryAsync<IncidentRow>(
+        var incidents = await transaction.QueryAsync<IncidentRow>(
             """
             SELECT l.incident AS Fingerprint, i.reason AS Reason, i.title AS Title, i.state AS State, count(*) AS Letters, min(l.id) AS FirstLetter, max(l.id) AS LastLetter
             FROM dead_letters l JOIN incidents i ON i.fingerprint = l.incident
             WHERE l.alert_id = @alertId
             GROUP BY l.incident, i.reason, i.title, i.state ORDER BY count(*) DESC, l.incident
             """,
-            new { alertId }, transaction)).AsList();
+            new { alertId });
         var letters = incidents.Sum(incident => incident.Letters);
         var kinds = incidents.Count == 1 ? "1 kind" : $"{incidents.Count} kinds";
         var messages = letters == 1 ? "1 more message" : $"{letters.ToString("N0", CultureInfo.InvariantCulture)} more messages";
@@ -70,16 +69,16 @@ internal static class LetterAlerts
     }
 
     /// <summary>A reminder, an escalation or a recovery notice for some incidents.</summary>
-    public static async Task<AlertContent> FollowUpAsync(DbTransaction transaction, string kind, IReadOnlyList<string> fingerprints, string? pageUrl)
+    public static async Task<AlertContent> FollowUpAsync(StoreTransaction transaction, string kind, IReadOnlyList<string> fingerprints, string? pageUrl)
     {
         var parameters = new DynamicParameters();
         var list = SqlList.Add(parameters, "fingerprint", fingerprints);
-        var incidents = (await transaction.Connection!.QueryAsync<IncidentRow>(
+        var incidents = await transaction.QueryAsync<IncidentRow>(
             $"""
             SELECT i.fingerprint AS Fingerprint, i.reason AS Reason, i.title AS Title, i.state AS State, 0 AS Letters, 0 AS FirstLetter, 0 AS LastLetter
             FROM incidents i WHERE i.fingerprint IN {list} ORDER BY i.letters DESC, i.fingerprint
             """,
-            parameters, transaction)).AsList();
+            parameters);
         var held = await HeldAsync(transaction, fingerprints.Count == 1 ? fingerprints[0] : null);
         var what = incidents.Count == 1 ? incidents[0].Title : $"{incidents.Count} kinds of failure";
         var (subject, summary, advice) = kind switch
@@ -102,9 +101,7 @@ internal static class LetterAlerts
     }
 
     /// <summary>What waits for an operator: of one incident, or of all.</summary>
-    public static Task<AlertHeld> HeldAsync(DbTransaction transaction, string? incident) => HeldAsync(transaction.Connection!, transaction, incident);
-
-    public static async Task<AlertHeld> HeldAsync(DbConnection connection, DbTransaction? transaction, string? incident)
+    public static async Task<AlertHeld> HeldAsync(StoreConnection connection, string? incident)
     {
         var of = incident is null ? "" : " AND l.incident = @incident";
         var counts = await connection.QuerySingleAsync<CountsRow>(
@@ -112,7 +109,7 @@ internal static class LetterAlerts
             SELECT count(*) AS Letters, count(DISTINCT l.order_id) AS Orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS Customers, min(l.parked_at) AS Oldest
             FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{of}
             """,
-            new { incident }, transaction);
+            new { incident });
         // An order counts once, however many of its messages are parked; where the letter does not say what it is worth, the order does.
         // Added up as floating point: what a sender claims must not overflow a sum.
         var values = await connection.QueryAsync<ValueRow>(
@@ -124,7 +121,7 @@ internal static class LetterAlerts
                   GROUP BY coalesce(l.currency, o.currency), {OneOrder}) held
             GROUP BY currency ORDER BY 2 DESC
             """,
-            new { incident }, transaction);
+            new { incident });
         return new AlertHeld(
             counts.Letters, counts.Orders, counts.Customers,
             [.. values.Select(row => Amount(row.Currency, row.Value)).OfType<AlertAmount>()],
@@ -142,9 +139,9 @@ internal static class LetterAlerts
         return new AlertAmount(currency.Code, minor, Money.Format(minor, currency));
     }
 
-    private static async Task<IReadOnlyList<string>> OrderIdsAsync(DbTransaction transaction, string where, object parameters) =>
-        (await transaction.Connection!.QueryAsync<string>(
-            $"SELECT l.order_id FROM dead_letters l WHERE {where} AND l.order_id IS NOT NULL GROUP BY l.order_id ORDER BY min(l.id) LIMIT {MostOrderIds}", parameters, transaction)).AsList();
+    private static async Task<IReadOnlyList<string>> OrderIdsAsync(StoreTransaction transaction, string where, object parameters) =>
+        await transaction.QueryAsync<string>(
+            $"SELECT l.order_id FROM dead_letters l WHERE {where} AND l.order_id IS NOT NULL GROUP BY l.order_id ORDER BY min(l.id) LIMIT {MostOrderIds}", parameters);
 
     private static string Stuck(AlertHeld held) => held.Orders switch
     {

@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Dapper;
 using OrderService.Inbox;
 using OrderService.Store;
@@ -9,17 +8,17 @@ namespace OrderService.DeadLetters;
 public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties Properties)
 {
     /// <summary>Finds out why each message was given up: from the rejection that the order flow committed, else from what the broker wrote on it.</summary>
-    public static async Task<IReadOnlyList<DeadLetter>> ExplainAsync(DbTransaction transaction, IReadOnlyList<LetterArrival> arrivals)
+    public static async Task<IReadOnlyList<DeadLetter>> ExplainAsync(StoreTransaction transaction, IReadOnlyList<LetterArrival> arrivals)
     {
         var identities = arrivals.Select(arrival => EnvelopeDecoder.Identify(arrival.Properties, arrival.Body)).ToList();
         var parameters = new DynamicParameters();
         var keys = SqlList.Add(parameters, "key", identities.Select(identity => identity.Key).Distinct(StringComparer.Ordinal).ToList());
-        var rejections = (await transaction.Connection!.QueryAsync<RejectionRow>(
+        var rejections = (await transaction.QueryAsync<RejectionRow>(
             $"""
             SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId
             FROM rejections WHERE key IN {keys}
             """,
-            parameters, transaction)).ToLookup(row => row.Key, StringComparer.Ordinal);
+            parameters)).ToLookup(row => row.Key, StringComparer.Ordinal);
         return [.. arrivals.Select((arrival, index) => arrival.Explain(
             identities[index].Key, identities[index].Fingerprint,
             rejections[identities[index].Key].FirstOrDefault(row => row.Fingerprint.AsSpan().SequenceEqual(identities[index].Fingerprint))))];

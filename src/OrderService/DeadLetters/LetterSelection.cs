@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Dapper;
 using OrderService.Store;
 
@@ -28,7 +27,7 @@ public sealed record LetterSelection(IReadOnlyList<long>? Ids, LetterFilter Filt
     }
 
     /// <summary>How many letters are meant, and the highest number among those that could be.</summary>
-    internal async Task<(long Count, long UpTo)> CountAsync(DbConnection connection)
+    internal async Task<(long Count, long UpTo)> CountAsync(StoreConnection connection)
     {
         var parameters = new DynamicParameters();
         var where = Where(parameters);

@@ -1,5 +1,3 @@
-using System.Data.Common;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Inbox;
 using OrderService.Observability;
@@ -82,13 +80,13 @@ public sealed partial class MissingLetters : BackgroundService
             "SELECT EXISTS (SELECT 1 FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond))", new { before, beyond }), cancellationToken))
         {
             // Those that are held stay in front and are passed over.
-            var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<Row>(
+            var rows = await database.ReadAsync(connection => connection.QueryAsync<Row>(
                 """
                 SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId,
                        properties AS Properties, OCTET_LENGTH(body) AS Size
                 FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond) ORDER BY rejected_at, key, fingerprint LIMIT @BatchSize OFFSET @held
                 """,
-                new { before, beyond, BatchSize, held })).AsList(), cancellationToken);
+                new { before, beyond, BatchSize, held }), cancellationToken);
             if (rows.Count == 0)
             {
                 break;
@@ -135,7 +133,7 @@ public sealed partial class MissingLetters : BackgroundService
         return rows.GetRange(0, count);
     }
 
-    private static async Task<List<DeadLetter>> LettersAsync(DbTransaction transaction, IReadOnlyList<Row> rows)
+    private static async Task<List<DeadLetter>> LettersAsync(StoreTransaction transaction, IReadOnlyList<Row> rows)
     {
         var letters = new List<DeadLetter>(rows.Count);
         foreach (var row in rows)
@@ -145,8 +143,8 @@ public sealed partial class MissingLetters : BackgroundService
         return letters;
     }
 
-    private static async Task<byte[]> BodyAsync(DbTransaction transaction, Row row) => await transaction.Connection!.ExecuteScalarAsync<byte[]?>(
-        "SELECT body FROM rejections WHERE key = @Key AND fingerprint = @Fingerprint", new { row.Key, row.Fingerprint }, transaction) ?? [];
+    private static async Task<byte[]> BodyAsync(StoreTransaction transaction, Row row) => await transaction.ExecuteScalarAsync<byte[]?>(
+        "SELECT body FROM rejections WHERE key = @Key AND fingerprint = @Fingerprint", new { row.Key, row.Fingerprint }) ?? [];
 
     [LoggerMessage(LogLevel.Warning, "{Count} dead letters did not come within {After}; they were parked from the bytes kept with their rejection")]
     private partial void LogFound(int count, TimeSpan after);

@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Dapper;
 using OrderService.Inbox;
 using OrderService.Observability;
@@ -75,14 +74,14 @@ public sealed partial class OverdueCommands : BackgroundService
         while (true)
         {
             // From where the last batch ended, so that what stays behind is passed over.
-            var due = await database.ReadAsync(async connection => (await connection.QueryAsync<Due>(
+            var due = await database.ReadAsync(connection => connection.QueryAsync<Due>(
                 """
                 SELECT key AS Key, expires_at AS ExpiresAt FROM deferred
                 WHERE expires_at <= @now AND (expires_at, key) > (@ExpiresAt, @Key)
                   AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id) -- being decided
                 ORDER BY expires_at, key LIMIT @BatchSize
                 """,
-                new { now, last.ExpiresAt, last.Key, BatchSize })).AsList(), cancellationToken);
+                new { now, last.ExpiresAt, last.Key, BatchSize }), cancellationToken);
             if (due.Count > 0)
             {
                 // What was held at the last tick is tried again; what went through meanwhile speaks against it.
@@ -131,16 +130,16 @@ public sealed partial class OverdueCommands : BackgroundService
         cancellationToken);
 
     /// <summary>Whoever deletes the row decides the command: this, or the transaction that creates the order.</summary>
-    private static async Task<List<Row>> TakeAsync(DbTransaction transaction, IReadOnlyList<string> keys)
+    private static async Task<List<Row>> TakeAsync(StoreTransaction transaction, IReadOnlyList<string> keys)
     {
         var parameters = new DynamicParameters();
         var list = SqlList.Add(parameters, "key", keys);
-        return (await transaction.Connection!.QueryAsync<Row>(
+        return await transaction.QueryAsync<Row>(
             $"""
             DELETE FROM deferred WHERE key IN {list} AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id)
             RETURNING key AS Key, fingerprint AS Fingerprint, order_id AS OrderId, type AS Type, body AS Body, properties AS Properties
             """,
-            parameters, transaction)).AsList();
+            parameters);
     }
 
     [LoggerMessage(LogLevel.Warning, "{Count} commands waited in vain for their orders and are dead letters now")]

@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
@@ -83,7 +82,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             var chunk = await database.ReadAsync(async connection =>
             {
                 var parameters = new DynamicParameters(new { after, take = Math.Min(ChunkSize, most - items.Count) });
-                var rows = (await connection.QueryAsync<Row>($"{Row.Select} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @take", parameters)).AsList();
+                var rows = await connection.QueryAsync<Row>($"{Row.Select} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @take", parameters);
                 rows.ForEach(row => row.Patch = patch);
                 await run.LoadAsync(connection, rows);
                 return rows;
@@ -121,7 +120,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         private readonly HashSet<string> orderIds = new(StringComparer.Ordinal);
 
         /// <summary>Reads what the store knows about the letters, as the inbox would; what an earlier letter changed stays as it left it.</summary>
-        public async Task LoadAsync(DbConnection connection, IReadOnlyList<Row> rows)
+        public async Task LoadAsync(StoreConnection connection, IReadOnlyList<Row> rows)
         {
             var newKeys = rows.SelectMany(row => new[] { row.Key, row.SentKey }).Where(keys.Add).ToList();
             if (newKeys.Count > 0)

@@ -1,5 +1,3 @@
-using System.Data.Common;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Inbox;
@@ -121,8 +119,8 @@ public sealed partial class ReplayJobRunner : BackgroundService
     /// <returns>Whether the job is held.</returns>
     private async Task<bool> SortOutAsync(ReplayJob job, Exception failure, CancellationToken cancellationToken)
     {
-        var letters = await database.ReadAsync(async connection => (await connection.QueryAsync<long>(
-            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @LettersPerTransaction", new { job.Id, LettersPerTransaction })).AsList(), cancellationToken);
+        var letters = await database.ReadAsync(connection => connection.QueryAsync<long>(
+            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @LettersPerTransaction", new { job.Id, LettersPerTransaction }), cancellationToken);
         if (letters.Count == 0 || job.State != ReplayJobState.Running)
         {
             blame.Say(failure is StoreRefusedException ? failure.Message : $"Replay {job.Id} fails with {failure.GetType().Name}.", all: false);
@@ -132,14 +130,13 @@ public sealed partial class ReplayJobRunner : BackgroundService
         return !(await blame.SortOutAsync([(job, letters[0])], failure, neighbourSucceeded: job.Sent > 0, cancellationToken)).IsNothing;
     }
 
-    private static async Task GiveUpAsync(DbTransaction transaction, ReplayJob job, long letterId, Exception failure)
+    private static async Task GiveUpAsync(StoreTransaction transaction, ReplayJob job, long letterId, Exception failure)
     {
-        var connection = transaction.Connection!;
         var detail = $"It can't be sent: {(failure is StoreRefusedException ? failure.Message : failure.GetType().Name)}";
-        var skipped = await connection.ExecuteAsync(
+        var skipped = await transaction.ExecuteAsync(
             "UPDATE replay_job_letters SET state = 'skipped', reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId AND state = 'untouched'",
-            new { reason = RejectionReason.InternalError, detail, job.Id, letterId }, transaction);
-        await connection.ExecuteAsync("UPDATE replay_jobs SET skipped = skipped + @skipped WHERE id = @Id", new { skipped, job.Id }, transaction);
+            new { reason = RejectionReason.InternalError, detail, job.Id, letterId });
+        await transaction.ExecuteAsync("UPDATE replay_jobs SET skipped = skipped + @skipped WHERE id = @Id", new { skipped, job.Id });
     }
 
     /// <summary>Parks a letter that is known to be good, replays it and undoes both.</summary>
@@ -148,7 +145,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         {
             var letter = DeadLetterParking.KnownGoodLetter();
             await parking.ParkAsync(transaction, letter);
-            var id = await transaction.Connection!.ExecuteScalarAsync<long>("SELECT id FROM dead_letters WHERE key = @Key", new { letter.Key }, transaction);
+            var id = await transaction.ExecuteScalarAsync<long>("SELECT id FROM dead_letters WHERE key = @Key", new { letter.Key });
             await replay.ReplayAsync(transaction, new ReplayRequest(id, "known good", Confirmed: true));
         },
         cancellationToken);
@@ -167,14 +164,13 @@ public sealed partial class ReplayJobRunner : BackgroundService
         }
         return await database.WriteAsync(async transaction =>
         {
-            var connection = transaction.Connection!;
             // The job's row comes first everywhere: it is the lock.
-            await connection.ExecuteAsync("UPDATE replay_jobs SET waiting = NULL WHERE id = @Id", new { job.Id }, transaction);
+            await transaction.ExecuteAsync("UPDATE replay_jobs SET waiting = NULL WHERE id = @Id", new { job.Id });
             var settled = await refusedOutcomes.WriteAsync(transaction, known, outcome => (job.Id, outcome.LetterId), some => SettleAsync(transaction, job, some));
             var failed = settled.Count(outcome => outcome.HasFailed);
             var succeeded = settled.Count - failed;
-            await connection.ExecuteAsync("UPDATE replay_jobs SET succeeded = succeeded + @succeeded, failed = failed + @failed WHERE id = @Id", new { succeeded, failed, job.Id }, transaction);
-            return (await ReplayJobs.FindAsync(connection, transaction, job.Id))!;
+            await transaction.ExecuteAsync("UPDATE replay_jobs SET succeeded = succeeded + @succeeded, failed = failed + @failed WHERE id = @Id", new { succeeded, failed, job.Id });
+            return (await ReplayJobs.FindAsync(transaction, job.Id))!;
         }, cancellationToken);
     }
 
@@ -184,13 +180,13 @@ public sealed partial class ReplayJobRunner : BackgroundService
         var last = 0L;
         while (true)
         {
-            var page = await database.ReadAsync(async connection => (await connection.QueryAsync<Outcome>(
+            var page = await database.ReadAsync(connection => connection.QueryAsync<Outcome>(
                 """
                 SELECT j.letter_id AS LetterId, r.outcome AS Result, l.status AS Status, l.reason AS Reason, l.detail AS Detail, r.detail AS ReplayDetail
                 FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
                 WHERE j.job_id = @Id AND j.state = 'sent' AND j.letter_id > @last AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT @OutcomesPerTransaction
                 """,
-                new { job.Id, last, OutcomesPerTransaction })).AsList(), cancellationToken);
+                new { job.Id, last, OutcomesPerTransaction }), cancellationToken);
             var known = page.Where(outcome => !refusedOutcomes.IsResting((job.Id, outcome.LetterId))).ToList();
             if (known.Count > 0 || page.Count < OutcomesPerTransaction)
             {
@@ -201,12 +197,12 @@ public sealed partial class ReplayJobRunner : BackgroundService
     }
 
     /// <returns>What this call took down; another runner may have taken down the rest.</returns>
-    private static async Task<IReadOnlyList<Outcome>> SettleAsync(DbTransaction transaction, ReplayJob job, IReadOnlyList<Outcome> known)
+    private static async Task<IReadOnlyList<Outcome>> SettleAsync(StoreTransaction transaction, ReplayJob job, IReadOnlyList<Outcome> known)
     {
         var settled = new List<Outcome>(known.Count);
         foreach (var outcome in known)
         {
-            var changed = await transaction.Connection!.ExecuteAsync(
+            var changed = await transaction.ExecuteAsync(
                 "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @LetterId AND state = 'sent'",
                 new
                 {
@@ -215,8 +211,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
                     detail = !outcome.HasFailed ? null : outcome.NotSent ?? outcome.Detail,
                     job.Id,
                     outcome.LetterId,
-                },
-                transaction);
+                });
             if (changed > 0)
             {
                 settled.Add(outcome);
@@ -255,28 +250,27 @@ public sealed partial class ReplayJobRunner : BackgroundService
     }
 
     /// <returns>The job as it stands now, null when it is not this instance's turn, and how many letters were looked at.</returns>
-    private async Task<(ReplayJob? Job, int Took)> StepAsync(DbTransaction transaction, long id, long? depth, int allowed)
+    private async Task<(ReplayJob? Job, int Took)> StepAsync(StoreTransaction transaction, long id, long? depth, int allowed)
     {
-        var connection = transaction.Connection!;
         var now = time.GetUtcNow();
         // A lease that ends later than any that is taken now is from before the clock was set back.
         var values = new { id, name, beyond = (now + (Lease * 2)).ToUnixTimeMilliseconds(), now = now.ToUnixTimeMilliseconds(), until = (now + Lease).ToUnixTimeMilliseconds() };
         // Locks the job: whoever pauses or cancels it comes before this step or after it, and so does another runner.
-        var mine = await connection.ExecuteAsync(
+        var mine = await transaction.ExecuteAsync(
             """
             UPDATE replay_jobs SET runner = @name, runner_until = @until, started_at = coalesce(started_at, @now), waiting = NULL
             WHERE id = @id AND state = 'running' AND (runner IS NULL OR runner = @name OR runner_until < @now OR runner_until > @beyond)
             """,
-            values, transaction);
+            values);
         if (mine == 0)
         {
             return (null, 0);
         }
-        var job = (await ReplayJobs.FindAsync(connection, transaction, id))!;
+        var job = (await ReplayJobs.FindAsync(transaction, id))!;
         switch (Plan(job, depth))
         {
             case ReplayPlan.Wait wait:
-                await connection.ExecuteAsync("UPDATE replay_jobs SET waiting = @What WHERE id = @id", new { wait.What, id }, transaction);
+                await transaction.ExecuteAsync("UPDATE replay_jobs SET waiting = @What WHERE id = @id", new { wait.What, id });
                 return (job, 0);
             case ReplayPlan.Finish:
                 await EndAsync(transaction, job, ReplayJobState.Done, null, values.now);
@@ -287,23 +281,21 @@ public sealed partial class ReplayJobRunner : BackgroundService
                 return (job, 0);
             case ReplayPlan.Send send when allowed > 0:
                 var took = await SendAsync(transaction, job, (int)Math.Min(send.Most, allowed));
-                return (await ReplayJobs.FindAsync(connection, transaction, id), took);
+                return (await ReplayJobs.FindAsync(transaction, id), took);
             default:
                 return (job, 0);
         }
     }
 
-    private async Task<int> SendAsync(DbTransaction transaction, ReplayJob job, int count)
+    private async Task<int> SendAsync(StoreTransaction transaction, ReplayJob job, int count)
     {
-        var connection = transaction.Connection!;
-        var letters = (await connection.QueryAsync<long>(
-            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @count", new { job.Id, count }, transaction)).AsList();
+        var letters = await transaction.QueryAsync<long>(
+            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @count", new { job.Id, count });
         return await SendAsync(transaction, job, letters);
     }
 
-    private async Task<int> SendAsync(DbTransaction transaction, ReplayJob job, IReadOnlyList<long> letters)
+    private async Task<int> SendAsync(StoreTransaction transaction, ReplayJob job, IReadOnlyList<long> letters)
     {
-        var connection = transaction.Connection!;
         long sent = 0, skipped = 0, failed = 0;
         var patch = job.Patch is { } given ? LetterPatch.Parse(given.GetRawText()) : null;
         foreach (var letterId in letters)
@@ -326,17 +318,17 @@ public sealed partial class ReplayJobRunner : BackgroundService
                 "failed" => (sent + 1, skipped, failed + 1),
                 _ => (sent, skipped + 1, failed),
             };
-            await connection.ExecuteAsync(
-                "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId", new { state, reason, detail, job.Id, letterId }, transaction);
+            await transaction.ExecuteAsync(
+                "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId", new { state, reason, detail, job.Id, letterId });
         }
-        await connection.ExecuteAsync("UPDATE replay_jobs SET sent = sent + @sent, skipped = skipped + @skipped, failed = failed + @failed WHERE id = @Id", new { sent, skipped, failed, job.Id }, transaction);
+        await transaction.ExecuteAsync("UPDATE replay_jobs SET sent = sent + @sent, skipped = skipped + @skipped, failed = failed + @failed WHERE id = @Id", new { sent, skipped, failed, job.Id });
         return letters.Count;
     }
 
-    private static async Task EndAsync(DbTransaction transaction, ReplayJob job, string state, string? why, long now)
+    private static async Task EndAsync(StoreTransaction transaction, ReplayJob job, string state, string? why, long now)
     {
-        await transaction.Connection!.ExecuteAsync(
-            "UPDATE replay_jobs SET state = @state, state_by = 'the service', state_at = @now, finished_at = @now, stop_reason = @why WHERE id = @Id", new { state, now, why, job.Id }, transaction);
+        await transaction.ExecuteAsync(
+            "UPDATE replay_jobs SET state = @state, state_by = 'the service', state_at = @now, finished_at = @now, stop_reason = @why WHERE id = @Id", new { state, now, why, job.Id });
         await AuditTrail.WriteAsync(
             transaction, ReplayJobs.TheService, state == ReplayJobState.Done ? "replay.done" : "replay.stop", ReplayJobs.Subject(job.Id), $"{job.Succeeded} succeeded, {job.Failed} failed, {job.Skipped} skipped, {job.Untouched} untouched. {why}".TrimEnd(), now);
     }

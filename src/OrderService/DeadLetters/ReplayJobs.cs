@@ -1,4 +1,3 @@
-using System.Data.Common;
 using System.Globalization;
 using Dapper;
 using OrderService.Store;
@@ -17,9 +16,8 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
     /// <returns>Null when no letter is meant.</returns>
     public Task<ReplayJob?> CreateAsync(ReplayJobRequest request, CancellationToken cancellationToken) => database.WriteAsync(async transaction =>
     {
-        var connection = transaction.Connection!;
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        var id = await connection.ExecuteScalarAsync<long>(
+        var id = await transaction.ExecuteScalarAsync<long>(
             """
             INSERT INTO replay_jobs (state, mode, rate, letter_limit, confirmed, reason, requested_by, requested_at, state_by, state_at, total, patch)
             VALUES ('running', @Mode, @RatePerSecond, @Limit, @confirmed, @Reason, @Who, @now, @Who, @now, 0, @patch) RETURNING id
@@ -34,20 +32,19 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
                 Who = request.Who.Name,
                 now,
                 patch = request.Patch?.ToJson(),
-            },
-            transaction);
+            });
         var parameters = new DynamicParameters(new { id, most = request.Selection.Limit ?? long.MaxValue });
-        var total = await connection.ExecuteAsync(
-            $"INSERT INTO replay_job_letters (job_id, letter_id) SELECT @id, l.id FROM dead_letters l WHERE {request.Selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters, transaction);
+        var total = await transaction.ExecuteAsync(
+            $"INSERT INTO replay_job_letters (job_id, letter_id) SELECT @id, l.id FROM dead_letters l WHERE {request.Selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
         if (total == 0)
         {
-            await connection.ExecuteAsync("DELETE FROM replay_jobs WHERE id = @id", new { id }, transaction);
+            await transaction.ExecuteAsync("DELETE FROM replay_jobs WHERE id = @id", new { id });
             return null;
         }
-        await connection.ExecuteAsync("UPDATE replay_jobs SET total = @total WHERE id = @id", new { id, total }, transaction);
+        await transaction.ExecuteAsync("UPDATE replay_jobs SET total = @total WHERE id = @id", new { id, total });
         var patched = request.Patch is null ? "" : ", patched";
         await AuditTrail.WriteAsync(transaction, request.Who, "replay.start", Subject(id), $"{total} letters, {request.Mode}{patched}: {request.Reason}", now);
-        return await FindAsync(connection, transaction, id);
+        return await FindAsync(transaction, id);
     }, cancellationToken);
 
     /// <summary>Jobs, newest first.</summary>
@@ -59,7 +56,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
     /// <summary>One job with its failures and its rate; null when there is none.</summary>
     public Task<ReplayJob?> GetAsync(long id, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
     {
-        if (await FindAsync(connection, null, id) is not { } job)
+        if (await FindAsync(connection, id) is not { } job)
         {
             return null;
         }
@@ -110,10 +107,10 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
             _ => "state IN ('running', 'paused', 'stopped')",
         };
         // The job's row is the lock: a runner that is sending is waited for, and the next one sees the new state.
-        var changed = await transaction.Connection!.ExecuteAsync(
+        var changed = await transaction.ExecuteAsync(
             $"UPDATE replay_jobs SET state = @to, state_by = @who, state_at = @now, waiting = NULL, stop_reason = coalesce(@why, {(to == ReplayJobState.Cancelled ? "stop_reason" : "NULL")}), finished_at = @finished WHERE id = @id AND {from}",
-            new { to, who = who.Name, why, now, id, finished = to == ReplayJobState.Cancelled ? now : (long?)null }, transaction);
-        if (await FindAsync(transaction.Connection!, transaction, id) is not { } job)
+            new { to, who = who.Name, why, now, id, finished = to == ReplayJobState.Cancelled ? now : (long?)null });
+        if (await FindAsync(transaction, id) is not { } job)
         {
             return new ReplayJobAnswer.NotFound();
         }
@@ -126,11 +123,11 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         return new ReplayJobAnswer.Done(job);
     }, cancellationToken);
 
-    internal static async Task<ReplayJob?> FindAsync(DbConnection connection, DbTransaction? transaction, long id) =>
-        (await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE id = @id", new { id }, transaction))?.ToJob();
+    internal static async Task<ReplayJob?> FindAsync(StoreConnection connection, long id) =>
+        (await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE id = @id", new { id }))?.ToJob();
 
     /// <summary>Jobs that run, or whose letters are still on their way.</summary>
-    internal static async Task<IReadOnlyList<ReplayJob>> OpenAsync(DbConnection connection) =>
+    internal static async Task<IReadOnlyList<ReplayJob>> OpenAsync(StoreConnection connection) =>
         [.. (await connection.QueryAsync<Row>($"{Row.Select} WHERE state = 'running' OR sent > succeeded + failed ORDER BY id")).Select(row => row.ToJob())];
 
     /// <summary>Jobs that run, and when each was started or resumed.</summary>
@@ -141,8 +138,8 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
     public Task<Caller?> CallerAsync(long id, CancellationToken cancellationToken) => database.ReadAsync<Caller?>(async connection =>
     {
         // Backwards from the newest row, so a job of today is found at once in a log of years.
-        var rows = (await connection.QueryAsync<(string Who, string Detail)>(
-            "SELECT who, detail FROM audit WHERE subject = @subject AND action IN ('replay.start', 'replay.resume') ORDER BY id DESC LIMIT 1", new { subject = Subject(id) })).AsList();
+        var rows = await connection.QueryAsync<(string Who, string Detail)>(
+            "SELECT who, detail FROM audit WHERE subject = @subject AND action IN ('replay.start', 'replay.resume') ORDER BY id DESC LIMIT 1", new { subject = Subject(id) });
         if (rows is not [var (who, detail)])
         {
             return null;

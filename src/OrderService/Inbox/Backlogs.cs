@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Observability;
 using OrderService.Store;
 
@@ -75,8 +74,8 @@ public sealed partial class Backlogs : BackgroundService
 
     /// <summary>Orders that exist and for which commands wait still.</summary>
     internal Task<List<string>> FindAsync(CancellationToken cancellationToken) => database.ReadAsync(
-        async connection => (await connection.QueryAsync<string>(
-            "SELECT order_id FROM (SELECT DISTINCT order_id FROM deferred) AS waiting WHERE EXISTS (SELECT 1 FROM orders WHERE orders.order_id = waiting.order_id)")).AsList(),
+        connection => connection.QueryAsync<string>(
+            "SELECT order_id FROM (SELECT DISTINCT order_id FROM deferred) AS waiting WHERE EXISTS (SELECT 1 FROM orders WHERE orders.order_id = waiting.order_id)"),
         cancellationToken);
 
     internal async Task DecideAllAsync(string orderId, CancellationToken cancellationToken)

@@ -1,6 +1,5 @@
 using System.Text;
 using Confluent.Kafka;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Events;
 using OrderService.Observability;
@@ -303,12 +302,12 @@ public sealed partial class KafkaEventStream(
 
     // Never backwards: another instance that took over meanwhile may be further on.
     private Task AdvanceAsync(long position, CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => transaction.Connection!.ExecuteAsync(
+        transaction => transaction.ExecuteAsync(
             """
             INSERT INTO checkpoints (reader, position) VALUES (@Reader, @position)
             ON CONFLICT (reader) DO UPDATE SET position = excluded.position WHERE checkpoints.position < excluded.position
             """,
-            new { Reader, position }, transaction),
+            new { Reader, position }),
         cancellationToken);
 
     [LoggerMessage(LogLevel.Warning, "Kafka: {Reason}. Events wait in the log; nothing else is delayed")]

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Confluent.Kafka;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
@@ -336,7 +335,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         if (notes.Count > 0)
         {
             await storeRetry.ExecuteAsync(async token => await database.WriteAsync(
-                transaction => transaction.Connection!.ExecuteAsync($"DELETE FROM started WHERE fingerprint {transaction.Connection!.In("@notes")}", new { notes }, transaction), token), abort.Token);
+                transaction => transaction.ExecuteAsync($"DELETE FROM started WHERE fingerprint {transaction.In("@notes")}", new { notes }), token), abort.Token);
         }
     }
 

@@ -1,6 +1,5 @@
-using System.Data.Common;
 using System.Text.Json;
-using Dapper;
+using OrderService.Store;
 
 namespace OrderService.Notifications;
 
@@ -9,8 +8,8 @@ public static class AlertOutbox
 {
     /// <summary>Adds an alert to the caller's transaction. <see cref="NotificationSender"/> gives it a delivery for each channel and sends it.</summary>
     /// <returns>The alert's number.</returns>
-    public static async Task<long> AddAsync(DbTransaction transaction, AlertContent content, string? incident, DateTimeOffset now, CancellationToken cancellationToken = default) =>
-        await transaction.Connection!.ExecuteScalarAsync<long>(new CommandDefinition(
+    public static async Task<long> AddAsync(StoreTransaction transaction, AlertContent content, string? incident, DateTimeOffset now) =>
+        await transaction.ExecuteScalarAsync<long>(
             """
             INSERT INTO alerts (kind, incident, subject, text, data, letters, created_at)
             VALUES (@Kind, @incident, @Subject, @Text, @Data, @Letters, @CreatedAt) RETURNING id
@@ -24,11 +23,10 @@ public static class AlertOutbox
                 Data = JsonSerializer.Serialize(content, AlertJson.Default.AlertContent),
                 content.Letters,
                 CreatedAt = now.ToUnixTimeMilliseconds(),
-            },
-            transaction, cancellationToken: cancellationToken));
+            });
 
     /// <summary>Gives an alert of the same transaction its words, once it is known what it covers.</summary>
-    public static Task FillAsync(DbTransaction transaction, long alertId, AlertContent content) => transaction.Connection!.ExecuteAsync(
+    public static Task FillAsync(StoreTransaction transaction, long alertId, AlertContent content) => transaction.ExecuteAsync(
         "UPDATE alerts SET subject = @Subject, text = @Text, data = @Data, letters = @Letters WHERE id = @alertId",
         new
         {
@@ -37,6 +35,5 @@ public static class AlertOutbox
             Data = JsonSerializer.Serialize(content, AlertJson.Default.AlertContent),
             content.Letters,
             alertId,
-        },
-        transaction);
+        });
 }

@@ -13,12 +13,12 @@ public sealed class AlertQueries(IDatabase database)
     /// <param name="limit">1 to 200.</param>
     public Task<IReadOnlyList<AlertRecord>> ListAsync(long? before, int limit, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<AlertRecord>>(async connection =>
     {
-        var alerts = (await connection.QueryAsync<AlertRow>(
+        var alerts = await connection.QueryAsync<AlertRow>(
             """
             SELECT id AS Id, kind AS Kind, incident AS Incident, subject AS Subject, text AS Text, letters AS Letters, created_at AS CreatedAt
             FROM alerts WHERE id < @before ORDER BY id DESC LIMIT @limit
             """,
-            new { before = before ?? long.MaxValue, limit = Math.Clamp(limit, 1, MostRows) })).AsList();
+            new { before = before ?? long.MaxValue, limit = Math.Clamp(limit, 1, MostRows) });
         if (alerts.Count == 0)
         {
             return [];

@@ -1,7 +1,5 @@
 using System.Collections.Concurrent;
-using System.Data.Common;
 using System.Text.Json;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Observability;
@@ -92,8 +90,8 @@ public sealed partial class NotificationSender : BackgroundService
         while (true)
         {
             // A look before the write: an idle service commits nothing. From where the last page ended, so that what stays behind is passed over.
-            var page = await database.ReadAsync(async connection => (await connection.QueryAsync<long>(
-                "SELECT id FROM alerts WHERE dispatched = 0 AND kind <> @held AND id > @last ORDER BY id LIMIT @DispatchSize", new { held, last, DispatchSize })).AsList(), cancellationToken);
+            var page = await database.ReadAsync(connection => connection.QueryAsync<long>(
+                "SELECT id FROM alerts WHERE dispatched = 0 AND kind <> @held AND id > @last ORDER BY id LIMIT @DispatchSize", new { held, last, DispatchSize }), cancellationToken);
             var waiting = page.Where(id => !refused.IsResting((Dispatch, id))).ToList();
             if (waiting.Count > 0)
             {
@@ -108,20 +106,20 @@ public sealed partial class NotificationSender : BackgroundService
         }
     }
 
-    private async Task<IReadOnlyList<long>> DispatchAsync(DbTransaction transaction, IReadOnlyList<long> alerts)
+    private async Task<IReadOnlyList<long>> DispatchAsync(StoreTransaction transaction, IReadOnlyList<long> alerts)
     {
         var list = SqlList.Of(alerts);
         foreach (var channel in channels.Where(channel => channel.Name != options.Fallback))
         {
-            await transaction.Connection!.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 $"""
                 INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
                 SELECT id, @Name, 'pending', 0, @now, @now FROM alerts WHERE id IN {list} AND dispatched = 0
                 ON CONFLICT (alert_id, channel) DO NOTHING
                 """,
-                new { channel.Name, now = time.Now() }, transaction);
+                new { channel.Name, now = time.Now() });
         }
-        await transaction.Connection!.ExecuteAsync($"UPDATE alerts SET dispatched = 1 WHERE id IN {list}", null, transaction);
+        await transaction.ExecuteAsync($"UPDATE alerts SET dispatched = 1 WHERE id IN {list}");
         return alerts;
     }
 
@@ -174,8 +172,8 @@ public sealed partial class NotificationSender : BackgroundService
     /// <summary>What a process before this one, or another, found out about a channel.</summary>
     private async Task<ChannelState> RememberAsync(string channel, CancellationToken cancellationToken)
     {
-        var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<(string State, string? Reason)>(
-            "SELECT state, reason FROM alert_channels WHERE channel = @channel", new { channel })).AsList(), cancellationToken);
+        var rows = await database.ReadAsync(connection => connection.QueryAsync<(string State, string? Reason)>(
+            "SELECT state, reason FROM alert_channels WHERE channel = @channel", new { channel }), cancellationToken);
         var state = rows is [var known] ? new ChannelState(known.State, known.Reason, null) : new ChannelState(ChannelState.Ok, null, null);
         states[channel] = state;
         Raise(channel, state);
@@ -198,21 +196,21 @@ public sealed partial class NotificationSender : BackgroundService
         }
     }
 
-    private async Task<IReadOnlyList<DueDelivery>> PassOnAsync(DbTransaction transaction, string channel, ChannelState state, TimeSpan wait, IReadOnlyList<DueDelivery> due)
+    private async Task<IReadOnlyList<DueDelivery>> PassOnAsync(StoreTransaction transaction, string channel, ChannelState state, TimeSpan wait, IReadOnlyList<DueDelivery> due)
     {
         var now = time.Now();
         var parameters = new { now, until = now + (long)wait.TotalMilliseconds, channel, reason = state.Reason, options.Fallback };
         var which = $"channel = @channel AND status = 'pending' AND alert_id IN {SqlList.Of([.. due.Select(delivery => delivery.Id)])}";
         if (HasFallback(channel))
         {
-            await transaction.Connection!.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 $"""
                 INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
                 SELECT alert_id, @Fallback, 'pending', 0, @now, @now FROM alert_deliveries WHERE {which} ON CONFLICT (alert_id, channel) DO NOTHING
                 """,
-                parameters, transaction);
+                parameters);
         }
-        await transaction.Connection!.ExecuteAsync($"UPDATE alert_deliveries SET next_attempt_at = @until, last_error = @reason WHERE {which}", parameters, transaction);
+        await transaction.ExecuteAsync($"UPDATE alert_deliveries SET next_attempt_at = @until, last_error = @reason WHERE {which}", parameters);
         return due;
     }
 
@@ -225,7 +223,7 @@ public sealed partial class NotificationSender : BackgroundService
     private Task<List<DueDelivery>> DueAsync(string channel, (long DueAt, long Id) last, CancellationToken cancellationToken)
     {
         var now = time.Now();
-        return database.ReadAsync(async connection => (await connection.QueryAsync<DueDelivery>(
+        return database.ReadAsync(connection => connection.QueryAsync<DueDelivery>(
             """
             SELECT a.id AS Id, a.kind AS Kind, a.incident AS Incident, a.subject AS Subject, a.text AS Text, a.data AS Data, a.letters AS Letters,
                    a.created_at AS CreatedAt, d.attempts AS Attempts, d.next_attempt_at AS DueAt, d.begun_at AS BegunAt, d.recipients AS Recipients
@@ -234,7 +232,7 @@ public sealed partial class NotificationSender : BackgroundService
               AND (d.next_attempt_at, d.alert_id) > (@DueAt, @Id)
             ORDER BY d.next_attempt_at, d.alert_id LIMIT @BatchSize
             """,
-            new { now, beyond = Beyond(now), channel, last.DueAt, last.Id, BatchSize })).AsList(), cancellationToken);
+            new { now, beyond = Beyond(now), channel, last.DueAt, last.Id, BatchSize }), cancellationToken);
     }
 
     private async Task<List<DueDelivery>> ClaimAsync(string channel, List<DueDelivery> due, CancellationToken cancellationToken)
@@ -246,15 +244,15 @@ public sealed partial class NotificationSender : BackgroundService
             : await database.WriteAsync(transaction => refused.WriteAsync(transaction, free, delivery => (step, delivery.Id), some => ClaimAsync(transaction, channel, some)), cancellationToken);
     }
 
-    private async Task<IReadOnlyList<DueDelivery>> ClaimAsync(DbTransaction transaction, string channel, IReadOnlyList<DueDelivery> due)
+    private async Task<IReadOnlyList<DueDelivery>> ClaimAsync(StoreTransaction transaction, string channel, IReadOnlyList<DueDelivery> due)
     {
         var mine = new List<DueDelivery>(due.Count);
         foreach (var delivery in due)
         {
             // Of two processes that saw the same row, the second finds it moved.
-            var claimed = await transaction.Connection!.ExecuteAsync(
+            var claimed = await transaction.ExecuteAsync(
                 "UPDATE alert_deliveries SET attempts = attempts + 1, next_attempt_at = @until WHERE alert_id = @Id AND channel = @channel AND status = 'pending' AND next_attempt_at = @DueAt",
-                new { until = time.Now() + (long)Lease.TotalMilliseconds, delivery.Id, channel, delivery.DueAt }, transaction);
+                new { until = time.Now() + (long)Lease.TotalMilliseconds, delivery.Id, channel, delivery.DueAt });
             if (claimed == 1)
             {
                 mine.Add(delivery with { Attempts = delivery.Attempts + 1 });
@@ -308,20 +306,20 @@ public sealed partial class NotificationSender : BackgroundService
         {
             var recorded = await refused.WriteAsync(transaction, [delivery], _ => ("note for " + channel.Name, delivery.Id), async some =>
             {
-                await transaction.Connection!.ExecuteAsync(
+                await transaction.ExecuteAsync(
                     """
                     UPDATE alert_deliveries SET status = @status, last_error = @error, next_attempt_at = @next, sent_at = @sentAt, recipients = @recipients
                     WHERE alert_id = @Id AND channel = @channel AND status = 'pending'
                     """,
-                    parameters, transaction);
+                    parameters);
                 if (needsFallback)
                 {
-                    await transaction.Connection!.ExecuteAsync(
+                    await transaction.ExecuteAsync(
                         """
                         INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at) VALUES (@Id, @Fallback, 'pending', 0, @now, @now)
                         ON CONFLICT (alert_id, channel) DO NOTHING
                         """,
-                        parameters, transaction);
+                        parameters);
                 }
                 return some;
             });
@@ -334,8 +332,8 @@ public sealed partial class NotificationSender : BackgroundService
             {
                 await refused.WriteAsync(transaction, [told.LastAlert], alert => (Undelivered, alert), async some =>
                 {
-                    await transaction.Connection!.ExecuteAsync(
-                        "INSERT INTO schedules (name, last_at) VALUES (@Undelivered, @LastAlert) ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at", new { Undelivered, told.LastAlert }, transaction);
+                    await transaction.ExecuteAsync(
+                        "INSERT INTO schedules (name, last_at) VALUES (@Undelivered, @LastAlert) ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at", new { Undelivered, told.LastAlert });
                     return some;
                 });
                 undeliveredLookedAt = null;
@@ -424,14 +422,14 @@ public sealed partial class NotificationSender : BackgroundService
     }
 
     /// <summary>For the page, which another process may serve.</summary>
-    private async Task<IReadOnlyList<ChannelState>> ShowAsync(DbTransaction transaction, string channel, IReadOnlyList<ChannelState> state)
+    private async Task<IReadOnlyList<ChannelState>> ShowAsync(StoreTransaction transaction, string channel, IReadOnlyList<ChannelState> state)
     {
-        await transaction.Connection!.ExecuteAsync(
+        await transaction.ExecuteAsync(
             """
             INSERT INTO alert_channels (channel, state, reason, since) VALUES (@channel, @Name, @Reason, @now)
             ON CONFLICT (channel) DO UPDATE SET reason = excluded.reason, since = CASE WHEN alert_channels.state = excluded.state THEN alert_channels.since ELSE excluded.since END, state = excluded.state
             """,
-            new { channel, state[^1].Name, state[^1].Reason, now = clock.GetUtcNow().ToUnixTimeMilliseconds() }, transaction);
+            new { channel, state[^1].Name, state[^1].Reason, now = clock.GetUtcNow().ToUnixTimeMilliseconds() });
         return state;
     }
 
@@ -442,7 +440,7 @@ public sealed partial class NotificationSender : BackgroundService
         {
             return;
         }
-        var found = await database.ReadAsync(async connection => (await connection.QueryAsync<(long Id, string Subject)>(
+        var found = await database.ReadAsync(connection => connection.QueryAsync<(long Id, string Subject)>(
             """
             SELECT a.id, a.subject FROM alerts a
             WHERE a.id > coalesce((SELECT last_at FROM schedules WHERE name = @Undelivered), 0)
@@ -450,7 +448,7 @@ public sealed partial class NotificationSender : BackgroundService
               AND NOT EXISTS (SELECT 1 FROM alert_deliveries d WHERE d.alert_id = a.id AND (d.status = 'pending' OR (d.status = 'sent' AND d.channel <> 'log')))
             ORDER BY a.id LIMIT 1000
             """,
-            new { Undelivered })).AsList(), cancellationToken);
+            new { Undelivered }), cancellationToken);
         undeliveredLookedAt = clock.GetTimestamp();
         if (found.Count == 0)
         {
@@ -475,12 +473,12 @@ public sealed partial class NotificationSender : BackgroundService
         }
         await database.WriteAsync(transaction => refused.WriteAsync(transaction, untried, delivery => ("release for " + channel, delivery.Id), async some =>
         {
-            await transaction.Connection!.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 $"""
                 UPDATE alert_deliveries SET attempts = attempts - 1, next_attempt_at = @next
                 WHERE channel = @channel AND alert_id IN {SqlList.Of([.. some.Select(delivery => delivery.Id)])} AND status = 'pending'
                 """,
-                new { next = time.Now(), channel }, transaction);
+                new { next = time.Now(), channel });
             return some;
         }), cancellationToken);
     }

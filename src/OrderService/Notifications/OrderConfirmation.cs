@@ -1,7 +1,5 @@
-using System.Data.Common;
 using System.Globalization;
 using System.Text;
-using Dapper;
 using Microsoft.Extensions.Options;
 using MimeKit;
 using OrderService.Database;
@@ -194,13 +192,13 @@ public sealed partial class OrderConfirmation(
             var taken = mails.Count == 0 ? [] : await refused.WriteAsync(transaction, mails, mail => (TakeIn, mail.Position), some => WriteAsync(transaction, some));
             if (mails.Count == 0 || taken.Count > 0)
             {
-                await transaction.Connection!.ExecuteAsync(
-                    "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page.Events[^1].Position }, transaction);
+                await transaction.ExecuteAsync(
+                    "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page.Events[^1].Position });
                 foreach (var (position, _) in mails.Except(taken))
                 {
                     // Others went through: it waits alone, for whichever process writes the mails then.
-                    await transaction.Connection!.ExecuteAsync(
-                        "INSERT INTO checkpoints (reader, position) VALUES (@reader, @position) ON CONFLICT (reader) DO NOTHING", new { reader = BehindAt(position), position }, transaction);
+                    await transaction.ExecuteAsync(
+                        "INSERT INTO checkpoints (reader, position) VALUES (@reader, @position) ON CONFLICT (reader) DO NOTHING", new { reader = BehindAt(position), position });
                 }
             }
             return taken;
@@ -221,8 +219,8 @@ public sealed partial class OrderConfirmation(
 
     private async Task RetryUnwrittenAsync(CancellationToken cancellationToken)
     {
-        var left = await database.ReadAsync(async connection => (await connection.QueryAsync<long>(
-            "SELECT position FROM checkpoints WHERE reader LIKE @behind ORDER BY position", new { behind = Behind + "%" })).AsList(), cancellationToken);
+        var left = await database.ReadAsync(connection => connection.QueryAsync<long>(
+            "SELECT position FROM checkpoints WHERE reader LIKE @behind ORDER BY position", new { behind = Behind + "%" }), cancellationToken);
         var mails = new List<(long Position, string OrderId)>();
         foreach (var position in left.Where(position => !refused.IsResting((TakeIn, position))).Take(PageSize))
         {
@@ -238,19 +236,19 @@ public sealed partial class OrderConfirmation(
                 await WriteAsync(transaction, some);
                 foreach (var (position, _) in some)
                 {
-                    await transaction.Connection!.ExecuteAsync("DELETE FROM checkpoints WHERE reader = @reader", new { reader = BehindAt(position) }, transaction);
+                    await transaction.ExecuteAsync("DELETE FROM checkpoints WHERE reader = @reader", new { reader = BehindAt(position) });
                 }
                 return some;
             }), cancellationToken);
     }
 
-    private async Task<IReadOnlyList<(long Position, string OrderId)>> WriteAsync(DbTransaction transaction, IReadOnlyList<(long Position, string OrderId)> mails)
+    private async Task<IReadOnlyList<(long Position, string OrderId)>> WriteAsync(StoreTransaction transaction, IReadOnlyList<(long Position, string OrderId)> mails)
     {
         foreach (var (position, orderId) in mails)
         {
-            await transaction.Connection!.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 "INSERT INTO order_mails (position, order_id, next_attempt_at, begun_at) VALUES (@position, @orderId, @now, @now) ON CONFLICT (position) DO NOTHING",
-                new { position, orderId, now = time.Now() }, transaction);
+                new { position, orderId, now = time.Now() });
         }
         return mails;
     }
@@ -296,12 +294,12 @@ public sealed partial class OrderConfirmation(
         var now = time.Now();
         // No deadline that is written lies further away: one that does is from before the clock was set back.
         var parameters = new { now, last.NextAttemptAt, last.Position, beyond = now + (long)(options.Value.MaxRetryDelay + TimeSpan.FromMinutes(1)).TotalMilliseconds };
-        return database.ReadAsync(async connection => (await connection.QueryAsync<Mail>(
+        return database.ReadAsync(connection => connection.QueryAsync<Mail>(
             """
             SELECT position AS Position, order_id AS OrderId, attempts AS Attempts, begun_at AS BegunAt, next_attempt_at AS NextAttemptAt FROM order_mails
             WHERE (next_attempt_at <= @now OR next_attempt_at > @beyond) AND (next_attempt_at, position) > (@NextAttemptAt, @Position) ORDER BY next_attempt_at, position LIMIT 50
             """,
-            parameters)).AsList(), cancellationToken);
+            parameters), cancellationToken);
     }
 
     private async Task<(bool IsDone, bool IsOfServer)> TryAsync(Mail mail, CancellationToken cancellationToken)
@@ -344,8 +342,8 @@ public sealed partial class OrderConfirmation(
         await database.WriteAsync(
             transaction => refused.WriteAsync(transaction, [mail], _ => (Note, mail.Position), async some =>
             {
-                await transaction.Connection!.ExecuteAsync(
-                    "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @Position", new { mail.Position, next = time.Now() + (long)wait.TotalMilliseconds }, transaction);
+                await transaction.ExecuteAsync(
+                    "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @Position", new { mail.Position, next = time.Now() + (long)wait.TotalMilliseconds });
                 return some;
             }),
             cancellationToken);
@@ -364,7 +362,7 @@ public sealed partial class OrderConfirmation(
         var forgotten = await database.WriteAsync(
             transaction => refused.WriteAsync(transaction, [mail], _ => (Forget, mail.Position), async some =>
             {
-                await transaction.Connection!.ExecuteAsync("DELETE FROM order_mails WHERE position = @Position", new { mail.Position }, transaction);
+                await transaction.ExecuteAsync("DELETE FROM order_mails WHERE position = @Position", new { mail.Position });
                 return some;
             }),
             cancellationToken);
@@ -410,9 +408,9 @@ public sealed partial class OrderConfirmation(
             return known.Value;
         }
         await database.WriteAsync(
-            transaction => transaction.Connection!.ExecuteAsync(
+            transaction => transaction.ExecuteAsync(
                 "INSERT INTO checkpoints (reader, position) SELECT @Reader, coalesce(max(position), 0) FROM events WHERE true ON CONFLICT (reader) DO NOTHING",
-                new { Reader }, transaction),
+                new { Reader }),
             cancellationToken);
         return await CheckpointAsync(cancellationToken);
     }

@@ -1,6 +1,4 @@
-using System.Data.Common;
 using System.Globalization;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Domain;
@@ -61,17 +59,16 @@ public sealed partial class RefusedPaymentAlerts(
 
         return await database.WriteAsync(async transaction =>
         {
-            var connection = transaction.Connection!;
             var parameters = new { now = now.ToUnixTimeMilliseconds(), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
             // The row is the lock: of two instances the second waits here and then finds it changed.
             // A time that lies ahead is that of a clock that was put back since; it must not silence the alerts.
-            var turn = await connection.ExecuteAsync(
-                "UPDATE schedules SET last_at = @now WHERE name = 'payments' AND (last_at <= @before OR last_at > @now)", parameters, transaction);
+            var turn = await transaction.ExecuteAsync(
+                "UPDATE schedules SET last_at = @now WHERE name = 'payments' AND (last_at <= @before OR last_at > @now)", parameters);
             var alertId = turn == 1 ? await WriteAsync(transaction, now) : null;
             if (turn == 1 && alertId is null)
             {
                 // Nobody was told: the turn is not used up.
-                await connection.ExecuteAsync("UPDATE schedules SET last_at = @before WHERE name = 'payments'", parameters, transaction);
+                await transaction.ExecuteAsync("UPDATE schedules SET last_at = @before WHERE name = 'payments'", parameters);
             }
             return alertId;
         }, cancellationToken);
@@ -82,10 +79,9 @@ public sealed partial class RefusedPaymentAlerts(
         $"SELECT id FROM refused_payments WHERE alert_id IS NULL{(refused.Resting is { Count: > 0 } resting ? $" AND id NOT IN {SqlList.Of(resting)}" : "")}";
 
     /// <returns>The alert's number; null when there is nothing to tell of, or nothing that the store takes.</returns>
-    private async Task<long?> WriteAsync(DbTransaction transaction, DateTimeOffset now)
+    private async Task<long?> WriteAsync(StoreTransaction transaction, DateTimeOffset now)
     {
-        var connection = transaction.Connection!;
-        var untold = (await connection.QueryAsync<long>($"{Untold()} ORDER BY id", null, transaction)).AsList();
+        var untold = await transaction.QueryAsync<long>($"{Untold()} ORDER BY id");
         if (untold.Count == 0)
         {
             return null;
@@ -97,7 +93,7 @@ public sealed partial class RefusedPaymentAlerts(
         {
             var taken = await refused.WriteAsync(transaction, page, static id => id, async some =>
             {
-                await connection.ExecuteAsync($"UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId }, transaction);
+                await transaction.ExecuteAsync($"UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId });
                 return some;
             });
             told += taken.Count;
@@ -109,21 +105,21 @@ public sealed partial class RefusedPaymentAlerts(
         }
         if (told == 0)
         {
-            await connection.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId }, transaction);
+            await transaction.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId });
             return null;
         }
-        var codes = (await connection.QueryAsync<CodeRow>(
+        var codes = await transaction.QueryAsync<CodeRow>(
             "SELECT code AS Code, count(*) AS Payments, min(id) AS FirstId FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code",
-            new { alertId }, transaction)).AsList();
-        var first = await connection.QuerySingleAsync<PaymentRow>(
+            new { alertId });
+        var first = await transaction.QuerySingleAsync<PaymentRow>(
             """
             SELECT p.order_id AS OrderId, p.amount AS Amount, p.code AS Code, o.currency AS Currency
             FROM refused_payments p LEFT JOIN orders o ON o.order_id = p.order_id WHERE p.id = @id
             """,
-            new { id = codes.Min(code => code.FirstId) }, transaction);
-        var orderIds = (await connection.QueryAsync<string>(
+            new { id = codes.Min(code => code.FirstId) });
+        var orderIds = await transaction.QueryAsync<string>(
             "SELECT order_id FROM refused_payments WHERE alert_id = @alertId GROUP BY order_id ORDER BY min(id) LIMIT @most",
-            new { alertId, most = MostOrderIds }, transaction)).AsList();
+            new { alertId, most = MostOrderIds });
         await AlertOutbox.FillAsync(transaction, alertId, Content(codes, first, orderIds));
         return alertId;
     }

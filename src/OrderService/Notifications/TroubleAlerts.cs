@@ -1,6 +1,4 @@
-using System.Data.Common;
 using System.Text.Json;
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Observability;
@@ -170,7 +168,7 @@ public sealed partial class TroubleAlerts : BackgroundService
     }
 
     /// <summary>What the store refuses holds up no other; of what it refused a moment ago, in this transaction too, nothing is tried.</summary>
-    private Task<List<T>> WriteAsync<T>(DbTransaction transaction, IEnumerable<T> rows, Func<T, (string What, string Key)> key, Func<T, Task> write) =>
+    private Task<List<T>> WriteAsync<T>(StoreTransaction transaction, IEnumerable<T> rows, Func<T, (string What, string Key)> key, Func<T, Task> write) =>
         refused.WriteAsync<T>(transaction, [.. rows.Where(row => !refused.IsResting(key(row)))], key, async some =>
         {
             foreach (var row in some)
@@ -187,37 +185,35 @@ public sealed partial class TroubleAlerts : BackgroundService
     private bool IsDue(StandingTrouble standing, Row? row, DateTimeOffset now) =>
         !standing.Trouble.ConcernsStore && IsRipe(standing) && TroubleNews.IsDue(standing.Trouble, row?.ToldAt > 0 ? row.Told(now) : null, options, clock.GetUtcNow());
 
-    private async Task TakeStepAsync(DbTransaction transaction, StandingTrouble standing, DateTimeOffset now)
+    private async Task TakeStepAsync(StoreTransaction transaction, StandingTrouble standing, DateTimeOffset now)
     {
-        var connection = transaction.Connection!;
         var trouble = standing.Trouble;
         var values = new { trouble.Key, Subject = AlertText.Line(trouble.Subject), trouble.Size, now = now.ToUnixTimeMilliseconds() };
         // The row is the lock: of two instances the second waits here and then finds it told.
-        await connection.ExecuteAsync(
+        await transaction.ExecuteAsync(
             """
             INSERT INTO service_troubles (key, subject, state, size, told_at, seen_at) VALUES (@Key, @Subject, 'new', 0, 0, @now)
             ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at
             """,
-            values, transaction);
-        var row = await connection.QuerySingleAsync<Row>($"{Row.Select} WHERE key = @Key", values, transaction);
+            values);
+        var row = await transaction.QuerySingleAsync<Row>($"{Row.Select} WHERE key = @Key", values);
         if (IsDue(standing, row, now))
         {
-            await connection.ExecuteAsync("UPDATE service_troubles SET subject = @Subject, state = 'standing', size = @Size, told_at = @now WHERE key = @Key", values, transaction);
+            await transaction.ExecuteAsync("UPDATE service_troubles SET subject = @Subject, state = 'standing', size = @Size, told_at = @now WHERE key = @Key", values);
             await AlertOutbox.AddAsync(transaction, TroubleNews.Content(trouble, TroubleNews.IsReminder(trouble, row.Told(now))), null, clock.GetUtcNow());
         }
     }
 
-    private async Task EndAsync(DbTransaction transaction, Row row, DateTimeOffset now)
+    private async Task EndAsync(StoreTransaction transaction, Row row, DateTimeOffset now)
     {
-        var connection = transaction.Connection!;
         // Another instance may have said meanwhile that it stands, or that it is over.
         const string AsItWas = "key = @Key AND state = @State AND seen_at = @SeenAt AND told_at = @ToldAt";
         var values = new { row.Key, row.State, row.SeenAt, row.ToldAt, now = now.ToUnixTimeMilliseconds() };
         if (!row.Stands)
         {
-            await connection.ExecuteAsync($"DELETE FROM service_troubles WHERE {AsItWas}", values, transaction);
+            await transaction.ExecuteAsync($"DELETE FROM service_troubles WHERE {AsItWas}", values);
         }
-        else if (await connection.ExecuteAsync($"UPDATE service_troubles SET state = 'over', told_at = @now WHERE {AsItWas}", values, transaction) == 1)
+        else if (await transaction.ExecuteAsync($"UPDATE service_troubles SET state = 'over', told_at = @now WHERE {AsItWas}", values) == 1)
         {
             await AlertOutbox.AddAsync(transaction, TroubleNews.Over(row.Subject), null, clock.GetUtcNow());
         }
@@ -258,7 +254,7 @@ public sealed partial class TroubleAlerts : BackgroundService
     /// <summary>A moment of the past on the monotonic clock.</summary>
     private long Back(TimeSpan ago) => clock.GetTimestamp() - (long)(ago.TotalSeconds * clock.TimestampFrequency);
 
-    private Task SaveAsync(DbTransaction transaction, string key, Told entry, DateTimeOffset now) => transaction.Connection!.ExecuteAsync(
+    private Task SaveAsync(StoreTransaction transaction, string key, Told entry, DateTimeOffset now) => transaction.ExecuteAsync(
         """
         INSERT INTO service_troubles (key, subject, state, size, told_at, seen_at) VALUES (@key, @Subject, @state, @Size, @toldAt, @seenAt)
         ON CONFLICT (key) DO UPDATE SET subject = excluded.subject, state = excluded.state, size = excluded.size, told_at = excluded.told_at, seen_at = excluded.seen_at
@@ -271,17 +267,15 @@ public sealed partial class TroubleAlerts : BackgroundService
             entry.Size,
             toldAt = (now - clock.GetElapsedTime(entry.At)).ToUnixTimeMilliseconds(),
             seenAt = (now - clock.GetElapsedTime(entry.SeenAt)).ToUnixTimeMilliseconds(),
-        },
-        transaction);
+        });
 
     /// <summary>An alert that left without the store takes its place in the list; where it did not leave yet the sender goes on.</summary>
-    private async Task SaveAsync(DbTransaction transaction, DirectAlerts.Letter letter)
+    private async Task SaveAsync(StoreTransaction transaction, DirectAlerts.Letter letter)
     {
-        var (connection, alert) = (transaction.Connection!, letter.Alert);
-        var id = await connection.ExecuteScalarAsync<long>(
+        var alert = letter.Alert;
+        var id = await transaction.ExecuteScalarAsync<long>(
             "INSERT INTO alerts (kind, subject, text, data, letters, created_at, dispatched) VALUES (@Kind, @Subject, @Text, @data, @Letters, @createdAt, 1) RETURNING id",
-            new { alert.Kind, alert.Subject, alert.Text, alert.Letters, data = JsonSerializer.Serialize(alert.Content, AlertJson.Default.AlertContent), createdAt = alert.CreatedAt.ToUnixTimeMilliseconds() },
-            transaction);
+            new { alert.Kind, alert.Subject, alert.Text, alert.Letters, data = JsonSerializer.Serialize(alert.Content, AlertJson.Default.AlertContent), createdAt = alert.CreatedAt.ToUnixTimeMilliseconds() });
         foreach (var channel in direct.Channels.Where(channel => !letter.Served.TryGetValue(channel, out var at) || at is not null))
         {
             DateTimeOffset? sent = letter.Served.GetValueOrDefault(channel);
@@ -289,7 +283,7 @@ public sealed partial class TroubleAlerts : BackgroundService
             {
                 continue;
             }
-            await connection.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 """
                 INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, sent_at, recipients, begun_at)
                 VALUES (@id, @channel, @status, @Attempts, @now, @sentAt, @recipients, @now)
@@ -303,8 +297,7 @@ public sealed partial class TroubleAlerts : BackgroundService
                     now = time.Now(),
                     sentAt = sent?.ToUnixTimeMilliseconds(),
                     recipients = sent is null ? letter.Recipients.GetValueOrDefault(channel) : null,
-                },
-                transaction);
+                });
         }
     }
 

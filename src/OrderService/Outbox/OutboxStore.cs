@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Store;
 
 namespace OrderService.Outbox;
@@ -26,12 +25,12 @@ public sealed class OutboxStore(IDatabase database)
         {
             var seen = request.Known.Count + request.Limit;
             var everything = request.Shards.Count == Shard.Count;
-            var ids = (await connection.QueryAsync<ScannedRow>(
+            var ids = await connection.QueryAsync<ScannedRow>(
                 $"""
                 SELECT o.id AS Id, {(request.AnyStuck ? "CASE WHEN EXISTS (SELECT 1 FROM outbox s WHERE s.order_id = o.order_id AND s.stuck_key IS NOT NULL) THEN 1 ELSE 0 END" : "0")} AS Behind
                 FROM outbox o WHERE o.id > @After AND o.stuck_key IS NULL {(everything ? "" : $"AND o.shard {connection.In("@shards")}")} ORDER BY o.id LIMIT @seen
                 """,
-                new { shards = request.Shards.Select(shard => (long)shard).ToArray(), seen, request.After })).AsList();
+                new { shards = request.Shards.Select(shard => (long)shard).ToArray(), seen, request.After });
             var missing = ids.Where(row => !row.IsBehind && !request.Known.Contains(row.Id)).Select(row => row.Id).Take(request.Limit).ToArray();
             var (rows, fits) = await ReadAsync(connection, missing, request.MaxBytes);
             return new LoadedRows(
@@ -43,7 +42,7 @@ public sealed class OutboxStore(IDatabase database)
         cancellationToken);
 
     /// <summary>Reads rows with what they publish, in the order of their ids, as many as fit into so many bytes, and at least one.</summary>
-    private static async Task<(List<OutboxRow> Rows, bool Fits)> ReadAsync(System.Data.Common.DbConnection connection, IReadOnlyList<long> ids, long maxBytes)
+    private static async Task<(List<OutboxRow> Rows, bool Fits)> ReadAsync(StoreConnection connection, IReadOnlyList<long> ids, long maxBytes)
     {
         var rows = new List<OutboxRow>(Math.Min(ids.Count, Chunk));
         foreach (var chunk in ids.Chunk(Chunk))
@@ -80,13 +79,12 @@ public sealed class OutboxStore(IDatabase database)
     /// <param name="heads">The first of each stream; the reason stands there.</param>
     public Task StickAsync(string key, string reason, long since, IReadOnlyList<long> heads, IReadOnlyList<long> behind) => database.WriteAsync(async transaction =>
     {
-        var connection = transaction.Connection!;
         foreach (var (ids, why) in new[] { (heads, reason), (behind, (string?)null) })
         {
             foreach (var chunk in ids.Chunk(Chunk))
             {
-                await connection.ExecuteAsync(
-                    $"UPDATE outbox SET stuck_key = @key, stuck_reason = @why, stuck_since = @since WHERE id {connection.In("@chunk")}", new { key, why, since, chunk }, transaction);
+                await transaction.ExecuteAsync(
+                    $"UPDATE outbox SET stuck_key = @key, stuck_reason = @why, stuck_since = @since WHERE id {transaction.In("@chunk")}", new { key, why, since, chunk });
             }
         }
     });
@@ -94,16 +92,15 @@ public sealed class OutboxStore(IDatabase database)
     /// <summary>Marks rows whose stream is stuck already.</summary>
     public Task StickBehindAsync(IReadOnlyList<long> ids, long since) => database.WriteAsync(async transaction =>
     {
-        var connection = transaction.Connection!;
         foreach (var chunk in ids.Chunk(Chunk))
         {
-            await connection.ExecuteAsync(
+            await transaction.ExecuteAsync(
                 $"""
                 UPDATE outbox SET stuck_since = @since, stuck_key = (
                     SELECT s.stuck_key FROM outbox s WHERE s.order_id = outbox.order_id AND s.stuck_key IS NOT NULL ORDER BY s.id LIMIT 1)
-                WHERE id {connection.In("@chunk")}
+                WHERE id {transaction.In("@chunk")}
                 """,
-                new { since, chunk }, transaction);
+                new { since, chunk });
         }
     });
 
@@ -113,15 +110,14 @@ public sealed class OutboxStore(IDatabase database)
         var ids = await database.WriteAsync(
             async transaction =>
             {
-                var connection = transaction.Connection!;
-                return (await connection.QueryAsync<long>(
+                return await transaction.QueryAsync<long>(
                     $"""
                     UPDATE outbox SET stuck_key = NULL, stuck_reason = NULL, stuck_since = NULL
                     WHERE stuck_key IS NOT NULL AND order_id IN (
-                        SELECT order_id FROM outbox WHERE stuck_key = @key {(shards.Count == Shard.Count ? "" : $"AND shard {connection.In("@shards")}")} ORDER BY id LIMIT @streams)
+                        SELECT order_id FROM outbox WHERE stuck_key = @key {(shards.Count == Shard.Count ? "" : $"AND shard {transaction.In("@shards")}")} ORDER BY id LIMIT @streams)
                     RETURNING id
                     """,
-                    new { key, shards = shards.Select(shard => (long)shard).ToArray(), streams }, transaction)).AsList();
+                    new { key, shards = shards.Select(shard => (long)shard).ToArray(), streams });
             },
             cancellationToken);
         ids.Sort();
@@ -149,12 +145,12 @@ public sealed class OutboxStore(IDatabase database)
             string? last = "";
             while (last is not null)
             {
-                var page = (await connection.QueryAsync<string>(
+                var page = await connection.QueryAsync<string>(
                     $"""
                     SELECT DISTINCT order_id FROM outbox WHERE stuck_key IS NOT NULL AND order_id > @last {(shards.Count == Shard.Count ? "" : $"AND shard {connection.In("@shards")}")}
                     ORDER BY order_id LIMIT 1000
                     """,
-                    new { last, shards = shards.Select(shard => (long)shard).ToArray() })).AsList();
+                    new { last, shards = shards.Select(shard => (long)shard).ToArray() });
                 page.ForEach(visit);
                 last = page.Count < 1000 ? null : page[^1];
             }
@@ -164,21 +160,20 @@ public sealed class OutboxStore(IDatabase database)
 
     /// <summary>How often an operator asked for an attempt, by routing key.</summary>
     public Task<IReadOnlyList<(string Key, long Releases)>> ReleasesAsync(CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<(string, long)>>(
-        async connection => (await connection.QueryAsync<(string, long)>("SELECT routing_key, releases FROM relay_keys")).AsList(), cancellationToken);
+        async connection => await connection.QueryAsync<(string, long)>("SELECT routing_key, releases FROM relay_keys"), cancellationToken);
 
     /// <summary>Asks whoever relays to try a routing key now, and writes down in the audit log who asked.</summary>
     /// <returns>How many events wait for it; 0 when none does, and then nothing was asked.</returns>
     public Task<long> AskForReleaseAsync(string key, Caller who, string reason, long now, CancellationToken cancellationToken) => database.WriteAsync(
         async transaction =>
         {
-            var connection = transaction.Connection!;
-            var events = await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox WHERE stuck_key = @key", new { key }, transaction);
+            var events = await transaction.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox WHERE stuck_key = @key", new { key });
             if (events == 0)
             {
                 return 0;
             }
-            await connection.ExecuteAsync(
-                "INSERT INTO relay_keys (routing_key, releases) VALUES (@key, 1) ON CONFLICT (routing_key) DO UPDATE SET releases = relay_keys.releases + 1, tried_at = 0", new { key }, transaction);
+            await transaction.ExecuteAsync(
+                "INSERT INTO relay_keys (routing_key, releases) VALUES (@key, 1) ON CONFLICT (routing_key) DO UPDATE SET releases = relay_keys.releases + 1, tried_at = 0", new { key });
             await AuditTrail.WriteAsync(transaction, who, "relay.release", $"routing key {key}", reason, now);
             return events;
         },
@@ -188,7 +183,7 @@ public sealed class OutboxStore(IDatabase database)
     public Task EndReplayAsync(OutboxRow row, Announcement message, string reason, ReplayRefused end) => database.WriteAsync(async transaction =>
     {
         await end(transaction, message, reason);
-        await transaction.Connection!.ExecuteAsync("DELETE FROM outbox WHERE id = @Id", new { row.Id }, transaction);
+        await transaction.ExecuteAsync("DELETE FROM outbox WHERE id = @Id", new { row.Id });
     });
 
     /// <summary>Takes the rows out: the broker has them.</summary>
@@ -198,7 +193,6 @@ public sealed class OutboxStore(IDatabase database)
         ids.Sort();
         return database.WriteAsync(async transaction =>
         {
-            var connection = transaction.Connection!;
             var single = new List<long>();
             for (var first = 0; first < ids.Count;)
             {
@@ -214,13 +208,13 @@ public sealed class OutboxStore(IDatabase database)
                 }
                 else
                 {
-                    await connection.ExecuteAsync("DELETE FROM outbox WHERE id BETWEEN @first AND @last", new { first = ids[first], last = ids[last] }, transaction);
+                    await transaction.ExecuteAsync("DELETE FROM outbox WHERE id BETWEEN @first AND @last", new { first = ids[first], last = ids[last] });
                 }
                 first = last + 1;
             }
             foreach (var chunk in single.Chunk(500))
             {
-                await connection.ExecuteAsync($"DELETE FROM outbox WHERE id {connection.In("@chunk")}", new { chunk }, transaction);
+                await transaction.ExecuteAsync($"DELETE FROM outbox WHERE id {transaction.In("@chunk")}", new { chunk });
             }
         });
     }
@@ -228,7 +222,7 @@ public sealed class OutboxStore(IDatabase database)
     /// <summary>How many rows wait, and since when the oldest does (Unix milliseconds, null when none waits).</summary>
     public Task<(long Pending, long? OldestAt)> BacklogAsync(CancellationToken cancellationToken) =>
         database.ReadAsync(
-            async connection => await connection.QuerySingleAsync<(long, long?)>("SELECT count(*), min(created_at) FROM outbox"),
+            connection => connection.QuerySingleAsync<(long, long?)>("SELECT count(*), min(created_at) FROM outbox"),
             cancellationToken);
 
     private sealed class ScannedRow
@@ -301,4 +295,4 @@ public sealed record LoadedRows(IReadOnlyList<OutboxRow> Rows, IReadOnlyList<lon
 public sealed record StuckKey(string Key, long Events, long Since, string? Reason, string? OrderId);
 
 /// <summary>Ends a replay that can't be sent as it is, in the caller's transaction: its letter waits for an operator again.</summary>
-public delegate Task ReplayRefused(System.Data.Common.DbTransaction transaction, Announcement message, string reason);
+public delegate Task ReplayRefused(StoreTransaction transaction, Announcement message, string reason);

@@ -1,5 +1,4 @@
 using System.Globalization;
-using Dapper;
 using OrderService.Domain;
 using OrderService.Store;
 
@@ -51,8 +50,8 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var stream = story.Where(entry => entry.Event is not null).Select(entry => entry.Event!).OrderBy(recorded => recorded.Version).ToList();
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
         var (waiting, letters) = await database.ReadAsync(async connection => (
-            (await connection.QueryAsync<WaitingRow>("SELECT type AS Type, expires_at AS ExpiresAt FROM deferred WHERE order_id = @orderId", new { orderId })).AsList(),
-            (await connection.QueryAsync<LetterRow>("SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId FROM dead_letters WHERE order_id = @orderId ORDER BY id", new { orderId })).AsList()),
+            await connection.QueryAsync<WaitingRow>("SELECT type AS Type, expires_at AS ExpiresAt FROM deferred WHERE order_id = @orderId", new { orderId }),
+            await connection.QueryAsync<LetterRow>("SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId FROM dead_letters WHERE order_id = @orderId ORDER BY id", new { orderId })),
             cancellationToken);
 
         var state = order.Status == OrderStatus.None
@@ -81,13 +80,13 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var isNumber = long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number);
         var (entry, letters, history) = await database.ReadAsync(async connection => (
             await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome AS Outcome, reason AS Reason, order_id AS OrderId, decided_at AS DecidedAt, copies AS Copies, last_copy_at AS LastCopyAt FROM inbox WHERE key = @id", new { id }),
-            (await connection.QueryAsync<LetterRow>(
+            await connection.QueryAsync<LetterRow>(
                 """
                 SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId, settled_at AS SettledAt, settled_by AS SettledBy,
                        settle_reason AS SettleReason
                 FROM dead_letters WHERE key = @id OR message_id = @id OR id = @number ORDER BY id
                 """,
-                new { id, number = isNumber ? number : -1 })).AsList(),
+                new { id, number = isNumber ? number : -1 }),
             await RestAsync(connection, isNumber ? "(key = @id OR letter_id = @number)" : "key = @id", id, isNumber ? number : -1)), cancellationToken);
         if (entry is null && letters.Count == 0 && history.Count == 0)
         {
@@ -149,11 +148,11 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         return actions;
     }
 
-    private static async Task<List<StoryEntry>> RestAsync(System.Data.Common.DbConnection connection, string where, string id, long number = -1)
+    private static async Task<List<StoryEntry>> RestAsync(StoreConnection connection, string where, string id, long number = -1)
     {
-        var rows = (await connection.QueryAsync<HistoryRow>(
+        var rows = await connection.QueryAsync<HistoryRow>(
             $"SELECT at AS At, kind AS Kind, detail AS Detail, key AS Key, letter_id AS LetterId FROM history WHERE {where} ORDER BY id LIMIT @limit",
-            new { id, number, limit = MostEntries })).AsList();
+            new { id, number, limit = MostEntries });
         var entries = rows.Select(row => new StoryEntry(
             At(row.At), Kind(row.Kind), Title(row.Kind), row.Detail, null, row.Key, null, row.LetterId, null, null)).ToList();
         var letterIds = rows.Where(row => row.LetterId is not null).Select(row => row.LetterId!.Value).Distinct().Take(100).ToList();

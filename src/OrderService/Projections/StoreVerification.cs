@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Domain;
 using OrderService.Store;
 
@@ -25,8 +24,8 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
         while (true)
         {
             var streams = await database.ReadAsync(
-                async connection => (await connection.QueryAsync<long>(
-                    "SELECT DISTINCT stream FROM events WHERE stream > @after ORDER BY stream LIMIT @limit", new { after, limit = PageSize })).AsList(),
+                connection => connection.QueryAsync<long>(
+                    "SELECT DISTINCT stream FROM events WHERE stream > @after ORDER BY stream LIMIT @limit", new { after, limit = PageSize }),
                 cancellationToken);
             foreach (var stream in streams)
             {
@@ -44,8 +43,8 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
             after = streams[^1];
         }
         var orphans = await database.ReadAsync(
-            async connection => (await connection.QueryAsync<string>(
-                "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.stream = orders.seq) LIMIT @limit", new { limit = MaxFindings })).AsList(),
+            connection => connection.QueryAsync<string>(
+                "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.stream = orders.seq) LIMIT @limit", new { limit = MaxFindings }),
             cancellationToken);
         wrong += orphans.Count;
         findings.AddRange(orphans.Select(orderId => $"Order {orderId} is in the read model and has no events."));
@@ -95,7 +94,7 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
         return (stream.Count, findings);
     }
 
-    private static async Task<string?> DifferenceAsync(System.Data.Common.DbConnection connection, long number, Order order, byte[] hash)
+    private static async Task<string?> DifferenceAsync(StoreConnection connection, long number, Order order, byte[] hash)
     {
         var row = await connection.QuerySingleOrDefaultAsync<HeadRow>(
             "SELECT order_id, version, status, customer_id, currency, total_minor, line_count, last_hash FROM orders WHERE seq = @number", new { number });
@@ -117,7 +116,7 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
             async transaction =>
             {
                 // Only while the stream is as it was read: an order that moved on meanwhile has written its own row.
-                await transaction.Connection!.ExecuteAsync(
+                await transaction.ExecuteAsync(
                     """
                     INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
                     SELECT @number, @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @PlacedAt, @UpdatedAt, @hash
@@ -140,8 +139,7 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
                         PlacedAt = stream[0].RecordedAt,
                         UpdatedAt = stream[^1].RecordedAt,
                         hash,
-                    },
-                    transaction);
+                    });
             },
             cancellationToken);
 

@@ -1,6 +1,4 @@
-using System.Data.Common;
 using System.Text.RegularExpressions;
-using Dapper;
 
 namespace OrderService.Store;
 
@@ -22,9 +20,9 @@ public static partial class AuditTrail
 {
     private const int LongestDetail = 1024;
 
-    public static Task WriteAsync(DbTransaction transaction, Caller who, string action, string subject, string detail, long now) => transaction.Connection!.ExecuteAsync(
+    public static Task WriteAsync(StoreTransaction transaction, Caller who, string action, string subject, string detail, long now) => transaction.ExecuteAsync(
         "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail)",
-        new { now, who = Cut(who.Name, 128), action, subject = Cut(subject, 256), detail = Cut(Signed(who, detail), LongestDetail) }, transaction);
+        new { now, who = Cut(who.Name, 128), action, subject = Cut(subject, 256), detail = Cut(Signed(who, detail), LongestDetail) });
 
     /// <summary>The detail as it is stored.</summary>
     internal static string Signed(Caller who, string detail) =>

@@ -1,4 +1,3 @@
-using System.Data.Common;
 
 namespace OrderService.Store;
 
@@ -38,14 +37,8 @@ public interface IDatabase : IAsyncDisposable
 
     /// <summary>Asks the store whether it is there and takes writes, on a connection that nobody else waits for.</summary>
     /// <exception cref="StoreUnavailableException">It is not, or does not.</exception>
-    Task ProbeAsync(CancellationToken cancellationToken) => ReadAsync(
-        async connection =>
-        {
-            await using var command = connection.CreateCommand();
-            command.CommandText = "SELECT 1";
-            return await command.ExecuteScalarAsync(cancellationToken);
-        },
-        cancellationToken);
+    Task ProbeAsync(CancellationToken cancellationToken) =>
+        ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT 1", cancellationToken: cancellationToken), cancellationToken);
 
     /// <summary>Completes, with the reason, when the store was taken away under the process, which can't use it any more. A server that went away comes back.</summary>
     Task<string> Lost => Never;
@@ -57,7 +50,7 @@ public interface IDatabase : IAsyncDisposable
 
     /// <summary>Runs a query on a connection of its own; sees what was committed before the call.</summary>
     /// <exception cref="StoreUnavailableException">The store is out of reach for now; the same call may succeed later.</exception>
-    Task<T> ReadAsync<T>(Func<DbConnection, Task<T>> read, CancellationToken cancellationToken = default);
+    Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default);
 
     /// <summary>
     /// Runs <paramref name="write"/> in a write transaction and commits it; an exception rolls it back and reaches the caller.
@@ -67,14 +60,14 @@ public interface IDatabase : IAsyncDisposable
     /// <exception cref="StoreUnavailableException">The store is out of reach for now. Whether a COMMIT took effect may be unknown.</exception>
     /// <exception cref="StoreConflictException">A unique key was taken.</exception>
     /// <exception cref="StoreRefusedException">The store refuses a row.</exception>
-    Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> write, CancellationToken cancellationToken = default);
+    Task<T> WriteAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken = default);
 }
 
 /// <summary>Calls without a result.</summary>
 public static class DatabaseExtensions
 {
     /// <summary>Runs <paramref name="write"/> as <see cref="IDatabase.WriteAsync"/> would and undoes it: tells whether the store would take it.</summary>
-    public static async Task TryOutAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken)
+    public static async Task TryOutAsync(this IDatabase database, Func<StoreTransaction, Task> write, CancellationToken cancellationToken)
     {
         try
         {
@@ -82,7 +75,7 @@ public static class DatabaseExtensions
                 async transaction =>
                 {
                     await write(transaction);
-                    await CheckDeferredAsync(transaction);
+                    await transaction.CheckDeferredAsync();
                     throw new UndoneException();
                 },
                 cancellationToken);
@@ -93,31 +86,8 @@ public static class DatabaseExtensions
         }
     }
 
-    /// <summary>What PostgreSQL would look at with the COMMIT only, it looks at now.</summary>
-    internal static async Task CheckDeferredAsync(DbTransaction transaction)
-    {
-        if (transaction.Connection!.IsSqlite())
-        {
-            return;
-        }
-        await using var command = transaction.Connection!.CreateCommand();
-        command.Transaction = transaction;
-        command.CommandText = "SET CONSTRAINTS ALL IMMEDIATE";
-        await command.ExecuteNonQueryAsync();
-    }
-
-    public static Task WriteAsync(this IDatabase database, Func<DbTransaction, Task> write, CancellationToken cancellationToken = default) =>
+    public static Task WriteAsync(this IDatabase database, Func<StoreTransaction, Task> write, CancellationToken cancellationToken = default) =>
         database.WriteAsync(async transaction => { await write(transaction); return true; }, cancellationToken);
-
-    /// <summary>
-    /// The condition "is one of" for a list parameter, as each database wants it: <c>$"WHERE id {connection.In("@ids")}"</c>.
-    /// SQLite gets a parameter for each value (keep it to some hundreds), PostgreSQL one array.
-    /// </summary>
-    public static string In(this DbConnection connection, string parameter) =>
-        connection.IsSqlite() ? $"IN {parameter}" : $"= ANY({parameter})";
-
-    /// <summary>The driver's types are known in its own folder only.</summary>
-    private static bool IsSqlite(this DbConnection connection) => connection.GetType().Name == "SqliteConnection";
 }
 
 /// <summary>The store can't be used for now: locked, full, out of reach. Trouble of the store is never a failure of a message.</summary>

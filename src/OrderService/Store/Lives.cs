@@ -1,5 +1,3 @@
-using System.Data.Common;
-using Dapper;
 
 namespace OrderService.Store;
 
@@ -9,7 +7,7 @@ namespace OrderService.Store;
 /// </summary>
 /// <param name="life">The name of this process.</param>
 /// <param name="living">Of the processes named, those that are there now; this one is not asked about.</param>
-public sealed class Lives(IDatabase database, string life, Func<DbTransaction, IReadOnlyCollection<string>, Task<IReadOnlyCollection<string>>> living)
+public sealed class Lives(IDatabase database, string life, Func<StoreTransaction, IReadOnlyCollection<string>, Task<IReadOnlyCollection<string>>> living)
 {
     private const int RowsPerStatement = 400;
     private static readonly TimeSpan OldestMark = TimeSpan.FromDays(7);
@@ -23,27 +21,27 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
         hasBegun = true;
     }
 
-    private async Task BeginAsync(DbTransaction transaction, long now, TimeSpan memory)
+    private async Task BeginAsync(StoreTransaction transaction, long now, TimeSpan memory)
     {
         if (database.LastToldToStop is { } stopped)
         {
-            await transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE life = @stopped", new { stopped }, transaction);
+            await transaction.ExecuteAsync("DELETE FROM lives WHERE life = @stopped", new { stopped });
         }
-        await transaction.Connection!.ExecuteAsync(
-            "INSERT INTO lives (life, began_at) VALUES (@life, @now) ON CONFLICT (life) DO UPDATE SET ended_at = NULL", new { life, now }, transaction);
+        await transaction.ExecuteAsync(
+            "INSERT INTO lives (life, began_at) VALUES (@life, @now) ON CONFLICT (life) DO UPDATE SET ended_at = NULL", new { life, now });
         await FindEndedAsync(transaction, now);
-        await transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE ended_at < @before", new { before = now - (long)memory.TotalMilliseconds }, transaction);
-        await transaction.Connection!.ExecuteAsync("DELETE FROM started WHERE last_at < @before", new { before = now - (long)OldestMark.TotalMilliseconds }, transaction);
+        await transaction.ExecuteAsync("DELETE FROM lives WHERE ended_at < @before", new { before = now - (long)memory.TotalMilliseconds });
+        await transaction.ExecuteAsync("DELETE FROM started WHERE last_at < @before", new { before = now - (long)OldestMark.TotalMilliseconds });
     }
 
     /// <summary>Notes that this process was told to stop: whatever ends it from now on is no message's fault. Beside the store where that can be, for what is in hand may hold the store up.</summary>
     public Task EndAsync(CancellationToken cancellationToken) => hasBegun && database.NoteStop(life)
         ? Task.CompletedTask
-        : database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE life = @life", new { life }, transaction), cancellationToken);
+        : database.WriteAsync(transaction => transaction.ExecuteAsync("DELETE FROM lives WHERE life = @life", new { life }), cancellationToken);
 
     /// <summary>A message was found that explains the ends so far: they speak for nothing else any more.</summary>
     public Task ExplainAsync(CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => transaction.Connection!.ExecuteAsync("DELETE FROM lives WHERE ended_at IS NOT NULL", null, transaction), cancellationToken);
+        transaction => transaction.ExecuteAsync("DELETE FROM lives WHERE ended_at IS NOT NULL"), cancellationToken);
 
     /// <summary>What speaks against each message.</summary>
     /// <param name="memory">For how long an end is remembered.</param>
@@ -51,8 +49,8 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
         async transaction =>
         {
             await FindEndedAsync(transaction, now);
-            var ended = (int)await transaction.Connection!.ExecuteScalarAsync<long>(
-                "SELECT count(*) FROM lives WHERE life <> @life AND ended_at >= @since", new { life, since = now - (long)memory.TotalMilliseconds }, transaction);
+            var ended = (int)await transaction.ExecuteScalarAsync<long>(
+                "SELECT count(*) FROM lives WHERE life <> @life AND ended_at >= @since", new { life, since = now - (long)memory.TotalMilliseconds });
             var marks = await ReadAsync(transaction, hashes);
             return [.. hashes.Select(hash => marks.TryGetValue(Convert.ToHexString(hash), out var mark) ? new Suspicion((int)mark.Ends, (int)mark.Ends_Alone, ended) : new Suspicion(0, 0, ended))];
         },
@@ -63,25 +61,25 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
         async transaction =>
         {
             // A stop in between, or somebody who took this process for dead, must not leave a mark that nobody believes.
-            await transaction.Connection!.ExecuteAsync("UPDATE lives SET ended_at = NULL WHERE life = @life AND ended_at IS NOT NULL", new { life }, transaction);
+            await transaction.ExecuteAsync("UPDATE lives SET ended_at = NULL WHERE life = @life AND ended_at IS NOT NULL", new { life });
             var before = await ReadAsync(transaction, hashes);
             foreach (var hash in hashes.DistinctBy(Convert.ToHexString).OrderBy(Convert.ToHexString, StringComparer.Ordinal))
             {
                 var mark = before.GetValueOrDefault(Convert.ToHexString(hash));
-                await transaction.Connection!.ExecuteAsync(
+                await transaction.ExecuteAsync(
                     """
                     INSERT INTO started (fingerprint, life, company, ends, ends_alone, last_at) VALUES (@hash, @life, @company, @ends, @alone, @now)
                     ON CONFLICT (fingerprint) DO UPDATE SET life = excluded.life, company = excluded.company, ends = excluded.ends, ends_alone = excluded.ends_alone, last_at = excluded.last_at
                     """,
-                    new { hash, life, company = alone ? 0L : 1L, ends = mark?.Ends ?? 0, alone = mark?.Ends_Alone ?? 0, now }, transaction);
+                    new { hash, life, company = alone ? 0L : 1L, ends = mark?.Ends ?? 0, alone = mark?.Ends_Alone ?? 0, now });
             }
         },
         cancellationToken);
 
     /// <summary>Finds processes that are gone without having been told to stop.</summary>
-    private async Task FindEndedAsync(DbTransaction transaction, long now)
+    private async Task FindEndedAsync(StoreTransaction transaction, long now)
     {
-        var others = (await transaction.Connection!.QueryAsync<string>("SELECT life FROM lives WHERE life <> @life AND ended_at IS NULL", new { life }, transaction)).AsList();
+        var others = await transaction.QueryAsync<string>("SELECT life FROM lives WHERE life <> @life AND ended_at IS NULL", new { life });
         Forget(others);
         if (others.Count == 0)
         {
@@ -89,19 +87,19 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
         }
         foreach (var ended in others.Except(await living(transaction, others), StringComparer.Ordinal))
         {
-            await transaction.Connection!.ExecuteAsync("UPDATE lives SET ended_at = @now WHERE life = @ended", new { now, ended }, transaction);
+            await transaction.ExecuteAsync("UPDATE lives SET ended_at = @now WHERE life = @ended", new { now, ended });
         }
     }
 
     /// <summary>The marks of these messages by the hash in hexadecimal, with the ends that they are evidence of.</summary>
-    private async Task<Dictionary<string, Mark>> ReadAsync(DbTransaction transaction, IReadOnlyList<byte[]> hashes)
+    private async Task<Dictionary<string, Mark>> ReadAsync(StoreTransaction transaction, IReadOnlyList<byte[]> hashes)
     {
         var marks = new Dictionary<string, Mark>(StringComparer.Ordinal);
         foreach (var chunk in hashes.Chunk(RowsPerStatement))
         {
-            foreach (var mark in await transaction.Connection!.QueryAsync<Mark>(
-                $"SELECT fingerprint AS Fingerprint, life AS Life, company AS Company, ends AS Ends, ends_alone AS Ends_Alone FROM started WHERE fingerprint {transaction.Connection!.In("@chunk")}",
-                new { chunk }, transaction))
+            foreach (var mark in await transaction.QueryAsync<Mark>(
+                $"SELECT fingerprint AS Fingerprint, life AS Life, company AS Company, ends AS Ends, ends_alone AS Ends_Alone FROM started WHERE fingerprint {transaction.In("@chunk")}",
+                new { chunk }))
             {
                 marks[Convert.ToHexString(mark.Fingerprint)] = mark;
             }
@@ -115,7 +113,7 @@ public sealed class Lives(IDatabase database, string life, Func<DbTransaction, I
         var unasked = new List<string>();
         foreach (var chunk in others.Chunk(RowsPerStatement))
         {
-            unasked.AddRange(await transaction.Connection!.QueryAsync<string>($"SELECT life FROM lives WHERE life {transaction.Connection!.In("@chunk")}", new { chunk }, transaction));
+            unasked.AddRange(await transaction.QueryAsync<string>($"SELECT life FROM lives WHERE life {transaction.In("@chunk")}", new { chunk }));
         }
         Forget(unasked);
         var alive = unasked.Count == 0 ? [] : await living(transaction, unasked);

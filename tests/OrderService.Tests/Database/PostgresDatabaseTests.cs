@@ -31,8 +31,8 @@ public sealed class PostgresDatabaseTests(PostgresContainerFixture postgres)
 
         // Each of these would wait for a connection until it is given up.
         await database.ProbeAsync(Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
-        await database.WriteVitalAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE relay_leases SET owner = owner", transaction: transaction), Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
-        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE checkpoints SET position = position", transaction: transaction), Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
+        await database.WriteVitalAsync(transaction => transaction.ExecuteAsync("UPDATE relay_leases SET owner = owner"), Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
+        await database.WriteAsync(transaction => transaction.ExecuteAsync("UPDATE checkpoints SET position = position"), Now).WaitAsync(TimeSpan.FromSeconds(4), Now);
         await using (await database.OpenForAppendAsync(Now).WaitAsync(TimeSpan.FromSeconds(4), Now))
         {
         }
@@ -71,7 +71,7 @@ public sealed class PostgresDatabaseTests(PostgresContainerFixture postgres)
 
         var probed = await Assert.ThrowsAsync<StoreUnavailableException>(() => database.ProbeAsync(Now));
         var written = await Assert.ThrowsAsync<StoreUnavailableException>(
-            () => database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE checkpoints SET position = position", transaction: transaction), Now));
+            () => database.WriteAsync(transaction => transaction.ExecuteAsync("UPDATE checkpoints SET position = position"), Now));
 
         Assert.All([probed, written], trouble => Assert.Contains("read-only", trouble.Message, StringComparison.Ordinal));
         Assert.All([probed, written], trouble => Assert.Contains("25006", trouble.Message, StringComparison.Ordinal));

@@ -153,7 +153,7 @@ public sealed class SqliteClaimTests : IDisposable
         await using (var database = Open())
         {
             await database.ClaimAsync(Now);
-            await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)", transaction: transaction), Now);
+            await database.WriteAsync(transaction => transaction.ExecuteAsync("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)"), Now);
             await InsertAsync(database, 500, "t");
             using var laidOver = new CancellationTokenSource();
             var load = Task.CompletedTask;
@@ -201,7 +201,7 @@ public sealed class SqliteClaimTests : IDisposable
     {
         await using var database = Open();
         await database.ClaimAsync(Now);
-        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)", transaction: transaction), Now);
+        await database.WriteAsync(transaction => transaction.ExecuteAsync("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)"), Now);
         await using var other = new SqliteConnection($"Data Source={Store};Pooling=False");
         await other.OpenAsync(Now);
         using var enough = new CancellationTokenSource();
@@ -247,7 +247,7 @@ public sealed class SqliteClaimTests : IDisposable
         await using (var database = Open())
         {
             await database.ClaimAsync(Now);
-            await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE killed (id INTEGER PRIMARY KEY, body BLOB)", transaction: transaction), Now);
+            await database.WriteAsync(transaction => transaction.ExecuteAsync("CREATE TABLE killed (id INTEGER PRIMARY KEY, body BLOB)"), Now);
             await InsertAsync(database, rows);
             if (checkpointBetween)
             {
@@ -269,8 +269,8 @@ public sealed class SqliteClaimTests : IDisposable
     }
 
     private static Task InsertAsync(SqliteDatabase database, int rows, string table = "killed") => database.WriteAsync(
-        transaction => transaction.Connection!.ExecuteAsync(
-            $"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < @rows) INSERT INTO {table} (body) SELECT randomblob(1000) FROM n", new { rows }, transaction), Now);
+        transaction => transaction.ExecuteAsync(
+            $"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < @rows) INSERT INTO {table} (body) SELECT randomblob(1000) FROM n", new { rows }), Now);
 
     private Task StateAsync(string state) => Infrastructure.Eventually.TrueAsync(
         async () => (await File.ReadAllTextAsync(SqliteClaim.NoteOf(Store), Now)).Contains($"\"state\":\"{state}\"", StringComparison.OrdinalIgnoreCase));

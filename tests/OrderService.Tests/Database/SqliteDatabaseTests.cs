@@ -1,4 +1,3 @@
-using System.Data.Common;
 using Dapper;
 using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -37,7 +36,7 @@ public sealed class SqliteDatabaseTests : IAsyncDisposable
     [InlineData("fails", "fails", "fails")]
     public async Task Of_the_writes_that_share_a_commit_those_that_fail_leave_nothing_and_the_others_everything(params string[] names)
     {
-        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE t (place INTEGER)", transaction: transaction), Now);
+        await database.WriteAsync(transaction => transaction.ExecuteAsync("CREATE TABLE t (place INTEGER)"), Now);
         var busy = await KeepWriterBusyAsync();
         var writes = names.Select((name, place) => name.StartsWith("LARGE", StringComparison.Ordinal)
             ? database.WriteLargeAsync(transaction => WriteAsync(transaction, name, place), Now)
@@ -64,7 +63,7 @@ public sealed class SqliteDatabaseTests : IAsyncDisposable
     [Fact]
     public async Task A_write_that_was_given_up_before_its_turn_does_not_run()
     {
-        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE t (place INTEGER)", transaction: transaction), Now);
+        await database.WriteAsync(transaction => transaction.ExecuteAsync("CREATE TABLE t (place INTEGER)"), Now);
         var busy = await KeepWriterBusyAsync();
         using var impatient = new CancellationTokenSource();
         var first = database.WriteLargeAsync(transaction => WriteAsync(transaction, "LARGE", 0), impatient.Token);
@@ -89,7 +88,7 @@ public sealed class SqliteDatabaseTests : IAsyncDisposable
     {
         var path = Path.Combine(folder, "orders.db");
         await CreateTableAsync();
-        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("INSERT INTO t (place) VALUES (1)", transaction: transaction), Now);
+        await database.WriteAsync(transaction => transaction.ExecuteAsync("INSERT INTO t (place) VALUES (1)"), Now);
         var busy = await KeepWriterBusyAsync();
         var write = database.WriteLargeAsync(transaction => WriteAsync(transaction, "LARGE", 2), Now);
         var (what, how) = accident.Split(' ') switch { var words => (words[0] == "folder" ? folder : Path.Combine(folder, words[0]), words[1]) };
@@ -140,8 +139,8 @@ public sealed class SqliteDatabaseTests : IAsyncDisposable
         await Assert.ThrowsAsync<InvalidDataException>(() => database.WriteAsync(
             async transaction =>
             {
-                await transaction.Connection!.ExecuteAsync(
-                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) INSERT INTO t (place, filling) SELECT i, randomblob(900) FROM n", transaction: transaction);
+                await transaction.ExecuteAsync(
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) INSERT INTO t (place, filling) SELECT i, randomblob(900) FROM n");
                 throw new InvalidDataException("undone");
             },
             Now));
@@ -152,14 +151,14 @@ public sealed class SqliteDatabaseTests : IAsyncDisposable
         {
             await other.OpenAsync(Now);
             await other.ExecuteAsync("PRAGMA wal_autocheckpoint = 0; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) INSERT INTO t (place, filling) SELECT i, zeroblob(900) FROM n");
-            await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("INSERT INTO t (place) SELECT max(place) + 1 FROM t", transaction: transaction), Now);
+            await database.WriteAsync(transaction => transaction.ExecuteAsync("INSERT INTO t (place) SELECT max(place) + 1 FROM t"), Now);
             Assert.Equal(40001, await other.ExecuteScalarAsync<long>("SELECT count(*) FROM t WHERE filling IS NULL OR filling = zeroblob(900)"));
             Assert.Equal("ok", await other.ExecuteScalarAsync<string>("PRAGMA integrity_check"));
         }
     }
 
     private Task<int> CreateTableAsync() =>
-        database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("CREATE TABLE t (place INTEGER, filling BLOB)", transaction: transaction), Now);
+        database.WriteAsync(transaction => transaction.ExecuteAsync("CREATE TABLE t (place INTEGER, filling BLOB)"), Now);
 
     /// <summary>Whatever is asked for from now on, until <see cref="writerIsFree"/>, shares the next commit.</summary>
     private async Task<Task> KeepWriterBusyAsync()
@@ -179,10 +178,10 @@ public sealed class SqliteDatabaseTests : IAsyncDisposable
 
     private static bool Fails(string name) => name.EndsWith("fails", StringComparison.OrdinalIgnoreCase);
 
-    private async Task<int> WriteAsync(DbTransaction transaction, string name, int place)
+    private async Task<int> WriteAsync(StoreTransaction transaction, string name, int place)
     {
         ran.Add(name);
-        await transaction.Connection!.ExecuteAsync("INSERT INTO t (place) VALUES (@place)", new { place }, transaction);
+        await transaction.ExecuteAsync("INSERT INTO t (place) VALUES (@place)", new { place });
         return Fails(name) ? throw new InvalidDataException(name) : place;
     }
 }

@@ -202,10 +202,10 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
 
         public Task RequireSchemaAsync(CancellationToken cancellationToken) => inner.RequireSchemaAsync(cancellationToken);
 
-        public Task<T> ReadAsync<T>(Func<System.Data.Common.DbConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
+        public Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
             IsDown ? Fail<T>() : inner.ReadAsync(read, cancellationToken);
 
-        public Task<T> WriteAsync<T>(Func<System.Data.Common.DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
+        public Task<T> WriteAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
             IsDown ? Fail<T>() : inner.WriteAsync(write, cancellationToken);
 
         public ValueTask DisposeAsync() => ValueTask.CompletedTask;

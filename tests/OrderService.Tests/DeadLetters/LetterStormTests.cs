@@ -1,6 +1,5 @@
 using System.Diagnostics.Metrics;
 using System.Text.RegularExpressions;
-using Dapper;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
@@ -100,10 +99,9 @@ public sealed partial class LetterStormTests
             {
                 var (key, fingerprint) = EnvelopeDecoder.Identify(arrivals[index].Properties, arrivals[index].Body);
                 var (reason, field) = Kinds[(first + index) % Kinds.Length];
-                await transaction.Connection!.ExecuteAsync(
+                await transaction.ExecuteAsync(
                     "INSERT INTO rejections (key, fingerprint, reason, detail, field, body, properties, rejected_at) VALUES (@key, @fingerprint, @reason, 'Why.', @field, @body, @properties, @now)",
-                    new { key, fingerprint, reason, field, body = arrivals[index].Body.ToArray(), properties = MessagePropertiesJson.Write(arrivals[index].Properties), now = world.Clock.GetUtcNow().ToUnixTimeMilliseconds() },
-                    transaction);
+                    new { key, fingerprint, reason, field, body = arrivals[index].Body.ToArray(), properties = MessagePropertiesJson.Write(arrivals[index].Properties), now = world.Clock.GetUtcNow().ToUnixTimeMilliseconds() });
             }
         }, Stopping);
         Assert.All(await world.TakeInAsync(arrivals), outcome => Assert.Equal(ParkOutcome.Parked, outcome));

@@ -2,7 +2,6 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json;
-using Dapper;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using OrderService.CommandLine;
@@ -123,8 +122,8 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
         await CallAsync("replays.show", 200, address);
         await CallAsync("replays.list", 200, "/api/replays?limit=1");
 
-        await shared.Service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            "INSERT INTO outbox (shard, kind, order_id, message, created_at, stuck_key, stuck_reason, stuck_since) VALUES (0, 2, 'stuck', '{}', 1, 'order.none', 'a queue refuses it', 1)", null, transaction), Now);
+        await shared.Service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.ExecuteAsync(
+            "INSERT INTO outbox (shard, kind, order_id, message, created_at, stuck_key, stuck_reason, stuck_since) VALUES (0, 2, 'stuck', '{}', 1, 'order.none', 'a queue refuses it', 1)"), Now);
         await CallAsync("relay", 200, "/api/relay");
         await CallAsync("relay.release", 202, "/api/relay/order.none/release", new { reason = "there is room" });
         await CallAsync("relay.release", 404, "/api/relay/order.other/release");

@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Store;
 
 namespace OrderService.Tests.Infrastructure;
@@ -24,5 +23,5 @@ internal static class Refusal
         ? "DROP TRIGGER refusal; DROP TRIGGER refusal_too"
         : $"ALTER TABLE {table} DROP CONSTRAINT refusal");
 
-    private static Task ExecuteAsync(IDatabase database, string sql) => database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(sql, null, transaction));
+    private static Task ExecuteAsync(IDatabase database, string sql) => database.WriteAsync(transaction => transaction.ExecuteAsync(sql));
 }

@@ -216,10 +216,10 @@ public sealed class RunningService : IAsyncDisposable
 
     /// <summary>One column out of the store.</summary>
     public Task<List<T>> ColumnAsync<T>(string sql, object? parameters = null) =>
-        database.ReadAsync(async connection => (await connection.QueryAsync<T>(sql, parameters)).AsList());
+        database.ReadAsync(connection => connection.QueryAsync<T>(sql, parameters));
 
     /// <summary>Changes the store behind the service's back.</summary>
-    public Task ExecuteAsync(string sql, object? parameters = null) => database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(sql, parameters, transaction));
+    public Task ExecuteAsync(string sql, object? parameters = null) => database.WriteAsync(transaction => transaction.ExecuteAsync(sql, parameters));
 
     public async ValueTask DisposeAsync()
     {

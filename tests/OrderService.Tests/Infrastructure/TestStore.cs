@@ -33,11 +33,11 @@ public sealed class TestStore : IAsyncDisposable
     public static async Task<TestStore> OpenAsync(PostgresContainerFixture postgres) =>
         await MigrateAsync(new TestStore(new PostgresDatabase(await postgres.AddDatabaseAsync(), NullLogger<PostgresDatabase>.Instance)));
 
-    public Task ExecuteAsync(string sql, object? parameters = null) => Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(sql, parameters, transaction));
+    public Task ExecuteAsync(string sql, object? parameters = null) => Database.WriteAsync(transaction => transaction.ExecuteAsync(sql, parameters));
 
     public Task<T?> ScalarAsync<T>(string sql, object? parameters = null) => Database.ReadAsync(connection => connection.ExecuteScalarAsync<T>(sql, parameters));
 
-    public Task<List<T>> QueryAsync<T>(string sql, object? parameters = null) => Database.ReadAsync(async connection => (await connection.QueryAsync<T>(sql, parameters)).AsList());
+    public Task<List<T>> QueryAsync<T>(string sql, object? parameters = null) => Database.ReadAsync(connection => connection.QueryAsync<T>(sql, parameters));
 
     public async ValueTask DisposeAsync()
     {

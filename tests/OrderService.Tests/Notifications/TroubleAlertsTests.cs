@@ -318,10 +318,10 @@ public abstract class TroubleAlertsTests
 
         public Task MigrateAsync(CancellationToken cancellationToken) => database.MigrateAsync(cancellationToken);
 
-        public Task<T> ReadAsync<T>(Func<System.Data.Common.DbConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
+        public Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
             IsAway ? throw new StoreUnavailableException("away") : database.ReadAsync(read, cancellationToken);
 
-        public Task<T> WriteAsync<T>(Func<System.Data.Common.DbTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
+        public Task<T> WriteAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
             IsAway ? throw new StoreUnavailableException("away") : database.WriteAsync(write, cancellationToken);
 
         public ValueTask DisposeAsync() => ValueTask.CompletedTask;

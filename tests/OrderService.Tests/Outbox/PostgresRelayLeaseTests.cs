@@ -1,4 +1,3 @@
-using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
@@ -156,8 +155,8 @@ public sealed class PostgresRelayLeaseTests(PostgresContainerFixture postgres) :
         await left.Database.WriteAsync(async transaction =>
         {
             var future = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint + 7200000";
-            await transaction.Connection!.ExecuteAsync($"INSERT INTO relay_members (owner, expires_at) VALUES ('dead', {future})", null, transaction);
-            await transaction.Connection!.ExecuteAsync($"UPDATE relay_leases SET owner = 'dead', epoch = 1, expires_at = {future}", null, transaction);
+            await transaction.ExecuteAsync($"INSERT INTO relay_members (owner, expires_at) VALUES ('dead', {future})");
+            await transaction.ExecuteAsync($"UPDATE relay_leases SET owner = 'dead', epoch = 1, expires_at = {future}");
         }, Token);
         var clock = left.Clock.GetTimestamp();
 
@@ -182,7 +181,7 @@ public sealed class PostgresRelayLeaseTests(PostgresContainerFixture postgres) :
 
         await one.Lease.OpenAsync("order.cancelled", Token);
         Assert.True(await other.Lease.MayTryAsync("order.cancelled", interval, Token));
-        await one.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("UPDATE relay_keys SET tried_at = tried_at + 7200000", null, transaction), Token);
+        await one.Database.WriteAsync(transaction => transaction.ExecuteAsync("UPDATE relay_keys SET tried_at = tried_at + 7200000"), Token);
         Assert.True(await one.Lease.MayTryAsync("order.cancelled", interval, Token));
     }
 

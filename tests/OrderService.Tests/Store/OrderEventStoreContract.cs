@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
@@ -194,8 +193,8 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         var place = Place("k-1", "A-1");
         await Store.AppendAsync(place.GivenUp());
         var letter = await AddLetterAsync("k-1", place.Fingerprint(), "replayed");
-        await Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            "INSERT INTO replays (letter_id, requested_by, requested_at) VALUES (@letter, 'admin', 1)", new { letter }, transaction), Token);
+        await Store.Database.WriteAsync(transaction => transaction.ExecuteAsync(
+            "INSERT INTO replays (letter_id, requested_by, requested_at) VALUES (@letter, 'admin', 1)", new { letter }), Token);
         var replay = place.AsReplayOf(letter);
 
         await Store.AppendAsync(replay);
@@ -286,8 +285,8 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     public async Task A_page_of_the_log_ends_with_the_event_that_fills_it()
     {
         await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"), Place("k-3", "A-3"));
-        await Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(
-            "UPDATE events SET data = @data WHERE position <= 2", new { data = new byte[EventPage.MaxBytes / 2] }, transaction), Token);
+        await Store.Database.WriteAsync(transaction => transaction.ExecuteAsync(
+            "UPDATE events SET data = @data WHERE position <= 2", new { data = new byte[EventPage.MaxBytes / 2] }), Token);
 
         var first = await Store.Events.AfterAsync(0, 10, Token);
         var second = await Store.Events.AfterAsync(2, 10, Token);
@@ -445,7 +444,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         }
 
         await writing;
-        Assert.Equal(await Store.Database.ReadAsync(async connection => (await connection.QueryAsync<long>("SELECT position FROM events ORDER BY position")).AsList(), Token), seen);
+        Assert.Equal(await Store.Database.ReadAsync(connection => connection.QueryAsync<long>("SELECT position FROM events ORDER BY position"), Token), seen);
         Assert.Equal(seen[^1], await reader.LastPositionAsync(Token));
     }
 
@@ -511,15 +510,14 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         var old = await fresh.OpenAsync();
         await old.Database.WriteAsync(async transaction =>
         {
-            var connection = transaction.Connection!;
             var before = Migration.All(old.Database.Provider).TakeWhile(migration => !migration.Name.EndsWith("fewer_random_pages", StringComparison.Ordinal)).ToList();
             var noted = old.Database.Provider == "Sqlite"
                 ? $"PRAGMA user_version = {before.Count}"
                 : $"CREATE TABLE schema_version (number BIGINT, name TEXT); INSERT INTO schema_version SELECT generate_series(1, {before.Count}), ''";
-            await connection.ExecuteAsync(string.Join(';', [.. before.Select(migration => migration.Sql), noted]), null, transaction);
-            await connection.ExecuteAsync(orders.Insert, orders.Rows, transaction);
-            await connection.ExecuteAsync(events.Insert, events.Rows, transaction);
-            await connection.ExecuteAsync(inbox.Insert, inbox.Rows, transaction);
+            await transaction.ExecuteAsync(string.Join(';', [.. before.Select(migration => migration.Sql), noted]));
+            await transaction.ExecuteAsync(orders.Insert, orders.Rows);
+            await transaction.ExecuteAsync(events.Insert, events.Rows);
+            await transaction.ExecuteAsync(inbox.Insert, inbox.Rows);
         }, Token);
 
         await old.Database.MigrateAsync(Token);
@@ -535,7 +533,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
 
         async Task<(string Insert, List<Dictionary<string, object>> Rows)> RowsAsync(string table, string columns, string order)
         {
-            var rows = await Store.Database.ReadAsync(connection => connection.QueryAsync($"SELECT {columns} FROM {table} ORDER BY {order}"), Token);
+            var rows = await Store.Database.ReadAsync(connection => connection.QueryAsync<dynamic>($"SELECT {columns} FROM {table} ORDER BY {order}"), Token);
             var values = string.Join(", ", columns.Split(", ").Select(column => "@" + column));
             return ($"INSERT INTO {table} ({columns}) VALUES ({values})", [.. rows.Cast<IDictionary<string, object>>().Select(row => new Dictionary<string, object>(row))]);
         }
@@ -682,7 +680,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     {
         await Assert.ThrowsAsync<InvalidOperationException>(() => Store.Database.WriteAsync(async transaction =>
         {
-            await transaction.Connection!.ExecuteAsync("INSERT INTO checkpoints (reader, position) VALUES ('kafka', 1)", null, transaction);
+            await transaction.ExecuteAsync("INSERT INTO checkpoints (reader, position) VALUES ('kafka', 1)");
             throw new InvalidOperationException("Something else went wrong.");
         }, Token));
         Assert.Equal(0L, await CountAsync("checkpoints"));
@@ -698,8 +696,8 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     {
         await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"), Place("k-3", "A-3"));
 
-        Task<List<string>> Orders(string[] wanted) => Store.Database.ReadAsync(async connection => (await connection.QueryAsync<string>(
-            $"SELECT order_id FROM orders WHERE order_id {connection.In("@wanted")} ORDER BY order_id", new { wanted })).AsList(), Token);
+        Task<List<string>> Orders(string[] wanted) => Store.Database.ReadAsync(connection => connection.QueryAsync<string>(
+            $"SELECT order_id FROM orders WHERE order_id {connection.In("@wanted")} ORDER BY order_id", new { wanted }), Token);
 
         Assert.Equal(["A-1", "A-3"], await Orders(["A-3", "A-1", "A-9"]));
         Assert.Empty(await Orders([]));
@@ -793,8 +791,8 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     /// <summary>What happens to a deferred command whose time is over.</summary>
     protected static Task ExpireAsync(StoreInstance instance, string key) => instance.Database.WriteAsync(async transaction =>
     {
-        await transaction.Connection!.ExecuteAsync("DELETE FROM deferred WHERE key = @key", new { key }, transaction);
-        await transaction.Connection!.ExecuteAsync("UPDATE inbox SET outcome = 4, reason = 'order_unknown' WHERE key = @key", new { key }, transaction);
+        await transaction.ExecuteAsync("DELETE FROM deferred WHERE key = @key", new { key });
+        await transaction.ExecuteAsync("UPDATE inbox SET outcome = 4, reason = 'order_unknown' WHERE key = @key", new { key });
     });
 
     protected Task<(byte[] Fingerprint, long Outcome, string? Reason, string? OrderId)> InboxAsync(string key) =>
@@ -812,15 +810,15 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     }
 
     private Task ExecuteAsync(string sql, object? parameters = null) =>
-        Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync(sql, parameters, transaction), Token);
+        Store.Database.WriteAsync(transaction => transaction.ExecuteAsync(sql, parameters), Token);
 
     private Task<long> AddLetterAsync(string key, byte[] fingerprint, string status) =>
-        Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteScalarAsync<long>(
+        Store.Database.WriteAsync(transaction => transaction.ExecuteScalarAsync<long>(
             """
             INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, body, properties, parked_at, opened_at)
             VALUES (@key, @fingerprint, 'i', @status, 'internal_error', 'd', @body, '{}', 1, 1) RETURNING id
             """,
-            new { key, fingerprint, status, body = Array.Empty<byte>() }, transaction), Token);
+            new { key, fingerprint, status, body = Array.Empty<byte>() }), Token);
 
     private Task<string?> LetterStatusAsync(long id) =>
         Store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<string>("SELECT status FROM dead_letters WHERE id = @id", new { id }), Token);

@@ -154,7 +154,7 @@ public sealed class PostgresOrderEventStoreTests(PostgresContainerFixture postgr
                 return append;
             },
             Token));
-        await Store.Database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("ALTER TABLE history RENAME TO elsewhere", null, transaction), Token);
+        await Store.Database.WriteAsync(transaction => transaction.ExecuteAsync("ALTER TABLE history RENAME TO elsewhere"), Token);
 
         await Store.AppendAsync(letter);
         await Assert.ThrowsAsync<StoreUnavailableException>(() => Store.AppendAsync(Ship("k-2", "A-2")));

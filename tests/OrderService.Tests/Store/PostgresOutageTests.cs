@@ -187,7 +187,7 @@ public sealed class PostgresOutageTests : IAsyncLifetime
     private async Task AssertEachOnceAsync(IReadOnlyCollection<string> keys, long events)
     {
         await using var store = PostgresInstance.Open(connectionString);
-        Task<long> CountAsync(string sql) => store.Database.ReadAsync(connection => Dapper.SqlMapper.ExecuteScalarAsync<long>(connection, sql), Token);
+        Task<long> CountAsync(string sql) => store.Database.ReadAsync(connection => connection.ExecuteScalarAsync<long>(sql), Token);
         Assert.Equal(keys.Count, await CountAsync("SELECT count(*) FROM inbox WHERE outcome = 1"));
         Assert.Equal(events, await CountAsync("SELECT count(*) FROM events"));
         Assert.Equal(events, await CountAsync("SELECT count(*) FROM outbox"));

@@ -1,4 +1,3 @@
-using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using OrderService.Database;
 
@@ -25,15 +24,12 @@ public sealed class SqliteOrderEventStoreTests : OrderEventStoreContract
         for (var written = 1; written <= 1000; written++)
         {
             await store.Database.WriteAsync(
-                transaction => transaction.Connection!.ExecuteAsync(
+                transaction => transaction.ExecuteAsync(
                     "INSERT INTO rejections (key, fingerprint, reason, detail, body, rejected_at) VALUES (@written, x'00', 'test', '', zeroblob(1048576), 0)",
-                    new { written = $"{written}" }, transaction),
+                    new { written = $"{written}" }),
                 StoreInstance.Token);
-            var frames = await store.Database.ReadAsync(async connection =>
-            {
-                await using var answer = await connection.ExecuteReaderAsync("PRAGMA wal_checkpoint(NOOP)");
-                return await answer.ReadAsync(StoreInstance.Token) ? answer.GetInt64(1) : -1;
-            }, StoreInstance.Token);
+            var (_, frames, _) = await store.Database.ReadAsync(
+                connection => connection.QuerySingleAsync<(long Busy, long Frames, long Copied)>("PRAGMA wal_checkpoint(NOOP)"), StoreInstance.Token);
             if (frames < most)
             {
                 return;

@@ -1,0 +1,63 @@
+using System.Data.Common;
+using Dapper;
+
+namespace OrderService.Store;
+
+/// <summary>
+/// What reads of the store run on, for SQLite and for PostgreSQL. Columns are matched with properties and constructor parameters by name, without regard to
+/// case and underscores: <c>order_id</c> is <c>OrderId</c>.
+/// </summary>
+public class StoreConnection
+{
+    private protected readonly DbConnection Connection;
+    private protected readonly DbTransaction? Transaction;
+    private protected readonly bool IsSqlite;
+
+    static StoreConnection() => DefaultTypeMap.MatchNamesWithUnderscores = true;
+
+    internal StoreConnection(DbConnection connection, bool isSqlite)
+    {
+        Connection = connection;
+        IsSqlite = isSqlite;
+    }
+
+    private protected StoreConnection(DbTransaction transaction, bool isSqlite) : this(transaction.Connection!, isSqlite) => Transaction = transaction;
+
+    /// <summary>
+    /// The condition "is one of" for a list parameter, as each database wants it: <c>$"WHERE id {connection.In("@ids")}"</c>.
+    /// SQLite gets a parameter for each value (keep it to some hundreds), PostgreSQL one array.
+    /// </summary>
+    public string In(string parameter) => IsSqlite ? $"IN {parameter}" : $"= ANY({parameter})";
+
+    public async Task<List<T>> QueryAsync<T>(string sql, object? parameters = null) => (await Connection.QueryAsync<T>(sql, parameters, Transaction)).AsList();
+
+    /// <summary>Row by row, for answers that may be large.</summary>
+    public IAsyncEnumerable<T> QueryUnbufferedAsync<T>(string sql, object? parameters = null) => Connection.QueryUnbufferedAsync<T>(sql, parameters, Transaction);
+
+    public Task<T> QuerySingleAsync<T>(string sql, object? parameters = null) => Connection.QuerySingleAsync<T>(sql, parameters, Transaction);
+
+    /// <returns>Null, or zeros, where there is no such row.</returns>
+    public Task<T?> QuerySingleOrDefaultAsync<T>(string sql, object? parameters = null) => Connection.QuerySingleOrDefaultAsync<T>(sql, parameters, Transaction);
+
+    /// <returns>The first column of the first row.</returns>
+    public Task<T?> ExecuteScalarAsync<T>(string sql, object? parameters = null, CancellationToken cancellationToken = default) =>
+        Connection.ExecuteScalarAsync<T>(new CommandDefinition(sql, parameters, Transaction, cancellationToken: cancellationToken));
+}
+
+/// <summary>A write transaction of the store. Whoever opened it commits it.</summary>
+public sealed class StoreTransaction : StoreConnection
+{
+    internal StoreTransaction(DbTransaction transaction, bool isSqlite) : base(transaction, isSqlite) { }
+
+    /// <returns>How many rows were written. A list of parameters runs the statement once for each.</returns>
+    public Task<int> ExecuteAsync(string sql, object? parameters = null) => Connection.ExecuteAsync(sql, parameters, Transaction);
+
+    internal Task SaveAsync(string savepoint) => Transaction!.SaveAsync(savepoint);
+
+    internal Task RollbackAsync(string savepoint) => Transaction!.RollbackAsync(savepoint);
+
+    internal Task ReleaseAsync(string savepoint) => Transaction!.ReleaseAsync(savepoint);
+
+    /// <summary>What PostgreSQL would look at with the COMMIT only, it looks at now.</summary>
+    internal Task CheckDeferredAsync() => IsSqlite ? Task.CompletedTask : ExecuteAsync("SET CONSTRAINTS ALL IMMEDIATE");
+}
