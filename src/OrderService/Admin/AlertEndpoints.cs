@@ -34,15 +34,15 @@ internal static class AlertEndpoints
     {
         var rows = (await database.ReadAsync(connection => connection.QueryAsync<ChannelRow>(
             """
-            SELECT channel AS Channel, max(sent_at) AS LastSentAt,
-                   sum(CASE WHEN status = 'pending' THEN 1 ELSE 0 END) AS Pending, sum(CASE WHEN status = 'failed' THEN 1 ELSE 0 END) AS Failed
+            SELECT channel, max(sent_at) AS last_sent_at,
+                   sum(CASE WHEN status = 'pending' THEN 1 ELSE 0 END) AS pending, sum(CASE WHEN status = 'failed' THEN 1 ELSE 0 END) AS failed
             FROM alert_deliveries GROUP BY channel
             """), context.RequestAborted)).ToDictionary(row => row.Channel);
         var errors = (await database.ReadAsync(connection => connection.QueryAsync<ErrorRow>(
-            "SELECT channel AS Channel, last_error AS LastError FROM alert_deliveries WHERE last_error IS NOT NULL ORDER BY alert_id DESC LIMIT 200"), context.RequestAborted))
+            "SELECT channel, last_error FROM alert_deliveries WHERE last_error IS NOT NULL ORDER BY alert_id DESC LIMIT 200"), context.RequestAborted))
             .GroupBy(row => row.Channel).ToDictionary(group => group.Key, group => group.First().LastError);
         var states = (await database.ReadAsync(connection => connection.QueryAsync<StateRow>(
-            "SELECT channel AS Channel, state AS State, reason AS Reason, since AS Since FROM alert_channels"), context.RequestAborted)).ToDictionary(row => row.Channel);
+            "SELECT channel, state, reason, since FROM alert_channels"), context.RequestAborted)).ToDictionary(row => row.Channel);
         var alerts = options.Value;
         ChannelView View(string name, bool enabled, string? target)
         {

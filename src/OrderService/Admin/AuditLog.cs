@@ -29,7 +29,7 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
     public Task<IReadOnlyList<AuditEntry>> ReadAsync(string? who, string? action, long? before, int limit, CancellationToken cancellationToken) =>
         database.ReadAsync<IReadOnlyList<AuditEntry>>(async connection =>
             [.. (await connection.QueryAsync<AuditRow>(
-                $"SELECT id AS Id, at AS At, who AS Who, action AS Action, subject AS Subject, detail AS Detail FROM audit WHERE id < @before {(who is null ? "" : "AND who = @who")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
+                $"SELECT id, at, who, action, subject, detail FROM audit WHERE id < @before {(who is null ? "" : "AND who = @who")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
                 new { before = before ?? long.MaxValue, who, action, limit })).Select(row => row.ToEntry())],
             cancellationToken);
 

@@ -49,7 +49,7 @@ public sealed class HttpRequests(IDatabase database, IOptions<ApiOptions> option
                 return new Begun.Reused();
             }
             var row = await transaction.QuerySingleAsync<Row>(
-                "SELECT fingerprint AS Fingerprint, status AS Status, location AS Location, body AS Body, created_at AS CreatedAt FROM http_requests WHERE principal = @principal AND key = @key",
+                "SELECT fingerprint, status, location, body, created_at FROM http_requests WHERE principal = @principal AND key = @key",
                 new { principal, key });
             if (!row.Fingerprint.AsSpan().SequenceEqual(fingerprint))
             {

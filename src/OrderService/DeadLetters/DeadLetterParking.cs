@@ -115,7 +115,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         var keys = SqlList.Add(parameters, "key", letters.Select(letter => letter.Key).Concat(letters.Select(OtherKey).OfType<string>())
             .Distinct(StringComparer.Ordinal).ToList());
         return (await transaction.QueryAsync<InboxRow>(
-            $"SELECT key AS Key, fingerprint AS Fingerprint, outcome AS Outcome FROM inbox WHERE key IN {keys}", parameters))
+            $"SELECT key, fingerprint, outcome FROM inbox WHERE key IN {keys}", parameters))
             .ToDictionary(row => row.Key, StringComparer.Ordinal);
     }
 
@@ -198,7 +198,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
                                           properties, deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason,
                                           twins, keyless)
                 VALUES {string.Join(", ", rows)}
-                ON CONFLICT (key, fingerprint) DO NOTHING RETURNING id AS Id, key AS Key, fingerprint AS Fingerprint
+                ON CONFLICT (key, fingerprint) DO NOTHING RETURNING id, key, fingerprint
                 """,
                 parameters);
             var byIdentity = chunk.ToDictionary(failure => failure.Identity, StringComparer.Ordinal);
@@ -227,7 +227,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
     {
         var letter = failure.Letter;
         var known = await transaction.QuerySingleAsync<KnownLetter>(
-            "SELECT id AS Id, status AS Status, properties AS Properties FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint });
+            "SELECT id, status, properties FROM dead_letters WHERE key = @Key AND fingerprint = @Fingerprint", new { letter.Key, letter.Fingerprint });
         var sameDelivery = letter.Redelivered || DeadLetter.IsSameDelivery(known.Properties, letter.PropertiesJson());
         if (!sameDelivery)
         {

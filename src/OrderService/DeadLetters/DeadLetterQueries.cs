@@ -57,10 +57,10 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
 
     private const string SummaryColumns =
         """
-        l.id AS Id, l.key AS Key, l.incident AS Incident, l.status AS Status, l.reason AS Reason, l.detail AS Detail, l.field AS Field, l.type AS Type,
-        l.message_id AS MessageId, l.correlation_id AS CorrelationId, l.order_id AS OrderId, l.customer_id AS CustomerId, l.currency AS Currency, l.value_minor AS ValueMinor, length(l.body) AS BodyBytes,
-        l.parked_at AS ParkedAt, l.opened_at AS OpenedAt, l.copies AS Copies, l.replays AS Replays, l.replayed_at AS ReplayedAt,
-        l.settled_at AS SettledAt, l.settled_by AS SettledBy, l.settle_reason AS SettleReason, l.alert_id AS AlertId
+        l.id, l.key, l.incident, l.status, l.reason, l.detail, l.field, l.type,
+        l.message_id, l.correlation_id, l.order_id, l.customer_id, l.currency, l.value_minor, length(l.body) AS body_bytes,
+        l.parked_at, l.opened_at, l.copies, l.replays, l.replayed_at,
+        l.settled_at, l.settled_by, l.settle_reason, l.alert_id
         """;
 
     /// <summary>Letters, newest first.</summary>
@@ -86,9 +86,9 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
     {
         var row = await connection.QuerySingleOrDefaultAsync<LetterRow>(
             $"""
-            SELECT {SummaryColumns}, l.exception AS Exception, l.properties AS Properties, l.deaths AS Deaths, l.content_type AS ContentType, l.fingerprint AS Fingerprint,
-                   (SELECT max(p.id) FROM dead_letters p WHERE p.incident = l.incident AND p.status = 'parked' AND p.id < l.id) AS PreviousId,
-                   (SELECT min(n.id) FROM dead_letters n WHERE n.incident = l.incident AND n.status = 'parked' AND n.id > l.id) AS NextId
+            SELECT {SummaryColumns}, l.exception, l.properties, l.deaths, l.content_type, l.fingerprint,
+                   (SELECT max(p.id) FROM dead_letters p WHERE p.incident = l.incident AND p.status = 'parked' AND p.id < l.id) AS previous_id,
+                   (SELECT min(n.id) FROM dead_letters n WHERE n.incident = l.incident AND n.status = 'parked' AND n.id > l.id) AS next_id
             FROM dead_letters l WHERE l.id = @id
             """,
             new { id });
@@ -98,14 +98,14 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         }
         var replays = await connection.QueryAsync<ReplayRow>(
             """
-            SELECT id AS Id, job_id AS JobId, length(body) AS BodyBytes, CASE WHEN length(body) <= @LongestShownBody THEN body END AS Body, requested_by AS RequestedBy, reason AS Reason, requested_at AS RequestedAt,
-                   outcome AS Outcome, detail AS Detail, finished_at AS FinishedAt, change AS Change
+            SELECT id, job_id, length(body) AS body_bytes, CASE WHEN length(body) <= @LongestShownBody THEN body END AS body, requested_by, reason, requested_at,
+                   outcome, detail, finished_at, change
             FROM replays WHERE letter_id = @id ORDER BY id
             """,
             new { id, LongestShownBody });
-        var alerts = await connection.QueryAsync<AlertRow>("SELECT id AS Id, kind AS Kind, subject AS Subject, created_at AS CreatedAt FROM alerts WHERE id = @AlertId", new { row.AlertId });
+        var alerts = await connection.QueryAsync<AlertRow>("SELECT id, kind, subject, created_at FROM alerts WHERE id = @AlertId", new { row.AlertId });
         var history = await connection.QueryAsync<HistoryRow>(
-            "SELECT at AS At, kind AS Kind, detail AS Detail FROM history WHERE key = @Key AND (letter_id = @Id OR letter_id IS NULL) ORDER BY id LIMIT 500", new { row.Key, row.Id });
+            "SELECT at, kind, detail FROM history WHERE key = @Key AND (letter_id = @Id OR letter_id IS NULL) ORDER BY id LIMIT 500", new { row.Key, row.Id });
         return new LetterRecord(
             row.ToSummary(), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.PreviousId, row.NextId,
             [.. replays.Select(replay => replay.ToRecord())],
@@ -136,13 +136,13 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         var rows = await connection.QueryAsync<IncidentRow>(
             $"""
             SELECT * FROM (
-                SELECT i.fingerprint AS Fingerprint, i.reason AS Reason, i.title AS Title, i.field AS Field, i.exception AS Exception, i.state AS State, i.letters AS Letters,
-                       i.first_seen AS FirstSeen, i.last_seen AS LastSeen, i.first_build AS FirstBuild, i.last_build AS LastBuild, i.regressed_build AS RegressedBuild,
-                       i.state_by AS StateBy, i.state_at AS StateAt, i.muted_until AS MutedUntil, i.last_alert_at AS LastAlertAt,
-                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked') AS Parked,
-                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'replayed') AS Replayed
+                SELECT i.fingerprint, i.reason, i.title, i.field, i.exception, i.state, i.letters,
+                       i.first_seen, i.last_seen, i.first_build, i.last_build, i.regressed_build,
+                       i.state_by, i.state_at, i.muted_until, i.last_alert_at,
+                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked') AS parked,
+                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'replayed') AS replayed
                 FROM incidents i {(fingerprint is null ? "" : "WHERE i.fingerprint = @fingerprint")}) found
-            ORDER BY CASE WHEN found.Parked > 0 THEN 0 ELSE 1 END, found.LastSeen DESC, found.Fingerprint LIMIT 1000
+            ORDER BY CASE WHEN found.parked > 0 THEN 0 ELSE 1 END, found.last_seen DESC, found.fingerprint LIMIT 1000
             """,
             new { fingerprint });
         return [.. rows.Select(row => row.ToRecord(costs.GetValueOrDefault(row.Fingerprint) ?? IncidentCosts.None))];
@@ -155,13 +155,13 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         var andLetters = fingerprint is null ? "" : "AND l.incident = @fingerprint";
         var counts = (await connection.QueryAsync<CountRow>(
             $"""
-            SELECT l.incident AS Incident, count(DISTINCT l.order_id) AS Orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS Customers, min(l.parked_at) AS Oldest
+            SELECT l.incident, count(DISTINCT l.order_id) AS orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS customers, min(l.parked_at) AS oldest
             FROM dead_letters l {LetterAlerts.JoinOrders} WHERE l.status = 'parked' {andLetters} GROUP BY l.incident
             """,
             new { fingerprint })).ToDictionary(row => row.Incident);
         var values = (await connection.QueryAsync<ValueRow>(
             $"""
-            SELECT incident AS Incident, currency AS Currency, sum(CAST(value AS DOUBLE PRECISION)) AS Value
+            SELECT incident, currency, sum(CAST(value AS DOUBLE PRECISION)) AS value
             FROM (SELECT l.incident AS incident, coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
                   FROM dead_letters l {LetterAlerts.JoinOrders}
                   WHERE l.status = 'parked' {andLetters} AND coalesce(l.currency, o.currency) IS NOT NULL
@@ -172,7 +172,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var hours = (await connection.QueryAsync<HourRow>(
             $"""
-            SELECT l.incident AS Incident, (@now - l.parked_at) / {Hour} AS HoursAgo, count(*) AS Letters FROM dead_letters l
+            SELECT l.incident, (@now - l.parked_at) / {Hour} AS hours_ago, count(*) AS letters FROM dead_letters l
             WHERE l.status <> 'superseded' AND l.parked_at > @since {andLetters} GROUP BY 1, 2
             """,
             new { fingerprint, now, since = now - (Hours * Hour) })).ToLookup(row => row.Incident);

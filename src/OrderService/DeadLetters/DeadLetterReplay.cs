@@ -205,8 +205,8 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
 
     private static async Task<Letter?> FindAsync(StoreTransaction transaction, long id) => await transaction.QuerySingleOrDefaultAsync<Letter>(
         """
-        SELECT id AS Id, key AS Key, status AS Status, reason AS Reason, body AS Body, properties AS Properties, order_id AS OrderId, replays AS Replays,
-               replayed_at AS ReplayedAt, settled_at AS SettledAt, settled_by AS SettledBy
+        SELECT id, key, status, reason, body, properties, order_id, replays,
+               replayed_at, settled_at, settled_by
         FROM dead_letters WHERE id = @id
         """,
         new { id });

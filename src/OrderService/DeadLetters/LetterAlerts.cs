@@ -44,7 +44,7 @@ internal static class LetterAlerts
     {
         var incidents = await transaction.QueryAsync<IncidentRow>(
             """
-            SELECT l.incident AS Fingerprint, i.reason AS Reason, i.title AS Title, i.state AS State, count(*) AS Letters, min(l.id) AS FirstLetter, max(l.id) AS LastLetter
+            SELECT l.incident AS fingerprint, i.reason, i.title, i.state, count(*) AS letters, min(l.id) AS first_letter, max(l.id) AS last_letter
             FROM dead_letters l JOIN incidents i ON i.fingerprint = l.incident
             WHERE l.alert_id = @alertId
             GROUP BY l.incident, i.reason, i.title, i.state ORDER BY count(*) DESC, l.incident
@@ -75,7 +75,7 @@ internal static class LetterAlerts
         var list = SqlList.Add(parameters, "fingerprint", fingerprints);
         var incidents = await transaction.QueryAsync<IncidentRow>(
             $"""
-            SELECT i.fingerprint AS Fingerprint, i.reason AS Reason, i.title AS Title, i.state AS State, 0 AS Letters, 0 AS FirstLetter, 0 AS LastLetter
+            SELECT i.fingerprint, i.reason, i.title, i.state, 0 AS letters, 0 AS first_letter, 0 AS last_letter
             FROM incidents i WHERE i.fingerprint IN {list} ORDER BY i.letters DESC, i.fingerprint
             """,
             parameters);
@@ -106,7 +106,7 @@ internal static class LetterAlerts
         var of = incident is null ? "" : " AND l.incident = @incident";
         var counts = await connection.QuerySingleAsync<CountsRow>(
             $"""
-            SELECT count(*) AS Letters, count(DISTINCT l.order_id) AS Orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS Customers, min(l.parked_at) AS Oldest
+            SELECT count(*) AS letters, count(DISTINCT l.order_id) AS orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS customers, min(l.parked_at) AS oldest
             FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{of}
             """,
             new { incident });
@@ -114,7 +114,7 @@ internal static class LetterAlerts
         // Added up as floating point: what a sender claims must not overflow a sum.
         var values = await connection.QueryAsync<ValueRow>(
             $"""
-            SELECT currency AS Currency, sum(CAST(value AS DOUBLE PRECISION)) AS Value
+            SELECT currency, sum(CAST(value AS DOUBLE PRECISION)) AS value
             FROM (SELECT coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
                   FROM dead_letters l {JoinOrders}
                   WHERE l.status = 'parked'{of} AND coalesce(l.currency, o.currency) IS NOT NULL

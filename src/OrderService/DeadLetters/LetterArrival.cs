@@ -15,7 +15,7 @@ public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties 
         var keys = SqlList.Add(parameters, "key", identities.Select(identity => identity.Key).Distinct(StringComparer.Ordinal).ToList());
         var rejections = (await transaction.QueryAsync<RejectionRow>(
             $"""
-            SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId
+            SELECT key, fingerprint, reason, detail, field, exception, order_id
             FROM rejections WHERE key IN {keys}
             """,
             parameters)).ToLookup(row => row.Key, StringComparer.Ordinal);

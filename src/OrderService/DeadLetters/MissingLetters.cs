@@ -82,8 +82,8 @@ public sealed partial class MissingLetters : BackgroundService
             // Those that are held stay in front and are passed over.
             var rows = await database.ReadAsync(connection => connection.QueryAsync<Row>(
                 """
-                SELECT key AS Key, fingerprint AS Fingerprint, reason AS Reason, detail AS Detail, field AS Field, exception AS Exception, order_id AS OrderId,
-                       properties AS Properties, OCTET_LENGTH(body) AS Size
+                SELECT key, fingerprint, reason, detail, field, exception, order_id,
+                       properties, OCTET_LENGTH(body) AS size
                 FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond) ORDER BY rejected_at, key, fingerprint LIMIT @BatchSize OFFSET @held
                 """,
                 new { before, beyond, BatchSize, held }), cancellationToken);

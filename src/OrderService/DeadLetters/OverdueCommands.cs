@@ -76,7 +76,7 @@ public sealed partial class OverdueCommands : BackgroundService
             // From where the last batch ended, so that what stays behind is passed over.
             var due = await database.ReadAsync(connection => connection.QueryAsync<Due>(
                 """
-                SELECT key AS Key, expires_at AS ExpiresAt FROM deferred
+                SELECT key, expires_at FROM deferred
                 WHERE expires_at <= @now AND (expires_at, key) > (@ExpiresAt, @Key)
                   AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id) -- being decided
                 ORDER BY expires_at, key LIMIT @BatchSize
@@ -137,7 +137,7 @@ public sealed partial class OverdueCommands : BackgroundService
         return await transaction.QueryAsync<Row>(
             $"""
             DELETE FROM deferred WHERE key IN {list} AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id)
-            RETURNING key AS Key, fingerprint AS Fingerprint, order_id AS OrderId, type AS Type, body AS Body, properties AS Properties
+            RETURNING key, fingerprint, order_id, type, body, properties
             """,
             parameters);
     }

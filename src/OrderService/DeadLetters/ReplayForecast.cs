@@ -127,12 +127,12 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             {
                 var parameters = new DynamicParameters();
                 var list = SqlList.Add(parameters, "key", newKeys);
-                foreach (var entry in await connection.QueryAsync<InboxRow>($"SELECT key AS Key, fingerprint AS Fingerprint, outcome AS Outcome, reason AS Reason FROM inbox WHERE key IN {list}", parameters))
+                foreach (var entry in await connection.QueryAsync<InboxRow>($"SELECT key, fingerprint, outcome, reason FROM inbox WHERE key IN {list}", parameters))
                 {
                     state.Inbox[entry.Key] = new InboxEntry(entry.Fingerprint, (InboxOutcome)entry.Outcome, entry.Reason);
                 }
                 foreach (var open in await connection.QueryAsync<OpenRow>(
-                    $"SELECT id AS Id, key AS Key, fingerprint AS Fingerprint, status AS Status FROM dead_letters WHERE key IN {list} AND status IN ('parked', 'replayed') ORDER BY id", parameters))
+                    $"SELECT id, key, fingerprint, status FROM dead_letters WHERE key IN {list} AND status IN ('parked', 'replayed') ORDER BY id", parameters))
                 {
                     if (!state.Letters.TryGetValue(open.Key, out var letters))
                     {
@@ -148,13 +148,13 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
                 var parameters = new DynamicParameters();
                 var list = SqlList.Add(parameters, "order", newOrders);
                 foreach (var head in await connection.QueryAsync<Head>(
-                    $"SELECT order_id AS OrderId, version AS Version, status AS Status, currency AS Currency, last_hash AS LastHash, total_minor AS TotalMinor FROM orders WHERE order_id IN {list}", parameters))
+                    $"SELECT order_id, version, status, currency, last_hash, total_minor FROM orders WHERE order_id IN {list}", parameters))
                 {
                     state.Heads[head.OrderId] = HeadRow.Read(head.OrderId, head.Version, (OrderStatus)head.Status, head.Currency, head.LastHash, head.TotalMinor);
                 }
                 var payments = (await connection.QueryAsync<PaymentRow>(
                     $"""
-                    SELECT e.order_id AS OrderId, e.type AS Type, e.data AS Data FROM orders o JOIN events e ON e.stream = o.seq
+                    SELECT e.order_id, e.type, e.data FROM orders o JOIN events e ON e.stream = o.seq
                     WHERE o.order_id IN {list} AND e.type IN ({HeadRow.PaymentTypes}) ORDER BY e.stream, e.version
                     """,
                     parameters)).ToLookup(row => row.OrderId, row => (row.Type, row.Data), StringComparer.Ordinal);
@@ -167,8 +167,8 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
                 }
                 foreach (var waiting in await connection.QueryAsync<DeferredRow>(
                     $"""
-                    SELECT key AS Key, order_id AS OrderId, type AS Type, body AS Body, properties AS Properties, fingerprint AS Fingerprint, correlation_id AS CorrelationId,
-                           traceparent AS TraceParent, received_at AS ReceivedAt, expires_at AS ExpiresAt
+                    SELECT key, order_id, type, body, properties, fingerprint, correlation_id,
+                           traceparent, received_at, expires_at
                     FROM deferred WHERE order_id IN {list} ORDER BY received_at, key
                     """,
                     parameters))
@@ -261,7 +261,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
     private sealed class Row
     {
         public const string Select =
-            "SELECT l.id AS Id, l.key AS Key, l.status AS Status, l.reason AS Reason, l.body AS Body, l.properties AS Properties, l.order_id AS OrderId, l.replays AS Replays FROM dead_letters l";
+            "SELECT l.id, l.key, l.status, l.reason, l.body, l.properties, l.order_id, l.replays FROM dead_letters l";
 
         private (LetterContent Before, MessageProperties Message, Decoded? Decoded, byte[] Body, string? Mistake)? read;
 

@@ -182,7 +182,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         {
             var page = await database.ReadAsync(connection => connection.QueryAsync<Outcome>(
                 """
-                SELECT j.letter_id AS LetterId, r.outcome AS Result, l.status AS Status, l.reason AS Reason, l.detail AS Detail, r.detail AS ReplayDetail
+                SELECT j.letter_id, r.outcome AS result, l.status, l.reason, l.detail, r.detail AS replay_detail
                 FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
                 WHERE j.job_id = @Id AND j.state = 'sent' AND j.letter_id > @last AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT @OutcomesPerTransaction
                 """,

@@ -63,12 +63,12 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         var letters = (await connection.QueryAsync<FailureRow>(
             """
             SELECT * FROM (
-                SELECT j.letter_id AS LetterId, l.order_id AS OrderId, j.state AS State, j.reason AS Reason, j.detail AS Detail
+                SELECT j.letter_id, l.order_id, j.state, j.reason, j.detail
                 FROM replay_job_letters j JOIN dead_letters l ON l.id = j.letter_id
                 WHERE j.job_id = @id AND j.state = 'failed' ORDER BY j.letter_id LIMIT @MostFailures) AS failed
             UNION ALL
             SELECT * FROM (
-                SELECT j.letter_id AS LetterId, l.order_id AS OrderId, j.state AS State, j.reason AS Reason, j.detail AS Detail
+                SELECT j.letter_id, l.order_id, j.state, j.reason, j.detail
                 FROM replay_job_letters j JOIN dead_letters l ON l.id = j.letter_id
                 WHERE j.job_id = @id AND j.state = 'skipped' ORDER BY j.letter_id LIMIT @MostFailures) AS skipped
             """,
@@ -154,9 +154,9 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
     {
         public const string Select =
             """
-            SELECT id AS Id, state AS State, mode AS Mode, rate AS Rate, letter_limit AS LetterLimit, confirmed AS Confirmed, reason AS Reason, requested_by AS RequestedBy, requested_at AS RequestedAt,
-                   started_at AS StartedAt, finished_at AS FinishedAt, state_by AS StateBy, state_at AS StateAt, stop_reason AS StopReason, waiting AS Waiting,
-                   total AS Total, sent AS Sent, succeeded AS Succeeded, failed AS Failed, skipped AS Skipped, patch AS Patch
+            SELECT id, state, mode, rate, letter_limit, confirmed, reason, requested_by, requested_at,
+                   started_at, finished_at, state_by, state_at, stop_reason, waiting,
+                   total, sent, succeeded, failed, skipped, patch
             FROM replay_jobs
             """;
 

@@ -15,7 +15,7 @@ public sealed class AlertQueries(IDatabase database)
     {
         var alerts = await connection.QueryAsync<AlertRow>(
             """
-            SELECT id AS Id, kind AS Kind, incident AS Incident, subject AS Subject, text AS Text, letters AS Letters, created_at AS CreatedAt
+            SELECT id, kind, incident, subject, text, letters, created_at
             FROM alerts WHERE id < @before ORDER BY id DESC LIMIT @limit
             """,
             new { before = before ?? long.MaxValue, limit = Math.Clamp(limit, 1, MostRows) });
@@ -27,7 +27,7 @@ public sealed class AlertQueries(IDatabase database)
         var ids = SqlList.Add(parameters, "id", alerts.Select(alert => alert.Id).ToList());
         var deliveries = (await connection.QueryAsync<DeliveryRow>(
             $"""
-            SELECT alert_id AS AlertId, channel AS Channel, status AS Status, attempts AS Attempts, next_attempt_at AS NextAttemptAt, last_error AS LastError, sent_at AS SentAt
+            SELECT alert_id, channel, status, attempts, next_attempt_at, last_error, sent_at
             FROM alert_deliveries WHERE alert_id IN {ids} ORDER BY alert_id, channel
             """,
             parameters)).ToLookup(row => row.AlertId);

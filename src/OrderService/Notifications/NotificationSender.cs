@@ -225,8 +225,8 @@ public sealed partial class NotificationSender : BackgroundService
         var now = time.Now();
         return database.ReadAsync(connection => connection.QueryAsync<DueDelivery>(
             """
-            SELECT a.id AS Id, a.kind AS Kind, a.incident AS Incident, a.subject AS Subject, a.text AS Text, a.data AS Data, a.letters AS Letters,
-                   a.created_at AS CreatedAt, d.attempts AS Attempts, d.next_attempt_at AS DueAt, d.begun_at AS BegunAt, d.recipients AS Recipients
+            SELECT a.id, a.kind, a.incident, a.subject, a.text, a.data, a.letters,
+                   a.created_at, d.attempts, d.next_attempt_at AS due_at, d.begun_at, d.recipients
             FROM alert_deliveries d JOIN alerts a ON a.id = d.alert_id
             WHERE d.status = 'pending' AND (d.next_attempt_at <= @now OR d.next_attempt_at > @beyond) AND d.channel = @channel
               AND (d.next_attempt_at, d.alert_id) > (@DueAt, @Id)

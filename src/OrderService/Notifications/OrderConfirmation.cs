@@ -296,7 +296,7 @@ public sealed partial class OrderConfirmation(
         var parameters = new { now, last.NextAttemptAt, last.Position, beyond = now + (long)(options.Value.MaxRetryDelay + TimeSpan.FromMinutes(1)).TotalMilliseconds };
         return database.ReadAsync(connection => connection.QueryAsync<Mail>(
             """
-            SELECT position AS Position, order_id AS OrderId, attempts AS Attempts, begun_at AS BegunAt, next_attempt_at AS NextAttemptAt FROM order_mails
+            SELECT position, order_id, attempts, begun_at, next_attempt_at FROM order_mails
             WHERE (next_attempt_at <= @now OR next_attempt_at > @beyond) AND (next_attempt_at, position) > (@NextAttemptAt, @Position) ORDER BY next_attempt_at, position LIMIT 50
             """,
             parameters), cancellationToken);

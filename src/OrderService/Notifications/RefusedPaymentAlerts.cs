@@ -109,11 +109,11 @@ public sealed partial class RefusedPaymentAlerts(
             return null;
         }
         var codes = await transaction.QueryAsync<CodeRow>(
-            "SELECT code AS Code, count(*) AS Payments, min(id) AS FirstId FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code",
+            "SELECT code, count(*) AS payments, min(id) AS first_id FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code",
             new { alertId });
         var first = await transaction.QuerySingleAsync<PaymentRow>(
             """
-            SELECT p.order_id AS OrderId, p.amount AS Amount, p.code AS Code, o.currency AS Currency
+            SELECT p.order_id, p.amount, p.code, o.currency
             FROM refused_payments p LEFT JOIN orders o ON o.order_id = p.order_id WHERE p.id = @id
             """,
             new { id = codes.Min(code => code.FirstId) });

@@ -318,7 +318,7 @@ public sealed partial class TroubleAlerts : BackgroundService
 
     private sealed class Row
     {
-        public const string Select = "SELECT key AS Key, subject AS Subject, state AS State, size AS Size, told_at AS ToldAt, seen_at AS SeenAt FROM service_troubles";
+        public const string Select = "SELECT key, subject, state, size, told_at, seen_at FROM service_troubles";
 
         public string Key { get; init; } = "";
         public string Subject { get; init; } = "";

@@ -27,7 +27,7 @@ public sealed class OutboxStore(IDatabase database)
             var everything = request.Shards.Count == Shard.Count;
             var ids = await connection.QueryAsync<ScannedRow>(
                 $"""
-                SELECT o.id AS Id, {(request.AnyStuck ? "CASE WHEN EXISTS (SELECT 1 FROM outbox s WHERE s.order_id = o.order_id AND s.stuck_key IS NOT NULL) THEN 1 ELSE 0 END" : "0")} AS Behind
+                SELECT o.id, {(request.AnyStuck ? "CASE WHEN EXISTS (SELECT 1 FROM outbox s WHERE s.order_id = o.order_id AND s.stuck_key IS NOT NULL) THEN 1 ELSE 0 END" : "0")} AS behind
                 FROM outbox o WHERE o.id > @After AND o.stuck_key IS NULL {(everything ? "" : $"AND o.shard {connection.In("@shards")}")} ORDER BY o.id LIMIT @seen
                 """,
                 new { shards = request.Shards.Select(shard => (long)shard).ToArray(), seen, request.After });
@@ -49,7 +49,7 @@ public sealed class OutboxStore(IDatabase database)
         {
             // An order of 500 lines is a hundred times as large as the usual one, so the sizes come first.
             var sizes = await connection.QueryAsync<SizedRow>(
-                $"SELECT o.id AS Id, coalesce(length(o.body), 0) + coalesce(length(o.message), 0) + coalesce(length(e.data), 0) AS Bytes {Tables} WHERE o.id {connection.In("@chunk")} ORDER BY o.id",
+                $"SELECT o.id, coalesce(length(o.body), 0) + coalesce(length(o.message), 0) + coalesce(length(e.data), 0) AS bytes {Tables} WHERE o.id {connection.In("@chunk")} ORDER BY o.id",
                 new { chunk });
             var fitting = new List<long>(chunk.Length);
             foreach (var row in sizes)
@@ -129,9 +129,9 @@ public sealed class OutboxStore(IDatabase database)
     public Task<IReadOnlyList<StuckKey>> StuckAsync(IReadOnlyCollection<int>? shards, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<StuckKey>>(
         async connection => [.. (await connection.QueryAsync<StuckRow>(
             $"""
-            SELECT k.stuck_key AS Key, k.events AS Events, k.since AS Since,
-                (SELECT r.stuck_reason FROM outbox r WHERE r.stuck_key = k.stuck_key AND r.stuck_reason IS NOT NULL ORDER BY r.id LIMIT 1) AS Reason,
-                (SELECT r.order_id FROM outbox r WHERE r.stuck_key = k.stuck_key ORDER BY r.id LIMIT 1) AS OrderId
+            SELECT k.stuck_key AS key, k.events, k.since,
+                (SELECT r.stuck_reason FROM outbox r WHERE r.stuck_key = k.stuck_key AND r.stuck_reason IS NOT NULL ORDER BY r.id LIMIT 1) AS reason,
+                (SELECT r.order_id FROM outbox r WHERE r.stuck_key = k.stuck_key ORDER BY r.id LIMIT 1) AS order_id
             FROM (SELECT stuck_key, count(*) AS events, min(stuck_since) AS since FROM outbox WHERE stuck_key IS NOT NULL {(shards is null || shards.Count == Shard.Count ? "" : $"AND shard {connection.In("@shards")}")} GROUP BY stuck_key) k ORDER BY k.since, k.stuck_key
             """,
             new { shards = shards?.Select(shard => (long)shard).ToArray() })).Select(row => new StuckKey(row.Key, row.Events, row.Since, row.Reason, row.OrderId))],

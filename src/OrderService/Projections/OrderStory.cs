@@ -50,8 +50,8 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var stream = story.Where(entry => entry.Event is not null).Select(entry => entry.Event!).OrderBy(recorded => recorded.Version).ToList();
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
         var (waiting, letters) = await database.ReadAsync(async connection => (
-            await connection.QueryAsync<WaitingRow>("SELECT type AS Type, expires_at AS ExpiresAt FROM deferred WHERE order_id = @orderId", new { orderId }),
-            await connection.QueryAsync<LetterRow>("SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId FROM dead_letters WHERE order_id = @orderId ORDER BY id", new { orderId })),
+            await connection.QueryAsync<WaitingRow>("SELECT type, expires_at FROM deferred WHERE order_id = @orderId", new { orderId }),
+            await connection.QueryAsync<LetterRow>("SELECT id, status, reason, detail, order_id FROM dead_letters WHERE order_id = @orderId ORDER BY id", new { orderId })),
             cancellationToken);
 
         var state = order.Status == OrderStatus.None
@@ -79,11 +79,11 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     {
         var isNumber = long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number);
         var (entry, letters, history) = await database.ReadAsync(async connection => (
-            await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome AS Outcome, reason AS Reason, order_id AS OrderId, decided_at AS DecidedAt, copies AS Copies, last_copy_at AS LastCopyAt FROM inbox WHERE key = @id", new { id }),
+            await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome, reason, order_id, decided_at, copies, last_copy_at FROM inbox WHERE key = @id", new { id }),
             await connection.QueryAsync<LetterRow>(
                 """
-                SELECT id AS Id, status AS Status, reason AS Reason, detail AS Detail, order_id AS OrderId, settled_at AS SettledAt, settled_by AS SettledBy,
-                       settle_reason AS SettleReason
+                SELECT id, status, reason, detail, order_id, settled_at, settled_by,
+                       settle_reason
                 FROM dead_letters WHERE key = @id OR message_id = @id OR id = @number ORDER BY id
                 """,
                 new { id, number = isNumber ? number : -1 }),
@@ -127,7 +127,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     /// <summary>How many more copies came of each of these messages.</summary>
     private Task<List<StoryEntry>> CopiesAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken) => database.ReadAsync(
         async connection => (await connection.QueryAsync<CopiesRow>(
-            $"SELECT key AS Key, copies AS Copies, last_copy_at AS LastCopyAt FROM inbox WHERE copies > 0 AND key {connection.In("@keys")}", new { keys })).Select(row => new StoryEntry(
+            $"SELECT key, copies, last_copy_at FROM inbox WHERE copies > 0 AND key {connection.In("@keys")}", new { keys })).Select(row => new StoryEntry(
                 At(row.LastCopyAt), "duplicate", Title("duplicate"), $"{(row.Copies == 1 ? "1 more copy" : $"{row.Copies.ToString(CultureInfo.InvariantCulture)} more copies")} came and had no effect; this was the last.",
                 null, row.Key, null, null, null, null)).ToList(),
         cancellationToken);
@@ -151,7 +151,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     private static async Task<List<StoryEntry>> RestAsync(StoreConnection connection, string where, string id, long number = -1)
     {
         var rows = await connection.QueryAsync<HistoryRow>(
-            $"SELECT at AS At, kind AS Kind, detail AS Detail, key AS Key, letter_id AS LetterId FROM history WHERE {where} ORDER BY id LIMIT @limit",
+            $"SELECT at, kind, detail, key, letter_id FROM history WHERE {where} ORDER BY id LIMIT @limit",
             new { id, number, limit = MostEntries });
         var entries = rows.Select(row => new StoryEntry(
             At(row.At), Kind(row.Kind), Title(row.Kind), row.Detail, null, row.Key, null, row.LetterId, null, null)).ToList();
@@ -159,7 +159,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         foreach (var letterId in letterIds)
         {
             var alert = await connection.QuerySingleOrDefaultAsync<AlertRow>(
-                "SELECT a.id AS Id, a.kind AS Kind, a.subject AS Subject, a.created_at AS CreatedAt FROM dead_letters l JOIN alerts a ON a.id = l.alert_id WHERE l.id = @letterId", new { letterId });
+                "SELECT a.id, a.kind, a.subject, a.created_at FROM dead_letters l JOIN alerts a ON a.id = l.alert_id WHERE l.id = @letterId", new { letterId });
             if (alert is not null && !entries.Exists(entry => entry.AlertId == alert.Id))
             {
                 entries.Add(new StoryEntry(At(alert.CreatedAt), "alert", $"Alert ({alert.Kind})", alert.Subject, null, null, null, letterId, alert.Id, null));

@@ -57,17 +57,17 @@ public sealed class EventQueries(IDatabase database)
     private sealed class Row
     {
         public long Position { get; init; }
-        public string Order_Id { get; init; } = "";
+        public string OrderId { get; init; } = "";
         public long Version { get; init; }
         public string Type { get; init; } = "";
         public byte[] Data { get; init; } = [];
-        public string Correlation_Id { get; init; } = "";
-        public string Causation_Id { get; init; } = "";
+        public string CorrelationId { get; init; } = "";
+        public string CausationId { get; init; } = "";
         public string? TraceParent { get; init; }
-        public long Recorded_At { get; init; }
+        public long RecordedAt { get; init; }
         public byte[] Hash { get; init; } = [];
 
         public RecordedEvent ToEvent() =>
-            new(Order_Id, Version, Type, Data, Correlation_Id, Causation_Id, TraceParent, Recorded_At, Hash) { Position = Position };
+            new(OrderId, Version, Type, Data, CorrelationId, CausationId, TraceParent, RecordedAt, Hash) { Position = Position };
     }
 }

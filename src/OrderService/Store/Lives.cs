@@ -52,7 +52,7 @@ public sealed class Lives(IDatabase database, string life, Func<StoreTransaction
             var ended = (int)await transaction.ExecuteScalarAsync<long>(
                 "SELECT count(*) FROM lives WHERE life <> @life AND ended_at >= @since", new { life, since = now - (long)memory.TotalMilliseconds });
             var marks = await ReadAsync(transaction, hashes);
-            return [.. hashes.Select(hash => marks.TryGetValue(Convert.ToHexString(hash), out var mark) ? new Suspicion((int)mark.Ends, (int)mark.Ends_Alone, ended) : new Suspicion(0, 0, ended))];
+            return [.. hashes.Select(hash => marks.TryGetValue(Convert.ToHexString(hash), out var mark) ? new Suspicion((int)mark.Ends, (int)mark.EndsAlone, ended) : new Suspicion(0, 0, ended))];
         },
         cancellationToken);
 
@@ -71,7 +71,7 @@ public sealed class Lives(IDatabase database, string life, Func<StoreTransaction
                     INSERT INTO started (fingerprint, life, company, ends, ends_alone, last_at) VALUES (@hash, @life, @company, @ends, @alone, @now)
                     ON CONFLICT (fingerprint) DO UPDATE SET life = excluded.life, company = excluded.company, ends = excluded.ends, ends_alone = excluded.ends_alone, last_at = excluded.last_at
                     """,
-                    new { hash, life, company = alone ? 0L : 1L, ends = mark?.Ends ?? 0, alone = mark?.Ends_Alone ?? 0, now });
+                    new { hash, life, company = alone ? 0L : 1L, ends = mark?.Ends ?? 0, alone = mark?.EndsAlone ?? 0, now });
             }
         },
         cancellationToken);
@@ -98,7 +98,7 @@ public sealed class Lives(IDatabase database, string life, Func<StoreTransaction
         foreach (var chunk in hashes.Chunk(RowsPerStatement))
         {
             foreach (var mark in await transaction.QueryAsync<Mark>(
-                $"SELECT fingerprint AS Fingerprint, life AS Life, company AS Company, ends AS Ends, ends_alone AS Ends_Alone FROM started WHERE fingerprint {transaction.In("@chunk")}",
+                $"SELECT fingerprint, life, company, ends, ends_alone FROM started WHERE fingerprint {transaction.In("@chunk")}",
                 new { chunk }))
             {
                 marks[Convert.ToHexString(mark.Fingerprint)] = mark;
@@ -121,7 +121,7 @@ public sealed class Lives(IDatabase database, string life, Func<StoreTransaction
         {
             if (mark.Company == 0)
             {
-                mark.Ends_Alone++;
+                mark.EndsAlone++;
             }
             else
             {
@@ -146,6 +146,6 @@ public sealed class Lives(IDatabase database, string life, Func<StoreTransaction
         public string Life { get; init; } = "";
         public long Company { get; init; }
         public long Ends { get; set; }
-        public long Ends_Alone { get; set; }
+        public long EndsAlone { get; set; }
     }
 }

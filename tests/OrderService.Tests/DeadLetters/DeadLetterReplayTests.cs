@@ -28,7 +28,7 @@ public abstract class DeadLetterReplayTests : LetterContract
         var answer = await world.Replay.ReplayAsync(new ReplayRequest(1, "ann", "mended"), Stopping);
 
         Assert.Equal(new LetterAnswer.Done(1, 1), answer);
-        var row = Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox WHERE kind = 3 AND order_id = 'A-1'"));
+        var row = Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message, body FROM outbox WHERE kind = 3 AND order_id = 'A-1'"));
         var message = Announcement.Parse(row.Message);
         Assert.Equal(("", "orders", "key-1", "order.place", "application/json"), (message.Exchange, message.RoutingKey, message.MessageId, message.Type, message.ContentType));
         Assert.Equal(["shop", "traceparent", ReplayMark.Header], message.Headers!.Keys.Order(StringComparer.Ordinal));
@@ -53,7 +53,7 @@ public abstract class DeadLetterReplayTests : LetterContract
 
         Assert.IsType<LetterAnswer.Done>(await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping));
 
-        var message = Announcement.Parse(Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox")).Message);
+        var message = Announcement.Parse(Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message, body FROM outbox")).Message);
         Assert.Equal(["h1", "h2", "h3", "h4", "small", ReplayMark.Header], message.Headers!.Keys.Order(StringComparer.Ordinal));
         Assert.Null(ConfirmedPublisher.WhyNotSendable(message.ToMessage(Order("A-1"), "A-1")));
         Assert.Contains("4 of its headers are too large", string.Join(' ', (await world.Queries.GetAsync(1, Stopping))!.History.Select(line => line.Detail)), StringComparison.Ordinal);
@@ -101,7 +101,7 @@ public abstract class DeadLetterReplayTests : LetterContract
         await using var world = await OpenAsync();
         await world.DieAsync(Arrival(Order("A-1"), "key-1"), RejectionReason.InternalError);
         await world.Replay.ReplayAsync(new ReplayRequest(1, "ann"), Stopping);
-        var message = Announcement.Parse(Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox")).Message);
+        var message = Announcement.Parse(Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message, body FROM outbox")).Message);
 
         for (var twice = 0; twice < 2; twice++)
         {

@@ -122,7 +122,7 @@ internal sealed class LetterWorld : IAsyncDisposable
     /// <summary>The replay's message as the broker would hand it out after the flow rejected it again.</summary>
     public async Task<LetterArrival> ReplayedArrivalAsync()
     {
-        var row = Assert.Single(await Store.QueryAsync<OutboxRow>("SELECT message AS Message, body AS Body FROM outbox ORDER BY id DESC LIMIT 1"));
+        var row = Assert.Single(await Store.QueryAsync<OutboxRow>("SELECT message, body FROM outbox ORDER BY id DESC LIMIT 1"));
         var message = OrderService.Outbox.Announcement.Parse(row.Message);
         var headers = Death();
         foreach (var (name, value) in message.Headers!)

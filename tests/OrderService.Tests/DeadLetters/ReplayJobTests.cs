@@ -415,7 +415,7 @@ public abstract class ReplayJobTests : LetterContract
         public async Task<IReadOnlyList<Incoming>> DeliverAsync(bool stillBroken = false)
         {
             var delivered = new List<Incoming>();
-            foreach (var row in await world.Store.QueryAsync<LetterWorld.OutboxRow>("SELECT message AS Message, body AS Body FROM outbox WHERE kind = 3 ORDER BY id"))
+            foreach (var row in await world.Store.QueryAsync<LetterWorld.OutboxRow>("SELECT message, body FROM outbox WHERE kind = 3 ORDER BY id"))
             {
                 var message = Announcement.Parse(row.Message);
                 var properties = new MessageProperties

@@ -144,7 +144,7 @@ internal sealed class KafkaWorld : IAsyncDisposable
     public async Task<Dictionary<string, int>> EffectsAsync()
     {
         Assert.Equal(0, await Store.ScalarAsync<long>("SELECT count(*) FROM (SELECT causation_id FROM events GROUP BY causation_id, type HAVING count(*) > 1)"));
-        return (await Store.QueryAsync<Effect>("SELECT order_id AS OrderId, count(*) AS Events FROM events GROUP BY order_id")).ToDictionary(row => row.OrderId, row => (int)row.Events);
+        return (await Store.QueryAsync<Effect>("SELECT order_id, count(*) AS Events FROM events GROUP BY order_id")).ToDictionary(row => row.OrderId, row => (int)row.Events);
     }
 
     public async ValueTask DisposeAsync()
