@@ -12,7 +12,7 @@ public sealed class OutboxOptions
     [Range(typeof(TimeSpan), "00:00:00.010", "00:01:00")]
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>How many messages the relay holds in memory; the rest waits in the store.</summary>
+    /// <summary>How many messages the relay holds in memory, 200 of one order at most; the rest waits in the store.</summary>
     [Range(100, 1_000_000)]
     public int MaxInMemory { get; init; } = 10_000;
 

@@ -52,12 +52,20 @@ public sealed partial class OutboxRelay(
     private const int StickAtOnce = 5_000;
     private const int ReleaseAtOnce = 200;
 
+    /// <summary>
+    /// One stream's messages leave one after the other, so that a stream with a long queue would fill memory for minutes while others wait: the rest of it stays in the table.
+    /// </summary>
+    private const int MostOfOneStream = 200;
+
     /// <summary>On each event: how often its shard had changed hands when it was published (contract, section 3).</summary>
     private const string EpochHeader = "x-relay-epoch";
 
     private readonly Lock gate = new();
     private readonly Dictionary<string, StreamInHand> streams = new(StringComparer.Ordinal);
     private readonly Dictionary<long, long> known = [];
+
+    // Streams of which more is in the table than in memory.
+    private readonly HashSet<string> partial = new(StringComparer.Ordinal);
     private readonly Dictionary<string, RelayLane> lanes = new(StringComparer.Ordinal);
     private readonly CopyBudget budget = new(clock);
     private readonly StuckStreams stuck = new();
@@ -66,7 +74,7 @@ public sealed partial class OutboxRelay(
     private readonly int[] underWay = new int[Shard.Count];
     private readonly SentVersions sent = new();
     private readonly List<OutboxRow> buffer = [];
-    private readonly Channel<OutboxRow> ready = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
+    private readonly Channel<Ready> ready = Channel.CreateUnbounded<Ready>(new() { SingleReader = true });
     private readonly Channel<Confirmed> confirmed = Channel.CreateUnbounded<Confirmed>(new() { SingleReader = true });
     private readonly Channel<OutboxRow> failed = Channel.CreateUnbounded<OutboxRow>(new() { SingleReader = true });
     private readonly CancellationTokenSource stop = new();
@@ -217,7 +225,7 @@ public sealed partial class OutboxRelay(
     /// </summary>
     private void TakeFresh(OutboxRow row)
     {
-        if (stuck.MayContain(row.OrderId))
+        if (stuck.MayContain(row.OrderId) || partial.Contains(row.OrderId))
         {
             return;
         }
@@ -247,6 +255,11 @@ public sealed partial class OutboxRelay(
                 // It follows the others into the table: the next load finds that its stream is stuck.
                 return;
             }
+            if (stream.Waiting?.Count >= MostOfOneStream)
+            {
+                LeaveRest(row.OrderId);
+                return;
+            }
             (stream.Waiting ??= new Queue<OutboxRow>()).Enqueue(row);
         }
         else
@@ -256,7 +269,7 @@ public sealed partial class OutboxRelay(
             {
                 releasedFor.Released++;
             }
-            ready.Writer.TryWrite(row);
+            ready.Writer.TryWrite(new Ready(row));
         }
         known.Add(row.Id, row.Memory);
         bytes += row.Memory;
@@ -264,6 +277,13 @@ public sealed partial class OutboxRelay(
         {
             stream.LastVersion = row.Version;
         }
+    }
+
+    /// <summary>What follows in this stream waits in the table until those in hand have left. Call with <see cref="gate"/> held.</summary>
+    private void LeaveRest(string orderId)
+    {
+        partial.Add(orderId);
+        seen.Clear();
     }
 
     /// <summary>Call with <see cref="gate"/> held.</summary>
@@ -285,10 +305,16 @@ public sealed partial class OutboxRelay(
     /// Whether the row may be published now. When its shard was lost meanwhile, its stream is left to whoever has the shard; when its key is closed, or others wait for it in the table,
     /// its stream goes there too; when the key has enough under way, the row waits for an outcome.
     /// </summary>
-    private bool TryBegin(OutboxRow row)
+    private bool TryBegin(Ready one)
     {
         lock (gate)
         {
+            var row = one.Row;
+            var lane = LaneOf(row);
+            if (one.HasPlace)
+            {
+                lane.Abandon();
+            }
             var shard = Shard.Of(row.OrderId);
             if (!shards.Contains(shard) || !lease.IsCurrent)
             {
@@ -302,13 +328,12 @@ public sealed partial class OutboxRelay(
             }
             var stream = streams[row.OrderId];
             EndRelease(stream);
-            var lane = LaneOf(row);
             if (lane.IsClosed ? lane.Attempt != row.OrderId : lane.HasStuck && !stream.MayPass)
             {
                 Stick(row, stream, lane, lane.Reason);
                 return false;
             }
-            if (!lane.IsClosed && lane.Room(BusyLanes()) == 0)
+            if (!lane.IsClosed && !one.HasPlace && (lane.Waiting.Count > 0 || lane.Room(BusyLanes()) == 0))
             {
                 if (lane.Waiting.Count >= options.Value.MaxInMemory / 4 && clock.GetElapsedTime(lane.LastOutcomeAt) > Silence && publisher.IsOpen())
                 {
@@ -316,6 +341,7 @@ public sealed partial class OutboxRelay(
                     return false;
                 }
                 lane.Waiting.Enqueue(row);
+                Admit(lane);
                 return false;
             }
             lane.Begin();
@@ -447,7 +473,7 @@ public sealed partial class OutboxRelay(
             var pause = options.Value.PollInterval;
             foreach (var lane in lanes.Values)
             {
-                if (lane.HasStuck && lane.UntilDue is var due && due > TimeSpan.Zero && due < pause)
+                if ((lane.HasStuck || lane.Waiting.Count > 0) && lane.UntilDue is var due && due > TimeSpan.Zero && due < pause)
                 {
                     pause = due + TimeSpan.FromMilliseconds(1);
                 }
@@ -620,6 +646,11 @@ public sealed partial class OutboxRelay(
         string[] free;
         lock (gate)
         {
+            foreach (var lane in lanes.Values)
+            {
+                // Where a pace is kept, no outcome may be under way that would give the next place away.
+                Admit(lane);
+            }
             free = [.. opened];
             opened.Clear();
         }
@@ -669,19 +700,23 @@ public sealed partial class OutboxRelay(
                 }
                 continue;
             }
-            var rows = await store.ReleaseAsync(lane.Key, shards, count, stop.Token);
+            var released = await store.ReleaseAsync(lane.Key, shards, count, MostOfOneStream, stop.Token);
             lock (gate)
             {
-                if (rows.Count == 0)
+                if (released.Rows.Count == 0)
                 {
                     lane.Empty();
                     continue;
                 }
                 if (isClosed)
                 {
-                    lane.Try(rows[0].OrderId);
+                    lane.Try(released.Rows[0].OrderId);
                 }
-                foreach (var row in rows)
+                foreach (var orderId in released.Cut)
+                {
+                    LeaveRest(orderId);
+                }
+                foreach (var row in released.Rows)
                 {
                     Take(row, lane);
                 }
@@ -702,7 +737,11 @@ public sealed partial class OutboxRelay(
             }
             intake = Intake.Buffer;
             ClearBuffer();
-            request = new LoadRequest(shards, known.Keys.ToHashSet(), most - known.Count, mostBytes - bytes, stuck.Any, stuck.Any ? SeenBefore() : 0);
+            request = new LoadRequest(shards, known.Keys.ToHashSet(), most - known.Count, mostBytes - bytes, stuck.Any, stuck.Any ? SeenBefore() : 0)
+            {
+                Except = [.. partial.Where(orderId => streams.TryGetValue(orderId, out var stream) && stream.Waiting?.Count > MostOfOneStream / 2)],
+                MostOfOneStream = MostOfOneStream,
+            };
         }
         try
         {
@@ -713,11 +752,19 @@ public sealed partial class OutboxRelay(
             }
             lock (gate)
             {
+                if (loaded.All)
+                {
+                    partial.IntersectWith(request.Except);
+                }
+                foreach (var orderId in loaded.Cut)
+                {
+                    LeaveRest(orderId);
+                }
                 foreach (var row in loaded.Rows)
                 {
                     Take(row);
                 }
-                if (loaded.All && stuck.Any)
+                if (loaded.All && stuck.Any && partial.Count == 0)
                 {
                     seen.Enqueue((clock.GetTimestamp(), loaded.Last));
                 }
@@ -767,12 +814,13 @@ public sealed partial class OutboxRelay(
         Action<OutgoingMessage, PublishOutcome> completed = Completed;
         try
         {
-            await foreach (var row in ready.Reader.ReadAllAsync(stop.Token))
+            await foreach (var one in ready.Reader.ReadAllAsync(stop.Token))
             {
-                if (!TryBegin(row))
+                if (!TryBegin(one))
                 {
                     continue;
                 }
+                var row = one.Row;
                 OutgoingMessage message;
                 try
                 {
@@ -862,20 +910,36 @@ public sealed partial class OutboxRelay(
         var stream = streams[row.OrderId];
         if (stream.Waiting?.TryDequeue(out var next) == true)
         {
-            ready.Writer.TryWrite(next);
+            ready.Writer.TryWrite(new Ready(next));
         }
         else
         {
             streams.Remove(row.OrderId);
         }
+        if (partial.Count > 0 && (stream.Waiting?.Count ?? 0) is MostOfOneStream / 2 or 0 && partial.Contains(row.OrderId))
+        {
+            wake.Writer.TryWrite(true);
+        }
     }
 
-    /// <summary>An outcome makes room for those that wait, for one more while the window grows. Call with <see cref="gate"/> held.</summary>
+    /// <summary>
+    /// Gives free places to those that wait: many at once, because they leave in one write and come back in one confirm. Call with <see cref="gate"/> held.
+    /// </summary>
     private void Admit(RelayLane lane)
     {
-        for (var count = 0; count < 2 && lane.Waiting.TryDequeue(out var row); count++)
+        if (lane.Waiting.Count == 0)
         {
-            ready.Writer.TryWrite(row);
+            return;
+        }
+        var room = lane.Room(BusyLanes());
+        if (room < Math.Min(lane.InFlight, lane.Waiting.Count))
+        {
+            return;
+        }
+        for (; room > 0 && lane.Waiting.TryDequeue(out var row); room--)
+        {
+            lane.Begin();
+            ready.Writer.TryWrite(new Ready(row, HasPlace: true));
         }
     }
 
@@ -965,7 +1029,7 @@ public sealed partial class OutboxRelay(
                 {
                     again.Add(row);
                 }
-                again.ForEach(row => ready.Writer.TryWrite(row));
+                again.ForEach(row => ready.Writer.TryWrite(new Ready(row)));
             }
         }
         catch (OperationCanceledException)
@@ -1066,6 +1130,10 @@ public sealed partial class OutboxRelay(
 
     [LoggerMessage(LogLevel.Warning, "Confirmed messages could not be marked as sent yet: {Reason}")]
     private partial void LogMarkFailed(string reason);
+
+    /// <summary>A row that may leave.</summary>
+    /// <param name="HasPlace">It is counted among its lane's unconfirmed ones already.</param>
+    private readonly record struct Ready(OutboxRow Row, bool HasPlace = false);
 
     /// <summary>A row that waits for its mark. Its message is let go: a batch of them, held for nobody, would be copied by every collection.</summary>
     private readonly record struct Confirmed(long Id, int Shard);

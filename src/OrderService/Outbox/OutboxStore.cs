@@ -27,19 +27,43 @@ public sealed class OutboxStore(IDatabase database)
             var everything = request.Shards.Count == Shard.Count;
             var ids = await connection.QueryAsync<ScannedRow>(
                 $"""
-                SELECT o.id, {(request.AnyStuck ? "CASE WHEN EXISTS (SELECT 1 FROM outbox s WHERE s.order_id = o.order_id AND s.stuck_key IS NOT NULL) THEN 1 ELSE 0 END" : "0")} AS behind
-                FROM outbox o WHERE o.id > @After AND o.stuck_key IS NULL {(everything ? "" : $"AND o.shard {connection.In("@shards")}")} ORDER BY o.id LIMIT @seen
+                SELECT o.id, o.order_id, {(request.AnyStuck ? "CASE WHEN EXISTS (SELECT 1 FROM outbox s WHERE s.order_id = o.order_id AND s.stuck_key IS NOT NULL) THEN 1 ELSE 0 END" : "0")} AS behind
+                FROM outbox o WHERE o.id > @After AND o.stuck_key IS NULL {(everything ? "" : $"AND o.shard {connection.In("@shards")}")}
+                    {(request.Except.Count == 0 ? "" : $"AND NOT (o.order_id {connection.In("@except")})")}
+                ORDER BY o.id LIMIT @seen
                 """,
-                new { shards = request.Shards.Select(shard => (long)shard).ToArray(), seen, request.After });
-            var missing = ids.Where(row => !row.IsBehind && !request.Known.Contains(row.Id)).Select(row => row.Id).Take(request.Limit).ToArray();
+                new { shards = request.Shards.Select(shard => (long)shard).ToArray(), except = request.Except.ToArray(), seen, request.After });
+            var cut = new HashSet<string>(StringComparer.Ordinal);
+            var missing = Choose(ids.Where(row => !row.IsBehind && !request.Known.Contains(row.Id)), request.MostOfOneStream, cut).Take(request.Limit).ToArray();
             var (rows, fits) = await ReadAsync(connection, missing, request.MaxBytes);
             return new LoadedRows(
                 rows,
                 [.. ids.Where(row => row.IsBehind && !request.Known.Contains(row.Id)).Select(row => row.Id)],
                 fits && ids.Count < seen && missing.Length < request.Limit,
-                ids.Count == 0 ? request.After : ids[^1].Id);
+                ids.Count == 0 ? request.After : ids[^1].Id)
+            {
+                Cut = cut,
+            };
         },
         cancellationToken);
+
+    /// <summary>The first rows of each stream, as many as may be taken of one; <paramref name="cut"/> gets the streams that have more.</summary>
+    private static IEnumerable<long> Choose(IEnumerable<ScannedRow> rows, int mostOfOneStream, HashSet<string> cut)
+    {
+        var taken = new Dictionary<string, int>(StringComparer.Ordinal);
+        foreach (var row in rows)
+        {
+            var count = taken[row.OrderId] = taken.GetValueOrDefault(row.OrderId) + 1;
+            if (count <= mostOfOneStream)
+            {
+                yield return row.Id;
+            }
+            else
+            {
+                cut.Add(row.OrderId);
+            }
+        }
+    }
 
     /// <summary>Reads rows with what they publish, in the order of their ids, as many as fit into so many bytes, and at least one.</summary>
     private static async Task<(List<OutboxRow> Rows, bool Fits)> ReadAsync(StoreConnection connection, IReadOnlyList<long> ids, long maxBytes)
@@ -105,23 +129,27 @@ public sealed class OutboxStore(IDatabase database)
     });
 
     /// <summary>Takes the oldest streams that wait for the key out of the stuck ones and reads their rows, in the order of their ids.</summary>
-    public async Task<IReadOnlyList<OutboxRow>> ReleaseAsync(string key, IReadOnlyCollection<int> shards, int streams, CancellationToken cancellationToken)
+    public async Task<LoadedRows> ReleaseAsync(
+        string key, IReadOnlyCollection<int> shards, int streams, int mostOfOneStream, CancellationToken cancellationToken)
     {
-        var ids = await database.WriteAsync(
+        var rows = await database.WriteAsync(
             async transaction =>
             {
-                return await transaction.QueryAsync<long>(
+                return await transaction.QueryAsync<ScannedRow>(
                     $"""
                     UPDATE outbox SET stuck_key = NULL, stuck_reason = NULL, stuck_since = NULL
                     WHERE stuck_key IS NOT NULL AND order_id IN (
                         SELECT order_id FROM outbox WHERE stuck_key = @key {(shards.Count == Shard.Count ? "" : $"AND shard {transaction.In("@shards")}")} ORDER BY id LIMIT @streams)
-                    RETURNING id
+                    RETURNING id, order_id
                     """,
                     new { key, shards = shards.Select(shard => (long)shard).ToArray(), streams });
             },
             cancellationToken);
-        ids.Sort();
-        return ids.Count == 0 ? [] : (await database.ReadAsync(connection => ReadAsync(connection, ids, long.MaxValue), cancellationToken)).Rows;
+        rows.Sort(static (one, other) => one.Id.CompareTo(other.Id));
+        var cut = new HashSet<string>(StringComparer.Ordinal);
+        List<long> first = [.. Choose(rows, mostOfOneStream, cut)];
+        var read = first.Count == 0 ? [] : (await database.ReadAsync(connection => ReadAsync(connection, first, long.MaxValue), cancellationToken)).Rows;
+        return new LoadedRows(read, [], cut.Count == 0, first.Count == 0 ? 0 : first[^1]) { Cut = cut };
     }
 
     /// <summary>The routing keys that something waits for, how much, and since when.</summary>
@@ -228,6 +256,7 @@ public sealed class OutboxStore(IDatabase database)
     private sealed class ScannedRow
     {
         public long Id { get; init; }
+        public string OrderId { get; init; } = "";
         public long Behind { get; init; }
         public bool IsBehind => Behind == 1;
     }
@@ -279,13 +308,24 @@ public sealed class OutboxStore(IDatabase database)
 /// <param name="Known">Rows that it has in hand.</param>
 /// <param name="AnyStuck">Streams may be stuck, so that what comes behind them has to be found.</param>
 /// <param name="After">Rows up to this id are in hand or stuck.</param>
-public sealed record LoadRequest(IReadOnlyCollection<int> Shards, IReadOnlySet<long> Known, int Limit, long MaxBytes, bool AnyStuck, long After);
+public sealed record LoadRequest(IReadOnlyCollection<int> Shards, IReadOnlySet<long> Known, int Limit, long MaxBytes, bool AnyStuck, long After)
+{
+    /// <summary>Streams of which enough is in hand: their rows are left in the table.</summary>
+    public IReadOnlyCollection<string> Except { get; init; } = [];
+
+    /// <summary>How many rows of one stream are taken.</summary>
+    public int MostOfOneStream { get; init; } = int.MaxValue;
+}
 
 /// <param name="Rows">Oldest first.</param>
 /// <param name="Behind">Rows that are not marked yet although their stream is stuck.</param>
 /// <param name="All">These were all that were committed when the query began.</param>
 /// <param name="Last">The highest id that was seen.</param>
-public sealed record LoadedRows(IReadOnlyList<OutboxRow> Rows, IReadOnlyList<long> Behind, bool All, long Last);
+public sealed record LoadedRows(IReadOnlyList<OutboxRow> Rows, IReadOnlyList<long> Behind, bool All, long Last)
+{
+    /// <summary>Streams that have more rows than were taken.</summary>
+    public IReadOnlyCollection<string> Cut { get; init; } = [];
+}
 
 /// <summary>A routing key that events wait for.</summary>
 /// <param name="Key">The routing key; <c>orders</c> for replays; <c>unsendable</c> for what can't be sent as it is.</param>

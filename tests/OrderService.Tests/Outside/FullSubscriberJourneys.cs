@@ -237,6 +237,58 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
             "ok", await broker.ExecAsync("rabbitmqctl", "-q", "eval", $"ra:{call}(quorum_queues, {{list_to_atom(\"{virtualHost}_replicated\"), node()}})."), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(StoreKind.Sqlite)]
+    [InlineData(StoreKind.Postgres)]
+    public async Task Several_stuck_events_of_one_order_leave_when_there_is_room(StoreKind store)
+    {
+        const int Orders = 5;
+        const int Payments = 4;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, store, postgres, new()
+        {
+            ["Outbox__ProbeInterval"] = TimeSpan.FromSeconds(ProbeSeconds).ToString("c"),
+        });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        await using var other = await OtherSubscriber.BindAsync(address, "full", "order.payment_received", RoomForOne);
+        await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number =>
+            Enumerable.Range(0, Payments).Select(payment => Pay($"A-{number}", payment)).Prepend(TestMessage.Place($"A-{number}"))));
+        await Eventually.TrueAsync(async () => (await service.GetAsync("/api/relay")).GetProperty("items").EnumerateArray().Sum(key => key.GetProperty("events").GetInt32())
+            >= Orders * (Payments - 1));
+
+        await other.Channel.QueueDeleteAsync("full", cancellationToken: Stopping);
+
+        await Eventually.TrueAsync(() => shop.Heard.Select(heard => heard.Id).Distinct().Count() == Orders * (Payments + 1));
+        Assert.All(shop.Heard.GroupBy(heard => Subject(heard.Body)), order => Assert.Equal(
+            Enumerable.Range(1, Payments + 1).Select(version => $"{order.Key}.{version}"), order.Select(heard => heard.Id).Distinct()));
+        await Eventually.TrueAsync(async () => (await service.GetAsync("/api/relay")).GetProperty("items").GetArrayLength() == 0);
+    }
+
+    [Theory]
+    [InlineData(StoreKind.Sqlite)]
+    [InlineData(StoreKind.Postgres)]
+    public async Task An_order_with_thousands_of_events_to_tell_does_not_hold_up_the_others(StoreKind store)
+    {
+        const int Payments = 4_000;
+        const int Others = 20;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, store, postgres, new() { ["Outbox__MaxInMemory"] = "1000" });
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.ListenAsync();
+        await shop.PublishAsync(Enumerable.Range(0, Payments).Select(payment => Pay("BIG", payment)).Prepend(TestMessage.Place("BIG")));
+        await shop.PublishAsync(Enumerable.Range(0, Others).Select(number => TestMessage.Place($"A-{number}")));
+
+        await Eventually.TrueAsync(() => shop.Heard.Count(heard => heard.Type == "ORDER_PLACED") == Others + 1);
+        // What is told of one order comes one by one, so most of it is still to come.
+        var told = shop.Heard.Count;
+        Assert.True(told < Payments - 1000, $"{told} events were told before the last of the other orders");
+
+        await Eventually.TrueAsync(() => shop.Heard.Count >= Payments + Others + 1, TimeSpan.FromMinutes(2));
+        Assert.Equal(
+            Enumerable.Range(1, Payments + 1).Select(version => $"BIG.{version}"), shop.Heard.Select(heard => heard.Id).Where(id => id.StartsWith("BIG.", StringComparison.Ordinal)).Distinct());
+    }
+
     /// <summary>An operator behind a proxy has the key tried although there is no room: it is in the audit log with who asked, from where and why.</summary>
     private static async Task ReleaseAsync(ReleaseService service)
     {
@@ -272,6 +324,9 @@ public sealed class FullSubscriberJourneys(RabbitMqContainerFixture broker, Post
     }
 
     private static TestMessage Cancel(string orderId) => TestMessage.Of("order.cancel", $"cancel-{orderId}", $$"""{"orderId":"{{orderId}}","reason":"no"}""");
+
+    private static TestMessage Pay(string orderId, int payment) => TestMessage.Of(
+        "order.pay", $"pay-{orderId}-{payment}", $$"""{"orderId":"{{orderId}}","paymentReference":"P-{{payment}}","amount":0.01}""");
 
     private static StringContent Json(TestMessage message) => new(Encoding.UTF8.GetString(message.Body), Encoding.UTF8, "application/json");
 

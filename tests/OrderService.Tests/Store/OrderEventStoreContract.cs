@@ -741,12 +741,35 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         var streams = new List<string>();
         await outbox.VisitStuckStreamsAsync(AllShards, streams.Add, Token);
         Assert.Equal(["A-1"], streams);
-        Assert.Empty(await outbox.ReleaseAsync("order.shipped", AllShards, 10, Token));
+        Assert.Empty((await outbox.ReleaseAsync("order.shipped", AllShards, 10, 100, Token)).Rows);
 
-        var released = await outbox.ReleaseAsync(Key, AllShards, 1, Token);
+        var released = (await outbox.ReleaseAsync(Key, AllShards, 1, 100, Token)).Rows;
 
         Assert.Equal([(placed[1].Id, 1L), (behind, 2L)], released.Select(row => (row.Id, row.Version)));
         Assert.Equal(6, (await outbox.LoadAsync(request, Token)).Rows.Count);
+    }
+
+    [Fact]
+    public async Task Of_one_stream_so_many_rows_are_loaded_or_released_and_the_others_go_by()
+    {
+        const string Key = "order.paid";
+        var outbox = new OutboxStore(Store.Database);
+        await Store.AppendAsync([Place("p-0", "A-0"), Pay("y-0", "A-0"), Ship("s-0", "A-0"), Place("p-1", "A-1")]);
+        var rows = await OutboxAsync();
+        var request = new LoadRequest(AllShards, new HashSet<long>(), 100, long.MaxValue, AnyStuck: false, After: 0) { MostOfOneStream = 2 };
+
+        var loaded = await outbox.LoadAsync(request, Token);
+
+        Assert.Equal(["A-0", "A-0", "A-1"], loaded.Rows.Select(row => row.OrderId));
+        Assert.Equal((true, "A-0"), (loaded.All, Assert.Single(loaded.Cut)));
+        Assert.Equal(["A-1"], (await outbox.LoadAsync(request with { Except = ["A-0"] }, Token)).Rows.Select(row => row.OrderId));
+
+        await outbox.StickAsync(Key, "a queue refuses it", Now, [rows[0].Id], [.. rows.Skip(1).Where(row => row.OrderId == "A-0").Select(row => row.Id)]);
+        var released = await outbox.ReleaseAsync(Key, AllShards, 1, 2, Token);
+
+        Assert.Equal([1L, 2L], released.Rows.Select(row => row.Version));
+        Assert.Equal("A-0", Assert.Single(released.Cut));
+        Assert.Empty(await outbox.StuckAsync(null, Token));
     }
 
     [Fact]
@@ -765,7 +788,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
 
         Assert.Equal((Key, 2L), Assert.Single(await outbox.ReleasesAsync(Token)));
         Assert.Equal(2, await CountAsync("audit WHERE who = 'ada' AND action = 'relay.release' AND detail = 'there is room'"));
-        Assert.Equal(["A-0", "A-1"], (await outbox.ReleaseAsync(Key, AllShards, 2, Token)).Select(row => row.OrderId));
+        Assert.Equal(["A-0", "A-1"], (await outbox.ReleaseAsync(Key, AllShards, 2, 100, Token)).Rows.Select(row => row.OrderId));
         Assert.Equal(3, Assert.Single(await outbox.StuckAsync(null, Token)).Events);
     }
 
