@@ -60,8 +60,15 @@ public static class OrderServiceHost
         });
         builder.Configuration.Sources.Clear();
         builder.Configuration.AddConfiguration(settings.Configuration);
-        builder.WebHost.UseUrls((settings.Configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
-        builder.WebHost.ConfigureKestrel(HttpRules.Limit);
+        // The listeners are ours to make. ASP.NET Core reads the same setting, from the environment too where it is empty, and would warn that it has no say: so there it is a list of nothing.
+        builder.Configuration.AddInMemoryCollection([new(WebHostDefaults.ServerUrlsKey, ";")]);
+        var listeners = new Listeners(settings.Configuration);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            HttpRules.Limit(kestrel);
+            listeners.Add(kestrel);
+        });
+        builder.Services.AddSingleton(listeners);
         builder.Host.UseDefaultServiceProvider(provider => provider.ValidateOnBuild = provider.ValidateScopes = true);
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = DrainTimeout);
         builder.Logging.ClearProviders();

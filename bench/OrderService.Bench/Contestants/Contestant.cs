@@ -111,6 +111,7 @@ internal sealed record ContestantSettings(string Name, string Broker, StoreKind 
         yield return new("RabbitMq__Partitions", partitions.ToString(CultureInfo.InvariantCulture));
         yield return new("RabbitMq__Uri", broker);
         yield return new("Urls", string.Create(CultureInfo.InvariantCulture, $"http://127.0.0.1:{FreePort()}"));
+        yield return new("ManagementUrls", "");
         yield return new("Store__Provider", kind == StoreKind.Postgres ? "Postgres" : "Sqlite");
         yield return new("Store__Path", kind == StoreKind.Sqlite ? store.SqlitePath : null);
         yield return new("Store__ConnectionString", kind == StoreKind.Postgres ? store.PostgresConnection : null);

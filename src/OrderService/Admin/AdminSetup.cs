@@ -42,8 +42,18 @@ public static class AdminSetup
             var (code, detail) = Problems.ForStatus(context.HttpContext.Response.StatusCode);
             return Problems.WriteAsync(context.HttpContext, context.HttpContext.Response.StatusCode, code, detail);
         });
+        app.Use(Listeners.KeepApart);
         app.UseHostFiltering();
         ProxyRules.UsePublicAddress(app);
+    }
+
+    private static Task KnowCaller(HttpContext context, RequestDelegate next)
+    {
+        if (context.User.Identity?.IsAuthenticated == true)
+        {
+            ConnectionLimit.Know(context);
+        }
+        return next(context);
     }
 
     /// <summary>The API and the admin page. Only <c>/health</c>, <c>/metrics</c>, the page's own files and the sign-in answer without a key.</summary>
@@ -62,6 +72,7 @@ public static class AdminSetup
         app.UseStaticFiles();
         app.UseRouting();
         app.UseAuthentication();
+        app.Use(KnowCaller);
         app.Use(app.Services.GetRequiredService<RightsWatch>().WatchAsync);
         app.UseRateLimiter();
         app.UseAuthorization();

@@ -34,6 +34,12 @@ public sealed class ApiOptions
     /// <summary>Addresses (<c>10.0.0.7</c>) or networks (<c>10.0.0.0/24</c>) of proxies whose <c>X-Forwarded-For</c>, <c>-Proto</c>, <c>-Host</c> and <c>-Prefix</c> are believed. Nobody else's are.</summary>
     public IList<string> TrustedProxies { get; init; } = [];
 
+    /// <summary>How many connections there may be on <c>Urls</c>. One more takes the place of the oldest that has not brought a key.</summary>
+    public int MaxConnections { get; init; } = 2_000;
+
+    /// <summary>How many of them one address may have (of IPv6, one /64), not counting those that have brought a key. Trusted proxies may have any number.</summary>
+    public int MaxConnectionsPerAddress { get; init; } = 256;
+
     /// <summary>How many live streams (<c>/api/events/stream</c>) may be open at once.</summary>
     public int MaxStreams { get; init; } = 100;
 }
@@ -153,6 +159,8 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
 
         CheckTime(options.KeepAnswersFor, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.KeepAnswersFor));
         CheckTime(options.SessionLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionLifetime));
+        CheckNumber(options.MaxConnections, 100, 100_000, nameof(options.MaxConnections));
+        CheckNumber(options.MaxConnectionsPerAddress, 10, options.MaxConnections, nameof(options.MaxConnectionsPerAddress));
         CheckNumber(options.MaxStreams, 1, 10_000, nameof(options.MaxStreams));
         CheckNumber(options.RateLimit.PerKey, 1, 1_000_000, "RateLimit:PerKey");
         CheckNumber(options.RateLimit.PerKeyBurst, 1, 1_000_000, "RateLimit:PerKeyBurst");

@@ -16,9 +16,9 @@ internal static class HttpRules
         kestrel.Limits.MaxRequestLineSize = 8 * 1024;
         kestrel.Limits.MaxRequestHeadersTotalSize = 32 * 1024;
         kestrel.Limits.MaxRequestHeaderCount = 100;
-        kestrel.Limits.MaxConcurrentConnections = 2_000;
+        // How many connections there may be is ConnectionLimit's to say: Kestrel would write a line for each that it does not take.
         kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(15);
-        kestrel.Limits.KeepAliveTimeout = TimeSpan.FromMinutes(2);
+        kestrel.Limits.KeepAliveTimeout = TimeSpan.FromSeconds(20);
     }
 
     /// <summary>Nothing of a page may come from elsewhere, nothing may frame it, and what a message contains is never taken for markup.</summary>

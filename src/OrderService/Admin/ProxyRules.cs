@@ -42,6 +42,10 @@ internal static partial class ProxyRules
         app.UseForwardedHeaders(options);
     }
 
+    /// <summary>Whether the address is a trusted proxy's.</summary>
+    public static bool IsTrusted(ApiOptions options, IPAddress address) => options.TrustedProxies.Any(
+        text => IPAddress.TryParse(text, out var proxy) ? proxy.Equals(address) : IPNetwork.Parse(text).Contains(address));
+
     /// <summary>Puts the public address in place, and takes the path base off the path where the proxy has left it there.</summary>
     public static void UsePublicAddress(WebApplication app)
     {

@@ -58,6 +58,7 @@ internal static class SessionEndpoints
             await ended.EndAsync(new Caller(before.Key.Name, CallerRight.Of(before).ToString(), CallerRight.AddressOf(context)), before.Id);
         }
         var session = sessions.SignIn(context, key);
+        ConnectionLimit.Know(context);
         await audit.TryWriteAsync(new Caller(key.Name, CallerRight.Of(session).ToString(), CallerRight.AddressOf(context)), "sign-in", EndedSessions.Subject(session.Id), "");
         return TypedResults.Ok(new SessionAnswer(key.Name, key.Scopes, session.CsrfToken));
     }

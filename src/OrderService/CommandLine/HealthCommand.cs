@@ -1,4 +1,5 @@
 using System.CommandLine;
+using OrderService.Configuration;
 using OrderService.Health;
 
 namespace OrderService.CommandLine;
@@ -22,12 +23,12 @@ internal static class HealthCommand
         {
             return ExitCode.BadConfiguration;
         }
-        var listen = (settings.Configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.TrimEntries)[0];
-        var address = Microsoft.AspNetCore.Http.BindingAddress.Parse(listen);
+        // The listener that strangers can't fill, where there is one.
+        var address = ListenAddresses.FromHere(ListenAddresses.OfManagement(settings.Configuration).Concat(ListenAddresses.OfEverything(settings.Configuration)).First());
         using var http = new HttpClient { Timeout = Patience };
         try
         {
-            using var response = await http.GetAsync(new Uri($"{address.Scheme}://localhost:{address.Port}/health/ready"), cancellationToken);
+            using var response = await http.GetAsync(new Uri(address, "/health/ready"), cancellationToken);
             var report = await response.Content.ReadFromJsonAsync<ReadinessReport>(cancellationToken);
             Console.WriteLine(report?.Status ?? "no answer");
             foreach (var cause in report?.Causes ?? [])

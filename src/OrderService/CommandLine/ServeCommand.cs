@@ -91,6 +91,7 @@ internal static partial class ServeCommand
             StandardError.Say($"OpenTelemetry: {mistake}");
             return ExitCode.BadConfiguration;
         }
+        var addresses = app.Services.GetRequiredService<Listeners>();
         await ClaimAsync(app.Services, wait, log);
         await MigrateAsync(app.Services, wait > StorePatience ? wait : StorePatience, log);
         await DeclareAsync(app.Services, log);
@@ -101,7 +102,7 @@ internal static partial class ServeCommand
         }
         catch (IOException exception) when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException)
         {
-            StandardError.Say($"Urls: {exception.InnerException.Message}");
+            StandardError.Say(addresses.InUse(exception));
             return ExitCode.BadConfiguration;
         }
         LogStarted(log, roles, string.Join(", ", app.Urls));

@@ -1,4 +1,3 @@
-using System.Net;
 using Microsoft.Extensions.Options;
 using OrderService.Store;
 
@@ -9,7 +8,7 @@ internal static class SettingsCheck
 {
     public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration, SettingsRules rules)
     {
-        var known = new KnownSettings(rules.Sections, scalars: ["Urls", "Roles", "AllowedHosts"], foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
+        var known = new KnownSettings(rules.Sections, scalars: ["Urls", "ManagementUrls", "Roles", "AllowedHosts"], foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
         SettingMistake[] mistakes = [.. known.Check(configuration), .. CollectorSettings.Mistakes(configuration)];
         // What could not be read is left out, so that the validators can still judge the rest: all mistakes at once.
         var readable = new ConfigurationBuilder()
@@ -80,30 +79,9 @@ internal static class SettingsCheck
         {
             yield return mistake;
         }
-        var urls = (configuration["Urls"] ?? "http://localhost:8080").Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-        if (urls.Length == 0)
+        foreach (var mistake in ListenAddresses.Mistakes(configuration))
         {
-            yield return "Urls: names no address to listen on; write http://localhost:8080 or http://+:8080, or leave it out.";
-        }
-        foreach (var url in urls)
-        {
-            if (!IsListenAddress(url))
-            {
-                yield return $"Urls: '{url}' is no address to listen on; write http://localhost:8080 or http://+:8080.";
-            }
-        }
-    }
-
-    private static bool IsListenAddress(string url)
-    {
-        try
-        {
-            var address = Microsoft.AspNetCore.Http.BindingAddress.Parse(url);
-            return address.Scheme is "http" or "https" && address.Port is >= 0 and <= IPEndPoint.MaxPort && address.PathBase.Length == 0;
-        }
-        catch (FormatException)
-        {
-            return false;
+            yield return mistake;
         }
     }
 

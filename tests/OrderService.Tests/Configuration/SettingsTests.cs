@@ -67,6 +67,8 @@ public sealed class SettingsTests
     [InlineData("RabbitMq:Password", "secret", "RabbitMq:Username and RabbitMq:Password go together")]
     [InlineData("Urls", "localhost", "Urls: 'localhost'")]
     [InlineData("Urls", "ftp://localhost:21", "Urls: 'ftp://localhost:21'")]
+    [InlineData("ManagementUrls", "localhost", "ManagementUrls: 'localhost'")]
+    [InlineData("ManagementUrls", "http://+:8080", "ManagementUrls: 'http://+:8080' has a port that Urls has as well")]
     public void Each_mistake_is_one_sentence_that_begins_with_its_key(string key, string value, string begins)
     {
         var mistakes = OrderServiceHost.LoadSettings([new(key, value)], environmentVariables: false).Mistakes;
@@ -81,6 +83,7 @@ public sealed class SettingsTests
     [InlineData("Roles", "orders, relay")]
     [InlineData("Roles:0", "api")]
     [InlineData("Urls", "http://+:8080;http://127.0.0.1:0")]
+    [InlineData("ManagementUrls", "")]
     [InlineData("Serilog:MinimumLevel:Default", "Debug")]
     [InlineData("RabbitMq:Endpoints:0", "localhost:5673")]
     [InlineData("Alerts:Email:To:0", "ops@example.com")]

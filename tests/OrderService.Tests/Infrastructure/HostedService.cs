@@ -35,6 +35,7 @@ public sealed class HostedService : IAsyncDisposable
         ["RabbitMq:Uri"] = broker,
         ["Store:Path"] = Path.Combine(folder, "orders.db"),
         ["Urls"] = "http://127.0.0.1:0",
+        ["ManagementUrls"] = "",
         ["Api:Keys:0:Name"] = "shop",
         ["Api:Keys:0:Key"] = PublishKey,
         ["Api:Keys:0:Scopes:0"] = "publish",

@@ -29,12 +29,14 @@ public sealed class ReleaseService : IAsyncDisposable
     {
         Folder = Directory.CreateTempSubdirectory("orderservice-release-").FullName;
         Url = $"http://127.0.0.1:{FreePort()}";
+        ManagementUrl = $"http://127.0.0.1:{FreePort()}";
         Settings = new Dictionary<string, string>(StringComparer.Ordinal)
         {
             ["RabbitMq__Uri"] = broker,
             ["RabbitMq__MaxReconnectDelay"] = "00:00:00.500",
             ["Store__Path"] = Path.Combine(Folder, "orders.db"),
             ["Urls"] = Url,
+            ["ManagementUrls"] = ManagementUrl,
             ["Api__Keys__0__Name"] = "tests",
             ["Api__Keys__0__Key"] = ApiKey,
             ["Api__Keys__0__Scopes__0"] = "publish",
@@ -62,6 +64,9 @@ public sealed class ReleaseService : IAsyncDisposable
     public string? Hosts { get; set; }
 
     public string Url { get; }
+
+    /// <summary>Where health and metrics have a listener to themselves.</summary>
+    public string ManagementUrl { get; }
 
     /// <summary>A client with a key for every scope.</summary>
     public HttpClient Http { get; }

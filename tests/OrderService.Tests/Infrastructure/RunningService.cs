@@ -31,6 +31,7 @@ public sealed class RunningService : IAsyncDisposable
             ["RabbitMq__MaxReconnectDelay"] = "00:00:00.500",
             ["Store__Path"] = Path.Combine(folder, "orders.db"),
             ["Urls"] = Url,
+            ["ManagementUrls"] = "",
             ["Api__Keys__0__Name"] = "tests",
             ["Api__Keys__0__Key"] = ApiKey,
             ["Api__Keys__0__Scopes__0"] = "publish",
