@@ -28,28 +28,16 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
     /// <param name="before">Only entries older than this one.</param>
     public Task<IReadOnlyList<AuditEntry>> ReadAsync(string? who, string? action, long? before, int limit, CancellationToken cancellationToken) =>
         database.ReadAsync<IReadOnlyList<AuditEntry>>(async connection =>
-            [.. (await connection.QueryAsync<AuditRow>(
-                $"SELECT id, at, who, action, subject, detail FROM audit WHERE id < @before {(who is null ? "" : "AND who = @who")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
-                new { before = before ?? long.MaxValue, who, action, limit })).Select(row => row.ToEntry())],
+            [.. (await AuditTrail.ListAsync(connection, who, action, before ?? long.MaxValue, limit)).Select(ToEntry)],
             cancellationToken);
 
     [LoggerMessage(LogLevel.Warning, "{Who} was refused {Action}, and the store could not take the audit entry: {Reason}")]
     private partial void LogNotWritten(string who, string action, string reason);
 
-    private sealed class AuditRow
+    private static AuditEntry ToEntry(AuditRow row)
     {
-        public long Id { get; init; }
-        public long At { get; init; }
-        public string Who { get; init; } = "";
-        public string Action { get; init; } = "";
-        public string Subject { get; init; } = "";
-        public string Detail { get; init; } = "";
-
-        public AuditEntry ToEntry()
-        {
-            var (address, right, detail) = AuditTrail.Read(Detail);
-            return new AuditEntry(Id, DateTimeOffset.FromUnixTimeMilliseconds(At), Who, Action, Subject, detail, address, right);
-        }
+        var (address, right, detail) = AuditTrail.Read(row.Detail);
+        return new AuditEntry(row.Id, DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Who, row.Action, row.Subject, detail, address, right);
     }
 }
 

@@ -88,9 +88,7 @@ internal sealed partial class EndedSessions(IDatabase database, TimeProvider clo
         {
             var since = (clock.GetUtcNow() - Longest).ToUnixTimeMilliseconds();
             var (last, rows) = await database.ReadAsync(async connection => (
-                await connection.ExecuteScalarAsync<long?>("SELECT max(id) FROM audit") ?? 0,
-                await connection.QueryAsync<(string Subject, long At)>(
-                    "SELECT subject, at FROM audit WHERE id > @above AND action = @Action AND at > @since", new { above = newest - Overlap, Action, since })), cancellationToken);
+                await AuditTrail.NewestAsync(connection), await AuditTrail.SubjectsAsync(connection, Action, newest - Overlap, since)), cancellationToken);
             foreach (var (subject, at) in rows)
             {
                 ended[subject[(subject.IndexOf(' ', StringComparison.Ordinal) + 1)..]] = DateTimeOffset.FromUnixTimeMilliseconds(at);

@@ -40,7 +40,7 @@ public sealed class HttpRequests(IDatabase database, IOptions<ApiOptions> option
             if (inserted == 1)
             {
                 // The queue may have seen the key before, or another caller used it.
-                var known = await transaction.QuerySingleOrDefaultAsync<byte[]?>("SELECT fingerprint FROM inbox WHERE key = @key", new { key });
+                var known = await InboxTable.FingerprintAsync(transaction, key);
                 if (known is null || known.AsSpan().SequenceEqual(fingerprint))
                 {
                     return new Begun.First();

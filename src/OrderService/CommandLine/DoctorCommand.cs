@@ -5,6 +5,7 @@ using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
 using OrderService.Kafka;
+using OrderService.Projections;
 using OrderService.RabbitMq;
 using OrderService.Store;
 
@@ -70,12 +71,12 @@ internal static class DoctorCommand
         {
             await database.RequireSchemaAsync(cancellationToken);
             var (events, orders, parked, waiting) = await database.ReadAsync(async connection => (
-                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM events"),
-                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders"),
+                await EventQueries.CountAsync(connection),
+                await OrderQueries.CountAsync(connection),
                 await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'"),
                 await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox")), cancellationToken);
             // A write that changes nothing shows that writing is possible.
-            await database.WriteAsync(transaction => transaction.ExecuteAsync("UPDATE checkpoints SET position = position WHERE reader = ''"), cancellationToken);
+            await database.WriteAsync(CheckpointsTable.TryWriteAsync, cancellationToken);
             Print(true, "store", $"{(isFile ? Path.GetFullPath(store.Path) : "PostgreSQL")}: {orders} orders, {events} events, {parked} parked dead letters, {waiting} events to publish");
         }
         catch (StoreMissingException exception)

@@ -138,11 +138,13 @@ public sealed partial class ClockSteps(
     private Task MoveAsync(TimeSpan step, StoreMoment read, CancellationToken cancellationToken) => database.WriteAsync(
         async transaction =>
         {
-            var values = new { read.Steps, step = (long)step.TotalMilliseconds, before = (read.At - step).ToUnixTimeMilliseconds(), never = long.MaxValue };
-            if (await transaction.ExecuteAsync("UPDATE schedules SET last_at = last_at + 1 WHERE name = 'clock-steps' AND last_at = @Steps", values) == 0)
+            var values = new { read.Steps, step = (long)step.TotalMilliseconds, before = (read.At - step).ToUnixTimeMilliseconds() };
+            if (!await SchedulesTable.ReplaceAsync(transaction, SchedulesTable.ClockSteps, read.Steps, read.Steps + 1))
             {
                 return;
             }
+            await DeferredTable.MoveAsync(transaction, values.step);
+            await SchedulesTable.MoveAsync(transaction, values.step);
             foreach (var move in Moves)
             {
                 await transaction.ExecuteAsync(move, values);
@@ -152,8 +154,6 @@ public sealed partial class ClockSteps(
 
     private static readonly string[] Moves =
     [
-        // One that waits for its turn behind its order has no deadline.
-        "UPDATE deferred SET expires_at = expires_at + @step WHERE expires_at < @never",
         "UPDATE rejections SET rejected_at = rejected_at + @step WHERE parked = 0",
         "UPDATE alert_deliveries SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step WHERE status = 'pending'",
         "UPDATE order_mails SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step",
@@ -161,13 +161,12 @@ public sealed partial class ClockSteps(
         "UPDATE incidents SET state_at = state_at + @step, last_alert_at = last_alert_at + @step, last_seen = last_seen + @step WHERE state <> 'resolved'",
         "UPDATE incidents SET muted_until = muted_until + @step WHERE muted_until > @before",
         "UPDATE replay_jobs SET runner_until = runner_until + @step WHERE state = 'running' AND runner IS NOT NULL",
-        "UPDATE schedules SET last_at = last_at + @step WHERE name = 'clock-seen' AND last_at > 0",
     ];
 
     /// <summary>The first look of a process: the clock may have been set while no service ran, and while none ran nothing could come that is waited for.</summary>
     private async Task ResumeAsync(StoreMoment read, CancellationToken cancellationToken)
     {
-        var seen = await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT last_at FROM schedules WHERE name = 'clock-seen'"), cancellationToken);
+        var seen = await database.ReadAsync(connection => SchedulesTable.LastAsync(connection, SchedulesTable.ClockSeen), cancellationToken);
         var gap = read.At - DateTimeOffset.FromUnixTimeMilliseconds(seen);
         if (seen == 0 || (gap > -Threshold && gap < ShortStop))
         {
@@ -180,14 +179,11 @@ public sealed partial class ClockSteps(
             return;
         }
         var now = read.At.ToUnixTimeMilliseconds();
-        var longer = await database.WriteAsync(async transaction =>
-        {
-            var values = new { seen, now, gap = (long)gap.TotalMilliseconds, latest = now + (long)orders.Value.DeferFor.TotalMilliseconds };
-            return await transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen' AND last_at = @seen", values) == 0
-                ? 0
-                : await transaction.ExecuteAsync(
-                    "UPDATE deferred SET expires_at = CASE WHEN expires_at + @gap < @latest THEN expires_at + @gap ELSE @latest END WHERE expires_at < @latest", values);
-        }, cancellationToken);
+        var longer = await database.WriteAsync(
+            async transaction => await SchedulesTable.ReplaceAsync(transaction, SchedulesTable.ClockSeen, seen, now)
+                ? await DeferredTable.ProlongAsync(transaction, (long)gap.TotalMilliseconds, now + (long)orders.Value.DeferFor.TotalMilliseconds)
+                : 0,
+            cancellationToken);
         if (longer > 0)
         {
             LogResumed(longer, Text(gap));
@@ -202,11 +198,9 @@ public sealed partial class ClockSteps(
         }
         notedAt = clock.GetTimestamp();
         // A look before the write: an idle service commits nothing.
-        if (await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>("SELECT EXISTS (SELECT 1 FROM deferred)"), cancellationToken))
+        if (await database.ReadAsync(DeferredTable.AnyAsync, cancellationToken))
         {
-            await database.WriteAsync(
-                transaction => transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'clock-seen'", new { now = read.At.ToUnixTimeMilliseconds() }),
-                cancellationToken);
+            await database.WriteAsync(transaction => SchedulesTable.SetAsync(transaction, SchedulesTable.ClockSeen, read.At.ToUnixTimeMilliseconds()), cancellationToken);
         }
     }
 

@@ -50,7 +50,6 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
             now = clock.GetUtcNow().ToUnixTimeMilliseconds(),
             who = who.Name,
             reason,
-            by = $" was discarded by {who}: {reason}",
         };
         // Decisive on a store where somebody else may have settled one of them since.
         var discarded = await transaction.QueryAsync<long>(
@@ -58,12 +57,7 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
             values);
         if (discarded.Count > 0)
         {
-            await transaction.ExecuteAsync(
-                $"""
-                INSERT INTO history (order_id, key, at, kind, detail, letter_id)
-                SELECT order_id, key, @now, 'discarded', 'Dead letter ' || CAST(id AS TEXT) || @by, id FROM dead_letters WHERE id IN {SqlList.Of(discarded)}
-                """,
-                values);
+            await HistoryTable.AddForLettersAsync(transaction, discarded, "discarded", $" was discarded by {who}: {reason}", values.now);
             await AuditTrail.WriteAsync(
                 transaction, who, "dead-letter.discard",
                 discarded.Count == 1 ? $"dead letter {discarded[0]}" : $"dead letters {discarded.Min()} to {discarded.Max()}",

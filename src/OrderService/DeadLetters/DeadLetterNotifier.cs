@@ -82,7 +82,7 @@ public sealed partial class DeadLetterNotifier(
         return await database.WriteAsync(async transaction =>
         {
             // The row is the lock: of two instances the second waits here and then finds nothing due.
-            await transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'digest'", parameters);
+            await SchedulesTable.SetAsync(transaction, SchedulesTable.Digest, parameters.now);
             return await transaction.ExecuteScalarAsync<bool>(due, parameters) ? await WriteDigestAsync(transaction, held, now) : null;
         }, cancellationToken);
     }
@@ -112,7 +112,7 @@ public sealed partial class DeadLetterNotifier(
         }
         return await database.WriteAsync(async transaction =>
         {
-            await transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = 'reminders'", parameters);
+            await SchedulesTable.SetAsync(transaction, SchedulesTable.Reminders, parameters.now);
             var written = 0;
             written += await TellAsync(transaction, AlertKind.Escalation, escalations, "escalated_at = @now, last_alert_at = @now", ToEscalate, parameters, now);
             written += await TellAsync(transaction, AlertKind.Reminder, reminders, "last_alert_at = @now", ToRemind, parameters, now);

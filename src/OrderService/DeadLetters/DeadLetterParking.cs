@@ -54,8 +54,8 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         await ClaimAsync(transaction, letters, now);
         var inbox = await ReadInboxAsync(transaction, letters);
         var failures = letters.Select(letter => new Failure(
-            letter, Incident.Of(letter.Rejection, letter.Exception), inbox.GetValueOrDefault(letter.Key),
-            OtherKey(letter) is { } key ? inbox.GetValueOrDefault(key) : null)).ToList();
+            letter, Incident.Of(letter.Rejection, letter.Exception), Find(letter.Key), Find(OtherKey(letter)))).ToList();
+        InboxEntry? Find(string? key) => key is not null && inbox.TryGetValue(key, out var entry) ? entry : null;
         foreach (var failure in failures)
         {
             await ReopenReplayedAsync(transaction, failure, now);
@@ -97,27 +97,13 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         {
             if (letter.Claims)
             {
-                // A deferred command that is given up now was claimed as deferred.
-                await transaction.ExecuteAsync(
-                    """
-                    INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (@Key, @Fingerprint, 4, @Reason, @OrderId, @now)
-                    ON CONFLICT (key) DO UPDATE SET outcome = 4, reason = excluded.reason, decided_at = excluded.decided_at
-                    WHERE inbox.outcome = 3 AND inbox.fingerprint = excluded.fingerprint AND excluded.reason = 'order_unknown'
-                    """,
-                    new { letter.Key, letter.Fingerprint, letter.Rejection.Reason, letter.Facts.OrderId, now = now.ToUnixTimeMilliseconds() });
+                await InboxTable.ClaimAsync(transaction, letter.Key, letter.Fingerprint, letter.Rejection.Reason, letter.Facts.OrderId, now.ToUnixTimeMilliseconds());
             }
         }
     }
 
-    private static async Task<Dictionary<string, InboxRow>> ReadInboxAsync(StoreTransaction transaction, IReadOnlyList<DeadLetter> letters)
-    {
-        var parameters = new DynamicParameters();
-        var keys = SqlList.Add(parameters, "key", letters.Select(letter => letter.Key).Concat(letters.Select(OtherKey).OfType<string>())
-            .Distinct(StringComparer.Ordinal).ToList());
-        return (await transaction.QueryAsync<InboxRow>(
-            $"SELECT key, fingerprint, outcome FROM inbox WHERE key IN {keys}", parameters))
-            .ToDictionary(row => row.Key, StringComparer.Ordinal);
-    }
+    private static Task<Dictionary<string, InboxEntry>> ReadInboxAsync(StoreTransaction transaction, IReadOnlyList<DeadLetter> letters) => InboxTable.FindAsync(
+        transaction, letters.Select(letter => letter.Key).Concat(letters.Select(OtherKey).OfType<string>()).Distinct(StringComparer.Ordinal).ToList());
 
     /// <summary>The derived key under which the bytes of a letter without a key come back with the right type.</summary>
     private static string? OtherKey(DeadLetter letter) => letter.Twins.ByContent is { } fingerprint ? EnvelopeDecoder.DerivedKey(fingerprint) : null;
@@ -252,7 +238,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             // A replay under way has its own end; this is an older copy.
             LetterStatus.Parked or LetterStatus.Replayed => false,
             // Settled by an edited body under the same key: the old bytes are done with.
-            LetterStatus.Resolved when failure.Decided is { Outcome: 1 or 2 or 3 } => false,
+            LetterStatus.Resolved when failure.IsDecided => false,
             // The broker handed out once more what was discarded meanwhile; a copy that somebody sent is another matter.
             LetterStatus.Discarded when sameDelivery => false,
             _ => true,
@@ -342,24 +328,10 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         await transaction.ExecuteAsync("UPDATE incidents SET last_alert_at = @now WHERE fingerprint = @Fingerprint", parameters);
     }
 
-    private static async Task WriteHistoryAsync(StoreTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now)
-    {
-        foreach (var chunk in failures.Where(failure => failure.HistoryKind is not null).Chunk(RowsPerStatement))
-        {
-            var parameters = new DynamicParameters(new { now = now.ToUnixTimeMilliseconds() });
-            var rows = chunk.Select((failure, index) =>
-            {
-                parameters.Add($"order{index}", failure.Letter.Facts.OrderId, DbType.String);
-                parameters.Add($"key{index}", failure.Letter.Key);
-                parameters.Add($"kind{index}", failure.HistoryKind);
-                parameters.Add($"detail{index}", Clean(failure.HistoryDetail));
-                parameters.Add($"id{index}", failure.Id);
-                return $"(@order{index}, @key{index}, @now, @kind{index}, @detail{index}, @id{index})";
-            });
-            await transaction.ExecuteAsync(
-                $"INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES {string.Join(", ", rows)}", parameters);
-        }
-    }
+    private static Task WriteHistoryAsync(StoreTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now) => HistoryTable.AddAsync(
+        transaction,
+        failures.Where(failure => failure.HistoryKind is not null).Select(failure => (
+            failure.Id, new HistoryRow(failure.Letter.Facts.OrderId, failure.Letter.Key, now.ToUnixTimeMilliseconds(), failure.HistoryKind!, Clean(failure.HistoryDetail)!))));
 
     private static string? HeaderText(MessageProperties properties, string name) => properties.Headers is { } headers && headers.TryGetValue(name, out var value)
         ? value switch { string text => text, byte[] bytes => System.Text.Encoding.ASCII.GetString(bytes), _ => null }
@@ -376,25 +348,25 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
         return System.Text.Encoding.UTF8.GetString(System.Text.Encoding.UTF8.GetBytes(cut)).Replace('\0', '\uFFFD');
     }
 
-    private sealed record InboxRow(string Key, byte[] Fingerprint, long Outcome);
-
     private sealed record KnownLetter(long Id, string Status, string Properties);
 
     private sealed record InsertedRow(long Id, string Key, byte[] Fingerprint);
 
     /// <summary>A letter on its way into the store.</summary>
-    private sealed class Failure(DeadLetter letter, Incident incident, InboxRow? decided, InboxRow? decidedByContent)
+    private sealed class Failure(DeadLetter letter, Incident incident, InboxEntry? decided, InboxEntry? decidedByContent)
     {
         public DeadLetter Letter { get; } = letter;
         public Incident Incident { get; } = incident;
 
         /// <summary>What became of the key, of this or other bytes.</summary>
-        public InboxRow? Decided { get; } = decided;
+        public InboxEntry? Decided { get; } = decided;
+
+        public bool IsDecided => IsDone(Decided);
 
         public string Identity { get; } = IdentityOf(letter.Key, letter.Fingerprint);
-        public bool IsSuperseded => (IsDone(Decided) && IsSame(Decided!.Fingerprint)) || IsDone(decidedByContent);
+        public bool IsSuperseded => (IsDecided && IsSame(Decided!.Value.Fingerprint)) || IsDone(decidedByContent);
 
-        private static bool IsDone(InboxRow? row) => row is { Outcome: 1 or 2 or 3 };
+        private static bool IsDone(InboxEntry? row) => row is { Outcome: InboxOutcome.Accepted or InboxOutcome.Refused or InboxOutcome.Deferred };
 
         private bool IsSame(byte[] fingerprint) =>
             fingerprint.AsSpan().SequenceEqual(Letter.Fingerprint) || Letter.Twins.Others.Any(twin => twin.AsSpan().SequenceEqual(fingerprint));

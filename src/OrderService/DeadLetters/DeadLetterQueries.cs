@@ -104,8 +104,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
             """,
             new { id, LongestShownBody });
         var alerts = await connection.QueryAsync<AlertRow>("SELECT id, kind, subject, created_at FROM alerts WHERE id = @AlertId", new { row.AlertId });
-        var history = await connection.QueryAsync<HistoryRow>(
-            "SELECT at, kind, detail FROM history WHERE key = @Key AND (letter_id = @Id OR letter_id IS NULL) ORDER BY id LIMIT 500", new { row.Key, row.Id });
+        var history = await HistoryTable.OfLetterAsync(connection, row.Key, row.Id, 500);
         return new LetterRecord(
             row.ToSummary(), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.PreviousId, row.NextId,
             [.. replays.Select(replay => replay.ToRecord())],
@@ -276,13 +275,6 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         public string Kind { get; init; } = "";
         public string Subject { get; init; } = "";
         public long CreatedAt { get; init; }
-    }
-
-    private sealed class HistoryRow
-    {
-        public long At { get; init; }
-        public string Kind { get; init; } = "";
-        public string Detail { get; init; } = "";
     }
 
     private sealed class IncidentRow

@@ -268,9 +268,8 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     private static bool BelongsToDelivery(string name) => NotReplayed.Contains(name, StringComparer.OrdinalIgnoreCase)
         || name.StartsWith("x-first-death-", StringComparison.OrdinalIgnoreCase) || name.StartsWith("x-last-death-", StringComparison.OrdinalIgnoreCase);
 
-    private static Task WriteHistoryAsync(StoreTransaction transaction, Letter letter, string kind, string detail, long now) => transaction.ExecuteAsync(
-        "INSERT INTO history (order_id, key, at, kind, detail, letter_id) VALUES (@OrderId, @Key, @now, @kind, @detail, @Id)",
-        new { letter.OrderId, letter.Key, now, kind, detail, letter.Id });
+    private static Task WriteHistoryAsync(StoreTransaction transaction, Letter letter, string kind, string detail, long now) =>
+        HistoryTable.AddAsync(transaction, [(letter.Id, new HistoryRow(letter.OrderId, letter.Key, now, kind, detail))]);
 
     private sealed class Letter
     {

@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Inbox;
 using OrderService.Observability;
 using OrderService.Store;
@@ -29,7 +28,7 @@ public sealed partial class OverdueCommands : BackgroundService
         blame = new Blame<string>(
             new BlamedWork<string>(
                 "overdue-commands", "Commands whose order never came", TroubleLevel.Degraded,
-                (keys, token) => ParkAsync(keys, static row => row.ToLetter(), token),
+                (keys, token) => ParkAsync(keys, ToLetter, token),
                 GiveUpAsync,
                 (_, token) => parking.TryAsync(database, token)),
             troubles, logger);
@@ -70,18 +69,11 @@ public sealed partial class OverdueCommands : BackgroundService
         var now = (await steps.LookAsync(cancellationToken)).ToUnixTimeMilliseconds();
         var parked = 0;
         var held = 0;
-        var last = new Due("", long.MinValue);
+        var last = (Key: "", ExpiresAt: long.MinValue);
         while (true)
         {
             // From where the last batch ended, so that what stays behind is passed over.
-            var due = await database.ReadAsync(connection => connection.QueryAsync<Due>(
-                """
-                SELECT key, expires_at FROM deferred
-                WHERE expires_at <= @now AND (expires_at, key) > (@ExpiresAt, @Key)
-                  AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id) -- being decided
-                ORDER BY expires_at, key LIMIT @BatchSize
-                """,
-                new { now, last.ExpiresAt, last.Key, BatchSize }), cancellationToken);
+            var due = await database.ReadAsync(connection => DeferredTable.OverdueAsync(connection, now, last, BatchSize), cancellationToken);
             if (due.Count > 0)
             {
                 // What was held at the last tick is tried again; what went through meanwhile speaks against it.
@@ -114,13 +106,13 @@ public sealed partial class OverdueCommands : BackgroundService
     private Task GiveUpAsync(string key, Exception failure, CancellationToken cancellationToken)
     {
         LogCommandFailed(key, failure);
-        return ParkAsync([key], static row => row.ToRawLetter(), cancellationToken);
+        return ParkAsync([key], ToRawLetter, cancellationToken);
     }
 
-    private Task<int> ParkAsync(IReadOnlyList<string> keys, Func<Row, DeadLetter> letter, CancellationToken cancellationToken) => database.WriteAsync(
+    private Task<int> ParkAsync(IReadOnlyList<string> keys, Func<GivenUpCommand, DeadLetter> letter, CancellationToken cancellationToken) => database.WriteAsync(
         async transaction =>
         {
-            var rows = await TakeAsync(transaction, keys);
+            var rows = await DeferredTable.TakeAsync(transaction, keys);
             if (rows.Count > 0)
             {
                 await parking.ParkAsync(transaction, rows.ConvertAll(row => letter(row)));
@@ -129,18 +121,23 @@ public sealed partial class OverdueCommands : BackgroundService
         },
         cancellationToken);
 
-    /// <summary>Whoever deletes the row decides the command: this, or the transaction that creates the order.</summary>
-    private static async Task<List<Row>> TakeAsync(StoreTransaction transaction, IReadOnlyList<string> keys)
+    private static Rejection InVain { get; } = new(
+        RejectionReason.OrderUnknown,
+        "The order did not appear while the command waited for it; check the order id, or replay the command once the order exists.", "/orderId");
+
+    private static DeadLetter ToLetter(GivenUpCommand command) => DeadLetter.Of(
+        command.Key, command.Fingerprint, InVain, null, command.Body, MessagePropertiesJson.Read(command.Properties), command.OrderId) with { Claims = true };
+
+    // The type is needed for a replay, and was found valid when the command began to wait.
+    private static DeadLetter ToRawLetter(GivenUpCommand command) => DeadLetter.Raw(command.Body) with
     {
-        var parameters = new DynamicParameters();
-        var list = SqlList.Add(parameters, "key", keys);
-        return await transaction.QueryAsync<Row>(
-            $"""
-            DELETE FROM deferred WHERE key IN {list} AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.order_id = deferred.order_id)
-            RETURNING key, fingerprint, order_id, type, body, properties
-            """,
-            parameters);
-    }
+        Key = command.Key,
+        Fingerprint = command.Fingerprint,
+        Rejection = InVain,
+        Properties = new MessageProperties { Type = command.Type },
+        Facts = LetterFacts.None with { OrderId = command.OrderId },
+        Claims = true,
+    };
 
     [LoggerMessage(LogLevel.Warning, "{Count} commands waited in vain for their orders and are dead letters now")]
     private partial void LogParked(int count);
@@ -150,33 +147,4 @@ public sealed partial class OverdueCommands : BackgroundService
 
     [LoggerMessage(LogLevel.Error, "The overdue command {Key} failed by itself; only its bytes are kept")]
     private partial void LogCommandFailed(string key, Exception exception);
-
-    private sealed record Due(string Key, long ExpiresAt);
-
-    private sealed class Row
-    {
-        public string Key { get; init; } = "";
-        public byte[] Fingerprint { get; init; } = [];
-        public string OrderId { get; init; } = "";
-        public string Type { get; init; } = "";
-        public byte[] Body { get; init; } = [];
-        public string Properties { get; init; } = "";
-
-        private static Rejection InVain { get; } = new(
-            RejectionReason.OrderUnknown,
-            "The order did not appear while the command waited for it; check the order id, or replay the command once the order exists.", "/orderId");
-
-        public DeadLetter ToLetter() => DeadLetter.Of(Key, Fingerprint, InVain, null, Body, MessagePropertiesJson.Read(Properties), OrderId) with { Claims = true };
-
-        // The type is needed for a replay, and was found valid when the command began to wait.
-        public DeadLetter ToRawLetter() => DeadLetter.Raw(Body) with
-        {
-            Key = Key,
-            Fingerprint = Fingerprint,
-            Rejection = InVain,
-            Properties = new MessageProperties { Type = Type },
-            Facts = LetterFacts.None with { OrderId = OrderId },
-            Claims = true,
-        };
-    }
 }

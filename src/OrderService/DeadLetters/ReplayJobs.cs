@@ -135,18 +135,8 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         [.. await connection.QueryAsync<(long, long)>("SELECT id, state_at FROM replay_jobs WHERE state = 'running'")], cancellationToken);
 
     /// <summary>Who started a job or resumed it last, as the audit log has it; null when it does not say.</summary>
-    public Task<Caller?> CallerAsync(long id, CancellationToken cancellationToken) => database.ReadAsync<Caller?>(async connection =>
-    {
-        // Backwards from the newest row, so a job of today is found at once in a log of years.
-        var rows = await connection.QueryAsync<(string Who, string Detail)>(
-            "SELECT who, detail FROM audit WHERE subject = @subject AND action IN ('replay.start', 'replay.resume') ORDER BY id DESC LIMIT 1", new { subject = Subject(id) });
-        if (rows is not [var (who, detail)])
-        {
-            return null;
-        }
-        var (address, right, _) = AuditTrail.Read(detail);
-        return new Caller(who, right ?? "", address ?? "");
-    }, cancellationToken);
+    public Task<Caller?> CallerAsync(long id, CancellationToken cancellationToken) =>
+        database.ReadAsync(connection => AuditTrail.StarterAsync(connection, Subject(id)), cancellationToken);
 
     internal static string Subject(long id) => $"replay {id}";
 

@@ -169,7 +169,7 @@ public sealed partial class StationReadings(
         metrics.SetOutbox(pending, oldest is { } at ? clock.GetUtcNow() - DateTimeOffset.FromUnixTimeMilliseconds(at) : TimeSpan.Zero);
         var (newest, open) = await database.ReadAsync(
             async connection => (
-                await connection.ExecuteScalarAsync<long?>("SELECT max(position) FROM events") ?? 0,
+                await EventQueries.NewestAsync(connection),
                 (await connection.QueryAsync<(string Reason, long Letters)>("SELECT reason, count(*) FROM dead_letters WHERE status = 'parked' GROUP BY reason")).ToDictionary(row => row.Reason, row => row.Letters)),
             cancellationToken);
         metrics.SetOpenLetters(open);

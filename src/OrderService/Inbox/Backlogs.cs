@@ -73,10 +73,7 @@ public sealed partial class Backlogs : BackgroundService
     }
 
     /// <summary>Orders that exist and for which commands wait still.</summary>
-    internal Task<List<string>> FindAsync(CancellationToken cancellationToken) => database.ReadAsync(
-        connection => connection.QueryAsync<string>(
-            "SELECT order_id FROM (SELECT DISTINCT order_id FROM deferred) AS waiting WHERE EXISTS (SELECT 1 FROM orders WHERE orders.order_id = waiting.order_id)"),
-        cancellationToken);
+    internal Task<List<string>> FindAsync(CancellationToken cancellationToken) => database.ReadAsync(DeferredTable.ExistingOrdersAsync, cancellationToken);
 
     internal async Task DecideAllAsync(string orderId, CancellationToken cancellationToken)
     {

@@ -290,25 +290,17 @@ public sealed partial class KafkaEventStream(
     private Task<(long Behind, long? OldestAt)> LagAsync(CancellationToken cancellationToken) => database.ReadAsync(
         async connection =>
         {
-            var checkpoint = await connection.ExecuteScalarAsync<long?>("SELECT position FROM checkpoints WHERE reader = @Reader", new { Reader }) ?? 0;
-            var newest = await connection.ExecuteScalarAsync<long?>("SELECT max(position) FROM events") ?? 0;
-            var oldest = await connection.ExecuteScalarAsync<long?>("SELECT recorded_at FROM events WHERE position > @checkpoint ORDER BY position LIMIT 1", new { checkpoint });
-            return (Math.Max(0, newest - checkpoint), oldest);
+            var checkpoint = await CheckpointsTable.PositionAsync(connection, Reader) ?? 0;
+            var (newest, oldestAt) = await EventQueries.BehindAsync(connection, checkpoint);
+            return (Math.Max(0, newest - checkpoint), oldestAt);
         },
         cancellationToken);
 
-    private Task<long> CheckpointAsync(CancellationToken cancellationToken) => database.ReadAsync(
-        async connection => await connection.ExecuteScalarAsync<long?>("SELECT position FROM checkpoints WHERE reader = @Reader", new { Reader }) ?? 0, cancellationToken);
+    private Task<long> CheckpointAsync(CancellationToken cancellationToken) =>
+        database.ReadAsync(async connection => await CheckpointsTable.PositionAsync(connection, Reader) ?? 0, cancellationToken);
 
-    // Never backwards: another instance that took over meanwhile may be further on.
-    private Task AdvanceAsync(long position, CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => transaction.ExecuteAsync(
-            """
-            INSERT INTO checkpoints (reader, position) VALUES (@Reader, @position)
-            ON CONFLICT (reader) DO UPDATE SET position = excluded.position WHERE checkpoints.position < excluded.position
-            """,
-            new { Reader, position }),
-        cancellationToken);
+    private Task AdvanceAsync(long position, CancellationToken cancellationToken) =>
+        database.WriteAsync(transaction => CheckpointsTable.AdvanceAsync(transaction, Reader, position), cancellationToken);
 
     [LoggerMessage(LogLevel.Warning, "Kafka: {Reason}. Events wait in the log; nothing else is delayed")]
     private partial void LogTrouble(string reason);

@@ -334,8 +334,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         }
         if (notes.Count > 0)
         {
-            await storeRetry.ExecuteAsync(async token => await database.WriteAsync(
-                transaction => transaction.ExecuteAsync($"DELETE FROM started WHERE fingerprint {transaction.In("@notes")}", new { notes }), token), abort.Token);
+            await storeRetry.ExecuteAsync(async token => await database.WriteAsync(transaction => Lives.ForgetAsync(transaction, notes), token), abort.Token);
         }
     }
 

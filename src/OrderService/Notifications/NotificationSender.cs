@@ -332,8 +332,7 @@ public sealed partial class NotificationSender : BackgroundService
             {
                 await refused.WriteAsync(transaction, [told.LastAlert], alert => (Undelivered, alert), async some =>
                 {
-                    await transaction.ExecuteAsync(
-                        "INSERT INTO schedules (name, last_at) VALUES (@Undelivered, @LastAlert) ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at", new { Undelivered, told.LastAlert });
+                    await SchedulesTable.PutAsync(transaction, Undelivered, told.LastAlert);
                     return some;
                 });
                 undeliveredLookedAt = null;

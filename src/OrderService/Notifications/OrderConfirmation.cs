@@ -192,13 +192,11 @@ public sealed partial class OrderConfirmation(
             var taken = mails.Count == 0 ? [] : await refused.WriteAsync(transaction, mails, mail => (TakeIn, mail.Position), some => WriteAsync(transaction, some));
             if (mails.Count == 0 || taken.Count > 0)
             {
-                await transaction.ExecuteAsync(
-                    "UPDATE checkpoints SET position = @position WHERE reader = @Reader AND position < @position", new { Reader, position = page.Events[^1].Position });
+                await CheckpointsTable.AdvanceAsync(transaction, Reader, page.Events[^1].Position);
                 foreach (var (position, _) in mails.Except(taken))
                 {
                     // Others went through: it waits alone, for whichever process writes the mails then.
-                    await transaction.ExecuteAsync(
-                        "INSERT INTO checkpoints (reader, position) VALUES (@reader, @position) ON CONFLICT (reader) DO NOTHING", new { reader = BehindAt(position), position });
+                    await CheckpointsTable.BeginAsync(transaction, BehindAt(position), position);
                 }
             }
             return taken;
@@ -219,8 +217,7 @@ public sealed partial class OrderConfirmation(
 
     private async Task RetryUnwrittenAsync(CancellationToken cancellationToken)
     {
-        var left = await database.ReadAsync(connection => connection.QueryAsync<long>(
-            "SELECT position FROM checkpoints WHERE reader LIKE @behind ORDER BY position", new { behind = Behind + "%" }), cancellationToken);
+        var left = await database.ReadAsync(connection => CheckpointsTable.PositionsAsync(connection, Behind), cancellationToken);
         var mails = new List<(long Position, string OrderId)>();
         foreach (var position in left.Where(position => !refused.IsResting((TakeIn, position))).Take(PageSize))
         {
@@ -236,7 +233,7 @@ public sealed partial class OrderConfirmation(
                 await WriteAsync(transaction, some);
                 foreach (var (position, _) in some)
                 {
-                    await transaction.ExecuteAsync("DELETE FROM checkpoints WHERE reader = @reader", new { reader = BehindAt(position) });
+                    await CheckpointsTable.RemoveAsync(transaction, BehindAt(position));
                 }
                 return some;
             }), cancellationToken);
@@ -401,17 +398,12 @@ public sealed partial class OrderConfirmation(
     /// <summary>Where to go on. Customers of orders from before the mails were switched on are not written to: the first start begins at the end of the log.</summary>
     private async Task<long> CheckpointAsync(CancellationToken cancellationToken)
     {
-        var known = await database.ReadAsync(
-            connection => connection.ExecuteScalarAsync<long?>("SELECT position FROM checkpoints WHERE reader = @Reader", new { Reader }), cancellationToken);
+        var known = await database.ReadAsync(connection => CheckpointsTable.PositionAsync(connection, Reader), cancellationToken);
         if (known is not null)
         {
             return known.Value;
         }
-        await database.WriteAsync(
-            transaction => transaction.ExecuteAsync(
-                "INSERT INTO checkpoints (reader, position) SELECT @Reader, coalesce(max(position), 0) FROM events WHERE true ON CONFLICT (reader) DO NOTHING",
-                new { Reader }),
-            cancellationToken);
+        await database.WriteAsync(transaction => CheckpointsTable.BeginAtEndAsync(transaction, Reader), cancellationToken);
         return await CheckpointAsync(cancellationToken);
     }
 

@@ -59,16 +59,14 @@ public sealed partial class RefusedPaymentAlerts(
 
         return await database.WriteAsync(async transaction =>
         {
-            var parameters = new { now = now.ToUnixTimeMilliseconds(), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
-            // The row is the lock: of two instances the second waits here and then finds it changed.
-            // A time that lies ahead is that of a clock that was put back since; it must not silence the alerts.
-            var turn = await transaction.ExecuteAsync(
-                "UPDATE schedules SET last_at = @now WHERE name = 'payments' AND (last_at <= @before OR last_at > @now)", parameters);
-            var alertId = turn == 1 ? await WriteAsync(transaction, now) : null;
-            if (turn == 1 && alertId is null)
+            var (at, before) = (now.ToUnixTimeMilliseconds(), (now - options.Value.DigestInterval).ToUnixTimeMilliseconds());
+            // A time that lies ahead must not silence the alerts.
+            var isOurs = await SchedulesTable.TakeTurnAsync(transaction, SchedulesTable.Payments, before, at);
+            var alertId = isOurs ? await WriteAsync(transaction, now) : null;
+            if (isOurs && alertId is null)
             {
                 // Nobody was told: the turn is not used up.
-                await transaction.ExecuteAsync("UPDATE schedules SET last_at = @before WHERE name = 'payments'", parameters);
+                await SchedulesTable.SetAsync(transaction, SchedulesTable.Payments, before);
             }
             return alertId;
         }, cancellationToken);

@@ -280,26 +280,26 @@ public sealed class OutboxStore(IDatabase database)
     {
         public long Id { get; init; }
         public long Kind { get; init; }
-        public string Order_Id { get; init; } = "";
+        public string OrderId { get; init; } = "";
         public string? Message { get; init; }
         public byte[]? Body { get; init; }
-        public long Created_At { get; init; }
+        public long CreatedAt { get; init; }
         public long? Version { get; init; }
         public string? Type { get; init; }
         public byte[]? Data { get; init; }
-        public string? Correlation_Id { get; init; }
-        public string? Causation_Id { get; init; }
+        public string? CorrelationId { get; init; }
+        public string? CausationId { get; init; }
         public string? TraceParent { get; init; }
-        public long? Recorded_At { get; init; }
+        public long? RecordedAt { get; init; }
         public byte[]? Hash { get; init; }
         public long? Position { get; init; }
 
         public OutboxRow ToOutboxRow()
         {
             var recorded = Version is { } version
-                ? new RecordedEvent(Order_Id, version, Type!, Data, Correlation_Id!, Causation_Id!, TraceParent, Recorded_At!.Value, Hash!) { Position = Position!.Value }
+                ? new RecordedEvent(OrderId, version, Type!, Data, CorrelationId!, CausationId!, TraceParent, RecordedAt!.Value, Hash!) { Position = Position!.Value }
                 : null;
-            return new OutboxRow((OutboxKind)Kind, Order_Id, Version ?? 0, recorded, Message, Body, Created_At) { Id = Id };
+            return new OutboxRow((OutboxKind)Kind, OrderId, Version ?? 0, recorded, Message, Body, CreatedAt) { Id = Id };
         }
     }
 }

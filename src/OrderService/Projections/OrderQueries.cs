@@ -13,6 +13,8 @@ public sealed record OrderSummary(
 /// <summary>Lists of orders from the read model.</summary>
 public sealed class OrderQueries(IDatabase database)
 {
+    private const string Columns = "seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at";
+
     /// <summary>Orders, newest first, that match every filter that is given.</summary>
     /// <param name="before">Only orders with a smaller <see cref="OrderSummary.Seq"/>; null for the newest.</param>
     public Task<IReadOnlyList<OrderSummary>> ListAsync(
@@ -20,7 +22,7 @@ public sealed class OrderQueries(IDatabase database)
         database.ReadAsync<IReadOnlyList<OrderSummary>>(
             async connection => [.. (await connection.QueryAsync<Row>(
                 $"""
-                SELECT seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at
+                SELECT {Columns}
                 FROM orders
                 WHERE seq < @before
                 {(status is null ? "" : "AND status = @status")}
@@ -30,20 +32,59 @@ public sealed class OrderQueries(IDatabase database)
                 new { before = before ?? long.MaxValue, status = (long?)status, customerId, limit })).Select(row => row.ToSummary())],
             cancellationToken);
 
-    private sealed class Row
+    internal static Task<long> CountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders");
+
+    /// <summary>The row of the stream with that number (<c>seq</c>); null when there is none.</summary>
+    internal static Task<Row?> FindAsync(StoreConnection connection, long number) =>
+        connection.QuerySingleOrDefaultAsync<Row>($"SELECT {Columns}, last_hash FROM orders WHERE seq = @number", new { number });
+
+    /// <summary>Orders of the read model that have no events.</summary>
+    internal static Task<List<string>> WithoutEventsAsync(StoreConnection connection, int limit) => connection.QueryAsync<string>(
+        "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.stream = orders.seq) LIMIT @limit", new { limit });
+
+    /// <summary>Writes a row anew. Only while the stream is as it was read: an order that moved on meanwhile has written its own row.</summary>
+    internal static Task RebuildAsync(StoreTransaction transaction, long number, Order order, byte[] hash, long placedAt, long updatedAt) => transaction.ExecuteAsync(
+        """
+        INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
+        SELECT @number, @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @placedAt, @updatedAt, @hash
+        WHERE (SELECT max(version) FROM events WHERE stream = @number) = @Version
+        ON CONFLICT (seq) DO UPDATE SET
+            order_id = excluded.order_id, version = excluded.version, status = excluded.status, customer_id = excluded.customer_id, currency = excluded.currency,
+            total_minor = excluded.total_minor, line_count = excluded.line_count, placed_at = excluded.placed_at,
+            updated_at = excluded.updated_at, last_hash = excluded.last_hash
+        """,
+        new
+        {
+            number,
+            order.OrderId,
+            order.Version,
+            Status = (long)order.Status,
+            order.CustomerId,
+            Currency = order.Currency?.Code,
+            order.TotalMinor,
+            LineCount = order.Lines.Count,
+            placedAt,
+            updatedAt,
+            hash,
+        });
+
+    internal sealed class Row
     {
         public long Seq { get; init; }
-        public string Order_Id { get; init; } = "";
+        public string OrderId { get; init; } = "";
         public long Version { get; init; }
-        public long Status { get; init; }
-        public string Customer_Id { get; init; } = "";
+        public OrderStatus Status { get; init; }
+        public string CustomerId { get; init; } = "";
         public string Currency { get; init; } = "";
-        public long Total_Minor { get; init; }
-        public long Line_Count { get; init; }
-        public long Placed_At { get; init; }
-        public long Updated_At { get; init; }
+        public long TotalMinor { get; init; }
+        public long LineCount { get; init; }
+        public long PlacedAt { get; init; }
+        public long UpdatedAt { get; init; }
+
+        /// <summary>Only of <see cref="FindAsync"/>.</summary>
+        public byte[] LastHash { get; init; } = [];
 
         public OrderSummary ToSummary() =>
-            new(Seq, Order_Id, Version, (OrderStatus)Status, Customer_Id, Currency, Total_Minor, Line_Count, Placed_At, Updated_At);
+            new(Seq, OrderId, Version, Status, CustomerId, Currency, TotalMinor, LineCount, PlacedAt, UpdatedAt);
     }
 }

@@ -26,7 +26,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     {
         var stream = await events.StreamAsync(orderId, cancellationToken);
         var entries = stream.Select(Entry).ToList();
-        entries.AddRange(await database.ReadAsync(connection => RestAsync(connection, "order_id = @id", orderId), cancellationToken));
+        entries.AddRange(await database.ReadAsync(async connection => await RestAsync(connection, await HistoryTable.OfOrderAsync(connection, orderId, MostEntries)), cancellationToken));
         if (stream.Count > 0)
         {
             entries.AddRange(await CopiesAsync([.. stream.Select(recorded => recorded.CausationId).Concat(entries.Select(entry => entry.Key).OfType<string>()).Distinct(StringComparer.Ordinal).Take(MostEntries)], cancellationToken));
@@ -50,7 +50,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var stream = story.Where(entry => entry.Event is not null).Select(entry => entry.Event!).OrderBy(recorded => recorded.Version).ToList();
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
         var (waiting, letters) = await database.ReadAsync(async connection => (
-            await connection.QueryAsync<WaitingRow>("SELECT type, expires_at FROM deferred WHERE order_id = @orderId", new { orderId }),
+            await DeferredTable.OfOrderAsync(connection, orderId),
             await connection.QueryAsync<LetterRow>("SELECT id, status, reason, detail, order_id FROM dead_letters WHERE order_id = @orderId ORDER BY id", new { orderId })),
             cancellationToken);
 
@@ -58,9 +58,9 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
             ? letters.Exists(letter => letter.Status == "parked") ? "The order does not exist: the message that places it is a parked dead letter." : "The order does not exist yet."
             : $"The order is {order.Status.ToWire()} (version {order.Version}).{PaidOf(order)}";
         var next = new List<string>();
-        foreach (var command in waiting)
+        foreach (var (type, expiresAt) in waiting)
         {
-            next.Add($"{command.Type} waits for the order and is decided when it is placed, or becomes a dead letter at {Time(command.ExpiresAt)}.");
+            next.Add($"{type} waits for the order and is decided when it is placed, or becomes a dead letter at {Time(expiresAt)}.");
         }
         next.AddRange(letters.Where(letter => letter.Status == "replayed").Select(letter => $"Dead letter {letter.Id} is on its way through the queue again."));
         if (next.Count == 0)
@@ -79,7 +79,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     {
         var isNumber = long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number);
         var (entry, letters, history) = await database.ReadAsync(async connection => (
-            await connection.QuerySingleOrDefaultAsync<InboxRow>("SELECT outcome, reason, order_id, decided_at, copies, last_copy_at FROM inbox WHERE key = @id", new { id }),
+            await InboxTable.DecisionAsync(connection, id),
             await connection.QueryAsync<LetterRow>(
                 """
                 SELECT id, status, reason, detail, order_id, settled_at, settled_by,
@@ -87,7 +87,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
                 FROM dead_letters WHERE key = @id OR message_id = @id OR id = @number ORDER BY id
                 """,
                 new { id, number = isNumber ? number : -1 }),
-            await RestAsync(connection, isNumber ? "(key = @id OR letter_id = @number)" : "key = @id", id, isNumber ? number : -1)), cancellationToken);
+            await RestAsync(connection, await HistoryTable.OfMessageAsync(connection, id, isNumber ? number : null, MostEntries))), cancellationToken);
         if (entry is null && letters.Count == 0 && history.Count == 0)
         {
             return null;
@@ -97,10 +97,10 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
             ? string.Join(' ', letters.Select(State))
             : entry?.Outcome switch
             {
-                (long)InboxOutcome.Accepted => "The message was accepted and took effect once.",
-                (long)InboxOutcome.Refused => $"The message was refused: {entry.Reason}. That is an answer, not a failure.",
-                (long)InboxOutcome.Deferred => "The message came before its order and waits for it.",
-                (long)InboxOutcome.Rejected => $"The message was rejected ({entry.Reason}) and is on its way to the dead letters.",
+                InboxOutcome.Accepted => "The message was accepted and took effect once.",
+                InboxOutcome.Refused => $"The message was refused: {entry.Reason}. That is an answer, not a failure.",
+                InboxOutcome.Deferred => "The message came before its order and waits for it.",
+                InboxOutcome.Rejected => $"The message was rejected ({entry.Reason}) and is on its way to the dead letters.",
                 _ => "The message is known.",
             };
         var happened = new List<string>();
@@ -126,9 +126,8 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
 
     /// <summary>How many more copies came of each of these messages.</summary>
     private Task<List<StoryEntry>> CopiesAsync(IReadOnlyList<string> keys, CancellationToken cancellationToken) => database.ReadAsync(
-        async connection => (await connection.QueryAsync<CopiesRow>(
-            $"SELECT key, copies, last_copy_at FROM inbox WHERE copies > 0 AND key {connection.In("@keys")}", new { keys })).Select(row => new StoryEntry(
-                At(row.LastCopyAt), "duplicate", Title("duplicate"), $"{(row.Copies == 1 ? "1 more copy" : $"{row.Copies.ToString(CultureInfo.InvariantCulture)} more copies")} came and had no effect; this was the last.",
+        async connection => (await InboxTable.CopiedAsync(connection, keys)).Select(row => new StoryEntry(
+                At(row.LastCopyAt ?? 0), "duplicate", Title("duplicate"), $"{(row.Copies == 1 ? "1 more copy" : $"{row.Copies.ToString(CultureInfo.InvariantCulture)} more copies")} came and had no effect; this was the last.",
                 null, row.Key, null, null, null, null)).ToList(),
         cancellationToken);
 
@@ -148,11 +147,8 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         return actions;
     }
 
-    private static async Task<List<StoryEntry>> RestAsync(StoreConnection connection, string where, string id, long number = -1)
+    private static async Task<List<StoryEntry>> RestAsync(StoreConnection connection, List<HistoryLine> rows)
     {
-        var rows = await connection.QueryAsync<HistoryRow>(
-            $"SELECT at, kind, detail, key, letter_id FROM history WHERE {where} ORDER BY id LIMIT @limit",
-            new { id, number, limit = MostEntries });
         var entries = rows.Select(row => new StoryEntry(
             At(row.At), Kind(row.Kind), Title(row.Kind), row.Detail, null, row.Key, null, row.LetterId, null, null)).ToList();
         var letterIds = rows.Where(row => row.LetterId is not null).Select(row => row.LetterId!.Value).Distinct().Take(100).ToList();
@@ -226,22 +222,6 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
 
     private static DateTimeOffset At(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
 
-    private sealed class HistoryRow
-    {
-        public long At { get; init; }
-        public string Kind { get; init; } = "";
-        public string Detail { get; init; } = "";
-        public string? Key { get; init; }
-        public long? LetterId { get; init; }
-    }
-
-    private sealed class CopiesRow
-    {
-        public string Key { get; init; } = "";
-        public long Copies { get; init; }
-        public long LastCopyAt { get; init; }
-    }
-
     private sealed class AlertRow
     {
         public long Id { get; init; }
@@ -260,21 +240,5 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         public long? SettledAt { get; init; }
         public string? SettledBy { get; init; }
         public string? SettleReason { get; init; }
-    }
-
-    private sealed class WaitingRow
-    {
-        public string Type { get; init; } = "";
-        public long ExpiresAt { get; init; }
-    }
-
-    private sealed class InboxRow
-    {
-        public long Outcome { get; init; }
-        public string? Reason { get; init; }
-        public string? OrderId { get; init; }
-        public long DecidedAt { get; init; }
-        public long Copies { get; init; }
-        public long? LastCopyAt { get; init; }
     }
 }

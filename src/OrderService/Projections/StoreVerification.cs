@@ -17,16 +17,13 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
     /// <param name="progress">Told the number of orders checked so far and of all.</param>
     public async Task<VerificationReport> RunAsync(bool repair, IProgress<(long Done, long Total)>? progress, CancellationToken cancellationToken)
     {
-        var total = await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(DISTINCT stream) FROM events"), cancellationToken);
+        var total = await database.ReadAsync(EventQueries.StreamCountAsync, cancellationToken);
         long eventCount = 0, orderCount = 0, wrong = 0;
         var findings = new List<string>();
         var after = 0L;
         while (true)
         {
-            var streams = await database.ReadAsync(
-                connection => connection.QueryAsync<long>(
-                    "SELECT DISTINCT stream FROM events WHERE stream > @after ORDER BY stream LIMIT @limit", new { after, limit = PageSize }),
-                cancellationToken);
+            var streams = await database.ReadAsync(connection => EventQueries.StreamsAsync(connection, after, PageSize), cancellationToken);
             foreach (var stream in streams)
             {
                 var (count, found) = await CheckAsync(stream, repair, cancellationToken);
@@ -42,10 +39,7 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
             }
             after = streams[^1];
         }
-        var orphans = await database.ReadAsync(
-            connection => connection.QueryAsync<string>(
-                "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.stream = orders.seq) LIMIT @limit", new { limit = MaxFindings }),
-            cancellationToken);
+        var orphans = await database.ReadAsync(connection => OrderQueries.WithoutEventsAsync(connection, MaxFindings), cancellationToken);
         wrong += orphans.Count;
         findings.AddRange(orphans.Select(orderId => $"Order {orderId} is in the read model and has no events."));
         return new VerificationReport(eventCount, orderCount, wrong, findings);
@@ -96,62 +90,20 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
 
     private static async Task<string?> DifferenceAsync(StoreConnection connection, long number, Order order, byte[] hash)
     {
-        var row = await connection.QuerySingleOrDefaultAsync<HeadRow>(
-            "SELECT order_id, version, status, customer_id, currency, total_minor, line_count, last_hash FROM orders WHERE seq = @number", new { number });
+        var row = await OrderQueries.FindAsync(connection, number);
         return row switch
         {
             null => "there is no row",
-            _ when row.Order_Id != order.OrderId => $"it names order {row.Order_Id}",
+            _ when row.OrderId != order.OrderId => $"it names order {row.OrderId}",
             _ when row.Version != order.Version => $"version {row.Version} instead of {order.Version}",
-            _ when row.Status != (long)order.Status => "another status",
-            _ when row.Customer_Id != order.CustomerId => "another customer",
-            _ when row.Currency != order.Currency?.Code || row.Total_Minor != order.TotalMinor || row.Line_Count != order.Lines.Count => "other amounts",
-            _ when !row.Last_Hash.AsSpan().SequenceEqual(hash) => "another hash",
+            _ when row.Status != order.Status => "another status",
+            _ when row.CustomerId != order.CustomerId => "another customer",
+            _ when row.Currency != order.Currency?.Code || row.TotalMinor != order.TotalMinor || row.LineCount != order.Lines.Count => "other amounts",
+            _ when !row.LastHash.AsSpan().SequenceEqual(hash) => "another hash",
             _ => null,
         };
     }
 
     private Task RebuildAsync(long number, Order order, byte[] hash, IReadOnlyList<RecordedEvent> stream, CancellationToken cancellationToken) =>
-        database.WriteAsync(
-            async transaction =>
-            {
-                // Only while the stream is as it was read: an order that moved on meanwhile has written its own row.
-                await transaction.ExecuteAsync(
-                    """
-                    INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
-                    SELECT @number, @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @PlacedAt, @UpdatedAt, @hash
-                    WHERE (SELECT max(version) FROM events WHERE stream = @number) = @Version
-                    ON CONFLICT (seq) DO UPDATE SET
-                        order_id = excluded.order_id, version = excluded.version, status = excluded.status, customer_id = excluded.customer_id, currency = excluded.currency,
-                        total_minor = excluded.total_minor, line_count = excluded.line_count, placed_at = excluded.placed_at,
-                        updated_at = excluded.updated_at, last_hash = excluded.last_hash
-                    """,
-                    new
-                    {
-                        number,
-                        order.OrderId,
-                        order.Version,
-                        Status = (long)order.Status,
-                        order.CustomerId,
-                        Currency = order.Currency?.Code,
-                        order.TotalMinor,
-                        LineCount = order.Lines.Count,
-                        PlacedAt = stream[0].RecordedAt,
-                        UpdatedAt = stream[^1].RecordedAt,
-                        hash,
-                    });
-            },
-            cancellationToken);
-
-    private sealed class HeadRow
-    {
-        public string Order_Id { get; init; } = "";
-        public long Version { get; init; }
-        public long Status { get; init; }
-        public string Customer_Id { get; init; } = "";
-        public string Currency { get; init; } = "";
-        public long Total_Minor { get; init; }
-        public long Line_Count { get; init; }
-        public byte[] Last_Hash { get; init; } = [];
-    }
+        database.WriteAsync(transaction => OrderQueries.RebuildAsync(transaction, number, order, hash, stream[0].RecordedAt, stream[^1].RecordedAt), cancellationToken);
 }

@@ -24,6 +24,31 @@ public static partial class AuditTrail
         "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail)",
         new { now, who = Cut(who.Name, 128), action, subject = Cut(subject, 256), detail = Cut(Signed(who, detail), LongestDetail) });
 
+    /// <summary>The newest entries first.</summary>
+    /// <param name="before">Only entries with a lower number.</param>
+    internal static Task<List<AuditRow>> ListAsync(StoreConnection connection, string? who, string? action, long before, int limit) => connection.QueryAsync<AuditRow>(
+        $"SELECT id, at, who, action, subject, detail FROM audit WHERE id < @before {(who is null ? "" : "AND who = @who")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
+        new { before, who, action, limit });
+
+    internal static async Task<long> NewestAsync(StoreConnection connection) => await connection.ExecuteScalarAsync<long?>("SELECT max(id) FROM audit") ?? 0;
+
+    /// <summary>What an action was done to, and when, of entries above a number and after a time.</summary>
+    internal static Task<List<(string Subject, long At)>> SubjectsAsync(StoreConnection connection, string action, long above, long since) => connection.QueryAsync<(string, long)>(
+        "SELECT subject, at FROM audit WHERE id > @above AND action = @action AND at > @since", new { above, action, since });
+
+    /// <summary>Who started a replay job or resumed it last. Backwards from the newest row, so a job of today is found at once in a log of years.</summary>
+    internal static async Task<Caller?> StarterAsync(StoreConnection connection, string job)
+    {
+        var rows = await connection.QueryAsync<(string Who, string Detail)>(
+            "SELECT who, detail FROM audit WHERE subject = @job AND action IN ('replay.start', 'replay.resume') ORDER BY id DESC LIMIT 1", new { job });
+        if (rows is not [var (who, detail)])
+        {
+            return null;
+        }
+        var (address, right, _) = Read(detail);
+        return new Caller(who, right ?? "", address ?? "");
+    }
+
     /// <summary>The detail as it is stored.</summary>
     internal static string Signed(Caller who, string detail) =>
         who.Address.Length == 0 && who.Right.Length == 0 ? detail : $"[{(who.Address.Length == 0 ? "-" : who.Address)}{(who.Right.Length == 0 ? "" : $" {who.Right}")}] {detail}".TrimEnd();
@@ -38,4 +63,14 @@ public static partial class AuditTrail
 
     [GeneratedRegex(@"^\[(?<address>-|[0-9a-fA-F.:]+(?:%\w+)?)(?: (?<right>(?:key|session|token) [^\]]*))?\](?: (?<detail>.*))?$", RegexOptions.Singleline)]
     private static partial Regex Signature();
+}
+
+internal sealed class AuditRow
+{
+    public long Id { get; init; }
+    public long At { get; init; }
+    public string Who { get; init; } = "";
+    public string Action { get; init; } = "";
+    public string Subject { get; init; } = "";
+    public string Detail { get; init; } = "";
 }

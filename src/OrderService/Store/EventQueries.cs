@@ -49,6 +49,22 @@ public sealed class EventQueries(IDatabase database)
     public Task<long> LastPositionAsync(CancellationToken cancellationToken = default) =>
         database.ReadAsync(async connection => await connection.ExecuteScalarAsync<long?>("SELECT max(position) FROM events") ?? 0, cancellationToken);
 
+    internal static Task<long> CountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM events");
+
+    /// <returns>The newest position; 0 in an empty log.</returns>
+    internal static async Task<long> NewestAsync(StoreConnection connection) => await connection.ExecuteScalarAsync<long?>("SELECT max(position) FROM events") ?? 0;
+
+    /// <summary>What is behind a position: the newest one, and when the oldest event behind it was recorded (Unix milliseconds, null when there is none).</summary>
+    internal static async Task<(long Newest, long? OldestAt)> BehindAsync(StoreConnection connection, long position) => (
+        await NewestAsync(connection),
+        await connection.ExecuteScalarAsync<long?>("SELECT recorded_at FROM events WHERE position > @position ORDER BY position LIMIT 1", new { position }));
+
+    internal static Task<long> StreamCountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(DISTINCT stream) FROM events");
+
+    /// <summary>The numbers of streams (<c>orders.seq</c>) behind one, in order.</summary>
+    internal static Task<List<long>> StreamsAsync(StoreConnection connection, long after, int limit) =>
+        connection.QueryAsync<long>("SELECT DISTINCT stream FROM events WHERE stream > @after ORDER BY stream LIMIT @limit", new { after, limit });
+
     private Task<IReadOnlyList<RecordedEvent>> QueryAsync(string sql, object parameters, CancellationToken cancellationToken) =>
         database.ReadAsync<IReadOnlyList<RecordedEvent>>(
             async connection => [.. (await connection.QueryAsync<Row>(sql, parameters)).Select(row => row.ToEvent())],

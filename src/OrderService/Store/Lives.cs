@@ -76,6 +76,10 @@ public sealed class Lives(IDatabase database, string life, Func<StoreTransaction
         },
         cancellationToken);
 
+    /// <summary>The notes of these messages are not needed any more: they were decided. The order flow does that with the append.</summary>
+    internal static Task ForgetAsync(StoreTransaction transaction, IReadOnlyList<byte[]> hashes) =>
+        transaction.ExecuteAsync($"DELETE FROM started WHERE fingerprint {transaction.In("@hashes")}", new { hashes });
+
     /// <summary>Finds processes that are gone without having been told to stop.</summary>
     private async Task FindEndedAsync(StoreTransaction transaction, long now)
     {

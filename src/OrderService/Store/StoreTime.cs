@@ -22,13 +22,12 @@ public sealed class StoreTime(TimeProvider clock)
     /// <returns>What it says, and the steps of it that deadlines were moved for until then.</returns>
     internal async Task<StoreMoment> ReadAsync(IDatabase database, CancellationToken cancellationToken)
     {
-        const string Steps = "SELECT last_at FROM schedules WHERE name = 'clock-steps'";
         var asksServer = database.Provider == "Postgres" && ServerClock is null;
         var began = clock.GetTimestamp();
         var (milliseconds, steps) = await database.ReadAsync(
             connection => asksServer
-                ? connection.QuerySingleAsync<(long, long)>($"SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ({Steps})")
-                : connection.QuerySingleAsync<(long, long)>($"SELECT 0, ({Steps})"),
+                ? connection.QuerySingleAsync<(long, long)>($"SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ({SchedulesTable.SelectClockSteps})")
+                : connection.QuerySingleAsync<(long, long)>($"SELECT 0, ({SchedulesTable.SelectClockSteps})"),
             cancellationToken);
         return asksServer
             ? new StoreMoment(DateTimeOffset.FromUnixTimeMilliseconds(milliseconds), began, steps, clock.GetElapsedTime(began))

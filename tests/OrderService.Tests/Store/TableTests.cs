@@ -1,0 +1,88 @@
+using System.Text.RegularExpressions;
+
+namespace OrderService.Tests.Store;
+
+/// <summary>The SQL of a table stands in one place. This list is the map: what is not in it is not allowed, and what nothing needs any more leaves it.</summary>
+public sealed partial class TableTests
+{
+    /// <summary>Table -> its file first, then those whose statements begin from another table and join it or look into it.</summary>
+    private static readonly Dictionary<string, string[]> Homes = new()
+    {
+        ["alert_channels"] = ["AlertEndpoints.cs", "NotificationSender.cs"],
+        ["alert_deliveries"] = ["AlertEndpoints.cs", "AlertQueries.cs", "ClockSteps.cs", "NotificationSender.cs", "TroubleAlerts.cs"],
+        ["alerts"] =
+        [
+            "AlertOutbox.cs", "AlertQueries.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "NotificationSender.cs", "OrderStory.cs", "RefusedPaymentAlerts.cs", "TroubleAlerts.cs",
+        ],
+        ["audit"] = ["AuditTrail.cs"],
+        ["checkpoints"] = ["CheckpointsTable.cs"],
+        ["dead_letters"] =
+        [
+            "DeadLetterDiscards.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "DeadLetterReplay.cs", "DoctorCommand.cs", "HistoryTable.cs", "LetterAlerts.cs", "LetterSelection.cs", "OperationsEndpoints.cs", "OrderStory.cs", "ReplayForecast.cs", "ReplayJobRunner.cs", "ReplayJobs.cs", "StationReadings.cs",
+        ],
+        ["deferred"] = ["DeferredTable.cs", "ReplayForecast.cs"],
+        ["events"] = ["EventQueries.cs", "CheckpointsTable.cs", "OrderQueries.cs", "OutboxStore.cs", "ReplayForecast.cs"],
+        ["history"] = ["HistoryTable.cs"],
+        ["http_requests"] = ["HttpRequests.cs"],
+        ["inbox"] = ["InboxTable.cs", "ReplayForecast.cs"],
+        ["incidents"] =
+        [
+            "ClockSteps.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "IncidentStates.cs", "LetterAlerts.cs", "OperationsEndpoints.cs",
+        ],
+        ["keyless_letters"] = ["DeadLetterParking.cs"],
+        ["lives"] = ["Lives.cs"],
+        ["order_mails"] = ["ClockSteps.cs", "OrderConfirmation.cs"],
+        ["orders"] =
+        [
+            "OrderQueries.cs", "DeferredTable.cs", "EventQueries.cs", "LetterAlerts.cs", "OutboxStore.cs", "RefusedPaymentAlerts.cs", "ReplayForecast.cs",
+        ],
+        ["outbox"] = ["OutboxStore.cs", "DeadLetterReplay.cs", "DoctorCommand.cs"],
+        ["refused_payments"] = ["RefusedPaymentAlerts.cs"],
+        ["rejections"] = ["ClockSteps.cs", "DeadLetterParking.cs", "LetterArrival.cs", "MissingLetters.cs"],
+        ["relay_keys"] = ["OutboxStore.cs", "PostgresRelayLease.cs"],
+        ["relay_leases"] = ["PostgresRelayLease.cs"],
+        ["relay_members"] = ["PostgresRelayLease.cs"],
+        ["replay_job_letters"] = ["ReplayJobRunner.cs", "ReplayJobs.cs"],
+        ["replay_jobs"] = ["ClockSteps.cs", "ReplayJobRunner.cs", "ReplayJobs.cs"],
+        ["replays"] = ["DeadLetterParking.cs", "DeadLetterQueries.cs", "DeadLetterReplay.cs", "ReplayJobRunner.cs", "ReplayJobs.cs"],
+        ["schedules"] = ["SchedulesTable.cs", "NotificationSender.cs"],
+        ["service_troubles"] = ["ClockSteps.cs", "TroubleAlerts.cs"],
+        ["started"] = ["Lives.cs"],
+    };
+
+    /// <summary>The append, which is written in whole for each database: it may write every table that it has rows for.</summary>
+    private static readonly string[] Append = ["SqliteOrderEventStore.cs", "PostgresOrderEventStore.cs", "PostgresAppend.cs", "AppendRareRows.cs"];
+
+    private static readonly string Source = Path.Combine(FindRoot(), "src", "OrderService");
+
+    [Fact]
+    public void The_sql_of_a_table_stands_in_its_class()
+    {
+        var tables = Directory.EnumerateFiles(Path.Combine(Source, "Database"), "*.sql", SearchOption.AllDirectories)
+            .SelectMany(file => CreatedTable().Matches(File.ReadAllText(file)).Select(match => match.Groups[1].Value)).ToHashSet();
+        var found = Directory.EnumerateFiles(Source, "*.cs", SearchOption.AllDirectories)
+            .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal) && !Append.Contains(Path.GetFileName(file)))
+            .SelectMany(file => TableInSql().Matches(File.ReadAllText(file)).Select(match => (Table: match.Groups[1].Value, File: Path.GetFileName(file))))
+            .Where(use => tables.Contains(use.Table)).ToHashSet();
+
+        var allowed = Homes.SelectMany(home => home.Value.Select(file => (Table: home.Key, File: file))).ToHashSet();
+        Assert.Empty(found.Except(allowed).Select(use => $"{use.File} has SQL for {use.Table}, which {Homes.GetValueOrDefault(use.Table, ["no file"])[0]} has").Order());
+        Assert.Empty(allowed.Except(found).Select(use => $"{use.File} has no SQL for {use.Table} any more: take it off the list").Order());
+    }
+
+    private static string FindRoot()
+    {
+        var folder = new DirectoryInfo(AppContext.BaseDirectory);
+        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
+        {
+            folder = folder.Parent;
+        }
+        return folder?.FullName ?? throw new InvalidOperationException("The repository's root was not found above the test's folder.");
+    }
+
+    [GeneratedRegex(@"CREATE TABLE (?:IF NOT EXISTS )?(\w+)")]
+    private static partial Regex CreatedTable();
+
+    [GeneratedRegex(@"\b(?:FROM|INTO|UPDATE|JOIN)\s+(\w+)")]
+    private static partial Regex TableInSql();
+}
