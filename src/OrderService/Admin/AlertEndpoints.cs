@@ -81,7 +81,7 @@ internal static class AlertEndpoints
         {
             return Problems.Result(StatusCodes.Status409Conflict, "channel_off", $"The channel {given.Channel} is off, or belongs to another process (the role dead-letters).");
         }
-        var who = context.User.Identity?.Name ?? "unknown";
+        var who = CallerName.Told(context);
         var subject = $"Test alert, asked for by {who}";
         var content = new AlertContent { Kind = AlertKind.Test, Subject = subject, Summary = "If you can read this, alerts reach you. There is nothing to do." };
         var began = Stopwatch.GetTimestamp();

@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Authorization.Policy;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
+using Microsoft.IdentityModel.JsonWebTokens;
 using Microsoft.IdentityModel.Tokens;
 
 namespace OrderService.Admin;
@@ -36,7 +37,7 @@ internal sealed class ApiAuthentication(
             if (!BrowserSessions.IsFromThisSite(Context, session))
             {
                 Context.Items[CrossSite] = true;
-                return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(Identity(session.Key.Name, [], "session", CallerRight.Of(session))), SchemeName));
+                return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(Identity(CallerName.OfKey(session.Key.Name), [], "session", CallerRight.Of(session))), SchemeName));
             }
             return AuthenticateResult.Success(Ticket(session.Key, "session", CallerRight.Of(session)));
         }
@@ -68,7 +69,7 @@ internal sealed class ApiAuthentication(
     }
 
     private static AuthenticationTicket Ticket(ApiKeyRing.Entry key, string kind, CallerRight right) =>
-        new(new ClaimsPrincipal(Identity(key.Name, key.Scopes, kind, right)), SchemeName);
+        new(new ClaimsPrincipal(Identity(CallerName.OfKey(key.Name), key.Scopes, kind, right)), SchemeName);
 
     private static ClaimsIdentity Identity(string name, IEnumerable<string> scopes, string kind, CallerRight right) =>
         new([new Claim(ClaimTypes.Name, name), new Claim(CallerRight.ClaimType, right.ToString()), .. scopes.Select(scope => new Claim(ScopeClaim, scope))], kind);
@@ -112,10 +113,7 @@ internal sealed class ApiAuthentication(
                 {
                     OnTokenValidated = context =>
                     {
-                        var identity = (ClaimsIdentity)context.Principal!.Identity!;
-                        var granted = identity.FindAll(claim => claim.Type is "scope" or "scp" or "roles").SelectMany(claim => claim.Value.Split(' ')).Distinct().Where(Scopes.All.Contains).ToList();
-                        var name = identity.FindFirst("preferred_username")?.Value ?? identity.FindFirst("sub")?.Value ?? "token";
-                        context.Principal = new ClaimsPrincipal(Identity(name, granted, "token", CallerRight.OfToken(context.SecurityToken.ValidTo)));
+                        Accept(context, jwt);
                         return Task.CompletedTask;
                     },
                     OnChallenge = context =>
@@ -136,6 +134,23 @@ internal sealed class ApiAuthentication(
         // Deny by default: an endpoint that names no scope still needs a known caller.
         authorization.SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build());
         services.AddSingleton<IAuthorizationMiddlewareResultHandler, AuditedRefusals>();
+    }
+
+    /// <summary>Makes a token's holder our caller, or refuses a token that is not one for access.</summary>
+    private static void Accept(TokenValidatedContext context, JwtOptions options)
+    {
+        var token = (JsonWebToken)context.SecurityToken;
+        if (AccessTokens.WhyNot(token, options.TokenTypes) is { } refusal)
+        {
+            context.Fail(refusal);
+            return;
+        }
+        var identity = (ClaimsIdentity)context.Principal!.Identity!;
+        var granted = identity.FindAll(claim => claim.Type is "scope" or "scp" or "roles").SelectMany(claim => claim.Value.Split(' '))
+            .Where(scope => scope.StartsWith(options.ScopePrefix, StringComparison.Ordinal)).Select(scope => scope[options.ScopePrefix.Length..])
+            .Distinct().Where(Scopes.All.Contains);
+        var right = CallerRight.OfToken(token.ValidTo, identity.FindFirst("preferred_username")?.Value);
+        context.Principal = new ClaimsPrincipal(Identity(CallerName.OfToken(token.Issuer, token.Subject), granted, "token", right));
     }
 }
 

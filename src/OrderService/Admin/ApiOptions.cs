@@ -65,6 +65,15 @@ public sealed class JwtOptions
 
     /// <summary>What a token's <c>aud</c> must name.</summary>
     public string? Audience { get; init; }
+
+    /// <summary>
+    /// The kinds of token that are let in, by their header <c>typ</c>: <c>at+jwt</c> and <c>JWT</c> unless it is set. A provider that writes <c>at+jwt</c> (RFC 9068) needs no other.
+    /// ID tokens are never let in.
+    /// </summary>
+    public IList<string> TokenTypes { get; init; } = [];
+
+    /// <summary>What stands before a scope of this service, such as <c>orders:</c> in <c>orders:read</c>, where a provider's scopes are for several services.</summary>
+    public string ScopePrefix { get; init; } = "";
 }
 
 /// <summary>Requests a second and the burst above them. A request beyond is answered 429 with <c>Retry-After</c>.</summary>

@@ -7,10 +7,13 @@ namespace OrderService.Admin;
 
 /// <summary>
 /// What lets a caller in, in words that the audit log keeps: <c>key 1f2e3d4c</c>, <c>session 4f3a9c0d12ab55e0 of key 1f2e3d4c until 2026-11-27T07:22:16Z</c> or
-/// <c>token until 2026-11-27T07:22:16Z</c>. The ids tell nothing about the key or the cookie.
+/// <c>token (ben) until 2026-11-27T07:22:16Z</c>. The ids tell nothing about the key or the cookie.
 /// </summary>
 internal sealed partial record CallerRight(string? Key, string? Session, DateTimeOffset? Until)
 {
+    /// <summary>How a token's holder calls itself.</summary>
+    public string? Calls { get; init; }
+
     /// <summary>The claim that carries it through a request.</summary>
     public const string ClaimType = "right";
 
@@ -20,7 +23,8 @@ internal sealed partial record CallerRight(string? Key, string? Session, DateTim
 
     public static CallerRight Of(BrowserSessions.Session session) => new(session.Key.Id, session.Id, session.Ends);
 
-    public static CallerRight OfToken(DateTime until) => new(null, null, new DateTimeOffset(until, TimeSpan.Zero));
+    /// <param name="name">How its holder calls itself; of anybody's choice.</param>
+    public static CallerRight OfToken(DateTime until, string? name) => new(null, null, new DateTimeOffset(until, TimeSpan.Zero)) { Calls = CallerName.Shown(name) };
 
     /// <summary>The right of the request's caller; null for a caller without one.</summary>
     public static CallerRight? Of(HttpContext context) => context.User.FindFirst(ClaimType) is { } claim ? Parse(claim.Value) : null;
@@ -36,12 +40,13 @@ internal sealed partial record CallerRight(string? Key, string? Session, DateTim
 
     public static CallerRight? Parse(string text) => Form().Match(text) is { Success: true } match
         ? new(Part(match, "key"), Part(match, "session"), Part(match, "until") is { } until ? DateTimeOffset.ParseExact(until, Time, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal) : null)
+            { Calls = Part(match, "calls") }
         : null;
 
     public override string ToString()
     {
         var until = Until is { } time ? string.Create(CultureInfo.InvariantCulture, $" until {time.UtcDateTime.ToString(Time, CultureInfo.InvariantCulture)}") : "";
-        return Key is null ? $"token{until}" : Session is null ? $"key {Key}" : $"session {Session} of key {Key}{until}";
+        return Key is null ? $"token{(Calls is null ? "" : $" ({Calls})")}{until}" : Session is null ? $"key {Key}" : $"session {Session} of key {Key}{until}";
     }
 
     /// <summary>Why it ended, as a sentence about its owner; null while it holds.</summary>
@@ -53,6 +58,6 @@ internal sealed partial record CallerRight(string? Key, string? Session, DateTim
 
     private static string? Part(Match match, string name) => match.Groups[name] is { Success: true } group ? group.Value : null;
 
-    [GeneratedRegex(@"^(?:token|(?:session (?<session>[0-9a-f]+) of )?key (?<key>[0-9a-f]+))(?: until (?<until>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ))?$")]
+    [GeneratedRegex(@"^(?:token(?: \((?<calls>[^()\]]+)\))?|(?:session (?<session>[0-9a-f]+) of )?key (?<key>[0-9a-f]+))(?: until (?<until>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ))?$")]
     private static partial Regex Form();
 }

@@ -19,7 +19,7 @@ internal static class RateLimits
             var limits = api.Value.RateLimit;
             limiter.GlobalLimiter = PartitionedRateLimiter.CreateChained(
                 PartitionedRateLimiter.Create<HttpContext, string>(context => context.User.Identity is { IsAuthenticated: true, Name: { } name }
-                    ? Bucket("key " + name, limits.PerKey, limits.PerKeyBurst)
+                    ? Bucket(name, limits.PerKey, limits.PerKeyBurst)
                     // The sign-in page is a handful of requests; guesses at keys are many.
                     : Bucket("address " + NetworkOf(context), limits.Anonymous, limits.Anonymous * 5)),
                 PartitionedRateLimiter.Create<HttpContext, string>(context => context.User.Identity is { IsAuthenticated: true }

@@ -103,7 +103,7 @@ internal sealed partial class RightsWatch(
             }
             if (caller.Right?.WhyEnded(keys, ended.Contains, clock.GetUtcNow()) is { } why)
             {
-                var sentence = $"It ran with the right of {caller.Who.Name}, {why}. Whoever may operate can resume it.";
+                var sentence = $"It ran with the right of {caller.Who.Shown}, {why}. Whoever may operate can resume it.";
                 await jobs.PauseBecauseAsync(job.Id, sentence, cancellationToken);
                 LogPaused(job.Id, sentence);
             }

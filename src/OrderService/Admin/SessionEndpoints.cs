@@ -55,16 +55,16 @@ internal static class SessionEndpoints
         if (sessions.Read(context) is { } before)
         {
             // Its cookie is replaced, so nobody could end it any more.
-            await ended.EndAsync(new Caller(before.Key.Name, CallerRight.Of(before).ToString(), CallerRight.AddressOf(context)), before.Id);
+            await ended.EndAsync(new Caller(CallerName.OfKey(before.Key.Name), CallerRight.Of(before).ToString(), CallerRight.AddressOf(context)), before.Id);
         }
         var session = sessions.SignIn(context, key);
         ConnectionLimit.Know(context);
-        await audit.TryWriteAsync(new Caller(key.Name, CallerRight.Of(session).ToString(), CallerRight.AddressOf(context)), "sign-in", EndedSessions.Subject(session.Id), "");
+        await audit.TryWriteAsync(new Caller(CallerName.OfKey(key.Name), CallerRight.Of(session).ToString(), CallerRight.AddressOf(context)), "sign-in", EndedSessions.Subject(session.Id), "");
         return TypedResults.Ok(new SessionAnswer(key.Name, key.Scopes, session.CsrfToken));
     }
 
     private static SessionAnswer Describe(HttpContext context, string? csrf) =>
-        new(context.User.Identity?.Name ?? "", [.. context.User.FindAll("scope").Select(claim => claim.Value)], csrf);
+        new(CallerName.Told(context), [.. context.User.FindAll("scope").Select(claim => claim.Value)], csrf);
 
     internal sealed record SignIn(string? Key);
 

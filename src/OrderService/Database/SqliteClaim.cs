@@ -81,7 +81,10 @@ internal sealed class SqliteClaim : IDisposable
             var before = ReadNote(path);
             var findings = Inspect(path, before, clock);
             var claim = new SqliteClaim(path, clock, held, before) { Findings = findings };
+            // First, so that a process that dies in between leaves no note of a file that looks otherwise.
+            claim.WriteMark(SqliteFileState.Unknown, null);
             claim.Touch();
+            Failpoint.Hit("store-claimed");
             claim.WriteMark(SqliteFileState.Unknown, null);
             return claim;
         }

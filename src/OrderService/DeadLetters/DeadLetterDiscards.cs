@@ -48,7 +48,7 @@ public sealed class DeadLetterDiscards(IDatabase database, TimeProvider clock)
         var values = new
         {
             now = clock.GetUtcNow().ToUnixTimeMilliseconds(),
-            who = who.Name,
+            who = who.Shown,
             reason,
         };
         // Decisive on a store where somebody else may have settled one of them since.

@@ -124,7 +124,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
                 request.JobId,
                 body = isEdited ? sent.Body : null,
                 change = isEdited ? LetterPatch.Change(before, sent) : null,
-                Who = request.Who.Name,
+                Who = request.Who.Shown,
                 request.Reason,
                 now,
             });
@@ -185,7 +185,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
                 from,
                 letterId,
                 at = to == LetterStatus.Discarded ? now : (long?)null,
-                by = to == LetterStatus.Discarded ? who.Name : null,
+                by = to == LetterStatus.Discarded ? who.Shown : null,
                 why = to == LetterStatus.Discarded ? reason : null,
             });
         var letter = await FindAsync(transaction, letterId);

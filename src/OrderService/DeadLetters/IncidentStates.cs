@@ -19,7 +19,7 @@ public sealed class IncidentStates(IDatabase database, TimeProvider clock)
     private Task<bool> ChangeAsync(string fingerprint, string change, string action, Caller who, string reason, long? until, CancellationToken cancellationToken) =>
         database.WriteAsync(async transaction =>
         {
-            var parameters = new { fingerprint, who = who.Name, until, now = clock.GetUtcNow().ToUnixTimeMilliseconds() };
+            var parameters = new { fingerprint, who = who.Shown, until, now = clock.GetUtcNow().ToUnixTimeMilliseconds() };
             var changed = await transaction.ExecuteAsync($"UPDATE incidents SET {change} WHERE fingerprint = @fingerprint", parameters);
             if (changed == 1)
             {

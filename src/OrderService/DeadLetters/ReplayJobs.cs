@@ -29,7 +29,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
                 request.Selection.Limit,
                 confirmed = request.Selection.Confirmed ? 1L : 0,
                 request.Reason,
-                Who = request.Who.Name,
+                Who = request.Who.Shown,
                 now,
                 patch = request.Patch?.ToJson(),
             });
@@ -109,7 +109,7 @@ public sealed class ReplayJobs(IDatabase database, TimeProvider clock)
         // The job's row is the lock: a runner that is sending is waited for, and the next one sees the new state.
         var changed = await transaction.ExecuteAsync(
             $"UPDATE replay_jobs SET state = @to, state_by = @who, state_at = @now, waiting = NULL, stop_reason = coalesce(@why, {(to == ReplayJobState.Cancelled ? "stop_reason" : "NULL")}), finished_at = @finished WHERE id = @id AND {from}",
-            new { to, who = who.Name, why, now, id, finished = to == ReplayJobState.Cancelled ? now : (long?)null });
+            new { to, who = who.Shown, why, now, id, finished = to == ReplayJobState.Cancelled ? now : (long?)null });
         if (await FindAsync(transaction, id) is not { } job)
         {
             return new ReplayJobAnswer.NotFound();

@@ -3,14 +3,20 @@ using System.Text.RegularExpressions;
 namespace OrderService.Store;
 
 /// <summary>Who does something: an operator at the command line is a name alone, a caller of the HTTP API also has an address and what lets it in.</summary>
-/// <param name="Name">The key's name, or the token's.</param>
+/// <param name="Name"><c>key:anna</c>, <c>token:ISSUER#SUBJECT</c>, or the operator's own name at the command line.</param>
 /// <param name="Right">What lets it in, see <c>CallerRight</c>; empty at the command line.</param>
 /// <param name="Address">Where the request came from; empty at the command line.</param>
 public readonly record struct Caller(string Name, string Right = "", string Address = "")
 {
+    /// <summary>What stands before the name of an API key.</summary>
+    public const string KeyPrefix = "key:";
+
     public static implicit operator Caller(string name) => new(name);
 
-    public override string ToString() => Name;
+    /// <summary>As people are told: a key is called by its name.</summary>
+    public string Shown => Name.StartsWith(KeyPrefix, StringComparison.Ordinal) ? Name[KeyPrefix.Length..] : Name;
+
+    public override string ToString() => Shown;
 }
 
 /// <summary>
@@ -24,11 +30,11 @@ public static partial class AuditTrail
         "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail)",
         new { now, who = Cut(who.Name, 128), action, subject = Cut(subject, 256), detail = Cut(Signed(who, detail), LongestDetail) });
 
-    /// <summary>The newest entries first.</summary>
+    /// <summary>The newest entries first. A name without its kind finds the key of that name too.</summary>
     /// <param name="before">Only entries with a lower number.</param>
     internal static Task<List<AuditRow>> ListAsync(StoreConnection connection, string? who, string? action, long before, int limit) => connection.QueryAsync<AuditRow>(
-        $"SELECT id, at, who, action, subject, detail FROM audit WHERE id < @before {(who is null ? "" : "AND who = @who")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
-        new { before, who, action, limit });
+        $"SELECT id, at, who, action, subject, detail FROM audit WHERE id < @before {(who is null ? "" : "AND who IN (@who, @key)")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
+        new { before, who, key = Caller.KeyPrefix + who, action, limit });
 
     internal static async Task<long> NewestAsync(StoreConnection connection) => await connection.ExecuteScalarAsync<long?>("SELECT max(id) FROM audit") ?? 0;
 

@@ -250,7 +250,7 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
         Assert.Equal((3L, 0L), (incident.GetProperty("letters").GetInt64(), incident.GetProperty("parked").GetInt64()));
         Assert.Equal(24, incident.GetProperty("hourly").GetArrayLength());
         Assert.Equal(3, incident.GetProperty("hourly")[23].GetInt64());
-        Assert.Contains((await GetAsync("/api/audit?action=dead-letter.discard")).GetProperty("items").EnumerateArray(), entry => entry.GetProperty("detail").GetString() == "3 letters: a test shop" && entry.GetProperty("who").GetString() == "anna");
+        Assert.Contains((await GetAsync("/api/audit?action=dead-letter.discard")).GetProperty("items").EnumerateArray(), entry => entry.GetProperty("detail").GetString() == "3 letters: a test shop" && entry.GetProperty("who").GetString() == "key:anna");
     }
 
     [Theory]

@@ -55,7 +55,7 @@ public sealed class RightsTests(RabbitMqContainerFixture broker)
 
         clock.Advance(TimeSpan.FromSeconds(1) + Deadline);
         await ofToken.EndsAsync();
-        await Eventually.TrueAsync(async () => await StateAsync(ofToken.Job) == "paused: It ran with the right of ben, whose token expired. Whoever may operate can resume it.");
+        await Eventually.TrueAsync(async () => await StateAsync(ofToken.Job) == $"paused: It ran with the right of token:{provider.Issuer}#ben, whose token expired. Whoever may operate can resume it.");
         Assert.Equal("running", await StateAsync(ofSession.Job));
 
         clock.Advance(sessionEnds - tokenEnds - Deadline - TimeSpan.FromSeconds(1));

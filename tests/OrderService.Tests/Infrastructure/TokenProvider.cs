@@ -36,7 +36,12 @@ public sealed class TokenProvider : IAsyncDisposable
         return provider;
     }
 
-    public string Sign(Dictionary<string, object> claims) => Sign(claims, "RS256", text => key.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1));
+    public string Sign(Dictionary<string, object> claims) => SignAs("JWT", claims);
+
+    /// <param name="type">The header <c>typ</c>; null for none.</param>
+    /// <param name="critical">The header <c>crit</c>; null for none.</param>
+    public string SignAs(string? type, Dictionary<string, object> claims, string[]? critical = null) =>
+        Sign(claims, "RS256", text => key.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1), type, critical);
 
     /// <summary>The old trick: the public key, known to everybody, as the secret of an HMAC.</summary>
     public string SignWithPublicKey(Dictionary<string, object> claims) => Sign(claims, "HS256", text => HMACSHA256.HashData(Encoding.ASCII.GetBytes(key.ExportSubjectPublicKeyInfoPem()), text));
@@ -55,9 +60,10 @@ public sealed class TokenProvider : IAsyncDisposable
         key.Dispose();
     }
 
-    private static string Sign(Dictionary<string, object> claims, string algorithm, Func<byte[], byte[]> sign)
+    private static string Sign(Dictionary<string, object> claims, string algorithm, Func<byte[], byte[]> sign, string? type = "JWT", string[]? critical = null)
     {
-        var text = $"{Base64Url.EncodeToString(JsonSerializer.SerializeToUtf8Bytes(new { alg = algorithm, typ = "JWT", kid = "k1" }))}.{Base64Url.EncodeToString(JsonSerializer.SerializeToUtf8Bytes(claims))}";
+        var header = new Dictionary<string, object?> { ["alg"] = algorithm, ["typ"] = type, ["kid"] = "k1", ["crit"] = critical };
+        var text = $"{Base64Url.EncodeToString(JsonSerializer.SerializeToUtf8Bytes(header.Where(pair => pair.Value is not null).ToDictionary()))}.{Base64Url.EncodeToString(JsonSerializer.SerializeToUtf8Bytes(claims))}";
         return $"{text}.{Base64Url.EncodeToString(sign(Encoding.ASCII.GetBytes(text)))}";
     }
 }

@@ -51,6 +51,25 @@ public sealed class CrashJourneys(RabbitMqContainerFixture broker)
     }
 
     [Fact]
+    public async Task A_kill_while_a_start_takes_the_store_over_does_not_keep_the_next_one_from_it()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await RunningService.StartAsync(address);
+        await using var shop = await TestProducer.ConnectAsync(address);
+        await shop.PublishAsync(Enumerable.Range(0, 50).Select(number => TestMessage.Place($"A-{number}")));
+        await Eventually.TrueAsync(async () => await service.ScalarAsync<long>("SELECT count(*) FROM events") == 50);
+        // Its newest commits are in the log alone.
+        await service.KillAsync();
+
+        await service.StartAgainAsync("store-claimed=kill", waitUntilReady: false);
+        await service.WaitForExitAsync();
+        await service.StartAgainAsync();
+
+        Assert.Equal(50, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
+        Assert.False(service.HasExited);
+    }
+
+    [Fact]
     public async Task A_message_that_kills_the_process_is_found_and_its_neighbours_go_through()
     {
         var address = await broker.AddVirtualHostAsync();

@@ -54,7 +54,7 @@ public sealed partial class StrangerJourneys(RabbitMqContainerFixture broker, Po
         await service.StartAgainAsync();
         var rows = await service.AllAsync("/api/audit?action=refused");
         var ofStranger = rows.Where(row => Text(row, "address") == Stranger).ToList();
-        var ofSmall = rows.Where(row => Text(row, "who") == "small").ToList();
+        var ofSmall = rows.Where(row => Text(row, "who") == "key:small").ToList();
         Assert.Equal(rows.Count, ofStranger.Count + ofSmall.Count);
         // A minute may have ended meanwhile.
         Assert.InRange(ofStranger.Count, 1, 1 + (seconds / 60) + 1);
