@@ -68,6 +68,7 @@ public static class OrderServiceHost
             HttpRules.Limit(kestrel);
             listeners.Add(kestrel);
         });
+        builder.Services.AddSingleton(settings);
         builder.Services.AddSingleton(listeners);
         builder.Host.UseDefaultServiceProvider(provider => provider.ValidateOnBuild = provider.ValidateScopes = true);
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = DrainTimeout);

@@ -1,4 +1,3 @@
-using System.Buffers.Text;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Options;
@@ -11,33 +10,19 @@ public sealed class ApiKeyRing
 {
     private readonly Entry[] entries;
 
-    public ApiKeyRing(IOptions<ApiOptions> api, IOptions<StoreOptions> store)
+    private readonly TimeProvider clock;
+
+    public ApiKeyRing(IOptions<ApiOptions> api, IOptions<StoreOptions> store, TimeProvider clock)
     {
-        if (api.Value.Keys.Count > 0)
-        {
-            entries = [.. api.Value.Keys.Select(key => new Entry(key.Name, Hash(key.Key), [.. key.Scopes]))];
-            return;
-        }
-        if (!string.IsNullOrEmpty(api.Value.Jwt.Authority))
-        {
-            entries = [];
-            return;
-        }
-        var file = GeneratedKeyFile(store.Value);
-        GeneratedKey = ReadOrCreate(file, out var isNew);
-        GeneratedKeyIsNew = isNew;
-        entries = [new Entry("first-start", Hash(GeneratedKey), [.. Scopes.All])];
+        this.clock = clock;
+        First = FirstKey.IsWanted(api.Value) ? FirstKey.ReadOrCreate(api.Value, store.Value) : null;
+        entries = First is null
+            ? [.. api.Value.Keys.Select(key => new Entry(key.Name, Hash(key.Key), [.. key.Scopes]))]
+            : [new Entry(FirstKey.Name, Hash(First.Key), [.. Scopes.All], First.Ends)];
     }
 
-    /// <summary>The key that was made because none was configured; null otherwise.</summary>
-    public string? GeneratedKey { get; }
-
-    /// <summary>True when this start made it, so that it is printed exactly once.</summary>
-    public bool GeneratedKeyIsNew { get; }
-
-    /// <summary>Where a generated key is kept: beside the store.</summary>
-    public static string GeneratedKeyFile(StoreOptions store) =>
-        Path.Combine(Path.GetDirectoryName(Path.GetFullPath(string.IsNullOrWhiteSpace(store.Path) ? "data/orders.db" : store.Path))!, "api-key");
+    /// <summary>The key that the first start made because none was configured; null otherwise.</summary>
+    public FirstKey? First { get; }
 
     /// <summary>Finds the owner of a key. It takes the same time whichever key it is, and whether there is one.</summary>
     public Entry? Find(string presented)
@@ -52,47 +37,25 @@ public sealed class ApiKeyRing
                 found = entry;
             }
         }
-        return found;
+        return found is not null && IsInForce(found) ? found : null;
     }
 
     /// <summary>Whether a key with this <see cref="Entry.Id"/> is in force.</summary>
-    public bool Holds(string id) => Array.Exists(entries, entry => entry.Id == id);
+    public bool Holds(string id) => Array.Exists(entries, entry => entry.Id == id && IsInForce(entry));
 
-    /// <summary>The key of that name; null when it was taken out of the settings.</summary>
-    public Entry? FindByName(string name) => Array.Find(entries, entry => entry.Name == name);
+    /// <summary>Whether it was in force, and its time is over.</summary>
+    public bool HasEnded(string id) => Array.Exists(entries, entry => entry.Id == id && !IsInForce(entry));
+
+    /// <summary>The key of that name; null when it was taken out of the settings, or has ended.</summary>
+    public Entry? FindByName(string name) => Array.Find(entries, entry => entry.Name == name && IsInForce(entry));
 
     private static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
 
-    private static string ReadOrCreate(string file, out bool isNew)
-    {
-        isNew = false;
-        if (File.Exists(file))
-        {
-            return File.ReadAllText(file).Trim();
-        }
-        Directory.CreateDirectory(Path.GetDirectoryName(file)!);
-        var key = Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(32));
-        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-        if (!OperatingSystem.IsWindows())
-        {
-            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-        }
-        try
-        {
-            using var writer = new StreamWriter(file, options);
-            writer.WriteLine(key);
-        }
-        catch (IOException) when (File.Exists(file))
-        {
-            // Another process that started at the same moment made it first.
-            return File.ReadAllText(file).Trim();
-        }
-        isNew = true;
-        return key;
-    }
+    private bool IsInForce(Entry entry) => entry.Ends is not { } ends || ends > clock.GetUtcNow();
 
     /// <summary>A key's owner.</summary>
-    public sealed record Entry(string Name, byte[] Hash, IReadOnlyList<string> Scopes)
+    /// <param name="Ends">Null for a key of the settings, which ends when it is taken out.</param>
+    public sealed record Entry(string Name, byte[] Hash, IReadOnlyList<string> Scopes, DateTimeOffset? Ends = null)
     {
         /// <summary>Tells this key from another of the same name, and says nothing about it.</summary>
         public string Id { get; } = Convert.ToHexStringLower(HMACSHA256.HashData(Hash, "orderservice key id"u8).AsSpan(0, 4));

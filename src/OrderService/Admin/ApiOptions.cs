@@ -11,6 +11,9 @@ public sealed class ApiOptions
     /// <summary>The keys in force. With none, and no <see cref="Jwt"/>, a random key is made at the first start and kept beside the store.</summary>
     public IList<ApiKeyOptions> Keys { get; init; } = [];
 
+    /// <summary>How long the key of the first start lasts, from when its file was written.</summary>
+    public TimeSpan FirstKeyLifetime { get; init; } = TimeSpan.FromDays(90);
+
     /// <summary>Bearer tokens of an OpenID Connect provider, beside or instead of keys.</summary>
     public JwtOptions Jwt { get; init; } = new();
 
@@ -167,6 +170,7 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
         }
 
         CheckTime(options.KeepAnswersFor, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.KeepAnswersFor));
+        CheckTime(options.FirstKeyLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(3650), nameof(options.FirstKeyLifetime));
         CheckTime(options.SessionLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionLifetime));
         CheckNumber(options.MaxConnections, 100, 100_000, nameof(options.MaxConnections));
         CheckNumber(options.MaxConnectionsPerAddress, 10, options.MaxConnections, nameof(options.MaxConnectionsPerAddress));

@@ -6,7 +6,7 @@ using OrderService.Store;
 namespace OrderService.Admin;
 
 /// <summary>
-/// What lets a caller in, in words that the audit log keeps: <c>key 1f2e3d4c</c>, <c>session 4f3a9c0d12ab55e0 of key 1f2e3d4c until 2026-11-27T07:22:16Z</c> or
+/// What lets a caller in, in words that the audit log keeps: <c>key 1f2e3d4c</c> (that of the first start with its end), <c>session 4f3a9c0d12ab55e0 of key 1f2e3d4c until 2026-11-27T07:22:16Z</c> or
 /// <c>token (ben) until 2026-11-27T07:22:16Z</c>. The ids tell nothing about the key or the cookie.
 /// </summary>
 internal sealed partial record CallerRight(string? Key, string? Session, DateTimeOffset? Until)
@@ -19,7 +19,7 @@ internal sealed partial record CallerRight(string? Key, string? Session, DateTim
 
     private const string Time = "yyyy-MM-dd'T'HH:mm:ss'Z'";
 
-    public static CallerRight Of(ApiKeyRing.Entry key) => new(key.Id, null, null);
+    public static CallerRight Of(ApiKeyRing.Entry key) => new(key.Id, null, key.Ends);
 
     public static CallerRight Of(BrowserSessions.Session session) => new(session.Key.Id, session.Id, session.Ends);
 
@@ -46,12 +46,12 @@ internal sealed partial record CallerRight(string? Key, string? Session, DateTim
     public override string ToString()
     {
         var until = Until is { } time ? string.Create(CultureInfo.InvariantCulture, $" until {time.UtcDateTime.ToString(Time, CultureInfo.InvariantCulture)}") : "";
-        return Key is null ? $"token{(Calls is null ? "" : $" ({Calls})")}{until}" : Session is null ? $"key {Key}" : $"session {Session} of key {Key}{until}";
+        return Key is null ? $"token{(Calls is null ? "" : $" ({Calls})")}{until}" : Session is null ? $"key {Key}{until}" : $"session {Session} of key {Key}{until}";
     }
 
     /// <summary>Why it ended, as a sentence about its owner; null while it holds.</summary>
     public string? WhyEnded(ApiKeyRing keys, Func<string, bool> isEnded, DateTimeOffset now) =>
-        Key is not null && !keys.Holds(Key) ? "whose key was taken out of the settings"
+        Key is not null && !keys.Holds(Key) ? keys.HasEnded(Key) ? "whose key ended" : "whose key was taken out of the settings"
         : Session is not null && isEnded(Session) ? "who signed out"
         : Until <= now ? Session is null ? "whose token expired" : "whose session expired"
         : null;

@@ -18,7 +18,7 @@ internal sealed partial class RightsWatch(
     /// <summary>The rights of running jobs by number and last start, so that the audit log is asked once for each.</summary>
     private readonly Dictionary<(long Id, long StateAt), (Caller Who, CallerRight? Right)> known = [];
 
-    /// <summary>Remembers the request while it lasts. A key ends with the process only, so its requests need no watching.</summary>
+    /// <summary>Remembers the request while it lasts. A key of the settings ends with the process only, so its requests need no watching.</summary>
     public async Task WatchAsync(HttpContext context, RequestDelegate next)
     {
         if (CallerRight.Of(context) is not { Until: not null } right)

@@ -25,6 +25,7 @@ public static class Commands
             StoreCommands.CreateMigrate(),
             StoreCommands.CreateProjection(),
             StoreCommands.CreateVerify(),
+            KeyCommand.Create(),
             DoctorCommand.Create(),
             HealthCommand.Create(),
         };

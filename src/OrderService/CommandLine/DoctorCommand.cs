@@ -109,14 +109,28 @@ internal static class DoctorCommand
 
     private static int CheckKeyFile(IServiceProvider stations)
     {
-        var file = ApiKeyRing.GeneratedKeyFile(stations.GetRequiredService<IOptions<StoreOptions>>().Value);
-        if (stations.GetRequiredService<IOptions<ApiOptions>>().Value.Keys.Count > 0 || !File.Exists(file) || OperatingSystem.IsWindows())
+        var (api, store) = (stations.GetRequiredService<IOptions<ApiOptions>>().Value, stations.GetRequiredService<IOptions<StoreOptions>>().Value);
+        var file = FirstKey.FileOf(store);
+        if (!FirstKey.IsWanted(api) || !File.Exists(file))
         {
             return 0;
         }
-        return (File.GetUnixFileMode(file) & (UnixFileMode.GroupRead | UnixFileMode.OtherRead)) == 0
-            ? Print(true, "key", $"{file} is readable by its owner alone")
-            : Print(false, "key", $"others can read {file}; run: chmod 600 {file}");
+        if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(file) & (UnixFileMode.GroupRead | UnixFileMode.OtherRead)) != 0)
+        {
+            return Print(false, "key", $"others can read {file}; run: chmod 600 {file}");
+        }
+        try
+        {
+            var key = FirstKey.Read(api, store)!;
+            var ends = key.Ends.UtcDateTime.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture);
+            return key.Ends > stations.GetRequiredService<TimeProvider>().GetUtcNow()
+                ? Print(true, "key", $"{file} is readable by its owner alone; the key of the first start in it is in use, may do everything and ends on {ends}: set Api:Keys before")
+                : Print(false, "key", $"the key of the first start ended on {ends}. {KeyCommand.HowToGoOn(key)}");
+        }
+        catch (UnauthorizedAccessException)
+        {
+            return Print(true, "key", $"{file} is readable by its owner alone");
+        }
     }
 
     private static async Task<(bool Reached, int Differences)> CheckBrokerAsync(IServiceProvider stations, CancellationToken cancellationToken)

@@ -108,7 +108,7 @@ internal static partial class ServeCommand
         LogStarted(log, roles, string.Join(", ", app.Urls));
         if (roles.Api)
         {
-            PrintFirstKey(app);
+            TellFirstKey(app, log);
         }
         if (await BreaksDownAsync(app, log))
         {
@@ -251,26 +251,42 @@ internal static partial class ServeCommand
         }
     }
 
-    // To the console itself and never to the log: a log is kept and shipped, a key must not be.
-    private static void PrintFirstKey(WebApplication app)
+    /// <summary>
+    /// To a terminal and never to the log: a log is kept and shipped, a key must not be. In a container standard error is the log, so there it is said where the key is.
+    /// </summary>
+    private static void TellFirstKey(WebApplication app, ILogger log)
     {
-        var keys = app.Services.GetRequiredService<ApiKeyRing>();
-        if (keys is not { GeneratedKey: { } key, GeneratedKeyIsNew: true })
+        if (app.Services.GetRequiredService<ApiKeyRing>().First is not { } key)
         {
             return;
         }
-        var address = app.Urls.FirstOrDefault() ?? "http://localhost:8080";
-        address = address.Replace("://+", "://localhost", StringComparison.Ordinal).Replace("://*", "://localhost", StringComparison.Ordinal)
-            .Replace("://[::]", "://localhost", StringComparison.Ordinal).Replace("://0.0.0.0", "://localhost", StringComparison.Ordinal);
-        address = ProxyRules.Address(app.Services.GetRequiredService<IOptions<ApiOptions>>().Value, address);
-        StandardError.Say($"""
-
-            No API key is configured, so this first start made one with all scopes. It is shown this once and kept in the file api-key beside the store.
-              key      {key}
-              sign in  {address}/#key={key}
-
-            """);
+        var ends = key.Ends.UtcDateTime.ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+        if (key.Ends <= app.Services.GetRequiredService<TimeProvider>().GetUtcNow())
+        {
+            LogFirstKeyEnded(log, ends, KeyCommand.HowToGoOn(key));
+            return;
+        }
+        LogFirstKey(log, key.File, ends);
+        if (!key.IsNew)
+        {
+            return;
+        }
+        const string Made = "No API key is configured, so this first start made one with all scopes.";
+        if (Console.IsErrorRedirected)
+        {
+            StandardError.Say($"{Made} It is in {key.File}; orderservice key show prints it, with the address that signs a browser in.");
+            return;
+        }
+        using var words = new StringWriter(CultureInfo.InvariantCulture);
+        KeyCommand.Print(key, app.Services.GetRequiredService<IOptions<ApiOptions>>().Value, app.Services.GetRequiredService<LoadedSettings>().Configuration, words);
+        StandardError.Say($"\n{Made} It is shown this once; orderservice key show prints it again.\n{words}");
     }
+
+    [LoggerMessage(LogLevel.Warning, "Whoever has the key of the first start may do everything, until {Ends}; it is in {File}. Set Api:Keys for keys of your own")]
+    private static partial void LogFirstKey(ILogger logger, string file, string ends);
+
+    [LoggerMessage(LogLevel.Warning, "The key of the first start ended on {Ends}, and nobody can use the API: {Advice}")]
+    private static partial void LogFirstKeyEnded(ILogger logger, string ends, string advice);
 
     [LoggerMessage(LogLevel.Information, "Started with the roles {Roles}, listening on {Addresses}")]
     private static partial void LogStarted(ILogger logger, ServiceRoles roles, string addresses);

@@ -43,7 +43,7 @@ public sealed class Visitor
         return visitor;
     }
 
-    /// <summary>The signed link, as the first start prints it.</summary>
+    /// <summary>The signed link, as orderservice key show prints it.</summary>
     public async Task SignInAsync(string key)
     {
         await LoadAsync($"/#key={key}");

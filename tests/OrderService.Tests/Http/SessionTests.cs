@@ -72,7 +72,7 @@ public sealed class SessionTests(SharedService shared) : IClassFixture<SharedSer
         BrowserSessions Sessions(string key, out ApiKeyRing ring)
         {
             var options = Options.Create(new ApiOptions { Keys = [new() { Name = "anna", Key = key, Scopes = ["read"] }], SessionLifetime = TimeSpan.FromHours(1) });
-            ring = new ApiKeyRing(options, Options.Create(new StoreOptions()));
+            ring = new ApiKeyRing(options, Options.Create(new StoreOptions()), clock);
             return new BrowserSessions(ring, options, clock);
         }
         var sessions = Sessions(HostedService.AdminKey, out var keys);

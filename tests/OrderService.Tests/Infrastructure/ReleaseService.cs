@@ -105,11 +105,16 @@ public sealed class ReleaseService : IAsyncDisposable
     /// <param name="postgres">Null for SQLite, else where a database is added.</param>
     /// <param name="readOutput">False for a log whose reader has stopped: see <see cref="ReadOutput"/>.</param>
     /// <param name="hosts">See <see cref="Hosts"/>.</param>
+    /// <param name="withKey">False leaves it to the first start to make a key.</param>
     public static async Task<ReleaseService> StartAsync(
-        string broker, StoreKind store = StoreKind.Sqlite, PostgresContainerFixture? postgres = null, Dictionary<string, string>? settings = null, bool waitUntilReady = true, bool readOutput = true, string? hosts = null)
+        string broker, StoreKind store = StoreKind.Sqlite, PostgresContainerFixture? postgres = null, Dictionary<string, string>? settings = null, bool waitUntilReady = true, bool readOutput = true, string? hosts = null, bool withKey = true)
     {
         Assert.True(File.Exists(Binary), $"{Binary} is missing: dotnet build src/OrderService -c Release, as eng/test does.");
         var service = new ReleaseService(broker, settings) { Hosts = hosts };
+        foreach (var setting in withKey ? [] : service.Settings.Keys.Where(name => name.StartsWith("Api__Keys__", StringComparison.Ordinal)).ToList())
+        {
+            service.Settings.Remove(setting);
+        }
         try
         {
             if (store == StoreKind.Postgres && !service.Settings.ContainsKey("Store__ConnectionString"))

@@ -21,7 +21,7 @@ export function SignIn({ failure }) {
         <input class="hidden" type="text" name="username" autocomplete="username" value="api-key" tabindex="-1" aria-hidden="true" readonly />
         <div class="field"><label for="key">API key</label><input id="key" type="password" autocomplete="current-password" spellcheck="false" required autofocus value=${key} onInput=${event => setKey(event.target.value)} aria-describedby="key-hint" aria-invalid=${problem ? 'true' : undefined} />
           ${problem ? html`<p class="field-error" role="alert">${problem.status === 401 ? 'The service does not know this key.' : shown(problem.message)}</p>` : null}
-          <p class="hint" id="key-hint">The first start prints a link that signs you in, and keeps its key in the file <code>api-key</code> beside the store.</p></div>
+          <p class="hint" id="key-hint">Where no keys are configured, <code>orderservice key show</code> prints a link that signs you in.</p></div>
         <button class="button primary wide-button" type="submit" aria-disabled=${busy}>${busy ? 'Signing in…' : 'Sign in'}</button>
       </form>
       <div class="sign-in-foot"><${ThemeSwitch} /></div>
