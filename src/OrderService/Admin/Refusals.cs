@@ -84,7 +84,7 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
         var isKnown = context.User.Identity?.IsAuthenticated == true;
         var network = RateLimits.NetworkOf(context);
         var who = CallerRight.CallerOf(context);
-        var key = isKnown ? $"{who.Name} {who.Right}" : network;
+        var key = isKnown ? who.Name : network;
         var request = Describe(context, isKnown);
         lock (gate)
         {

@@ -17,7 +17,10 @@ public sealed partial class FirstKeyJourneys(RabbitMqContainerFixture broker)
         await using var service = await StartAsync();
         var file = Path.Combine(service.Folder, "api-key");
         var key = (await File.ReadAllTextAsync(file, Now)).Trim();
-        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
+        if (!OperatingSystem.IsWindows())
+        {
+            Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
+        }
         // Standard error is no terminal here.
         await Eventually.TrueAsync(() => service.Output.Contains($"It is in {file}; orderservice key show", StringComparison.Ordinal));
         Assert.Equal(HttpStatusCode.OK, await AskAsync(service, key));
