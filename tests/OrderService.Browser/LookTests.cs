@@ -24,7 +24,7 @@ public sealed class LookTests(Shop shop)
             ("overview", "#/"), ("incidents", "#/incidents"), ("incident", $"#/incidents/{incident}"), ("letters", "#/dead-letters"), ("letter", $"#/dead-letters/{letter}"), ("letter-raw", $"#/dead-letters/{letter}?view=raw"),
             ("letter-bytes", $"#/dead-letters/{letter}?view=hex"), ("letter-error", $"#/dead-letters/{letter}?tab=error"), ("letter-headers", $"#/dead-letters/{letter}?tab=headers"),
             ("letter-history", $"#/dead-letters/{letter}?tab=history"), ("letter-order", $"#/dead-letters/{letter}?tab=order"), ("edit", $"#/dead-letters/{letter}/edit"), ("replays", "#/replays"), ("replay", $"#/replays/{job}"),
-            ("orders", "#/orders"), ("order", "#/orders/A-1003"), ("order-compact", "#/orders/A-1003?view=compact"), ("order-json", "#/orders/A-1003?view=json"), ("queues", "#/queues"), ("alerts", "#/alerts"), ("audit", "#/audit"),
+            ("orders", "#/orders"), ("order", "#/orders/A-1003"), ("order-compact", "#/orders/A-1003?view=compact"), ("order-json", "#/orders/A-1003?view=json"), ("queues", "#/queues"), ("alerts", "#/alerts"), ("audit", "#/audit"), ("sessions", "#/sessions"),
             ("no-letters", "#/dead-letters?q=no-such-letter"), ("no-letter", "#/dead-letters/999999"), ("no-order", "#/orders/no-such-order"), ("nothing", "#/nothing"),
         ];
         await shop.VisitAsync(async visitor =>

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Http.Json;
 using Microsoft.Playwright;
 using OrderService.Browser.Infrastructure;
 using OrderService.Tests.Infrastructure;
@@ -42,6 +44,31 @@ public sealed class SignInTests(Shop shop)
         Assert.True(cookie.HttpOnly);
         Assert.Equal(SameSiteAttribute.Strict, cookie.SameSite);
     }, signedIn: false);
+
+    [Fact]
+    public Task Signed_in_browsers_are_listed_and_one_of_them_is_ended() => shop.VisitAsync(async visitor =>
+    {
+        using var other = new HttpClient { BaseAddress = new Uri(visitor.Page.Url) };
+        using var signIn = await other.PostAsJsonAsync("/api/session", new { key = RunningService.ApiKey }, TestContext.Current.CancellationToken);
+        signIn.EnsureSuccessStatusCode();
+
+        await visitor.Button("Signed in as tests").ClickAsync();
+        await visitor.Page.GetByRole(AriaRole.Link, new() { Name = "Signed-in browsers" }).ClickAsync();
+        await Expect(visitor.Heading("Signed-in browsers")).ToBeVisibleAsync();
+        await Expect(visitor.Page.GetByText("this browser")).ToHaveCountAsync(1);
+        var ends = visitor.Page.GetByRole(AriaRole.Button, new() { Name = "End the session of tests from 127.0.0.1" });
+        await Expect(ends.First).ToBeVisibleAsync();
+        await visitor.ScreenshotAsync("sessions");
+        await visitor.AssertAccessibleAsync("sessions");
+        await ends.First.ClickAsync();
+
+        await Expect(visitor.Page.GetByText("1 session ended.")).ToBeVisibleAsync();
+        await Eventually.TrueAsync(async () =>
+        {
+            using var again = await other.GetAsync(new Uri("/api/session", UriKind.Relative), TestContext.Current.CancellationToken);
+            return again.StatusCode == HttpStatusCode.Unauthorized;
+        });
+    });
 
     [Fact]
     public Task A_session_that_ended_asks_for_the_key_and_comes_back_to_the_same_place() => shop.VisitAsync(async visitor =>

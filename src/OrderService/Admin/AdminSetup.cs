@@ -12,7 +12,7 @@ public static class AdminSetup
         services.AddSingleton<IValidateOptions<ApiOptions>, ApiOptionsValidator>();
         services.AddSingleton<ApiKeyRing>();
         services.AddSingleton<BrowserSessions>();
-        services.AddSingleton<EndedSessions>();
+        services.AddSingleton<LivingSessions>();
         services.AddSingleton<RightsWatch>();
         services.AddSingleton<AuditLog>();
         services.AddSingleton<Refusals>();

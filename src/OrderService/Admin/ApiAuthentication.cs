@@ -16,7 +16,7 @@ namespace OrderService.Admin;
 /// A key in the query string is never looked at: addresses end up in logs.
 /// </summary>
 internal sealed class ApiAuthentication(
-    IOptionsMonitor<AuthenticationSchemeOptions> options, UrlEncoder encoder, ApiKeyRing keys, BrowserSessions sessions, EndedSessions ended)
+    IOptionsMonitor<AuthenticationSchemeOptions> options, UrlEncoder encoder, ApiKeyRing keys, BrowserSessions sessions)
     // The framework would write a line for each wrong key, in this class's name; Refusals counts them.
     : AuthenticationHandler<AuthenticationSchemeOptions>(options, NullLoggerFactory.Instance, encoder)
 {
@@ -32,13 +32,14 @@ internal sealed class ApiAuthentication(
                 ? AuthenticateResult.Success(Ticket(key, "key", CallerRight.Of(key)))
                 : AuthenticateResult.Fail("The key is not known.");
         }
-        if (sessions.Read(Context) is { } session && !await ended.ContainsAsync(session.Id, Context.RequestAborted))
+        if (await sessions.ReadAsync(Context) is { } session)
         {
             if (!BrowserSessions.IsFromThisSite(Context, session))
             {
                 Context.Items[CrossSite] = true;
                 return AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(Identity(CallerName.OfKey(session.Key.Name), [], "session", CallerRight.Of(session))), SchemeName));
             }
+            sessions.Use(Context, session);
             return AuthenticateResult.Success(Ticket(session.Key, "session", CallerRight.Of(session)));
         }
         return AuthenticateResult.NoResult();

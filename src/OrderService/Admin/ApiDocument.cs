@@ -209,6 +209,8 @@ internal static class ApiTexts
         ["order.ship id"] = new("The order's id.", OrderId),
         ["order.deliver id"] = new("The order's id.", OrderId),
         ["order.cancel id"] = new("The order's id.", OrderId),
+        ["session.end id"] = new("The session's `id` in `GET /api/sessions`.", Text),
+        ["session.end-all key"] = new("Only sessions of the key with this name.", Text),
         ["why id"] = new("An order's id, a message's key or id, or a letter's number.", Text),
     };
 

@@ -49,6 +49,9 @@ public sealed class ApiKeyRing
     /// <summary>The key of that name; null when it was taken out of the settings, or has ended.</summary>
     public Entry? FindByName(string name) => Array.Find(entries, entry => entry.Name == name && IsInForce(entry));
 
+    /// <summary>The key with this <see cref="Entry.Id"/>; null when it was taken out of the settings, or has ended.</summary>
+    public Entry? FindById(string id) => Array.Find(entries, entry => entry.Id == id && IsInForce(entry));
+
     private static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
 
     private bool IsInForce(Entry entry) => entry.Ends is not { } ends || ends > clock.GetUtcNow();

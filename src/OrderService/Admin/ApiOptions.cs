@@ -26,6 +26,9 @@ public sealed class ApiOptions
     /// <summary>How long a browser stays signed in.</summary>
     public TimeSpan SessionLifetime { get; init; } = TimeSpan.FromHours(12);
 
+    /// <summary>How long nobody may use a session before it ends. What a page reads by itself to stay up to date is no use.</summary>
+    public TimeSpan SessionIdleTimeout { get; init; } = TimeSpan.FromMinutes(30);
+
     public RateLimitOptions RateLimit { get; init; } = new();
 
     /// <summary>The address that browsers see, such as <c>https://shop.example.com/orders/</c>, where a proxy in between changes host, scheme or path. With it nothing but the proxy need be asked.</summary>
@@ -171,6 +174,7 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
 
         CheckTime(options.KeepAnswersFor, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.KeepAnswersFor));
         CheckTime(options.FirstKeyLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(3650), nameof(options.FirstKeyLifetime));
+        CheckTime(options.SessionIdleTimeout, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionIdleTimeout));
         CheckTime(options.SessionLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionLifetime));
         CheckNumber(options.MaxConnections, 100, 100_000, nameof(options.MaxConnections));
         CheckNumber(options.MaxConnectionsPerAddress, 10, options.MaxConnections, nameof(options.MaxConnectionsPerAddress));

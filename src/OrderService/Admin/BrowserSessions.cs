@@ -1,5 +1,4 @@
 using System.Buffers.Text;
-using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Options;
@@ -7,15 +6,14 @@ using Microsoft.Extensions.Options;
 namespace OrderService.Admin;
 
 /// <summary>
-/// Signed cookies for browsers. Nothing of a living session is stored, so every instance knows it; <see cref="EndedSessions"/> knows those that were signed out, and
-/// taking a key out of the settings ends its sessions.
+/// The cookie of a signed-in browser: 32 random bytes, of which the store has the hash (<see cref="LivingSessions"/>). Taking a key out of the settings ends its sessions.
 /// </summary>
 /// <remarks>
 /// Over https the cookie is <c>__Host-orders-session</c> with <c>Secure</c>; under a path it is <c>__Secure-orders-session</c> and goes to that path alone, not to its neighbours. Over plain http (the first start on localhost) it has neither:
 /// the prefix needs <c>Secure</c>, and not every browser keeps a <c>Secure</c> cookie from http://localhost, so the sign-in would silently fail there.
 /// Both are <c>HttpOnly</c> and <c>SameSite=Strict</c>.
 /// </remarks>
-public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> options, TimeProvider clock)
+internal sealed class BrowserSessions(LivingSessions living, ApiKeyRing keys, IOptions<ApiOptions> options, TimeProvider clock)
 {
     /// <summary>Unsafe requests of a session must bring its token in this header: another site can't set it.</summary>
     public const string CsrfHeader = "X-CSRF-Token";
@@ -24,28 +22,46 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
     private const string SecureCookie = "__Secure-orders-session";
     internal const string PlainCookie = "orders-session";
 
+    /// <summary>What the page sends with what it reads by itself: nobody need sit before it.</summary>
+    public const string BackgroundHeader = "X-Background";
+
+    private const int CookieBytes = 32;
+
     /// <summary>Sets the cookie of a new session.</summary>
-    public Session SignIn(HttpContext context, ApiKeyRing.Entry key)
+    public async Task<Session> SignInAsync(HttpContext context, ApiKeyRing.Entry key)
     {
-        var expires = DateTimeOffset.FromUnixTimeSeconds(clock.GetUtcNow().Add(options.Value.SessionLifetime).ToUnixTimeSeconds());
-        var claim = string.Create(CultureInfo.InvariantCulture,
-            $"{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(key.Name))}.{expires.ToUnixTimeSeconds()}.{Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(12))}");
-        var token = $"{claim}.{Sign(key, "session", claim)}";
-        context.Response.Cookies.Append(CookieName(context), token, CookieOptions(context, expires));
-        return Of(key, token, expires);
+        var now = clock.GetUtcNow();
+        var ends = now + options.Value.SessionLifetime;
+        var token = Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(CookieBytes));
+        var row = new SessionRow
+        {
+            Hash = HashOf(token),
+            KeyId = key.Id,
+            Address = CallerRight.AddressOf(context),
+            StartedAt = now.ToUnixTimeMilliseconds(),
+            UsedAt = now.ToUnixTimeMilliseconds(),
+            EndsAt = ends.ToUnixTimeMilliseconds(),
+        };
+        await living.AddAsync(row);
+        context.Response.Cookies.Append(CookieName(context), token, CookieOptions(context, ends));
+        return Of(key, token, row);
     }
 
-    /// <summary>Takes the cookie from the browser; <see cref="EndedSessions"/> sees to copies of it.</summary>
-    public void SignOut(HttpContext context) => context.Response.Cookies.Delete(CookieName(context), CookieOptions(context, null));
+    /// <summary>Takes the cookie from the browser; <see cref="LivingSessions"/> sees to copies of it.</summary>
+    public static void SignOut(HttpContext context)
+    {
+        context.Response.Cookies.Delete(CookieName(context), CookieOptions(context, null));
+        context.Response.Headers["Clear-Site-Data"] = "\"cache\", \"storage\"";
+    }
 
-    /// <summary>Whose session the request's cookie is; null when there is none or it does not hold.</summary>
-    public Session? Read(HttpContext context)
+    /// <summary>Whose session the request's cookie is; null when there is none or it has ended.</summary>
+    public async ValueTask<Session?> ReadAsync(HttpContext context)
     {
         // Another application of this host may have set a cookie of the same name for a path above ours; the browser then sends both.
         var name = CookieName(context) + "=";
         foreach (var cookie in context.Request.Headers.Cookie.SelectMany(header => header?.Split(';', StringSplitOptions.TrimEntries) ?? []))
         {
-            if (cookie.StartsWith(name, StringComparison.Ordinal) && Read(cookie[name.Length..]) is { } session)
+            if (cookie.StartsWith(name, StringComparison.Ordinal) && await ReadAsync(cookie[name.Length..], context.RequestAborted) is { } session)
             {
                 return session;
             }
@@ -53,24 +69,22 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
         return null;
     }
 
-    private Session? Read(string token)
+    /// <summary>Notes that somebody sits before the browser, unless its page only keeps itself up to date.</summary>
+    public void Use(HttpContext context, Session session)
     {
-        if (token.Length > 512)
+        if (context.Request.Headers[BackgroundHeader].Count == 0 && !context.Request.Headers.Accept.Contains("text/event-stream"))
+        {
+            living.Use(session.Row);
+        }
+    }
+
+    private async ValueTask<Session?> ReadAsync(string token, CancellationToken cancellationToken)
+    {
+        if (!Base64Url.IsValid(token, out var length) || length != CookieBytes)
         {
             return null;
         }
-        var parts = token.Split('.');
-        if (parts.Length != 4 || !Base64Url.IsValid(parts[0]) || !long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var seconds)
-            || seconds > DateTimeOffset.MaxValue.ToUnixTimeSeconds())
-        {
-            return null;
-        }
-        var key = keys.FindByName(Encoding.UTF8.GetString(Base64Url.DecodeFromChars(parts[0])));
-        if (key is null || !Same(parts[3], Sign(key, "session", token[..token.LastIndexOf('.')])) || clock.GetUtcNow().ToUnixTimeSeconds() >= seconds)
-        {
-            return null;
-        }
-        return Of(key, token, DateTimeOffset.FromUnixTimeSeconds(seconds));
+        return await living.FindAsync(HashOf(token), cancellationToken) is { } row && keys.FindById(row.KeyId) is { } key ? Of(key, token, row) : null;
     }
 
     /// <summary>
@@ -123,16 +137,19 @@ public sealed class BrowserSessions(ApiKeyRing keys, IOptions<ApiOptions> option
         IsEssential = true,
     };
 
-    private static Session Of(ApiKeyRing.Entry key, string token, DateTimeOffset ends) =>
-        new(key, Sign(key, "csrf", token), Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(token.Split('.')[2])).AsSpan(0, 8)), ends);
+    private static Session Of(ApiKeyRing.Entry key, string token, SessionRow row) => new(
+        key, row, Base64Url.EncodeToString(HMACSHA256.HashData(Encoding.ASCII.GetBytes(token), "orderservice csrf"u8)));
 
-    private static string Sign(ApiKeyRing.Entry key, string purpose, string text) =>
-        Base64Url.EncodeToString(HMACSHA256.HashData(HMACSHA256.HashData(key.Hash, Encoding.UTF8.GetBytes("orderservice " + purpose)), Encoding.UTF8.GetBytes(text)));
+    private static string HashOf(string token) => Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(token)));
 
     private static bool Same(string left, string right) =>
         CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes(left), Encoding.UTF8.GetBytes(right));
 
     /// <param name="CsrfToken">What unsafe requests must bring in <see cref="CsrfHeader"/>.</param>
-    /// <param name="Id">Names the session in the audit log; tells nothing about its cookie.</param>
-    public sealed record Session(ApiKeyRing.Entry Key, string CsrfToken, string Id, DateTimeOffset Ends);
+    internal sealed record Session(ApiKeyRing.Entry Key, SessionRow Row, string CsrfToken)
+    {
+        public string Id => Row.Id;
+
+        public DateTimeOffset Ends => DateTimeOffset.FromUnixTimeMilliseconds(Row.EndsAt);
+    }
 }

@@ -50,9 +50,9 @@ internal sealed partial record CallerRight(string? Key, string? Session, DateTim
     }
 
     /// <summary>Why it ended, as a sentence about its owner; null while it holds.</summary>
-    public string? WhyEnded(ApiKeyRing keys, Func<string, bool> isEnded, DateTimeOffset now) =>
+    public string? WhyEnded(ApiKeyRing keys, Func<string, string?> whySessionEnded, DateTimeOffset now) =>
         Key is not null && !keys.Holds(Key) ? keys.HasEnded(Key) ? "whose key ended" : "whose key was taken out of the settings"
-        : Session is not null && isEnded(Session) ? "who signed out"
+        : Session is not null && whySessionEnded(Session) is { } why ? why
         : Until <= now ? Session is null ? "whose token expired" : "whose session expired"
         : null;
 

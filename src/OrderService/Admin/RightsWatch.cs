@@ -9,7 +9,7 @@ namespace OrderService.Admin;
 /// Each is looked at every five seconds.
 /// </summary>
 internal sealed partial class RightsWatch(
-    ApiKeyRing keys, EndedSessions ended, ReplayJobs jobs, TimeProvider clock, ILogger<RightsWatch> logger) : BackgroundService
+    ApiKeyRing keys, LivingSessions sessions, ReplayJobs jobs, TimeProvider clock, ILogger<RightsWatch> logger) : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
 
@@ -46,7 +46,7 @@ internal sealed partial class RightsWatch(
         }, stoppingToken),
         EachAsync(async token =>
         {
-            await ended.ExchangeAsync(token);
+            await sessions.ExchangeAsync(token);
             await PauseJobsAsync(token);
         }, stoppingToken));
 
@@ -79,7 +79,7 @@ internal sealed partial class RightsWatch(
     {
         foreach (var (context, right) in underWay)
         {
-            if (right.WhyEnded(keys, ended.Contains, clock.GetUtcNow()) is { } why && underWay.TryRemove(context, out _))
+            if (right.WhyEnded(keys, sessions.WhyEnded, clock.GetUtcNow()) is { } why && underWay.TryRemove(context, out _))
             {
                 LogCutOff(context.Request.Path, why);
                 context.Abort();
@@ -101,7 +101,7 @@ internal sealed partial class RightsWatch(
                 var who = await jobs.CallerAsync(job.Id, cancellationToken) ?? new Caller("");
                 known[job] = caller = (who, CallerRight.Parse(who.Right));
             }
-            if (caller.Right?.WhyEnded(keys, ended.Contains, clock.GetUtcNow()) is { } why)
+            if (caller.Right?.WhyEnded(keys, sessions.WhyEnded, clock.GetUtcNow()) is { } why)
             {
                 var sentence = $"It ran with the right of {caller.Who.Shown}, {why}. Whoever may operate can resume it.";
                 await jobs.PauseBecauseAsync(job.Id, sentence, cancellationToken);

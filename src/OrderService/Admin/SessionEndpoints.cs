@@ -13,21 +13,58 @@ internal static class SessionEndpoints
         api.MapPost("/session", SignInAsync).AllowAnonymous().DisableRateLimiting().WithMetadata(new SmallBody()).WithTags("Session").WithName("session.sign-in")
             .WithSummary("Signs a browser in: sets the session's cookie and answers the token for the header X-CSRF-Token.")
             .Accepts<SignIn>("application/json").Produces<SessionAnswer>().ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(415).ProducesProblem(429);
-        api.MapGet("/session", (HttpContext context, BrowserSessions sessions) => TypedResults.Ok(Describe(context, sessions.Read(context)?.CsrfToken)))
+        api.MapGet("/session", async (HttpContext context, BrowserSessions sessions) => TypedResults.Ok(Describe(context, (await sessions.ReadAsync(context))?.CsrfToken)))
             .RequireAuthorization().WithTags("Session").WithName("session.show").WithSummary("Who is asking, with which scopes.").Produces<SessionAnswer>();
-        api.MapDelete("/session", async (HttpContext context, BrowserSessions sessions, EndedSessions ended) =>
+        api.MapDelete("/session", async (HttpContext context, BrowserSessions sessions, LivingSessions living) =>
         {
-            if (sessions.Read(context) is { } session)
+            if (await sessions.ReadAsync(context) is { } session)
             {
-                await ended.EndAsync(CallerRight.CallerOf(context), session.Id);
+                await living.EndAsync(CallerRight.CallerOf(context), session.Row, signedOut: true);
             }
-            sessions.SignOut(context);
+            BrowserSessions.SignOut(context);
             return TypedResults.NoContent();
         }).RequireAuthorization().WithTags("Session").WithName("session.sign-out")
             .WithSummary("Ends the session: its cookie lets nobody in any more, its streams and exports end within seconds, and a replay job that it started is paused.").Produces(204);
+        api.MapGet("/sessions", (HttpContext context, LivingSessions living, ApiKeyRing keys) =>
+        {
+            var own = CallerRight.Of(context);
+            return TypedResults.Ok(new SessionList([.. Visible(context, living).Select(row => Describe(row, keys, own))]));
+        }).RequireAuthorization().WithTags("Session").WithName("session.list")
+            .WithSummary("Browsers that are signed in, the newest first: with the scope operate all, else those of the caller's own key.").Produces<SessionList>();
+        api.MapDelete("/sessions", async (HttpContext context, LivingSessions living, ApiKeyRing keys, string? key) =>
+        {
+            var ended = Visible(context, living).Where(row => key is null || keys.FindById(row.KeyId)?.Name == key).ToList();
+            foreach (var row in ended)
+            {
+                await living.EndAsync(CallerRight.CallerOf(context), row, signedOut: false);
+            }
+            return TypedResults.Ok(new EndedAnswer(ended.Count));
+        }).RequireAuthorization().WithTags("Session").WithName("session.end-all")
+            .WithSummary("Ends every session of a key (?key=NAME), or all that the list shows, the caller's own included.").Produces<EndedAnswer>();
+        api.MapDelete("/sessions/{id}", async (HttpContext context, LivingSessions living, string id) =>
+        {
+            if (Visible(context, living).FirstOrDefault(row => row.Id == id) is not { } session)
+            {
+                return Problems.Result(StatusCodes.Status404NotFound, "session_not_found", "No such session is signed in.");
+            }
+            await living.EndAsync(CallerRight.CallerOf(context), session, signedOut: CallerRight.Of(context)?.Session == id);
+            return TypedResults.NoContent();
+        }).RequireAuthorization().WithTags("Session").WithName("session.end").WithSummary("Ends a session, as signing out in its browser would.").Produces(204).ProducesProblem(404);
     }
 
-    private static async Task<IResult> SignInAsync(HttpContext context, ApiKeyRing keys, BrowserSessions sessions, EndedSessions ended, SignInLimit limit, AuditLog audit)
+    /// <summary>Who may operate sees everybody's sessions, others those of their own key.</summary>
+    private static IEnumerable<SessionRow> Visible(HttpContext context, LivingSessions living)
+    {
+        var right = CallerRight.Of(context);
+        return context.User.HasClaim(ApiAuthentication.ScopeClaim, Scopes.Operate) ? living.List() : living.List().Where(row => row.KeyId == right?.Key);
+    }
+
+    private static SessionView Describe(SessionRow row, ApiKeyRing keys, CallerRight? caller) => new(
+        row.Id, keys.FindById(row.KeyId)?.Name ?? "", row.Address, Time(row.StartedAt), Time(row.UsedAt), Time(row.EndsAt), caller?.Session == row.Id);
+
+    private static DateTimeOffset Time(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
+
+    private static async Task<IResult> SignInAsync(HttpContext context, ApiKeyRing keys, BrowserSessions sessions, LivingSessions living, SignInLimit limit, AuditLog audit)
     {
         if (!BrowserSessions.IsSameOrigin(context))
         {
@@ -52,14 +89,14 @@ internal static class SessionEndpoints
                 ? Problems.Result(StatusCodes.Status401Unauthorized, "unauthorized", "The key is not valid.")
                 : Problems.RetryLater(StatusCodes.Status429TooManyRequests, "too_many_requests", "Too many wrong keys came from this address; try again later.", 1);
         }
-        if (sessions.Read(context) is { } before)
+        if (await sessions.ReadAsync(context) is { } before)
         {
             // Its cookie is replaced, so nobody could end it any more.
-            await ended.EndAsync(new Caller(CallerName.OfKey(before.Key.Name), CallerRight.Of(before).ToString(), CallerRight.AddressOf(context)), before.Id);
+            await living.EndAsync(new Caller(CallerName.OfKey(before.Key.Name), CallerRight.Of(before).ToString(), CallerRight.AddressOf(context)), before.Row, signedOut: true);
         }
-        var session = sessions.SignIn(context, key);
+        var session = await sessions.SignInAsync(context, key);
         ConnectionLimit.Know(context);
-        await audit.TryWriteAsync(new Caller(CallerName.OfKey(key.Name), CallerRight.Of(session).ToString(), CallerRight.AddressOf(context)), "sign-in", EndedSessions.Subject(session.Id), "");
+        await audit.TryWriteAsync(new Caller(CallerName.OfKey(key.Name), CallerRight.Of(session).ToString(), CallerRight.AddressOf(context)), "sign-in", LivingSessions.Subject(session.Id), "");
         return TypedResults.Ok(new SessionAnswer(key.Name, key.Scopes, session.CsrfToken));
     }
 
@@ -76,4 +113,16 @@ internal static class SessionEndpoints
 
     /// <param name="CsrfToken">For the header <c>X-CSRF-Token</c>; null for callers with a key, who need none.</param>
     internal sealed record SessionAnswer(string Name, IReadOnlyList<string> Scopes, string? CsrfToken);
+
+    internal sealed record SessionList(IReadOnlyList<SessionView> Items);
+
+    /// <param name="Key">The name of the key that signed it in.</param>
+    /// <param name="Address">Where it signed in from.</param>
+    /// <param name="UsedAt">When somebody last used it, to half a minute.</param>
+    /// <param name="EndsAt">When it ends at the latest; earlier when nobody uses it.</param>
+    /// <param name="Current">It is the caller's own.</param>
+    internal sealed record SessionView(string Id, string Key, string Address, DateTimeOffset StartedAt, DateTimeOffset UsedAt, DateTimeOffset EndsAt, bool Current);
+
+    /// <param name="Ended">How many sessions were ended.</param>
+    internal sealed record EndedAnswer(int Ended);
 }

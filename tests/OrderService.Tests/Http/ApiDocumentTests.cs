@@ -69,6 +69,10 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
         await CallAsync("session.sign-in", 200, "/api/session", new { key = HostedService.AdminKey }, nobody);
         await CallAsync("session.show", 200, "/api/session");
         await CallAsync("session.sign-out", 204, "/api/session");
+        var sessions = await CallAsync("session.list", 200, "/api/sessions");
+        await CallAsync("session.end", 204, $"/api/sessions/{sessions.GetProperty("items")[0].GetProperty("id").GetString()}");
+        await CallAsync("session.end", 404, "/api/sessions/0123456789abcdef");
+        await CallAsync("session.end-all", 200, "/api/sessions?key=anna");
 
         await CallAsync("order.place", 202, "/api/orders", Order(order));
         await CallAsync("order.place", 202, "/api/orders", Order(other));

@@ -1,8 +1,11 @@
 using System.Buffers.Text;
 using System.Net;
 using System.Net.Http.Json;
+using System.Security.Cryptography;
 using System.Text;
-using Microsoft.AspNetCore.Http;
+using System.Text.Json;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using OrderService.Admin;
@@ -11,8 +14,8 @@ using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Http;
 
-/// <summary>The cookie that signs a browser in: name of the key, end, nonce and signature, separated by dots.</summary>
-public sealed class SessionTests(SharedService shared) : IClassFixture<SharedService>
+/// <summary>The cookie that signs a browser in: random bytes, of which the store has the hash.</summary>
+public sealed class SessionTests(SharedService shared, RabbitMqContainerFixture broker, PostgresContainerFixture postgres) : IClassFixture<SharedService>
 {
     private const string CookieName = "orders-session";
 
@@ -22,94 +25,186 @@ public sealed class SessionTests(SharedService shared) : IClassFixture<SharedSer
     public async Task A_forged_session_is_401_and_a_session_has_no_more_scopes_than_its_key()
     {
         var reporting = await SignInAsync(HostedService.ReadKey);
-        var anna = await SignInAsync(HostedService.AdminKey);
-        Assert.Equal(HttpStatusCode.OK, await ReadAsync(string.Join('.', reporting)));
-        Assert.Equal(HttpStatusCode.OK, await ReadAsync(string.Join('.', anna)));
+        Assert.Equal(HttpStatusCode.OK, await ReadAsync(reporting));
 
-        string Forge(string? name = null, string? end = null, string? nonce = null, string? signature = null) =>
-            string.Join('.', name ?? reporting[0], end ?? reporting[1], nonce ?? reporting[2], signature ?? reporting[3]);
         Dictionary<string, string> forgeries = new()
         {
-            ["another key's name"] = Forge(name: anna[0]),
-            ["another key's name and signature"] = Forge(name: anna[0], signature: anna[3]),
-            ["a key that is not there"] = Forge(name: Encode("nobody")),
-            ["a later end"] = Forge(end: "99999999999"),
-            ["an end beyond every number"] = Forge(end: new string('9', 40)),
-            ["another nonce"] = Forge(nonce: anna[2]),
-            ["no signature"] = Forge(signature: ""),
-            ["a shorter signature"] = Forge(signature: reporting[3][..^1]),
-            ["a longer signature"] = Forge(signature: reporting[3] + "A"),
-            ["the session's own text as its signature"] = Forge(signature: Encode(Forge())),
-            ["a name that is no base64"] = Forge(name: "***"),
-            ["a name that is no UTF-8"] = Forge(name: Base64Url.EncodeToString([0xff, 0xfe])),
-            ["the key itself"] = HostedService.AdminKey,
-            ["a part too few"] = string.Join('.', reporting[..3]),
-            ["a part too many"] = Forge() + ".",
-            ["nothing but dots"] = "...",
-            ["a very long one"] = Forge(nonce: new string('A', 4000)),
+            ["random bytes"] = Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(32)),
+            ["one bit off"] = (reporting[0] == 'A' ? 'B' : 'A') + reporting[1..],
+            ["its hash"] = Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(reporting))),
+            ["its end in other letters"] = reporting[..^1] + "=",
+            ["the key itself"] = HostedService.ReadKey,
+            ["nothing"] = "",
+            ["a very long one"] = new string('A', 4000),
+            ["no base64"] = new string('*', 43),
         };
         foreach (var (what, forgery) in forgeries)
         {
             Assert.True(await ReadAsync(forgery) == HttpStatusCode.Unauthorized, what);
         }
-        Assert.Equal(HttpStatusCode.OK, await ReadAsync(Forge()));
+        Assert.Equal(HttpStatusCode.OK, await ReadAsync(reporting));
 
-        using var nobody = shared.Service.Client(null);
-        using var discard = new HttpRequestMessage(HttpMethod.Post, "/api/dead-letters/999999/replay");
-        discard.Headers.Add("Cookie", $"{CookieName}={Forge()}");
-        discard.Headers.Add("Sec-Fetch-Site", "same-origin");
-        using var session = await GetAsync(Forge(), "/api/session");
-        discard.Headers.Add(BrowserSessions.CsrfHeader, (await HostedService.ReadAsync(session)).GetProperty("csrfToken").GetString());
-        using var refused = await nobody.SendAsync(discard, Now);
+        using var refused = await SendAsync(HttpMethod.Post, "/api/dead-letters/999999/replay", reporting, await CsrfAsync(reporting));
         Assert.Equal(HttpStatusCode.Forbidden, refused.StatusCode);
         Assert.Equal("The key lacks the scope 'operate'.", (await HostedService.ReadAsync(refused)).GetProperty("detail").GetString());
     }
 
     [Fact]
-    public void A_session_ends_with_its_time_and_with_its_key()
+    public async Task Sessions_are_listed_and_ended_one_by_one_or_by_key()
     {
-        var clock = new FakeTimeProvider(new DateTimeOffset(2026, 11, 1, 8, 0, 0, TimeSpan.Zero));
-        BrowserSessions Sessions(string key, out ApiKeyRing ring)
-        {
-            var options = Options.Create(new ApiOptions { Keys = [new() { Name = "anna", Key = key, Scopes = ["read"] }], SessionLifetime = TimeSpan.FromHours(1) });
-            ring = new ApiKeyRing(options, Options.Create(new StoreOptions()), clock);
-            return new BrowserSessions(ring, options, clock);
-        }
-        var sessions = Sessions(HostedService.AdminKey, out var keys);
-        var response = new DefaultHttpContext();
-        sessions.SignIn(response, keys.FindByName("anna")!);
-        var request = new DefaultHttpContext();
-        request.Request.Headers.Cookie = response.Response.Headers.SetCookie.ToString().Split(';')[0];
+        var (anna, other, reporting) = (await SignInAsync(HostedService.AdminKey), await SignInAsync(HostedService.AdminKey), await SignInAsync(HostedService.ReadKey));
 
-        clock.Advance(TimeSpan.FromHours(1) - TimeSpan.FromSeconds(1));
-        Assert.Equal("anna", sessions.Read(request)?.Key.Name);
-        Assert.Null(Sessions(HostedService.ReadKey, out _).Read(request));
-        clock.Advance(TimeSpan.FromSeconds(1));
-        Assert.Null(sessions.Read(request));
+        // Who may only read sees the sessions of that key, who may operate sees all.
+        Assert.Equal(["reporting"], (await ListAsync(reporting)).Select(Key).Distinct());
+        var listed = await ListAsync(anna);
+        Assert.Superset(new HashSet<string> { "anna", "reporting" }, listed.Select(Key).ToHashSet());
+        Assert.Equal("127.0.0.1", Assert.Single(listed, item => item.GetProperty("current").GetBoolean()).GetProperty("address").GetString());
+        var own = Assert.Single(await ListAsync(other), item => item.GetProperty("current").GetBoolean()).GetProperty("id").GetString();
+
+        using (var foreign = await SendAsync(HttpMethod.Delete, $"/api/sessions/{own}", reporting, await CsrfAsync(reporting)))
+        {
+            Assert.Equal(HttpStatusCode.NotFound, foreign.StatusCode);
+        }
+        using (var withoutToken = await SendAsync(HttpMethod.Delete, $"/api/sessions/{own}", anna))
+        {
+            Assert.Equal(HttpStatusCode.Forbidden, withoutToken.StatusCode);
+        }
+        using (var ended = await SendAsync(HttpMethod.Delete, $"/api/sessions/{own}", anna, await CsrfAsync(anna)))
+        {
+            Assert.Equal(HttpStatusCode.NoContent, ended.StatusCode);
+        }
+        Assert.Equal((HttpStatusCode.Unauthorized, HttpStatusCode.OK), (await ReadAsync(other), await ReadAsync(anna)));
+        using var audit = await SendAsync(HttpMethod.Get, "/api/audit?action=session.end", anna);
+        var entry = (await HostedService.ReadAsync(audit)).GetProperty("items")[0];
+        Assert.Equal(("key:anna", $"session {own}"), (entry.GetProperty("who").GetString(), entry.GetProperty("subject").GetString()));
+
+        using (var all = await SendAsync(HttpMethod.Delete, "/api/sessions?key=reporting", anna, await CsrfAsync(anna)))
+        {
+            Assert.InRange((await HostedService.ReadAsync(all)).GetProperty("ended").GetInt32(), 1, 10);
+        }
+        Assert.Equal((HttpStatusCode.Unauthorized, HttpStatusCode.OK), (await ReadAsync(reporting), await ReadAsync(anna)));
+
+        static string Key(JsonElement item) => item.GetProperty("key").GetString()!;
     }
 
-    private static string Encode(string text) => Base64Url.EncodeToString(Encoding.UTF8.GetBytes(text));
+    [Theory]
+    [InlineData(StoreKind.Sqlite)]
+    [InlineData(StoreKind.Postgres)]
+    public async Task A_session_ends_with_its_time_with_its_key_and_when_nobody_uses_it(StoreKind kind)
+    {
+        var clock = new FakeTimeProvider(new DateTimeOffset(2026, 11, 1, 8, 0, 0, TimeSpan.Zero));
+        await using var store = await (kind == StoreKind.Sqlite ? TestStore.OpenAsync() : TestStore.OpenAsync(postgres));
+        LivingSessions Living(string key, out ApiKeyRing ring)
+        {
+            var options = Options.Create(new ApiOptions
+            {
+                Keys = [new() { Name = "anna", Key = key, Scopes = ["read"] }], SessionLifetime = TimeSpan.FromHours(1), SessionIdleTimeout = TimeSpan.FromMinutes(20),
+            });
+            ring = new ApiKeyRing(options, Options.Create(new StoreOptions()), clock);
+            return new LivingSessions(store.Database, ring, options, clock, NullLogger<LivingSessions>.Instance);
+        }
+        using var living = Living(HostedService.AdminKey, out var keys);
+        SessionRow Row(string hash) => new()
+        {
+            Hash = new string(hash[0], 64), KeyId = keys.FindByName("anna")!.Id, Address = "127.0.0.1",
+            StartedAt = Milliseconds(), UsedAt = Milliseconds(), EndsAt = Milliseconds() + (long)TimeSpan.FromHours(1).TotalMilliseconds,
+        };
+        long Milliseconds() => clock.GetUtcNow().ToUnixTimeMilliseconds();
+        var (used, idle) = (Row("a"), Row("b"));
+        await living.AddAsync(used);
+        await living.AddAsync(idle);
 
-    private async Task<string[]> SignInAsync(string key)
+        // Another process, another key, and this one after a restart.
+        using var elsewhere = Living(HostedService.AdminKey, out _);
+        Assert.NotNull(await elsewhere.FindAsync(used.Hash, Now));
+        using var withoutKey = Living(HostedService.ReadKey, out _);
+        Assert.Null(await withoutKey.FindAsync(used.Hash, Now));
+
+        for (var minutes = 0; minutes < 45; minutes += 15)
+        {
+            clock.Advance(TimeSpan.FromMinutes(15));
+            living.Use((await living.FindAsync(used.Hash, Now))!);
+        }
+        await living.ExchangeAsync(Now);
+        await elsewhere.ExchangeAsync(Now);
+        Assert.All([living, elsewhere], one => Assert.Equal([used.Id], one.List().Select(row => row.Id)));
+        Assert.Equal("whose session was idle for too long", elsewhere.WhyEnded(idle.Id));
+
+        clock.Advance(TimeSpan.FromMinutes(15));
+        Assert.Null(await living.FindAsync(used.Hash, Now));
+        Assert.Equal("whose session expired", living.WhyEnded(used.Id));
+
+        // Rows do not stay for ever.
+        clock.Advance(TimeSpan.FromDays(2));
+        await living.ExchangeAsync(Now);
+        Assert.Empty(await store.QueryAsync<string>("SELECT hash FROM sessions"));
+    }
+
+    [Fact]
+    public async Task What_a_page_reads_by_itself_is_no_use_of_its_session()
+    {
+        var clock = new FakeTimeProvider(TimeProvider.System.GetUtcNow());
+        await using var service = await HostedService.StartAsync(
+            await broker.AddVirtualHostAsync(), new() { ["Api:SessionIdleTimeout"] = "00:20:00" },
+            services => services.AddSingleton(stations => ActivatorUtilities.CreateInstance<LivingSessions>(stations, clock)));
+        using var browser = service.Client(null);
+        using var signIn = await browser.PostAsJsonAsync("/api/session", new { key = HostedService.AdminKey }, Now);
+        var cookie = signIn.Headers.GetValues("Set-Cookie").Single().Split(';')[0];
+        async Task<HttpStatusCode> ReadAsync(bool background)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/api/orders");
+            request.Headers.Add("Cookie", cookie);
+            if (background)
+            {
+                request.Headers.Add(BrowserSessions.BackgroundHeader, "1");
+            }
+            using var response = await browser.SendAsync(request, Now);
+            return response.StatusCode;
+        }
+
+        clock.Advance(TimeSpan.FromMinutes(15));
+        Assert.Equal(HttpStatusCode.OK, await ReadAsync(background: false));
+        clock.Advance(TimeSpan.FromMinutes(15));
+        Assert.Equal(HttpStatusCode.OK, await ReadAsync(background: true));
+        clock.Advance(TimeSpan.FromMinutes(15));
+        Assert.Equal(HttpStatusCode.Unauthorized, await ReadAsync(background: false));
+    }
+
+    private async Task<string> SignInAsync(string key)
     {
         using var browser = shared.Service.Client(null);
         using var signIn = await browser.PostAsJsonAsync("/api/session", new { key }, Now);
-        var parts = signIn.Headers.GetValues("Set-Cookie").Single().Split(';')[0].Split('=')[1].Split('.');
-        Assert.Equal(4, parts.Length);
-        return parts;
+        return signIn.Headers.GetValues("Set-Cookie").Single().Split(';')[0].Split('=')[1];
+    }
+
+    private async Task<string> CsrfAsync(string cookie)
+    {
+        using var session = await SendAsync(HttpMethod.Get, "/api/session", cookie);
+        return (await HostedService.ReadAsync(session)).GetProperty("csrfToken").GetString()!;
+    }
+
+    private async Task<List<JsonElement>> ListAsync(string cookie)
+    {
+        using var answer = await SendAsync(HttpMethod.Get, "/api/sessions", cookie);
+        return [.. (await HostedService.ReadAsync(answer)).GetProperty("items").EnumerateArray()];
     }
 
     private async Task<HttpStatusCode> ReadAsync(string cookie)
     {
-        using var response = await GetAsync(cookie, "/api/orders");
+        using var response = await SendAsync(HttpMethod.Get, "/api/orders", cookie);
         return response.StatusCode;
     }
 
-    private async Task<HttpResponseMessage> GetAsync(string cookie, string address)
+    private async Task<HttpResponseMessage> SendAsync(HttpMethod method, string address, string cookie, string? csrf = null)
     {
         using var browser = shared.Service.Client(null);
-        using var request = new HttpRequestMessage(HttpMethod.Get, address);
+        using var request = new HttpRequestMessage(method, address);
         request.Headers.Add("Cookie", $"{CookieName}={cookie}");
+        if (csrf is not null)
+        {
+            request.Headers.Add("Sec-Fetch-Site", "same-origin");
+            request.Headers.Add(BrowserSessions.CsrfHeader, csrf);
+        }
         return await browser.SendAsync(request, Now);
     }
 }

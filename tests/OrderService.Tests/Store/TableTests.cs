@@ -47,6 +47,7 @@ public sealed partial class TableTests
         ["replays"] = ["DeadLetterParking.cs", "DeadLetterQueries.cs", "DeadLetterReplay.cs", "ReplayJobRunner.cs", "ReplayJobs.cs"],
         ["schedules"] = ["SchedulesTable.cs", "NotificationSender.cs"],
         ["service_troubles"] = ["ClockSteps.cs", "TroubleAlerts.cs"],
+        ["sessions"] = ["SessionsTable.cs"],
         ["started"] = ["Lives.cs"],
     };
 

@@ -20,8 +20,18 @@ export const outOfReach = new Shared(null);
 
 const patience = 30_000;
 
+/** A page that nobody touched for so long reads by itself; the session does not take that for use. */
+const untouched = 60_000;
+let touchedAt = performance.now();
+for (const touch of ['pointerdown', 'keydown', 'wheel', 'touchstart']) {
+  addEventListener(touch, () => { touchedAt = performance.now(); }, { capture: true, passive: true });
+}
+
 async function send(method, path, { body, signal, raw } = {}) {
   const headers = { Accept: raw ? '*/*' : 'application/json' };
+  if (performance.now() - touchedAt > untouched) {
+    headers['X-Background'] = '1';
+  }
   if (method !== 'GET') {
     headers['X-CSRF-Token'] = session.value?.csrfToken ?? '';
     if (body !== undefined) {
@@ -73,6 +83,7 @@ async function readJson(response) {
 
 export const get = (path, options) => send('GET', path, options);
 export const post = (path, body = {}) => send('POST', path, { body });
+export const del = path => send('DELETE', path);
 export const getBytes = (path, options) => send('GET', path, { ...options, raw: true });
 
 export async function loadSession() {

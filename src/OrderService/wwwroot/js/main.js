@@ -19,6 +19,7 @@ import { Order, Orders } from './pages/orders.js';
 import { Queues } from './pages/queues.js';
 import { Alerts } from './pages/alerts.js';
 import { Audit } from './pages/audit.js';
+import { Sessions } from './pages/sessions.js';
 import { SignIn } from './pages/sign-in.js';
 
 const places = [
@@ -44,6 +45,7 @@ function page({ parts, query }) {
     case 'queues': return ['Queues', html`<${Queues} />`];
     case 'alerts': return ['Alerts', html`<${Alerts} />`];
     case 'audit': return ['Audit log', html`<${Audit} query=${query} />`];
+    case 'sessions': return ['Signed-in browsers', html`<${Sessions} />`];
     default: return ['Not found', html`<${PageHead} title="Not found" /><${Empty} icon="search" title="There is no such page"><a href=${link('/')}>Go to the overview</a><//>`];
   }
 }
@@ -125,7 +127,7 @@ function Shell({ who }) {
             <${ThemeSwitch} />
             <button type="button" class="icon-button" aria-label="Keyboard help" title="Keyboard (?)" onClick=${showHelp}><${Icon} name="help" /></button>
             <button type="button" class="who" popovertarget="account" aria-label=${`Signed in as ${who.name}`}><${Icon} name="person" /><span>${shown(who.name)}</span></button>
-            <div id="account" class="popover" popover><p><strong>${shown(who.name)}</strong></p><p class="quiet">may ${who.scopes.join(', ') || 'nothing'}</p><button type="button" class="button wide-button" onClick=${() => signOut().catch(error => toast(error.message, 'bad'))}>Sign out</button></div>
+            <div id="account" class="popover" popover><p><strong>${shown(who.name)}</strong></p><p class="quiet">may ${who.scopes.join(', ') || 'nothing'}</p><p><a href=${link('/sessions')} onClick=${event => event.currentTarget.closest('[popover]').hidePopover()}>Signed-in browsers</a></p><button type="button" class="button wide-button" onClick=${() => signOut().catch(error => toast(error.message, 'bad'))}>Sign out</button></div>
           </div>
         </header>
         <${OutOfReach} />
