@@ -32,17 +32,11 @@ internal static class AlertEndpoints
 
     private static async Task<IResult> ChannelsAsync(HttpContext context, IDatabase database, IOptions<AlertsOptions> options)
     {
-        var rows = (await database.ReadAsync(connection => connection.QueryAsync<ChannelRow>(
-            """
-            SELECT channel, max(sent_at) AS last_sent_at,
-                   sum(CASE WHEN status = 'pending' THEN 1 ELSE 0 END) AS pending, sum(CASE WHEN status = 'failed' THEN 1 ELSE 0 END) AS failed
-            FROM alert_deliveries GROUP BY channel
-            """), context.RequestAborted)).ToDictionary(row => row.Channel);
-        var errors = (await database.ReadAsync(connection => connection.QueryAsync<ErrorRow>(
-            "SELECT channel, last_error FROM alert_deliveries WHERE last_error IS NOT NULL ORDER BY alert_id DESC LIMIT 200"), context.RequestAborted))
-            .GroupBy(row => row.Channel).ToDictionary(group => group.Key, group => group.First().LastError);
-        var states = (await database.ReadAsync(connection => connection.QueryAsync<StateRow>(
-            "SELECT channel, state, reason, since FROM alert_channels"), context.RequestAborted)).ToDictionary(row => row.Channel);
+        var (counts, found, channels) = await database.ReadAsync(
+            async connection => (await DeliveriesTable.CountsAsync(connection), await DeliveriesTable.ErrorsAsync(connection, 200), await ChannelsTable.ListAsync(connection)), context.RequestAborted);
+        var rows = counts.ToDictionary(row => row.Channel);
+        var errors = found.GroupBy(row => row.Channel).ToDictionary(group => group.Key, group => group.First().Error);
+        var states = channels.ToDictionary(row => row.Channel);
         var alerts = options.Value;
         ChannelView View(string name, bool enabled, string? target)
         {
@@ -103,28 +97,6 @@ internal static class AlertEndpoints
 
     // A chat's webhook address is a secret as a whole; its host is not.
     private static string? Host(string url) => Uri.TryCreate(url, UriKind.Absolute, out var uri) ? uri.Host : null;
-
-    private sealed class ChannelRow
-    {
-        public string Channel { get; init; } = "";
-        public long? LastSentAt { get; init; }
-        public long Pending { get; init; }
-        public long Failed { get; init; }
-    }
-
-    private sealed class StateRow
-    {
-        public string Channel { get; init; } = "";
-        public string State { get; init; } = "";
-        public string? Reason { get; init; }
-        public long Since { get; init; }
-    }
-
-    private sealed class ErrorRow
-    {
-        public string Channel { get; init; } = "";
-        public string? LastError { get; init; }
-    }
 }
 
 /// <param name="Target">Where it leads, without secrets.</param>

@@ -134,8 +134,7 @@ internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDis
         var held = await LetterAlerts.HeldAsync(connection, null);
         var newest = await connection.ExecuteScalarAsync<long?>("SELECT max(parked_at) FROM dead_letters WHERE status = 'parked'");
         var waiting = await DeferredTable.CountAsync(connection);
-        var incidents = await connection.QueryAsync<(string State, long Muted, long Incidents)>(
-            "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now });
+        var incidents = await IncidentsTable.CountsAsync(connection, now);
         long Count(string state) => incidents.Where(row => row.State == state && row.Muted == 0).Sum(row => row.Incidents);
         return new Counted(
             held, newest, waiting.Waiting, waiting.OldestAt,

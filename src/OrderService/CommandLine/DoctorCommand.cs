@@ -5,6 +5,7 @@ using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
 using OrderService.Kafka;
+using OrderService.Outbox;
 using OrderService.Projections;
 using OrderService.RabbitMq;
 using OrderService.Store;
@@ -74,7 +75,7 @@ internal static class DoctorCommand
                 await EventQueries.CountAsync(connection),
                 await OrderQueries.CountAsync(connection),
                 await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'"),
-                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox")), cancellationToken);
+                await OutboxStore.CountAsync(connection)), cancellationToken);
             // A write that changes nothing shows that writing is possible.
             await database.WriteAsync(CheckpointsTable.TryWriteAsync, cancellationToken);
             Print(true, "store", $"{(isFile ? Path.GetFullPath(store.Path) : "PostgreSQL")}: {orders} orders, {events} events, {parked} parked dead letters, {waiting} events to publish");

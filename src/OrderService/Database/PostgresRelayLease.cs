@@ -120,18 +120,10 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
         return Relayed();
     }
 
-    public Task<bool> MayTryAsync(string routingKey, TimeSpan interval, CancellationToken cancellationToken) => database.WriteAsync(
-        // A time in the future was written before the database's clock was set back.
-        async transaction => await transaction.ExecuteAsync(
-            $"""
-            INSERT INTO relay_keys (routing_key, tried_at) VALUES (@routingKey, {Now})
-            ON CONFLICT (routing_key) DO UPDATE SET tried_at = excluded.tried_at WHERE relay_keys.tried_at <= excluded.tried_at - @interval OR relay_keys.tried_at > excluded.tried_at
-            """,
-            new { routingKey, interval = (long)interval.TotalMilliseconds }) > 0,
-        cancellationToken);
+    public Task<bool> MayTryAsync(string routingKey, TimeSpan interval, CancellationToken cancellationToken) =>
+        database.WriteAsync(transaction => RelayKeysTable.TakeTurnAsync(transaction, routingKey, interval, Now), cancellationToken);
 
-    public Task OpenAsync(string routingKey, CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => transaction.ExecuteAsync("UPDATE relay_keys SET tried_at = 0 WHERE routing_key = @routingKey", new { routingKey }), cancellationToken);
+    public Task OpenAsync(string routingKey, CancellationToken cancellationToken) => database.WriteAsync(transaction => RelayKeysTable.OpenAsync(transaction, routingKey), cancellationToken);
 
     /// <summary>Gives everything back, so that the others need not wait for the expiry.</summary>
     public async ValueTask DisposeAsync()

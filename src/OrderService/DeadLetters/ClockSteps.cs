@@ -1,6 +1,7 @@
 using System.Globalization;
 using Microsoft.Extensions.Options;
 using OrderService.Inbox;
+using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Store;
 
@@ -138,30 +139,21 @@ public sealed partial class ClockSteps(
     private Task MoveAsync(TimeSpan step, StoreMoment read, CancellationToken cancellationToken) => database.WriteAsync(
         async transaction =>
         {
-            var values = new { read.Steps, step = (long)step.TotalMilliseconds, before = (read.At - step).ToUnixTimeMilliseconds() };
             if (!await SchedulesTable.ReplaceAsync(transaction, SchedulesTable.ClockSteps, read.Steps, read.Steps + 1))
             {
                 return;
             }
-            await DeferredTable.MoveAsync(transaction, values.step);
-            await SchedulesTable.MoveAsync(transaction, values.step);
-            foreach (var move in Moves)
-            {
-                await transaction.ExecuteAsync(move, values);
-            }
+            var (by, before) = ((long)step.TotalMilliseconds, (read.At - step).ToUnixTimeMilliseconds());
+            await DeferredTable.MoveAsync(transaction, by);
+            await RejectionsTable.MoveAsync(transaction, by);
+            await DeliveriesTable.MoveAsync(transaction, by);
+            await OrderMailsTable.MoveAsync(transaction, by);
+            await TroublesTable.MoveAsync(transaction, by);
+            await IncidentsTable.MoveAsync(transaction, by, before);
+            await ReplayJobsTable.MoveAsync(transaction, by);
+            await SchedulesTable.MoveAsync(transaction, by);
         },
         cancellationToken);
-
-    private static readonly string[] Moves =
-    [
-        "UPDATE rejections SET rejected_at = rejected_at + @step WHERE parked = 0",
-        "UPDATE alert_deliveries SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step WHERE status = 'pending'",
-        "UPDATE order_mails SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step",
-        "UPDATE service_troubles SET told_at = told_at + @step, seen_at = seen_at + @step WHERE told_at > 0",
-        "UPDATE incidents SET state_at = state_at + @step, last_alert_at = last_alert_at + @step, last_seen = last_seen + @step WHERE state <> 'resolved'",
-        "UPDATE incidents SET muted_until = muted_until + @step WHERE muted_until > @before",
-        "UPDATE replay_jobs SET runner_until = runner_until + @step WHERE state = 'running' AND runner IS NOT NULL",
-    ];
 
     /// <summary>The first look of a process: the clock may have been set while no service ran, and while none ran nothing could come that is waited for.</summary>
     private async Task ResumeAsync(StoreMoment read, CancellationToken cancellationToken)

@@ -95,62 +95,56 @@ public sealed partial class DeadLetterNotifier(
         var wall = clock.GetUtcNow();
         // What may not go out in quiet hours is due after them: nothing is old enough before.
         const long Never = long.MinValue;
-        var parameters = new
-        {
-            now = now.ToUnixTimeMilliseconds(),
-            beyond = options.Value.QuietHours.Include(wall) ? long.MaxValue : Beyond(now),
-            escalate = options.Value.QuietHours.HoldFirst(wall) ? Never : (now - options.Value.EscalateAfter).ToUnixTimeMilliseconds(),
-            remind = options.Value.QuietHours.Include(wall) ? Never : (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
-            quiet = (now - QuietBeforeRecovery).ToUnixTimeMilliseconds(),
-        };
+        var times = new IncidentTimes(
+            now.ToUnixTimeMilliseconds(),
+            options.Value.QuietHours.Include(wall) ? long.MaxValue : Beyond(now),
+            options.Value.QuietHours.HoldFirst(wall) ? Never : (now - options.Value.EscalateAfter).ToUnixTimeMilliseconds(),
+            options.Value.QuietHours.Include(wall) ? Never : (now - options.Value.RemindAfter).ToUnixTimeMilliseconds(),
+            (now - QuietBeforeRecovery).ToUnixTimeMilliseconds());
         // A look before the write: an idle service commits nothing.
         var (escalations, reminders, over) = await database.ReadAsync(
-            async connection => (await FindAsync(connection, ToEscalate, parameters), await FindAsync(connection, ToRemind, parameters), await FindAsync(connection, Over, parameters)), cancellationToken);
+            async connection => (
+                await DueAsync(connection, IncidentStep.Escalate, times), await DueAsync(connection, IncidentStep.Remind, times), await DueAsync(connection, IncidentStep.End, times)),
+            cancellationToken);
         if (escalations.Count + reminders.Count + over.Count == 0)
         {
             return 0;
         }
         return await database.WriteAsync(async transaction =>
         {
-            await SchedulesTable.SetAsync(transaction, SchedulesTable.Reminders, parameters.now);
+            await SchedulesTable.SetAsync(transaction, SchedulesTable.Reminders, times.Now);
             var written = 0;
-            written += await TellAsync(transaction, AlertKind.Escalation, escalations, "escalated_at = @now, last_alert_at = @now", ToEscalate, parameters, now);
-            written += await TellAsync(transaction, AlertKind.Reminder, reminders, "last_alert_at = @now", ToRemind, parameters, now);
-            written += await TellAsync(transaction, AlertKind.Recovery, over, "state = 'resolved', state_by = 'order flow', state_at = @now, escalated_at = NULL", Over, parameters, now);
+            written += await TellAsync(transaction, AlertKind.Escalation, escalations, IncidentStep.Escalate, times, now);
+            written += await TellAsync(transaction, AlertKind.Reminder, reminders, IncidentStep.Remind, times, now);
+            written += await TellAsync(transaction, AlertKind.Recovery, over, IncidentStep.End, times, now);
             return written;
         }, cancellationToken);
     }
 
-    private async Task<List<string>> FindAsync(StoreConnection connection, string which, object parameters) =>
-        [.. (await connection.QueryAsync<string>($"SELECT i.fingerprint FROM incidents i WHERE {which} ORDER BY i.fingerprint", parameters)).Where(fingerprint => !refusedIncidents.IsResting(fingerprint))];
+    private async Task<List<string>> DueAsync(StoreConnection connection, IncidentStep step, IncidentTimes times) =>
+        [.. (await IncidentsTable.DueAsync(connection, step, times)).Where(fingerprint => !refusedIncidents.IsResting(fingerprint))];
 
-    private async Task<int> TellAsync(StoreTransaction transaction, string kind, List<string> found, string change, string which, object parameters, DateTimeOffset now)
+    private async Task<int> TellAsync(StoreTransaction transaction, string kind, List<string> found, IncidentStep step, IncidentTimes times, DateTimeOffset now)
     {
-        var fingerprints = await ChangeAsync(transaction, found, change, which, parameters);
+        var fingerprints = await TakeAsync(transaction, found, step, times);
         if (fingerprints.Count == 0)
         {
             return 0;
         }
         var content = await LetterAlerts.FollowUpAsync(transaction, kind, fingerprints, options.Value.PageUrl);
-        await AlertOutbox.AddAsync(transaction, content, fingerprints.Count == 1 ? fingerprints[0] : null, now);
+        await AlertsTable.AddAsync(transaction, content, fingerprints.Count == 1 ? fingerprints[0] : null, now);
         return 1;
     }
 
-    /// <param name="which">They are looked at once more: another instance may have told of them, or a reminder is no news beside an escalation.</param>
-    private async Task<List<string>> ChangeAsync(StoreTransaction transaction, IReadOnlyList<string> fingerprints, string change, string which, object parameters)
+    private async Task<List<string>> TakeAsync(StoreTransaction transaction, IReadOnlyList<string> fingerprints, IncidentStep step, IncidentTimes times)
     {
-        var changed = new List<string>();
+        var taken = new List<string>();
         foreach (var page in fingerprints.Chunk(PageSize))
         {
-            changed.AddRange(await refusedIncidents.WriteAsync(transaction, page, static fingerprint => fingerprint, async some =>
-            {
-                var all = new DynamicParameters(parameters);
-                var list = SqlList.Add(all, "fingerprint", some);
-                return await transaction.QueryAsync<string>(
-                    $"UPDATE incidents AS i SET {change} WHERE i.fingerprint IN {list} AND ({which}) RETURNING fingerprint", all);
-            }));
+            taken.AddRange(await refusedIncidents.WriteAsync(
+                transaction, page, static fingerprint => fingerprint, async some => await IncidentsTable.TakeAsync(transaction, some, step, times)));
         }
-        return changed;
+        return taken;
     }
 
     /// <returns>The alert's number; null when the store takes none of the letters that are due.</returns>
@@ -159,7 +153,7 @@ public sealed partial class DeadLetterNotifier(
         var parameters = new { now = now.ToUnixTimeMilliseconds() };
         var letters = await transaction.QueryAsync<long>($"SELECT id FROM dead_letters WHERE {Uncovered(refusedLetters.Resting)} ORDER BY id", parameters);
         var placeholder = new AlertContent { Kind = AlertKind.Digest, Subject = "", Summary = "" };
-        var alertId = await AlertOutbox.AddAsync(transaction, placeholder, null, now);
+        var alertId = await AlertsTable.AddAsync(transaction, placeholder, null, now);
         // First the letters are taken, then counted: what is said is what is covered.
         var covered = 0;
         foreach (var page in letters.Chunk(PageSize))
@@ -178,13 +172,13 @@ public sealed partial class DeadLetterNotifier(
         }
         if (covered == 0)
         {
-            await transaction.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId });
+            await AlertsTable.RemoveAsync(transaction, alertId);
             return null;
         }
         var content = await LetterAlerts.DigestAsync(transaction, alertId, held, options.Value.PageUrl);
-        await AlertOutbox.FillAsync(transaction, alertId, content);
+        await AlertsTable.FillAsync(transaction, alertId, content);
         var incidents = await transaction.QueryAsync<string>("SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId", new { alertId });
-        await ChangeAsync(transaction, incidents, "last_alert_at = @now", "true", parameters);
+        await TakeAsync(transaction, incidents, IncidentStep.Mention, new IncidentTimes(now.ToUnixTimeMilliseconds(), 0, 0, 0, 0));
         return alertId;
     }
 
@@ -193,16 +187,6 @@ public sealed partial class DeadLetterNotifier(
 
     /// <summary>Nothing happens in the future: what says so is from before the clock was set back, and old enough.</summary>
     private static long Beyond(DateTimeOffset now) => (now + TimeSpan.FromMinutes(1)).ToUnixTimeMilliseconds();
-
-    private const string Unattended =
-        "i.state IN ('new', 'regressed') AND coalesce(i.muted_until, 0) <= @now AND EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked')";
-
-    private const string ToEscalate = $"i.escalated_at IS NULL AND (i.state_at <= @escalate OR i.state_at > @beyond) AND {Unattended}";
-
-    private const string ToRemind = $"(i.last_alert_at <= @remind OR i.last_alert_at > @beyond) AND {Unattended}";
-
-    private const string Over =
-        "i.state <> 'resolved' AND (i.last_seen <= @quiet OR i.last_seen > @beyond) AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status IN ('parked', 'replayed'))";
 
     private const string Muted = "SELECT fingerprint FROM incidents WHERE muted_until > @now";
 

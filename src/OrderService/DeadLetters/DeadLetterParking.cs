@@ -66,7 +66,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             await ParkCopyAsync(transaction, failure, now);
         }
         await WriteHistoryAsync(transaction, failures, now);
-        await MarkRejectionsParkedAsync(transaction, letters);
+        await RejectionsTable.MarkParkedAsync(transaction, letters);
         // In one order everywhere, so that two processes never wait for each other's incidents.
         foreach (var group in failures.Where(failure => failure.Outcome is ParkOutcome.Parked or ParkOutcome.ReplayFailed)
             .GroupBy(failure => failure.Incident.Fingerprint, StringComparer.Ordinal).OrderBy(group => group.Key, StringComparer.Ordinal))
@@ -125,9 +125,7 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             return;
         }
         await ReopenAsync(transaction, letter, failure.Incident, mark.LetterId, now);
-        await transaction.ExecuteAsync(
-            "UPDATE replays SET outcome = 'failed', detail = @Detail, finished_at = @now WHERE letter_id = @LetterId AND outcome IS NULL",
-            new { Detail = $"{letter.Rejection.Reason}: {letter.Rejection.Detail}", now = now.ToUnixTimeMilliseconds(), mark.LetterId });
+        await ReplaysTable.FailAsync(transaction, mark.LetterId, $"{letter.Rejection.Reason}: {letter.Rejection.Detail}", now.ToUnixTimeMilliseconds());
         failure.Settle(ParkOutcome.ReplayFailed, mark.LetterId, "replay_failed", $"Replay {mark.Replays} failed: {letter.Rejection.Reason}. {letter.Rejection.Detail}");
     }
 
@@ -269,63 +267,29 @@ public sealed class DeadLetterParking(IOptions<AlertsOptions> alerts, TimeProvid
             id,
         });
 
-    /// <summary>The letters have the bytes now; the copies beside the rejections are not needed any more.</summary>
-    private static async Task MarkRejectionsParkedAsync(StoreTransaction transaction, IReadOnlyList<DeadLetter> letters)
-    {
-        foreach (var chunk in letters.Chunk(RowsPerStatement))
-        {
-            var parameters = new DynamicParameters();
-            var pairs = chunk.Select((letter, index) =>
-            {
-                parameters.Add($"key{index}", letter.Key);
-                parameters.Add($"fingerprint{index}", letter.Fingerprint);
-                return $"(@key{index}, @fingerprint{index})";
-            });
-            await transaction.ExecuteAsync(
-                $"UPDATE rejections SET parked = 1, body = NULL, properties = NULL WHERE parked = 0 AND (key, fingerprint) IN (VALUES {string.Join(", ", pairs)})", parameters);
-        }
-    }
-
     private async Task OpenIncidentAsync(StoreTransaction transaction, Incident incident, IReadOnlyList<long> letters, DateTimeOffset now)
     {
-        var values = new { incident.Fingerprint, incident.Reason, incident.Title, incident.Field, incident.Exception, Letters = letters.Count, now = now.ToUnixTimeMilliseconds(), Build };
-        var isNew = await transaction.ExecuteAsync(
-            """
-            INSERT INTO incidents (fingerprint, reason, title, field, exception, state, letters, first_seen, last_seen, first_build, last_build, state_at)
-            VALUES (@Fingerprint, @Reason, @Title, @Field, @Exception, 'new', @Letters, @now, @now, @Build, @Build, @now)
-            ON CONFLICT (fingerprint) DO NOTHING
-            """,
-            values) == 1;
-        var regressed = !isNew && await transaction.ExecuteAsync(
-            "UPDATE incidents SET state = 'regressed', regressed_build = @Build, state_by = NULL, state_at = @now, escalated_at = NULL WHERE fingerprint = @Fingerprint AND state = 'resolved'",
-            values) == 1;
-        if (!isNew)
-        {
-            await transaction.ExecuteAsync(
-                "UPDATE incidents SET letters = letters + @Letters, last_seen = @now, last_build = @Build WHERE fingerprint = @Fingerprint", values);
-        }
-        if ((!isNew && !regressed) || alerts.Value.QuietHours.HoldFirst(now))
+        var change = await IncidentsTable.CountAsync(transaction, incident, letters.Count, Build, now.ToUnixTimeMilliseconds());
+        if (change == IncidentChange.None || alerts.Value.QuietHours.HoldFirst(now))
         {
             return;
         }
-        if (regressed && await transaction.ExecuteScalarAsync<bool>(
-            "SELECT EXISTS (SELECT 1 FROM incidents WHERE fingerprint = @Fingerprint AND muted_until > @now)", values))
+        if (change == IncidentChange.Regressed && await IncidentsTable.IsMutedAsync(transaction, incident.Fingerprint, now.ToUnixTimeMilliseconds()))
         {
             return;
         }
-        var firsts = await transaction.ExecuteScalarAsync<long>(
-            "SELECT count(*) FROM alerts WHERE kind = 'first' AND created_at > @since", new { since = (now - alerts.Value.DigestInterval).ToUnixTimeMilliseconds() });
+        var firsts = await AlertsTable.FirstsSinceAsync(transaction, (now - alerts.Value.DigestInterval).ToUnixTimeMilliseconds());
         if (firsts >= alerts.Value.MaxFirstPerInterval)
         {
             // The digest tells of it.
             return;
         }
-        var content = await LetterAlerts.FirstAsync(transaction, incident, regressed, letters, alerts.Value.PageUrl);
-        var alertId = await AlertOutbox.AddAsync(transaction, content, incident.Fingerprint, now);
+        var content = await LetterAlerts.FirstAsync(transaction, incident, change == IncidentChange.Regressed, letters, alerts.Value.PageUrl);
+        var alertId = await AlertsTable.AddAsync(transaction, content, incident.Fingerprint, now);
         var parameters = new DynamicParameters(new { alertId, incident.Fingerprint, now = now.ToUnixTimeMilliseconds() });
         var ids = SqlList.Add(parameters, "id", letters);
         await transaction.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE id IN {ids}", parameters);
-        await transaction.ExecuteAsync("UPDATE incidents SET last_alert_at = @now WHERE fingerprint = @Fingerprint", parameters);
+        await IncidentsTable.SetAlertedAsync(transaction, incident.Fingerprint, now.ToUnixTimeMilliseconds());
     }
 
     private static Task WriteHistoryAsync(StoreTransaction transaction, IReadOnlyList<Failure> failures, DateTimeOffset now) => HistoryTable.AddAsync(

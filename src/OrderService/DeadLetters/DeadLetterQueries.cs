@@ -96,19 +96,13 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         {
             return null;
         }
-        var replays = await connection.QueryAsync<ReplayRow>(
-            """
-            SELECT id, job_id, length(body) AS body_bytes, CASE WHEN length(body) <= @LongestShownBody THEN body END AS body, requested_by, reason, requested_at,
-                   outcome, detail, finished_at, change
-            FROM replays WHERE letter_id = @id ORDER BY id
-            """,
-            new { id, LongestShownBody });
-        var alerts = await connection.QueryAsync<AlertRow>("SELECT id, kind, subject, created_at FROM alerts WHERE id = @AlertId", new { row.AlertId });
+        var replays = await ReplaysTable.OfLetterAsync(connection, id, LongestShownBody);
+        var alert = await AlertsTable.FindAsync(connection, row.AlertId);
         var history = await HistoryTable.OfLetterAsync(connection, row.Key, row.Id, 500);
         return new LetterRecord(
             row.ToSummary(), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.PreviousId, row.NextId,
-            [.. replays.Select(replay => replay.ToRecord())],
-            [.. alerts.Select(alert => new LetterAlert(alert.Id, alert.Kind, alert.Subject, Time(alert.CreatedAt)))],
+            [.. replays.Select(ToRecord)],
+            alert is null ? [] : [new LetterAlert(alert.Id, alert.Kind, alert.Subject, Time(alert.CreatedAt))],
             [.. history.Select(line => new LetterHistory(Time(line.At), line.Kind, line.Detail))]);
     }, cancellationToken);
 
@@ -118,7 +112,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
 
     /// <summary>The edited bytes of one replay; null when the original ones went out.</summary>
     public Task<byte[]?> ReplayBodyAsync(long letterId, long replayId, CancellationToken cancellationToken) => database.ReadAsync(
-        connection => connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM replays WHERE id = @replayId AND letter_id = @letterId", new { replayId, letterId }), cancellationToken);
+        connection => ReplaysTable.BodyAsync(connection, letterId, replayId), cancellationToken);
 
     /// <summary>All incidents, those with parked letters and the latest first.</summary>
     public async Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(CancellationToken cancellationToken) =>
@@ -132,19 +126,8 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
     internal Task<IReadOnlyList<IncidentRecord>> IncidentsAsync(
         string? fingerprint, IReadOnlyDictionary<string, IncidentCosts> costs, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<IncidentRecord>>(async connection =>
     {
-        var rows = await connection.QueryAsync<IncidentRow>(
-            $"""
-            SELECT * FROM (
-                SELECT i.fingerprint, i.reason, i.title, i.field, i.exception, i.state, i.letters,
-                       i.first_seen, i.last_seen, i.first_build, i.last_build, i.regressed_build,
-                       i.state_by, i.state_at, i.muted_until, i.last_alert_at,
-                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked') AS parked,
-                       (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'replayed') AS replayed
-                FROM incidents i {(fingerprint is null ? "" : "WHERE i.fingerprint = @fingerprint")}) found
-            ORDER BY CASE WHEN found.parked > 0 THEN 0 ELSE 1 END, found.last_seen DESC, found.fingerprint LIMIT 1000
-            """,
-            new { fingerprint });
-        return [.. rows.Select(row => row.ToRecord(costs.GetValueOrDefault(row.Fingerprint) ?? IncidentCosts.None))];
+        var rows = await IncidentsTable.ListAsync(connection, fingerprint);
+        return [.. rows.Select(row => ToRecord(row, costs.GetValueOrDefault(row.Fingerprint) ?? IncidentCosts.None))];
     }, cancellationToken);
 
     /// <summary>What incidents cost, by their fingerprints: takes a look at every parked letter.</summary>
@@ -175,7 +158,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
             WHERE l.status <> 'superseded' AND l.parked_at > @since {andLetters} GROUP BY 1, 2
             """,
             new { fingerprint, now, since = now - (Hours * Hour) })).ToLookup(row => row.Incident);
-        var incidents = await connection.QueryAsync<string>($"SELECT i.fingerprint FROM incidents i {(fingerprint is null ? "" : "WHERE i.fingerprint = @fingerprint")}", new { fingerprint });
+        var incidents = await IncidentsTable.FingerprintsAsync(connection, fingerprint);
         return incidents.ToDictionary(incident => incident, incident =>
         {
             var count = counts.GetValueOrDefault(incident);
@@ -209,6 +192,16 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         using var document = JsonDocument.Parse(text);
         return document.RootElement.Clone();
     }
+
+    // Where nothing is parked nothing is held, however old the costs are.
+    private static IncidentRecord ToRecord(IncidentRow row, IncidentCosts costs) => new(
+        row.Fingerprint, row.Reason, row.Title, row.Field, row.Exception, row.State, row.Letters, row.Parked, row.Replayed, row.Parked == 0 ? 0 : costs.Orders,
+        row.Parked == 0 ? 0 : costs.Customers, row.Parked == 0 ? [] : costs.Value, row.Parked == 0 ? null : costs.OldestParked, Time(row.FirstSeen), Time(row.LastSeen),
+        row.FirstBuild, row.LastBuild, row.RegressedBuild, row.StateBy, Time(row.StateAt), Time(row.MutedUntil), Time(row.LastAlertAt), costs.Hourly);
+
+    private static ReplayRecord ToRecord(ReplayRow row) => new(
+        row.Id, row.JobId, row.BodyBytes is not null, row.Body is null ? null : Encoding.UTF8.GetString(row.Body), row.BodyBytes, row.RequestedBy, row.Reason,
+        Time(row.RequestedAt), row.Outcome, row.Detail, Time(row.FinishedAt), Json(row.Change));
 
     private sealed class LetterRow
     {
@@ -248,60 +241,6 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
             Id, Key, Incident, Status, Reason, Detail, Field, Type, MessageId, CorrelationId, OrderId, CustomerId,
             Domain.Currency.TryGet(Currency, out var currency) && ValueMinor is { } minor ? new AlertAmount(currency.Code, minor, Money.Format(minor, currency)) : null,
             BodyBytes, Time(ParkedAt), Time(OpenedAt), Copies, Replays, Time(ReplayedAt), Time(SettledAt), SettledBy, SettleReason, AlertId);
-    }
-
-    private sealed class ReplayRow
-    {
-        public long Id { get; init; }
-        public long? JobId { get; init; }
-        public long? BodyBytes { get; init; }
-        public byte[]? Body { get; init; }
-        public string RequestedBy { get; init; } = "";
-        public string? Reason { get; init; }
-        public long RequestedAt { get; init; }
-        public string? Outcome { get; init; }
-        public string? Detail { get; init; }
-        public long? FinishedAt { get; init; }
-        public string? Change { get; init; }
-
-        public ReplayRecord ToRecord() => new(
-            Id, JobId, BodyBytes is not null, Body is null ? null : Encoding.UTF8.GetString(Body), BodyBytes, RequestedBy, Reason,
-            Time(RequestedAt), Outcome, Detail, Time(FinishedAt), Json(Change));
-    }
-
-    private sealed class AlertRow
-    {
-        public long Id { get; init; }
-        public string Kind { get; init; } = "";
-        public string Subject { get; init; } = "";
-        public long CreatedAt { get; init; }
-    }
-
-    private sealed class IncidentRow
-    {
-        public string Fingerprint { get; init; } = "";
-        public string Reason { get; init; } = "";
-        public string Title { get; init; } = "";
-        public string? Field { get; init; }
-        public string? Exception { get; init; }
-        public string State { get; init; } = "";
-        public long Letters { get; init; }
-        public long FirstSeen { get; init; }
-        public long LastSeen { get; init; }
-        public string FirstBuild { get; init; } = "";
-        public string LastBuild { get; init; } = "";
-        public string? RegressedBuild { get; init; }
-        public string? StateBy { get; init; }
-        public long? StateAt { get; init; }
-        public long? MutedUntil { get; init; }
-        public long? LastAlertAt { get; init; }
-        public long Parked { get; init; }
-        public long Replayed { get; init; }
-
-        // Where nothing is parked nothing is held, however old the costs are.
-        public IncidentRecord ToRecord(IncidentCosts costs) => new(
-            Fingerprint, Reason, Title, Field, Exception, State, Letters, Parked, Replayed, Parked == 0 ? 0 : costs.Orders, Parked == 0 ? 0 : costs.Customers, Parked == 0 ? [] : costs.Value,
-            Parked == 0 ? null : costs.OldestParked, Time(FirstSeen), Time(LastSeen), FirstBuild, LastBuild, RegressedBuild, StateBy, Time(StateAt), Time(MutedUntil), Time(LastAlertAt), costs.Hourly);
     }
 
     private sealed class CountRow

@@ -113,25 +113,8 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         {
             return await WhoWasFirstAsync(transaction, (await FindAsync(transaction, request.LetterId))!);
         }
-        await transaction.ExecuteAsync(
-            """
-            INSERT INTO replays (letter_id, job_id, body, change, requested_by, reason, requested_at)
-            VALUES (@Id, @JobId, @body, @change, @Who, @Reason, @now)
-            """,
-            new
-            {
-                letter.Id,
-                request.JobId,
-                body = isEdited ? sent.Body : null,
-                change = isEdited ? LetterPatch.Change(before, sent) : null,
-                Who = request.Who.Shown,
-                request.Reason,
-                now,
-            });
-        var stream = letter.OrderId ?? letter.Key;
-        await transaction.ExecuteAsync(
-            "INSERT INTO outbox (shard, kind, order_id, message, body, created_at) VALUES (@Shard, @Kind, @stream, @Message, @body, @now)",
-            new { Shard = Shard.Of(stream), Kind = (int)OutboxKind.Replay, stream, Message = message.ToJson(), body = sent.Body, now });
+        await ReplaysTable.AddAsync(transaction, request, isEdited ? sent.Body : null, isEdited ? LetterPatch.Change(before, sent) : null, now);
+        await OutboxStore.AddAsync(transaction, new OutboxRow(OutboxKind.Replay, letter.OrderId ?? letter.Key, 0, null, message.ToJson(), sent.Body, now));
         var what = isEdited ? "replayed with an edited body" : "replayed";
         var leftOut = LeftOut(original, message);
         await WriteHistoryAsync(transaction, letter, "replayed", $"Dead letter {letter.Id} was {what} by {request.Who}.{leftOut}", now);
@@ -155,9 +138,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         {
             return;
         }
-        await transaction.ExecuteAsync(
-            "UPDATE replays SET outcome = 'failed', detail = @detail, finished_at = @now WHERE letter_id = @LetterId AND outcome IS NULL",
-            new { detail = NotSendable + reason, now, mark.LetterId });
+        await ReplaysTable.FailAsync(transaction, mark.LetterId, NotSendable + reason, now);
         var letter = (await FindAsync(transaction, mark.LetterId))!;
         await WriteHistoryAsync(transaction, letter, "replay_failed", $"Replay {mark.Replays} could not be sent as it is: {reason}. Edit the message or discard it.", now);
     }
@@ -216,8 +197,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         var (by, at) = (letter.SettledBy, letter.SettledAt);
         if (letter.Status == LetterStatus.Replayed)
         {
-            by = await transaction.ExecuteScalarAsync<string?>(
-                "SELECT requested_by FROM replays WHERE letter_id = @Id ORDER BY id DESC LIMIT 1", new { letter.Id });
+            by = await ReplaysTable.RequestedByAsync(transaction, letter.Id);
             at = letter.ReplayedAt;
         }
         var when = at is { } time ? DateTimeOffset.FromUnixTimeMilliseconds(time).ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture) : null;

@@ -6,25 +6,26 @@ namespace OrderService.DeadLetters;
 public sealed class IncidentStates(IDatabase database, TimeProvider clock)
 {
     public Task<bool> AcknowledgeAsync(string fingerprint, Caller who, string reason, CancellationToken cancellationToken) =>
-        ChangeAsync(fingerprint, "state = 'acknowledged', state_by = @who, state_at = @now", "incident.acknowledge", who, reason, null, cancellationToken);
+        ChangeAsync("incident.acknowledge", fingerprint, who, reason, (transaction, now) => IncidentsTable.SetStateAsync(transaction, fingerprint, "acknowledged", who.Shown, now), cancellationToken);
 
     public Task<bool> ResolveAsync(string fingerprint, Caller who, string reason, CancellationToken cancellationToken) =>
-        ChangeAsync(fingerprint, "state = 'resolved', state_by = @who, state_at = @now", "incident.resolve", who, reason, null, cancellationToken);
+        ChangeAsync("incident.resolve", fingerprint, who, reason, (transaction, now) => IncidentsTable.SetStateAsync(transaction, fingerprint, "resolved", who.Shown, now), cancellationToken);
 
     /// <param name="until">Null ends it.</param>
-    public Task<bool> MuteAsync(string fingerprint, DateTimeOffset? until, Caller who, string reason, CancellationToken cancellationToken) =>
-        ChangeAsync(fingerprint, "muted_until = @until", until is null ? "incident.unmute" : "incident.mute", who, reason, until?.ToUnixTimeMilliseconds(), cancellationToken);
+    public Task<bool> MuteAsync(string fingerprint, DateTimeOffset? until, Caller who, string reason, CancellationToken cancellationToken) => ChangeAsync(
+        until is null ? "incident.unmute" : "incident.mute", fingerprint, who, reason,
+        (transaction, _) => IncidentsTable.MuteAsync(transaction, fingerprint, until?.ToUnixTimeMilliseconds()), cancellationToken);
 
     /// <returns>False when there is no such incident.</returns>
-    private Task<bool> ChangeAsync(string fingerprint, string change, string action, Caller who, string reason, long? until, CancellationToken cancellationToken) =>
+    private Task<bool> ChangeAsync(string action, string fingerprint, Caller who, string reason, Func<StoreTransaction, long, Task<bool>> change, CancellationToken cancellationToken) =>
         database.WriteAsync(async transaction =>
         {
-            var parameters = new { fingerprint, who = who.Shown, until, now = clock.GetUtcNow().ToUnixTimeMilliseconds() };
-            var changed = await transaction.ExecuteAsync($"UPDATE incidents SET {change} WHERE fingerprint = @fingerprint", parameters);
-            if (changed == 1)
+            var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+            if (!await change(transaction, now))
             {
-                await AuditTrail.WriteAsync(transaction, who, action, $"incident {fingerprint}", reason, parameters.now);
+                return false;
             }
-            return changed == 1;
+            await AuditTrail.WriteAsync(transaction, who, action, $"incident {fingerprint}", reason, now);
+            return true;
         }, cancellationToken);
 }

@@ -71,14 +71,7 @@ internal static class LetterAlerts
     /// <summary>A reminder, an escalation or a recovery notice for some incidents.</summary>
     public static async Task<AlertContent> FollowUpAsync(StoreTransaction transaction, string kind, IReadOnlyList<string> fingerprints, string? pageUrl)
     {
-        var parameters = new DynamicParameters();
-        var list = SqlList.Add(parameters, "fingerprint", fingerprints);
-        var incidents = await transaction.QueryAsync<IncidentRow>(
-            $"""
-            SELECT i.fingerprint, i.reason, i.title, i.state, 0 AS letters, 0 AS first_letter, 0 AS last_letter
-            FROM incidents i WHERE i.fingerprint IN {list} ORDER BY i.letters DESC, i.fingerprint
-            """,
-            parameters);
+        var incidents = await IncidentsTable.NamedAsync(transaction, fingerprints);
         var held = await HeldAsync(transaction, fingerprints.Count == 1 ? fingerprints[0] : null);
         var what = incidents.Count == 1 ? incidents[0].Title : $"{incidents.Count} kinds of failure";
         var (subject, summary, advice) = kind switch

@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Inbox;
 using OrderService.Store;
 
@@ -11,20 +10,14 @@ public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties 
     public static async Task<IReadOnlyList<DeadLetter>> ExplainAsync(StoreTransaction transaction, IReadOnlyList<LetterArrival> arrivals)
     {
         var identities = arrivals.Select(arrival => EnvelopeDecoder.Identify(arrival.Properties, arrival.Body)).ToList();
-        var parameters = new DynamicParameters();
-        var keys = SqlList.Add(parameters, "key", identities.Select(identity => identity.Key).Distinct(StringComparer.Ordinal).ToList());
-        var rejections = (await transaction.QueryAsync<RejectionRow>(
-            $"""
-            SELECT key, fingerprint, reason, detail, field, exception, order_id
-            FROM rejections WHERE key IN {keys}
-            """,
-            parameters)).ToLookup(row => row.Key, StringComparer.Ordinal);
+        var keys = identities.Select(identity => identity.Key).Distinct(StringComparer.Ordinal).ToList();
+        var rejections = (await RejectionsTable.FindAsync(transaction, keys)).ToLookup(row => row.Key, StringComparer.Ordinal);
         return [.. arrivals.Select((arrival, index) => arrival.Explain(
             identities[index].Key, identities[index].Fingerprint,
             rejections[identities[index].Key].FirstOrDefault(row => row.Fingerprint.AsSpan().SequenceEqual(identities[index].Fingerprint))))];
     }
 
-    private DeadLetter Explain(string key, byte[] fingerprint, RejectionRow? rejection)
+    private DeadLetter Explain(string key, byte[] fingerprint, FoundRejection? rejection)
     {
         var death = BrokerDeath.Find(Properties);
         if (rejection is not null && death is null or { Reason: "rejected" })
@@ -46,6 +39,4 @@ public sealed record LetterArrival(ReadOnlyMemory<byte> Body, MessageProperties 
             _ => DeadLetter.Of(key, fingerprint, death.Explain(), null, Body.ToBytes(), Properties),
         };
     }
-
-    private sealed record RejectionRow(string Key, byte[] Fingerprint, string Reason, string Detail, string? Field, string? Exception, string? OrderId);
 }

@@ -21,7 +21,7 @@ public sealed partial class MissingLetters : BackgroundService
     private readonly IOptions<DeadLettersOptions> options;
     private readonly TimeProvider clock;
     private readonly ILogger<MissingLetters> logger;
-    private readonly Blame<Row> blame;
+    private readonly Blame<MissingLetter> blame;
 
     public MissingLetters(
         IDatabase database, DeadLetterParking parking, IOptions<DeadLettersOptions> options, Troubles troubles, TimeProvider clock, ILogger<MissingLetters> logger)
@@ -31,8 +31,8 @@ public sealed partial class MissingLetters : BackgroundService
         this.options = options;
         this.clock = clock;
         this.logger = logger;
-        blame = new Blame<Row>(
-            new BlamedWork<Row>(
+        blame = new Blame<MissingLetter>(
+            new BlamedWork<MissingLetter>(
                 "missing-letters", "Dead letters that the broker lost", TroubleLevel.Degraded,
                 (rows, token) => database.WriteAsync(async transaction => await parking.ParkAsync(transaction, await LettersAsync(transaction, rows)), token),
                 GiveUpAsync,
@@ -76,17 +76,10 @@ public sealed partial class MissingLetters : BackgroundService
         // Nothing is rejected in the future: what says so is from before the clock was set back.
         var beyond = (now + TimeSpan.FromMinutes(1)).ToUnixTimeMilliseconds();
         var (found, held) = (0, 0);
-        while (await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(
-            "SELECT EXISTS (SELECT 1 FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond))", new { before, beyond }), cancellationToken))
+        while (await database.ReadAsync(connection => RejectionsTable.AnyMissingAsync(connection, before, beyond), cancellationToken))
         {
             // Those that are held stay in front and are passed over.
-            var rows = await database.ReadAsync(connection => connection.QueryAsync<Row>(
-                """
-                SELECT key, fingerprint, reason, detail, field, exception, order_id,
-                       properties, OCTET_LENGTH(body) AS size
-                FROM rejections WHERE parked = 0 AND (rejected_at <= @before OR rejected_at > @beyond) ORDER BY rejected_at, key, fingerprint LIMIT @BatchSize OFFSET @held
-                """,
-                new { before, beyond, BatchSize, held }), cancellationToken);
+            var rows = await database.ReadAsync(connection => RejectionsTable.MissingAsync(connection, before, beyond, held, BatchSize), cancellationToken);
             if (rows.Count == 0)
             {
                 break;
@@ -113,16 +106,16 @@ public sealed partial class MissingLetters : BackgroundService
     }
 
     /// <summary>A message that fails by itself: its bytes are kept and nothing of it is looked at.</summary>
-    private Task GiveUpAsync(Row row, Exception failure, CancellationToken cancellationToken)
+    private Task GiveUpAsync(MissingLetter row, Exception failure, CancellationToken cancellationToken)
     {
         LogLetterFailed(failure);
         return database.WriteAsync(
             async transaction => await parking.ParkAsync(
-                transaction, DeadLetter.Raw(await BodyAsync(transaction, row)) with { Key = row.Key, Fingerprint = row.Fingerprint }), cancellationToken);
+                transaction, DeadLetter.Raw(await RejectionsTable.BodyAsync(transaction, row.Key, row.Fingerprint)) with { Key = row.Key, Fingerprint = row.Fingerprint }), cancellationToken);
     }
 
     /// <summary>The first ones, as far as their bodies are small enough together.</summary>
-    private static List<Row> Together(List<Row> rows)
+    private static List<MissingLetter> Together(List<MissingLetter> rows)
     {
         var bytes = rows[0].Size ?? 0;
         var count = 1;
@@ -133,18 +126,19 @@ public sealed partial class MissingLetters : BackgroundService
         return rows.GetRange(0, count);
     }
 
-    private static async Task<List<DeadLetter>> LettersAsync(StoreTransaction transaction, IReadOnlyList<Row> rows)
+    private static async Task<List<DeadLetter>> LettersAsync(StoreTransaction transaction, IReadOnlyList<MissingLetter> rows)
     {
         var letters = new List<DeadLetter>(rows.Count);
         foreach (var row in rows)
         {
-            letters.Add(row.ToLetter(await BodyAsync(transaction, row)));
+            letters.Add(LetterOf(row, await RejectionsTable.BodyAsync(transaction, row.Key, row.Fingerprint)));
         }
         return letters;
     }
 
-    private static async Task<byte[]> BodyAsync(StoreTransaction transaction, Row row) => await transaction.ExecuteScalarAsync<byte[]?>(
-        "SELECT body FROM rejections WHERE key = @Key AND fingerprint = @Fingerprint", new { row.Key, row.Fingerprint }) ?? [];
+    private static DeadLetter LetterOf(MissingLetter row, byte[] body) => DeadLetter.Of(
+        row.Key, row.Fingerprint, new Rejection(row.Reason, row.Size is null ? row.Detail + DeadLetter.NoBytes : row.Detail, row.Field), row.Exception, body,
+        row.Properties is null ? MessageProperties.Empty : MessagePropertiesJson.Read(row.Properties), row.OrderId);
 
     [LoggerMessage(LogLevel.Warning, "{Count} dead letters did not come within {After}; they were parked from the bytes kept with their rejection")]
     private partial void LogFound(int count, TimeSpan after);
@@ -154,22 +148,4 @@ public sealed partial class MissingLetters : BackgroundService
 
     [LoggerMessage(LogLevel.Error, "A rejected message failed by itself; only its bytes are kept")]
     private partial void LogLetterFailed(Exception exception);
-
-    private sealed class Row
-    {
-        public string Key { get; init; } = "";
-        public byte[] Fingerprint { get; init; } = [];
-        public string Reason { get; init; } = "";
-        public string Detail { get; init; } = "";
-        public string? Field { get; init; }
-        public string? Exception { get; init; }
-        public string? OrderId { get; init; }
-        public string? Properties { get; init; }
-
-        /// <summary>Of the body; null when it was too large to be kept.</summary>
-        public long? Size { get; init; }
-
-        public DeadLetter ToLetter(byte[] body) => DeadLetter.Of(
-            Key, Fingerprint, new Rejection(Reason, Size is null ? Detail + DeadLetter.NoBytes : Detail, Field), Exception, body, Properties is null ? MessageProperties.Empty : MessagePropertiesJson.Read(Properties), OrderId);
-    }
 }

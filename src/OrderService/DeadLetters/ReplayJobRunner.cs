@@ -85,7 +85,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
     /// <summary>Looks after every open job once.</summary>
     internal async Task WorkAsync(CancellationToken cancellationToken)
     {
-        var jobs = await database.ReadAsync(ReplayJobs.OpenAsync, cancellationToken);
+        var jobs = await database.ReadAsync(ReplayJobsTable.OpenAsync, cancellationToken);
         foreach (var gone in allowances.Keys.Except(jobs.Select(job => job.Id)).ToList())
         {
             allowances.Remove(gone);
@@ -119,8 +119,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
     /// <returns>Whether the job is held.</returns>
     private async Task<bool> SortOutAsync(ReplayJob job, Exception failure, CancellationToken cancellationToken)
     {
-        var letters = await database.ReadAsync(connection => connection.QueryAsync<long>(
-            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @LettersPerTransaction", new { job.Id, LettersPerTransaction }), cancellationToken);
+        var letters = await database.ReadAsync(connection => ReplayJobsTable.UntouchedAsync(connection, job.Id, LettersPerTransaction), cancellationToken);
         if (letters.Count == 0 || job.State != ReplayJobState.Running)
         {
             blame.Say(failure is StoreRefusedException ? failure.Message : $"Replay {job.Id} fails with {failure.GetType().Name}.", all: false);
@@ -133,10 +132,8 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private static async Task GiveUpAsync(StoreTransaction transaction, ReplayJob job, long letterId, Exception failure)
     {
         var detail = $"It can't be sent: {(failure is StoreRefusedException ? failure.Message : failure.GetType().Name)}";
-        var skipped = await transaction.ExecuteAsync(
-            "UPDATE replay_job_letters SET state = 'skipped', reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId AND state = 'untouched'",
-            new { reason = RejectionReason.InternalError, detail, job.Id, letterId });
-        await transaction.ExecuteAsync("UPDATE replay_jobs SET skipped = skipped + @skipped WHERE id = @Id", new { skipped, job.Id });
+        var skipped = await ReplayJobsTable.SetLetterAsync(transaction, job.Id, letterId, "untouched", "skipped", RejectionReason.InternalError, detail);
+        await ReplayJobsTable.CountAsync(transaction, job.Id, skipped: skipped);
     }
 
     /// <summary>Parks a letter that is known to be good, replays it and undoes both.</summary>
@@ -165,28 +162,22 @@ public sealed partial class ReplayJobRunner : BackgroundService
         return await database.WriteAsync(async transaction =>
         {
             // The job's row comes first everywhere: it is the lock.
-            await transaction.ExecuteAsync("UPDATE replay_jobs SET waiting = NULL WHERE id = @Id", new { job.Id });
+            await ReplayJobsTable.WaitAsync(transaction, job.Id, null);
             var settled = await refusedOutcomes.WriteAsync(transaction, known, outcome => (job.Id, outcome.LetterId), some => SettleAsync(transaction, job, some));
             var failed = settled.Count(outcome => outcome.HasFailed);
             var succeeded = settled.Count - failed;
-            await transaction.ExecuteAsync("UPDATE replay_jobs SET succeeded = succeeded + @succeeded, failed = failed + @failed WHERE id = @Id", new { succeeded, failed, job.Id });
-            return (await ReplayJobs.FindAsync(transaction, job.Id))!;
+            await ReplayJobsTable.CountAsync(transaction, job.Id, succeeded: succeeded, failed: failed);
+            return (await ReplayJobsTable.FindAsync(transaction, job.Id))!;
         }, cancellationToken);
     }
 
     /// <summary>A page of outcomes that are known and not taken down; those that the store refused a moment ago are passed over.</summary>
-    private async Task<List<Outcome>> KnownAsync(ReplayJob job, CancellationToken cancellationToken)
+    private async Task<List<SentLetter>> KnownAsync(ReplayJob job, CancellationToken cancellationToken)
     {
         var last = 0L;
         while (true)
         {
-            var page = await database.ReadAsync(connection => connection.QueryAsync<Outcome>(
-                """
-                SELECT j.letter_id, r.outcome AS result, l.status, l.reason, l.detail, r.detail AS replay_detail
-                FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
-                WHERE j.job_id = @Id AND j.state = 'sent' AND j.letter_id > @last AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT @OutcomesPerTransaction
-                """,
-                new { job.Id, last, OutcomesPerTransaction }), cancellationToken);
+            var page = await database.ReadAsync(connection => ReplayJobsTable.OutcomesAsync(connection, job.Id, last, OutcomesPerTransaction), cancellationToken);
             var known = page.Where(outcome => !refusedOutcomes.IsResting((job.Id, outcome.LetterId))).ToList();
             if (known.Count > 0 || page.Count < OutcomesPerTransaction)
             {
@@ -197,21 +188,14 @@ public sealed partial class ReplayJobRunner : BackgroundService
     }
 
     /// <returns>What this call took down; another runner may have taken down the rest.</returns>
-    private static async Task<IReadOnlyList<Outcome>> SettleAsync(StoreTransaction transaction, ReplayJob job, IReadOnlyList<Outcome> known)
+    private static async Task<IReadOnlyList<SentLetter>> SettleAsync(StoreTransaction transaction, ReplayJob job, IReadOnlyList<SentLetter> known)
     {
-        var settled = new List<Outcome>(known.Count);
+        var settled = new List<SentLetter>(known.Count);
         foreach (var outcome in known)
         {
-            var changed = await transaction.ExecuteAsync(
-                "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @LetterId AND state = 'sent'",
-                new
-                {
-                    state = outcome.HasFailed ? "failed" : "succeeded",
-                    reason = !outcome.HasFailed ? null : outcome.NotSent is null ? outcome.Reason : "not_sendable",
-                    detail = !outcome.HasFailed ? null : outcome.NotSent ?? outcome.Detail,
-                    job.Id,
-                    outcome.LetterId,
-                });
+            var changed = await ReplayJobsTable.SetLetterAsync(
+                transaction, job.Id, outcome.LetterId, "sent", outcome.HasFailed ? "failed" : "succeeded",
+                !outcome.HasFailed ? null : outcome.NotSent is null ? outcome.Reason : "not_sendable", !outcome.HasFailed ? null : outcome.NotSent ?? outcome.Detail);
             if (changed > 0)
             {
                 settled.Add(outcome);
@@ -253,35 +237,27 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private async Task<(ReplayJob? Job, int Took)> StepAsync(StoreTransaction transaction, long id, long? depth, int allowed)
     {
         var now = time.GetUtcNow();
-        // A lease that ends later than any that is taken now is from before the clock was set back.
-        var values = new { id, name, beyond = (now + (Lease * 2)).ToUnixTimeMilliseconds(), now = now.ToUnixTimeMilliseconds(), until = (now + Lease).ToUnixTimeMilliseconds() };
-        // Locks the job: whoever pauses or cancels it comes before this step or after it, and so does another runner.
-        var mine = await transaction.ExecuteAsync(
-            """
-            UPDATE replay_jobs SET runner = @name, runner_until = @until, started_at = coalesce(started_at, @now), waiting = NULL
-            WHERE id = @id AND state = 'running' AND (runner IS NULL OR runner = @name OR runner_until < @now OR runner_until > @beyond)
-            """,
-            values);
-        if (mine == 0)
+        var at = now.ToUnixTimeMilliseconds();
+        if (!await ReplayJobsTable.TakeAsync(transaction, id, name, at, (now + Lease).ToUnixTimeMilliseconds(), (now + (Lease * 2)).ToUnixTimeMilliseconds()))
         {
             return (null, 0);
         }
-        var job = (await ReplayJobs.FindAsync(transaction, id))!;
+        var job = (await ReplayJobsTable.FindAsync(transaction, id))!;
         switch (Plan(job, depth))
         {
             case ReplayPlan.Wait wait:
-                await transaction.ExecuteAsync("UPDATE replay_jobs SET waiting = @What WHERE id = @id", new { wait.What, id });
+                await ReplayJobsTable.WaitAsync(transaction, id, wait.What);
                 return (job, 0);
             case ReplayPlan.Finish:
-                await EndAsync(transaction, job, ReplayJobState.Done, null, values.now);
+                await EndAsync(transaction, job, ReplayJobState.Done, null, at);
                 return (job, 0);
             case ReplayPlan.Stop stop:
-                await EndAsync(transaction, job, ReplayJobState.Stopped, stop.Why, values.now);
+                await EndAsync(transaction, job, ReplayJobState.Stopped, stop.Why, at);
                 LogStopped(id, stop.Why);
                 return (job, 0);
             case ReplayPlan.Send send when allowed > 0:
                 var took = await SendAsync(transaction, job, (int)Math.Min(send.Most, allowed));
-                return (await ReplayJobs.FindAsync(transaction, id), took);
+                return (await ReplayJobsTable.FindAsync(transaction, id), took);
             default:
                 return (job, 0);
         }
@@ -289,8 +265,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
 
     private async Task<int> SendAsync(StoreTransaction transaction, ReplayJob job, int count)
     {
-        var letters = await transaction.QueryAsync<long>(
-            "SELECT letter_id FROM replay_job_letters WHERE job_id = @Id AND state = 'untouched' ORDER BY letter_id LIMIT @count", new { job.Id, count });
+        var letters = await ReplayJobsTable.UntouchedAsync(transaction, job.Id, count);
         return await SendAsync(transaction, job, letters);
     }
 
@@ -318,17 +293,15 @@ public sealed partial class ReplayJobRunner : BackgroundService
                 "failed" => (sent + 1, skipped, failed + 1),
                 _ => (sent, skipped + 1, failed),
             };
-            await transaction.ExecuteAsync(
-                "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @Id AND letter_id = @letterId", new { state, reason, detail, job.Id, letterId });
+            await ReplayJobsTable.SetLetterAsync(transaction, job.Id, letterId, "untouched", state, reason, detail);
         }
-        await transaction.ExecuteAsync("UPDATE replay_jobs SET sent = sent + @sent, skipped = skipped + @skipped, failed = failed + @failed WHERE id = @Id", new { sent, skipped, failed, job.Id });
+        await ReplayJobsTable.CountAsync(transaction, job.Id, sent: sent, failed: failed, skipped: skipped);
         return letters.Count;
     }
 
     private static async Task EndAsync(StoreTransaction transaction, ReplayJob job, string state, string? why, long now)
     {
-        await transaction.ExecuteAsync(
-            "UPDATE replay_jobs SET state = @state, state_by = 'the service', state_at = @now, finished_at = @now, stop_reason = @why WHERE id = @Id", new { state, now, why, job.Id });
+        await ReplayJobsTable.EndAsync(transaction, job.Id, state, why, now);
         await AuditTrail.WriteAsync(
             transaction, ReplayJobs.TheService, state == ReplayJobState.Done ? "replay.done" : "replay.stop", ReplayJobs.Subject(job.Id), $"{job.Succeeded} succeeded, {job.Failed} failed, {job.Skipped} skipped, {job.Untouched} untouched. {why}".TrimEnd(), now);
     }
@@ -356,21 +329,5 @@ public sealed partial class ReplayJobRunner : BackgroundService
         }
 
         public void Take(int count) => left -= count;
-    }
-
-    private sealed class Outcome
-    {
-        public long LetterId { get; init; }
-        public string? Result { get; init; }
-        public string Status { get; init; } = "";
-        public string Reason { get; init; } = "";
-        public string Detail { get; init; } = "";
-        public string? ReplayDetail { get; init; }
-
-        /// <summary>Why it could not even be sent; null when it was.</summary>
-        public string? NotSent => ReplayDetail?.StartsWith(DeadLetterReplay.NotSendable, StringComparison.Ordinal) == true ? ReplayDetail[DeadLetterReplay.NotSendable.Length..] : null;
-
-        // Without a result the letter was settled in another way, or it came back as a plain copy.
-        public bool HasFailed => Result == "failed" || (Result is null && Status == LetterStatus.Parked);
     }
 }

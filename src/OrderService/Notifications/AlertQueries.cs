@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Store;
 
 namespace OrderService.Notifications;
@@ -13,34 +12,18 @@ public sealed class AlertQueries(IDatabase database)
     /// <param name="limit">1 to 200.</param>
     public Task<IReadOnlyList<AlertRecord>> ListAsync(long? before, int limit, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<AlertRecord>>(async connection =>
     {
-        var alerts = await connection.QueryAsync<AlertRow>(
-            """
-            SELECT id, kind, incident, subject, text, letters, created_at
-            FROM alerts WHERE id < @before ORDER BY id DESC LIMIT @limit
-            """,
-            new { before = before ?? long.MaxValue, limit = Math.Clamp(limit, 1, MostRows) });
+        var alerts = await AlertsTable.ListAsync(connection, before ?? long.MaxValue, Math.Clamp(limit, 1, MostRows));
         if (alerts.Count == 0)
         {
             return [];
         }
-        var parameters = new DynamicParameters();
-        var ids = SqlList.Add(parameters, "id", alerts.Select(alert => alert.Id).ToList());
-        var deliveries = (await connection.QueryAsync<DeliveryRow>(
-            $"""
-            SELECT alert_id, channel, status, attempts, next_attempt_at, last_error, sent_at
-            FROM alert_deliveries WHERE alert_id IN {ids} ORDER BY alert_id, channel
-            """,
-            parameters)).ToLookup(row => row.AlertId);
+        var deliveries = (await DeliveriesTable.OfAlertsAsync(connection, alerts.ConvertAll(alert => alert.Id))).ToLookup(row => row.AlertId);
         return [.. alerts.Select(alert => new AlertRecord(
             alert.Id, alert.Kind, alert.Incident, alert.Subject, alert.Text, alert.Letters, DateTimeOffset.FromUnixTimeMilliseconds(alert.CreatedAt),
             [.. deliveries[alert.Id].Select(row => new AlertDeliveryRecord(
                 row.Channel, row.Status, row.Attempts, row.Status == "pending" ? DateTimeOffset.FromUnixTimeMilliseconds(row.NextAttemptAt) : null, row.LastError,
                 row.SentAt is { } sent ? DateTimeOffset.FromUnixTimeMilliseconds(sent) : null))]))];
     }, cancellationToken);
-
-    private sealed record AlertRow(long Id, string Kind, string? Incident, string Subject, string Text, long Letters, long CreatedAt);
-
-    private sealed record DeliveryRow(long AlertId, string Channel, string Status, long Attempts, long NextAttemptAt, string? LastError, long? SentAt);
 }
 
 /// <summary>An alert with what became of it on each channel.</summary>

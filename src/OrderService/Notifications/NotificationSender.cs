@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Text.Json;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Observability;
@@ -90,8 +89,7 @@ public sealed partial class NotificationSender : BackgroundService
         while (true)
         {
             // A look before the write: an idle service commits nothing. From where the last page ended, so that what stays behind is passed over.
-            var page = await database.ReadAsync(connection => connection.QueryAsync<long>(
-                "SELECT id FROM alerts WHERE dispatched = 0 AND kind <> @held AND id > @last ORDER BY id LIMIT @DispatchSize", new { held, last, DispatchSize }), cancellationToken);
+            var page = await database.ReadAsync(connection => AlertsTable.UndispatchedAsync(connection, held, last, DispatchSize), cancellationToken);
             var waiting = page.Where(id => !refused.IsResting((Dispatch, id))).ToList();
             if (waiting.Count > 0)
             {
@@ -108,18 +106,11 @@ public sealed partial class NotificationSender : BackgroundService
 
     private async Task<IReadOnlyList<long>> DispatchAsync(StoreTransaction transaction, IReadOnlyList<long> alerts)
     {
-        var list = SqlList.Of(alerts);
         foreach (var channel in channels.Where(channel => channel.Name != options.Fallback))
         {
-            await transaction.ExecuteAsync(
-                $"""
-                INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
-                SELECT id, @Name, 'pending', 0, @now, @now FROM alerts WHERE id IN {list} AND dispatched = 0
-                ON CONFLICT (alert_id, channel) DO NOTHING
-                """,
-                new { channel.Name, now = time.Now() });
+            await DeliveriesTable.AddAsync(transaction, alerts, channel.Name, time.Now());
         }
-        await transaction.ExecuteAsync($"UPDATE alerts SET dispatched = 1 WHERE id IN {list}");
+        await AlertsTable.MarkDispatchedAsync(transaction, alerts);
         return alerts;
     }
 
@@ -172,9 +163,8 @@ public sealed partial class NotificationSender : BackgroundService
     /// <summary>What a process before this one, or another, found out about a channel.</summary>
     private async Task<ChannelState> RememberAsync(string channel, CancellationToken cancellationToken)
     {
-        var rows = await database.ReadAsync(connection => connection.QueryAsync<(string State, string? Reason)>(
-            "SELECT state, reason FROM alert_channels WHERE channel = @channel", new { channel }), cancellationToken);
-        var state = rows is [var known] ? new ChannelState(known.State, known.Reason, null) : new ChannelState(ChannelState.Ok, null, null);
+        var known = await database.ReadAsync(connection => ChannelsTable.FindAsync(connection, channel), cancellationToken);
+        var state = known is null ? new ChannelState(ChannelState.Ok, null, null) : new ChannelState(known.State, known.Reason, null);
         states[channel] = state;
         Raise(channel, state);
         return state;
@@ -199,22 +189,16 @@ public sealed partial class NotificationSender : BackgroundService
     private async Task<IReadOnlyList<DueDelivery>> PassOnAsync(StoreTransaction transaction, string channel, ChannelState state, TimeSpan wait, IReadOnlyList<DueDelivery> due)
     {
         var now = time.Now();
-        var parameters = new { now, until = now + (long)wait.TotalMilliseconds, channel, reason = state.Reason, options.Fallback };
-        var which = $"channel = @channel AND status = 'pending' AND alert_id IN {SqlList.Of([.. due.Select(delivery => delivery.Id)])}";
-        if (HasFallback(channel))
+        var alerts = due.Select(delivery => delivery.Id).ToList();
+        if (FallbackOf(channel) is { } fallback)
         {
-            await transaction.ExecuteAsync(
-                $"""
-                INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
-                SELECT alert_id, @Fallback, 'pending', 0, @now, @now FROM alert_deliveries WHERE {which} ON CONFLICT (alert_id, channel) DO NOTHING
-                """,
-                parameters);
+            await DeliveriesTable.PassOnAsync(transaction, alerts, channel, fallback, now);
         }
-        await transaction.ExecuteAsync($"UPDATE alert_deliveries SET next_attempt_at = @until, last_error = @reason WHERE {which}", parameters);
+        await DeliveriesTable.PostponeAsync(transaction, alerts, channel, now + (long)wait.TotalMilliseconds, state.Reason);
         return due;
     }
 
-    private bool HasFallback(string channel) => !string.IsNullOrEmpty(options.Fallback) && channel != options.Fallback;
+    private string? FallbackOf(string channel) => string.IsNullOrEmpty(options.Fallback) || channel == options.Fallback ? null : options.Fallback;
 
     /// <summary>No deadline that is written lies further away: one that does is from before the clock was set back.</summary>
     private long Beyond(long now) => now + (long)((options.MaxRetryDelay > Lease ? options.MaxRetryDelay : Lease) + TimeSpan.FromMinutes(1)).TotalMilliseconds;
@@ -223,16 +207,7 @@ public sealed partial class NotificationSender : BackgroundService
     private Task<List<DueDelivery>> DueAsync(string channel, (long DueAt, long Id) last, CancellationToken cancellationToken)
     {
         var now = time.Now();
-        return database.ReadAsync(connection => connection.QueryAsync<DueDelivery>(
-            """
-            SELECT a.id, a.kind, a.incident, a.subject, a.text, a.data, a.letters,
-                   a.created_at, d.attempts, d.next_attempt_at AS due_at, d.begun_at, d.recipients
-            FROM alert_deliveries d JOIN alerts a ON a.id = d.alert_id
-            WHERE d.status = 'pending' AND (d.next_attempt_at <= @now OR d.next_attempt_at > @beyond) AND d.channel = @channel
-              AND (d.next_attempt_at, d.alert_id) > (@DueAt, @Id)
-            ORDER BY d.next_attempt_at, d.alert_id LIMIT @BatchSize
-            """,
-            new { now, beyond = Beyond(now), channel, last.DueAt, last.Id, BatchSize }), cancellationToken);
+        return database.ReadAsync(connection => DeliveriesTable.DueAsync(connection, channel, now, Beyond(now), last, BatchSize), cancellationToken);
     }
 
     private async Task<List<DueDelivery>> ClaimAsync(string channel, List<DueDelivery> due, CancellationToken cancellationToken)
@@ -249,11 +224,7 @@ public sealed partial class NotificationSender : BackgroundService
         var mine = new List<DueDelivery>(due.Count);
         foreach (var delivery in due)
         {
-            // Of two processes that saw the same row, the second finds it moved.
-            var claimed = await transaction.ExecuteAsync(
-                "UPDATE alert_deliveries SET attempts = attempts + 1, next_attempt_at = @until WHERE alert_id = @Id AND channel = @channel AND status = 'pending' AND next_attempt_at = @DueAt",
-                new { until = time.Now() + (long)Lease.TotalMilliseconds, delivery.Id, channel, delivery.DueAt });
-            if (claimed == 1)
+            if (await DeliveriesTable.ClaimAsync(transaction, delivery, channel, time.Now() + (long)Lease.TotalMilliseconds))
             {
                 mine.Add(delivery with { Attempts = delivery.Attempts + 1 });
             }
@@ -287,39 +258,19 @@ public sealed partial class NotificationSender : BackgroundService
         var now = time.GetUtcNow();
         var age = now - DateTimeOffset.FromUnixTimeMilliseconds(delivery.BegunAt ?? delivery.CreatedAt);
         var (status, error, pause) = NextStep(answer, delivery.Attempts, age);
-        var needsFallback = HasFallback(channel.Name) && (status == "failed" || answer is ChannelAnswer.Gone || (status == "pending" && age >= options.FallbackAfter));
+        var fallback = status == "failed" || answer is ChannelAnswer.Gone || (status == "pending" && age >= options.FallbackAfter) ? FallbackOf(channel.Name) : null;
         var state = Learn(channel.Name, answer);
+        var record = new DeliveryRecord(
+            status, error, (now + pause).ToUnixTimeMilliseconds(), status == "sent" ? clock.GetUtcNow().ToUnixTimeMilliseconds() : null, answer.Recipients ?? delivery.Recipients);
         // The alert left, or did not; stopping must not turn that into a second one.
-        var parameters = new
-        {
-            status,
-            error,
-            now = now.ToUnixTimeMilliseconds(),
-            next = (now + pause).ToUnixTimeMilliseconds(),
-            sentAt = status == "sent" ? clock.GetUtcNow().ToUnixTimeMilliseconds() : (long?)null,
-            recipients = answer.Recipients ?? delivery.Recipients,
-            delivery.Id,
-            channel = channel.Name,
-            options.Fallback,
-        };
         var isRecorded = await StoreRetry.Pipeline.ExecuteAsync(async token => await database.WriteAsync(async transaction =>
         {
             var recorded = await refused.WriteAsync(transaction, [delivery], _ => ("note for " + channel.Name, delivery.Id), async some =>
             {
-                await transaction.ExecuteAsync(
-                    """
-                    UPDATE alert_deliveries SET status = @status, last_error = @error, next_attempt_at = @next, sent_at = @sentAt, recipients = @recipients
-                    WHERE alert_id = @Id AND channel = @channel AND status = 'pending'
-                    """,
-                    parameters);
-                if (needsFallback)
+                await DeliveriesTable.RecordAsync(transaction, delivery.Id, channel.Name, record);
+                if (fallback is not null)
                 {
-                    await transaction.ExecuteAsync(
-                        """
-                        INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at) VALUES (@Id, @Fallback, 'pending', 0, @now, @now)
-                        ON CONFLICT (alert_id, channel) DO NOTHING
-                        """,
-                        parameters);
+                    await DeliveriesTable.AddAsync(transaction, delivery.Id, fallback, now.ToUnixTimeMilliseconds());
                 }
                 return some;
             });
@@ -423,12 +374,7 @@ public sealed partial class NotificationSender : BackgroundService
     /// <summary>For the page, which another process may serve.</summary>
     private async Task<IReadOnlyList<ChannelState>> ShowAsync(StoreTransaction transaction, string channel, IReadOnlyList<ChannelState> state)
     {
-        await transaction.ExecuteAsync(
-            """
-            INSERT INTO alert_channels (channel, state, reason, since) VALUES (@channel, @Name, @Reason, @now)
-            ON CONFLICT (channel) DO UPDATE SET reason = excluded.reason, since = CASE WHEN alert_channels.state = excluded.state THEN alert_channels.since ELSE excluded.since END, state = excluded.state
-            """,
-            new { channel, state[^1].Name, state[^1].Reason, now = clock.GetUtcNow().ToUnixTimeMilliseconds() });
+        await ChannelsTable.PutAsync(transaction, channel, state[^1].Name, state[^1].Reason, clock.GetUtcNow().ToUnixTimeMilliseconds());
         return state;
     }
 
@@ -439,15 +385,7 @@ public sealed partial class NotificationSender : BackgroundService
         {
             return;
         }
-        var found = await database.ReadAsync(connection => connection.QueryAsync<(long Id, string Subject)>(
-            """
-            SELECT a.id, a.subject FROM alerts a
-            WHERE a.id > coalesce((SELECT last_at FROM schedules WHERE name = @Undelivered), 0)
-              AND EXISTS (SELECT 1 FROM alert_deliveries d WHERE d.alert_id = a.id AND d.status = 'failed')
-              AND NOT EXISTS (SELECT 1 FROM alert_deliveries d WHERE d.alert_id = a.id AND (d.status = 'pending' OR (d.status = 'sent' AND d.channel <> 'log')))
-            ORDER BY a.id LIMIT 1000
-            """,
-            new { Undelivered }), cancellationToken);
+        var found = await database.ReadAsync(connection => AlertsTable.UndeliveredAsync(connection, Undelivered), cancellationToken);
         undeliveredLookedAt = clock.GetTimestamp();
         if (found.Count == 0)
         {
@@ -472,12 +410,7 @@ public sealed partial class NotificationSender : BackgroundService
         }
         await database.WriteAsync(transaction => refused.WriteAsync(transaction, untried, delivery => ("release for " + channel, delivery.Id), async some =>
         {
-            await transaction.ExecuteAsync(
-                $"""
-                UPDATE alert_deliveries SET attempts = attempts - 1, next_attempt_at = @next
-                WHERE channel = @channel AND alert_id IN {SqlList.Of([.. some.Select(delivery => delivery.Id)])} AND status = 'pending'
-                """,
-                new { next = time.Now(), channel });
+            await DeliveriesTable.ReleaseAsync(transaction, [.. some.Select(delivery => delivery.Id)], channel, time.Now());
             return some;
         }), cancellationToken);
     }
@@ -544,15 +477,5 @@ public sealed partial class NotificationSender : BackgroundService
         public const string Ok = "ok";
         public const string Failing = "failing";
         public const string Off = "off";
-    }
-
-    private sealed record DueDelivery(
-        long Id, string Kind, string? Incident, string Subject, string Text, string Data, long Letters, long CreatedAt, long Attempts, long DueAt, long? BegunAt,
-        string? Recipients)
-    {
-        public Alert ToAlert() => new(
-            Id, Kind, Incident, Subject, Text,
-            JsonSerializer.Deserialize(Data, AlertJson.Default.AlertContent) ?? throw new FormatException("The alert's data is empty."),
-            Letters, DateTimeOffset.FromUnixTimeMilliseconds(CreatedAt)) { Recipients = Recipients };
     }
 }

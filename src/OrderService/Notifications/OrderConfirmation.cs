@@ -177,7 +177,7 @@ public sealed partial class OrderConfirmation(
         await RetryUnwrittenAsync(cancellationToken);
         var checkpoint = await CheckpointAsync(cancellationToken);
         var page = await events.AfterAsync(checkpoint, PageSize, cancellationToken);
-        if (page.Events.Count == 0 || await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM order_mails"), cancellationToken) >= MostWaiting)
+        if (page.Events.Count == 0 || await database.ReadAsync(OrderMailsTable.CountAsync, cancellationToken) >= MostWaiting)
         {
             return false;
         }
@@ -243,9 +243,7 @@ public sealed partial class OrderConfirmation(
     {
         foreach (var (position, orderId) in mails)
         {
-            await transaction.ExecuteAsync(
-                "INSERT INTO order_mails (position, order_id, next_attempt_at, begun_at) VALUES (@position, @orderId, @now, @now) ON CONFLICT (position) DO NOTHING",
-                new { position, orderId, now = time.Now() });
+            await OrderMailsTable.AddAsync(transaction, position, orderId, time.Now());
         }
         return mails;
     }
@@ -286,20 +284,14 @@ public sealed partial class OrderConfirmation(
     }
 
     /// <param name="last">The last one of the page before: what stays behind is passed over.</param>
-    private Task<List<Mail>> DueAsync((long NextAttemptAt, long Position) last, CancellationToken cancellationToken)
+    private Task<List<OrderMail>> DueAsync((long NextAttemptAt, long Position) last, CancellationToken cancellationToken)
     {
         var now = time.Now();
-        // No deadline that is written lies further away: one that does is from before the clock was set back.
-        var parameters = new { now, last.NextAttemptAt, last.Position, beyond = now + (long)(options.Value.MaxRetryDelay + TimeSpan.FromMinutes(1)).TotalMilliseconds };
-        return database.ReadAsync(connection => connection.QueryAsync<Mail>(
-            """
-            SELECT position, order_id, attempts, begun_at, next_attempt_at FROM order_mails
-            WHERE (next_attempt_at <= @now OR next_attempt_at > @beyond) AND (next_attempt_at, position) > (@NextAttemptAt, @Position) ORDER BY next_attempt_at, position LIMIT 50
-            """,
-            parameters), cancellationToken);
+        return database.ReadAsync(
+            connection => OrderMailsTable.DueAsync(connection, now, now + (long)(options.Value.MaxRetryDelay + TimeSpan.FromMinutes(1)).TotalMilliseconds, last), cancellationToken);
     }
 
-    private async Task<(bool IsDone, bool IsOfServer)> TryAsync(Mail mail, CancellationToken cancellationToken)
+    private async Task<(bool IsDone, bool IsOfServer)> TryAsync(OrderMail mail, CancellationToken cancellationToken)
     {
         var recorded = (await events.AfterAsync(mail.Position - 1, 1, cancellationToken)).Events.FirstOrDefault(recorded => recorded.Position == mail.Position);
         if (recorded is null || Recipient(recorded) is not { } recipient)
@@ -339,8 +331,7 @@ public sealed partial class OrderConfirmation(
         await database.WriteAsync(
             transaction => refused.WriteAsync(transaction, [mail], _ => (Note, mail.Position), async some =>
             {
-                await transaction.ExecuteAsync(
-                    "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @Position", new { mail.Position, next = time.Now() + (long)wait.TotalMilliseconds });
+                await OrderMailsTable.PostponeAsync(transaction, mail.Position, time.Now() + (long)wait.TotalMilliseconds);
                 return some;
             }),
             cancellationToken);
@@ -349,7 +340,7 @@ public sealed partial class OrderConfirmation(
     }
 
     /// <summary>Takes out a mail that left or never will. Where the store refuses that, it is not sent again for it.</summary>
-    private async Task ForgetAsync(Mail mail, CancellationToken cancellationToken)
+    private async Task ForgetAsync(OrderMail mail, CancellationToken cancellationToken)
     {
         done.Add(mail.Position);
         if (refused.IsResting((Forget, mail.Position)))
@@ -359,7 +350,7 @@ public sealed partial class OrderConfirmation(
         var forgotten = await database.WriteAsync(
             transaction => refused.WriteAsync(transaction, [mail], _ => (Forget, mail.Position), async some =>
             {
-                await transaction.ExecuteAsync("DELETE FROM order_mails WHERE position = @Position", new { mail.Position });
+                await OrderMailsTable.RemoveAsync(transaction, mail.Position);
                 return some;
             }),
             cancellationToken);
@@ -424,6 +415,4 @@ public sealed partial class OrderConfirmation(
 
     [LoggerMessage(LogLevel.Warning, "Order confirmations stopped for a moment: {Reason}")]
     private partial void LogFailed(string reason);
-
-    private sealed record Mail(long Position, string OrderId, long Attempts, long BegunAt, long NextAttemptAt);
 }

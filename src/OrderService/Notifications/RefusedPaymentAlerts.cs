@@ -52,7 +52,7 @@ public sealed partial class RefusedPaymentAlerts(
     {
         var now = clock.GetUtcNow();
         if (options.Value.QuietHours.HoldFirst(now)
-            || !await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>($"SELECT EXISTS ({Untold()})"), cancellationToken))
+            || !await database.ReadAsync(connection => RefusedPaymentsTable.AnyUntoldAsync(connection, refused.Resting), cancellationToken))
         {
             return null;
         }
@@ -72,26 +72,22 @@ public sealed partial class RefusedPaymentAlerts(
         }, cancellationToken);
     }
 
-    /// <summary>Refusals without an alert, but for those that the store refused to mark a moment ago.</summary>
-    private string Untold() =>
-        $"SELECT id FROM refused_payments WHERE alert_id IS NULL{(refused.Resting is { Count: > 0 } resting ? $" AND id NOT IN {SqlList.Of(resting)}" : "")}";
-
     /// <returns>The alert's number; null when there is nothing to tell of, or nothing that the store takes.</returns>
     private async Task<long?> WriteAsync(StoreTransaction transaction, DateTimeOffset now)
     {
-        var untold = await transaction.QueryAsync<long>($"{Untold()} ORDER BY id");
+        var untold = await RefusedPaymentsTable.UntoldAsync(transaction, refused.Resting);
         if (untold.Count == 0)
         {
             return null;
         }
-        var alertId = await AlertOutbox.AddAsync(transaction, new AlertContent { Kind = AlertKind.First, Subject = "", Summary = "" }, null, now);
+        var alertId = await AlertsTable.AddAsync(transaction, new AlertContent { Kind = AlertKind.First, Subject = "", Summary = "" }, null, now);
         // First the refusals are taken, then counted: what is said is what is covered.
         var told = 0;
         foreach (var page in untold.Chunk(PageSize))
         {
             var taken = await refused.WriteAsync(transaction, page, static id => id, async some =>
             {
-                await transaction.ExecuteAsync($"UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId });
+                await RefusedPaymentsTable.CoverAsync(transaction, some, alertId);
                 return some;
             });
             told += taken.Count;
@@ -103,26 +99,17 @@ public sealed partial class RefusedPaymentAlerts(
         }
         if (told == 0)
         {
-            await transaction.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId });
+            await AlertsTable.RemoveAsync(transaction, alertId);
             return null;
         }
-        var codes = await transaction.QueryAsync<CodeRow>(
-            "SELECT code, count(*) AS payments, min(id) AS first_id FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code",
-            new { alertId });
-        var first = await transaction.QuerySingleAsync<PaymentRow>(
-            """
-            SELECT p.order_id, p.amount, p.code, o.currency
-            FROM refused_payments p LEFT JOIN orders o ON o.order_id = p.order_id WHERE p.id = @id
-            """,
-            new { id = codes.Min(code => code.FirstId) });
-        var orderIds = await transaction.QueryAsync<string>(
-            "SELECT order_id FROM refused_payments WHERE alert_id = @alertId GROUP BY order_id ORDER BY min(id) LIMIT @most",
-            new { alertId, most = MostOrderIds });
-        await AlertOutbox.FillAsync(transaction, alertId, Content(codes, first, orderIds));
+        var codes = await RefusedPaymentsTable.CodesAsync(transaction, alertId);
+        var first = await RefusedPaymentsTable.GetAsync(transaction, codes.Min(code => code.FirstId));
+        var orderIds = await RefusedPaymentsTable.OrderIdsAsync(transaction, alertId, MostOrderIds);
+        await AlertsTable.FillAsync(transaction, alertId, Content(codes, first, orderIds));
         return alertId;
     }
 
-    private AlertContent Content(List<CodeRow> codes, PaymentRow first, List<string> orderIds)
+    private AlertContent Content(List<RefusedCode> codes, RefusedPaymentRow first, List<string> orderIds)
     {
         var payments = codes.Sum(code => code.Payments);
         var amount = first.Amount is null ? "" : $" of {first.Amount} {first.Currency}".TrimEnd();
@@ -149,21 +136,6 @@ public sealed partial class RefusedPaymentAlerts(
         RefusalCode.AmountOutOfRange => "the amounts are larger than any order may cost",
         _ => code,
     };
-
-    private sealed class CodeRow
-    {
-        public string Code { get; init; } = "";
-        public long Payments { get; init; }
-        public long FirstId { get; init; }
-    }
-
-    private sealed class PaymentRow
-    {
-        public string OrderId { get; init; } = "";
-        public string? Amount { get; init; }
-        public string Code { get; init; } = "";
-        public string? Currency { get; init; }
-    }
 
     [LoggerMessage(LogLevel.Warning, "The alert about refused payments could not be written and is tried again: {Reason}")]
     private partial void LogTellingFailed(string reason);

@@ -139,7 +139,7 @@ public sealed partial class TroubleAlerts : BackgroundService
     {
         var now = time.GetUtcNow();
         // A look before the write: an instance without troubles commits nothing.
-        var rows = await database.ReadAsync(async connection => (await connection.QueryAsync<Row>(Row.Select)).ToDictionary(row => row.Key), cancellationToken);
+        var rows = await database.ReadAsync(async connection => (await TroublesTable.ListAsync(connection)).ToDictionary(row => row.Key), cancellationToken);
         foreach (var row in rows.Values.Where(row => row.ToldAt > 0 && told.GetValueOrDefault(row.Key) is not { IsSaved: false }))
         {
             // So that nobody hears it again by the other way, should the store fail now.
@@ -179,47 +179,37 @@ public sealed partial class TroubleAlerts : BackgroundService
         });
 
     /// <summary>Whether a trouble that stands here has to be written down.</summary>
-    private bool Needs(StandingTrouble standing, Row? row, DateTimeOffset now) =>
+    private bool Needs(StandingTrouble standing, TroubleRow? row, DateTimeOffset now) =>
         (row is not null && row.UnseenFor(now) >= TroubleNews.OverAfter(options) / 4) || IsDue(standing, row, now);
 
-    private bool IsDue(StandingTrouble standing, Row? row, DateTimeOffset now) =>
+    private bool IsDue(StandingTrouble standing, TroubleRow? row, DateTimeOffset now) =>
         !standing.Trouble.ConcernsStore && IsRipe(standing) && TroubleNews.IsDue(standing.Trouble, row?.ToldAt > 0 ? row.Told(now) : null, options, clock.GetUtcNow());
 
     private async Task TakeStepAsync(StoreTransaction transaction, StandingTrouble standing, DateTimeOffset now)
     {
         var trouble = standing.Trouble;
-        var values = new { trouble.Key, Subject = AlertText.Line(trouble.Subject), trouble.Size, now = now.ToUnixTimeMilliseconds() };
-        // The row is the lock: of two instances the second waits here and then finds it told.
-        await transaction.ExecuteAsync(
-            """
-            INSERT INTO service_troubles (key, subject, state, size, told_at, seen_at) VALUES (@Key, @Subject, 'new', 0, 0, @now)
-            ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at
-            """,
-            values);
-        var row = await transaction.QuerySingleAsync<Row>($"{Row.Select} WHERE key = @Key", values);
+        var (subject, at) = (AlertText.Line(trouble.Subject), now.ToUnixTimeMilliseconds());
+        var row = await TroublesTable.SeeAsync(transaction, trouble.Key, subject, at);
         if (IsDue(standing, row, now))
         {
-            await transaction.ExecuteAsync("UPDATE service_troubles SET subject = @Subject, state = 'standing', size = @Size, told_at = @now WHERE key = @Key", values);
-            await AlertOutbox.AddAsync(transaction, TroubleNews.Content(trouble, TroubleNews.IsReminder(trouble, row.Told(now))), null, clock.GetUtcNow());
+            await TroublesTable.TellAsync(transaction, trouble.Key, subject, trouble.Size, at);
+            await AlertsTable.AddAsync(transaction, TroubleNews.Content(trouble, TroubleNews.IsReminder(trouble, row.Told(now))), null, clock.GetUtcNow());
         }
     }
 
-    private async Task EndAsync(StoreTransaction transaction, Row row, DateTimeOffset now)
+    private async Task EndAsync(StoreTransaction transaction, TroubleRow row, DateTimeOffset now)
     {
-        // Another instance may have said meanwhile that it stands, or that it is over.
-        const string AsItWas = "key = @Key AND state = @State AND seen_at = @SeenAt AND told_at = @ToldAt";
-        var values = new { row.Key, row.State, row.SeenAt, row.ToldAt, now = now.ToUnixTimeMilliseconds() };
         if (!row.Stands)
         {
-            await transaction.ExecuteAsync($"DELETE FROM service_troubles WHERE {AsItWas}", values);
+            await TroublesTable.RemoveAsync(transaction, row);
         }
-        else if (await transaction.ExecuteAsync($"UPDATE service_troubles SET state = 'over', told_at = @now WHERE {AsItWas}", values) == 1)
+        else if (await TroublesTable.EndAsync(transaction, row, now.ToUnixTimeMilliseconds()))
         {
-            await AlertOutbox.AddAsync(transaction, TroubleNews.Over(row.Subject), null, clock.GetUtcNow());
+            await AlertsTable.AddAsync(transaction, TroubleNews.Over(row.Subject), null, clock.GetUtcNow());
         }
     }
 
-    private static bool IsForgotten(Row row, DateTimeOffset now) => !row.Stands && row.UnseenFor(now) >= Memory && row.ToldFor(now) >= Memory;
+    private static bool IsForgotten(TroubleRow row, DateTimeOffset now) => !row.Stands && row.UnseenFor(now) >= Memory && row.ToldFor(now) >= Memory;
 
     /// <summary>The way that needs no store: what was told is kept in memory until the store works again.</summary>
     private void TellDirectly(IEnumerable<StandingTrouble> standing)
@@ -254,28 +244,22 @@ public sealed partial class TroubleAlerts : BackgroundService
     /// <summary>A moment of the past on the monotonic clock.</summary>
     private long Back(TimeSpan ago) => clock.GetTimestamp() - (long)(ago.TotalSeconds * clock.TimestampFrequency);
 
-    private Task SaveAsync(StoreTransaction transaction, string key, Told entry, DateTimeOffset now) => transaction.ExecuteAsync(
-        """
-        INSERT INTO service_troubles (key, subject, state, size, told_at, seen_at) VALUES (@key, @Subject, @state, @Size, @toldAt, @seenAt)
-        ON CONFLICT (key) DO UPDATE SET subject = excluded.subject, state = excluded.state, size = excluded.size, told_at = excluded.told_at, seen_at = excluded.seen_at
-        """,
-        new
+    private Task SaveAsync(StoreTransaction transaction, string key, Told entry, DateTimeOffset now) => TroublesTable.PutAsync(
+        transaction,
+        new TroubleRow
         {
-            key,
-            entry.Subject,
-            state = entry.Stands ? "standing" : "over",
-            entry.Size,
-            toldAt = (now - clock.GetElapsedTime(entry.At)).ToUnixTimeMilliseconds(),
-            seenAt = (now - clock.GetElapsedTime(entry.SeenAt)).ToUnixTimeMilliseconds(),
+            Key = key,
+            Subject = entry.Subject,
+            State = entry.Stands ? "standing" : "over",
+            Size = entry.Size,
+            ToldAt = (now - clock.GetElapsedTime(entry.At)).ToUnixTimeMilliseconds(),
+            SeenAt = (now - clock.GetElapsedTime(entry.SeenAt)).ToUnixTimeMilliseconds(),
         });
 
     /// <summary>An alert that left without the store takes its place in the list; where it did not leave yet the sender goes on.</summary>
     private async Task SaveAsync(StoreTransaction transaction, DirectAlerts.Letter letter)
     {
-        var alert = letter.Alert;
-        var id = await transaction.ExecuteScalarAsync<long>(
-            "INSERT INTO alerts (kind, subject, text, data, letters, created_at, dispatched) VALUES (@Kind, @Subject, @Text, @data, @Letters, @createdAt, 1) RETURNING id",
-            new { alert.Kind, alert.Subject, alert.Text, alert.Letters, data = JsonSerializer.Serialize(alert.Content, AlertJson.Default.AlertContent), createdAt = alert.CreatedAt.ToUnixTimeMilliseconds() });
+        var id = await AlertsTable.AddSentAsync(transaction, letter.Alert);
         foreach (var channel in direct.Channels.Where(channel => !letter.Served.TryGetValue(channel, out var at) || at is not null))
         {
             DateTimeOffset? sent = letter.Served.GetValueOrDefault(channel);
@@ -283,21 +267,8 @@ public sealed partial class TroubleAlerts : BackgroundService
             {
                 continue;
             }
-            await transaction.ExecuteAsync(
-                """
-                INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, sent_at, recipients, begun_at)
-                VALUES (@id, @channel, @status, @Attempts, @now, @sentAt, @recipients, @now)
-                """,
-                new
-                {
-                    id,
-                    channel,
-                    status = sent is null ? "pending" : "sent",
-                    letter.Attempts,
-                    now = time.Now(),
-                    sentAt = sent?.ToUnixTimeMilliseconds(),
-                    recipients = sent is null ? letter.Recipients.GetValueOrDefault(channel) : null,
-                });
+            await DeliveriesTable.AddAsync(
+                transaction, id, channel, letter.Attempts, time.Now(), sent?.ToUnixTimeMilliseconds(), sent is null ? letter.Recipients.GetValueOrDefault(channel) : null);
         }
     }
 
@@ -314,28 +285,5 @@ public sealed partial class TroubleAlerts : BackgroundService
         public long SeenAt { get; set; }
 
         public bool IsSaved { get; set; }
-    }
-
-    private sealed class Row
-    {
-        public const string Select = "SELECT key, subject, state, size, told_at, seen_at FROM service_troubles";
-
-        public string Key { get; init; } = "";
-        public string Subject { get; init; } = "";
-        public string State { get; init; } = "";
-        public long Size { get; init; }
-        public long ToldAt { get; init; }
-        public long SeenAt { get; init; }
-
-        public bool Stands => State == "standing";
-
-        public TroubleTold Told(DateTimeOffset now) => new(Stands, ToldFor(now), Size);
-
-        public TimeSpan ToldFor(DateTimeOffset now) => Age(ToldAt, now);
-
-        public TimeSpan UnseenFor(DateTimeOffset now) => Age(SeenAt, now);
-
-        // A time of the future is one from before the clock was set back.
-        private static TimeSpan Age(long at, DateTimeOffset now) => (now - DateTimeOffset.FromUnixTimeMilliseconds(at)).Duration();
     }
 }

@@ -188,7 +188,7 @@ public sealed class OutboxStore(IDatabase database)
 
     /// <summary>How often an operator asked for an attempt, by routing key.</summary>
     public Task<IReadOnlyList<(string Key, long Releases)>> ReleasesAsync(CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<(string, long)>>(
-        async connection => await connection.QueryAsync<(string, long)>("SELECT routing_key, releases FROM relay_keys"), cancellationToken);
+        async connection => await RelayKeysTable.ReleasesAsync(connection), cancellationToken);
 
     /// <summary>Asks whoever relays to try a routing key now, and writes down in the audit log who asked.</summary>
     /// <returns>How many events wait for it; 0 when none does, and then nothing was asked.</returns>
@@ -200,8 +200,7 @@ public sealed class OutboxStore(IDatabase database)
             {
                 return 0;
             }
-            await transaction.ExecuteAsync(
-                "INSERT INTO relay_keys (routing_key, releases) VALUES (@key, 1) ON CONFLICT (routing_key) DO UPDATE SET releases = relay_keys.releases + 1, tried_at = 0", new { key });
+            await RelayKeysTable.AskAsync(transaction, key);
             await AuditTrail.WriteAsync(transaction, who, "relay.release", $"routing key {key}", reason, now);
             return events;
         },
@@ -246,6 +245,13 @@ public sealed class OutboxStore(IDatabase database)
             }
         });
     }
+
+    /// <summary>Adds a message that brings its own text; the order flow adds its rows with the append.</summary>
+    internal static Task AddAsync(StoreTransaction transaction, OutboxRow row) => transaction.ExecuteAsync(
+        "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (@shard, @kind, @OrderId, @Version, @Message, @Body, @CreatedAt)",
+        new { shard = Shard.Of(row.OrderId), kind = (int)row.Kind, row.OrderId, row.Version, row.Message, row.Body, row.CreatedAt });
+
+    internal static Task<long> CountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox");
 
     /// <summary>How many rows wait, and since when the oldest does (Unix milliseconds, null when none waits).</summary>
     public Task<(long Pending, long? OldestAt)> BacklogAsync(CancellationToken cancellationToken) =>

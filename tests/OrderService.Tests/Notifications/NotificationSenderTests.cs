@@ -12,7 +12,7 @@ public sealed class NotificationSenderTests
     {
         var channel = new ScriptedChannel("log", _ => new ChannelAnswer.Sent());
         await using var world = await NotificationWorld.OpenAsync(new AlertsOptions { QuietHours = new() { From = new TimeOnly(22, 0), To = new TimeOnly(4, 0) } }, channel);
-        await world.Store.Database.WriteAsync(transaction => AlertOutbox.AddAsync(transaction, NotificationWorld.Content(kind: AlertKind.Recovery), null, world.Clock.GetUtcNow()), NotificationWorld.Stopping);
+        await world.Store.Database.WriteAsync(transaction => AlertsTable.AddAsync(transaction, NotificationWorld.Content(kind: AlertKind.Recovery), null, world.Clock.GetUtcNow()), NotificationWorld.Stopping);
         var first = await world.AddAlertAsync();
 
         await world.TickAsync();
@@ -218,7 +218,7 @@ public sealed class NotificationSenderTests
 
         isDown = false;
         await world.Store.Database.WriteAsync(
-            transaction => AlertOutbox.AddAsync(transaction, TroubleNews.Content(trouble, isReminder: false), null, world.Clock.GetUtcNow()), Stopping);
+            transaction => AlertsTable.AddAsync(transaction, TroubleNews.Content(trouble, isReminder: false), null, world.Clock.GetUtcNow()), Stopping);
         await world.TickAsync();
         await world.Sender.LookForUndeliveredAsync(Stopping);
         Assert.False(world.Troubles.Stands("alerts:undelivered"));

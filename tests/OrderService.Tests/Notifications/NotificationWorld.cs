@@ -57,7 +57,7 @@ internal sealed class NotificationWorld : IAsyncDisposable
         Store.Database, Channels, Microsoft.Extensions.Options.Options.Create(Options), metrics, Troubles, new StoreTime(Clock), Clock, NullLogger<NotificationSender>.Instance);
 
     public Task<long> AddAlertAsync(string subject = "Something failed - 1 order is stuck") =>
-        Store.Database.WriteAsync(transaction => AlertOutbox.AddAsync(transaction, Content(subject), "0123456789abcdef", Clock.GetUtcNow()), Stopping);
+        Store.Database.WriteAsync(transaction => AlertsTable.AddAsync(transaction, Content(subject), "0123456789abcdef", Clock.GetUtcNow()), Stopping);
 
     /// <summary>One look at everything that is due.</summary>
     public async Task TickAsync()

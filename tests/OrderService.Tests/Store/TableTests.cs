@@ -8,45 +8,39 @@ public sealed partial class TableTests
     /// <summary>Table -> its file first, then those whose statements begin from another table and join it or look into it.</summary>
     private static readonly Dictionary<string, string[]> Homes = new()
     {
-        ["alert_channels"] = ["AlertEndpoints.cs", "NotificationSender.cs"],
-        ["alert_deliveries"] = ["AlertEndpoints.cs", "AlertQueries.cs", "ClockSteps.cs", "NotificationSender.cs", "TroubleAlerts.cs"],
-        ["alerts"] =
-        [
-            "AlertOutbox.cs", "AlertQueries.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "NotificationSender.cs", "OrderStory.cs", "RefusedPaymentAlerts.cs", "TroubleAlerts.cs",
-        ],
+        ["alert_channels"] = ["ChannelsTable.cs"],
+        ["alert_deliveries"] = ["DeliveriesTable.cs", "AlertsTable.cs"],
+        ["alerts"] = ["AlertsTable.cs", "DeliveriesTable.cs", "OrderStory.cs"],
         ["audit"] = ["AuditTrail.cs"],
         ["checkpoints"] = ["CheckpointsTable.cs"],
         ["dead_letters"] =
         [
-            "DeadLetterDiscards.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "DeadLetterReplay.cs", "DoctorCommand.cs", "HistoryTable.cs", "LetterAlerts.cs", "LetterSelection.cs", "OperationsEndpoints.cs", "OrderStory.cs", "ReplayForecast.cs", "ReplayJobRunner.cs", "ReplayJobs.cs", "StationReadings.cs",
+            "DeadLetterDiscards.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "DeadLetterReplay.cs", "DoctorCommand.cs", "HistoryTable.cs", "IncidentsTable.cs", "LetterAlerts.cs", "LetterSelection.cs", "OperationsEndpoints.cs", "OrderStory.cs", "ReplayForecast.cs", "ReplayJobRunner.cs", "ReplayJobsTable.cs", "StationReadings.cs",
         ],
         ["deferred"] = ["DeferredTable.cs", "ReplayForecast.cs"],
         ["events"] = ["EventQueries.cs", "CheckpointsTable.cs", "OrderQueries.cs", "OutboxStore.cs", "ReplayForecast.cs"],
         ["history"] = ["HistoryTable.cs"],
         ["http_requests"] = ["HttpRequests.cs"],
         ["inbox"] = ["InboxTable.cs", "ReplayForecast.cs"],
-        ["incidents"] =
-        [
-            "ClockSteps.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "IncidentStates.cs", "LetterAlerts.cs", "OperationsEndpoints.cs",
-        ],
+        ["incidents"] = ["IncidentsTable.cs", "DeadLetterNotifier.cs", "LetterAlerts.cs"],
         ["keyless_letters"] = ["DeadLetterParking.cs"],
         ["lives"] = ["Lives.cs"],
-        ["order_mails"] = ["ClockSteps.cs", "OrderConfirmation.cs"],
+        ["order_mails"] = ["OrderMailsTable.cs"],
         ["orders"] =
         [
-            "OrderQueries.cs", "DeferredTable.cs", "EventQueries.cs", "LetterAlerts.cs", "OutboxStore.cs", "RefusedPaymentAlerts.cs", "ReplayForecast.cs",
+            "OrderQueries.cs", "DeferredTable.cs", "EventQueries.cs", "LetterAlerts.cs", "OutboxStore.cs", "RefusedPaymentsTable.cs", "ReplayForecast.cs",
         ],
-        ["outbox"] = ["OutboxStore.cs", "DeadLetterReplay.cs", "DoctorCommand.cs"],
-        ["refused_payments"] = ["RefusedPaymentAlerts.cs"],
-        ["rejections"] = ["ClockSteps.cs", "DeadLetterParking.cs", "LetterArrival.cs", "MissingLetters.cs"],
-        ["relay_keys"] = ["OutboxStore.cs", "PostgresRelayLease.cs"],
+        ["outbox"] = ["OutboxStore.cs"],
+        ["refused_payments"] = ["RefusedPaymentsTable.cs"],
+        ["rejections"] = ["RejectionsTable.cs"],
+        ["relay_keys"] = ["RelayKeysTable.cs"],
         ["relay_leases"] = ["PostgresRelayLease.cs"],
         ["relay_members"] = ["PostgresRelayLease.cs"],
-        ["replay_job_letters"] = ["ReplayJobRunner.cs", "ReplayJobs.cs"],
-        ["replay_jobs"] = ["ClockSteps.cs", "ReplayJobRunner.cs", "ReplayJobs.cs"],
-        ["replays"] = ["DeadLetterParking.cs", "DeadLetterQueries.cs", "DeadLetterReplay.cs", "ReplayJobRunner.cs", "ReplayJobs.cs"],
-        ["schedules"] = ["SchedulesTable.cs", "NotificationSender.cs"],
-        ["service_troubles"] = ["ClockSteps.cs", "TroubleAlerts.cs"],
+        ["replay_job_letters"] = ["ReplayJobsTable.cs"],
+        ["replay_jobs"] = ["ReplayJobsTable.cs"],
+        ["replays"] = ["ReplaysTable.cs", "ReplayJobsTable.cs"],
+        ["schedules"] = ["SchedulesTable.cs", "AlertsTable.cs"],
+        ["service_troubles"] = ["TroublesTable.cs"],
         ["sessions"] = ["SessionsTable.cs"],
         ["started"] = ["Lives.cs"],
     };

@@ -1,0 +1,45 @@
+using OrderService.Store;
+
+namespace OrderService.Notifications;
+
+/// <summary>Payments that orders did not take, until an alert tells of them. The order flow adds them with the append.</summary>
+internal static class RefusedPaymentsTable
+{
+    /// <summary>Whether there is one without an alert.</summary>
+    /// <param name="resting">Those that are not meant.</param>
+    public static Task<bool> AnyUntoldAsync(StoreConnection connection, IReadOnlyCollection<long> resting) => connection.ExecuteScalarAsync<bool>($"SELECT EXISTS ({Untold(resting)})");
+
+    public static Task<List<long>> UntoldAsync(StoreConnection connection, IReadOnlyCollection<long> resting) => connection.QueryAsync<long>($"{Untold(resting)} ORDER BY id");
+
+    public static Task CoverAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, long alertId) =>
+        transaction.ExecuteAsync($"UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(ids)}", new { alertId });
+
+    /// <summary>Why those of an alert were refused, the most frequent reason first.</summary>
+    public static Task<List<RefusedCode>> CodesAsync(StoreConnection connection, long alertId) => connection.QueryAsync<RefusedCode>(
+        "SELECT code, count(*) AS payments, min(id) AS first_id FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code", new { alertId });
+
+    /// <summary>One of them, with the currency of its order.</summary>
+    public static Task<RefusedPaymentRow> GetAsync(StoreConnection connection, long id) => connection.QuerySingleAsync<RefusedPaymentRow>(
+        "SELECT p.order_id, p.amount, p.code, o.currency FROM refused_payments p LEFT JOIN orders o ON o.order_id = p.order_id WHERE p.id = @id", new { id });
+
+    public static Task<List<string>> OrderIdsAsync(StoreConnection connection, long alertId, int most) => connection.QueryAsync<string>(
+        "SELECT order_id FROM refused_payments WHERE alert_id = @alertId GROUP BY order_id ORDER BY min(id) LIMIT @most", new { alertId, most });
+
+    private static string Untold(IReadOnlyCollection<long> resting) =>
+        $"SELECT id FROM refused_payments WHERE alert_id IS NULL{(resting.Count > 0 ? $" AND id NOT IN {SqlList.Of(resting)}" : "")}";
+}
+
+internal sealed class RefusedCode
+{
+    public string Code { get; init; } = "";
+    public long Payments { get; init; }
+    public long FirstId { get; init; }
+}
+
+internal sealed class RefusedPaymentRow
+{
+    public string OrderId { get; init; } = "";
+    public string? Amount { get; init; }
+    public string Code { get; init; } = "";
+    public string? Currency { get; init; }
+}
