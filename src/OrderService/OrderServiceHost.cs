@@ -9,6 +9,7 @@ using OrderService.Kafka;
 using OrderService.Notifications;
 using OrderService.Observability;
 using OrderService.Outbox;
+using OrderService.Projections;
 using OrderService.RabbitMq;
 using OrderService.Store;
 
@@ -114,6 +115,7 @@ public static class OrderServiceHost
         services.AddInbox();
         services.AddOutbox();
         services.AddEvents();
+        services.AddProjections();
         services.AddKafka(configuration);
         services.AddDeadLetters();
         services.AddNotifications(configuration);

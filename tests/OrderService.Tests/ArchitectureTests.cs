@@ -21,14 +21,14 @@ public sealed partial class ArchitectureTests
         // The drivers of the store.
         ("Database", ["Store", "Outbox", "Observability"]),
         ("Inbox", ["Store", "Outbox", "Observability"]),
-        ("Projections", ["Store"]),
         ("RabbitMq", ["Store", "Outbox", "Inbox", "Observability"]),
-        ("Events", ["Store", "Projections"]),
+        ("Events", ["Store"]),
         ("Notifications", ["Store", "Database", "Events", "Observability"]),
         ("DeadLetters", ["Store", "Outbox", "Database", "Inbox", "RabbitMq", "Notifications", "Observability"]),
+        ("Projections", ["Store", "Notifications", "DeadLetters"]),
         ("Kafka", ["Store", "Outbox", "Inbox", "Events", "DeadLetters", "Observability"]),
         // Those who look at the stations from outside. No station knows them.
-        ("Health", ["Store", "Configuration", "Outbox", "Inbox", "RabbitMq", "Kafka", "Observability"]),
+        ("Health", ["Store", "Configuration", "Outbox", "Inbox", "RabbitMq", "DeadLetters", "Kafka", "Observability"]),
         ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "RabbitMq", "Events", "Notifications", "DeadLetters", "Health", "Observability"]),
         ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
     ];

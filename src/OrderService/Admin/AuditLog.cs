@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Store;
 
 namespace OrderService.Admin;

@@ -132,7 +132,7 @@ internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDis
     private static async Task<Counted> CountAsync(StoreConnection connection, long now)
     {
         var held = await LetterAlerts.HeldAsync(connection, null);
-        var newest = await connection.ExecuteScalarAsync<long?>("SELECT max(parked_at) FROM dead_letters WHERE status = 'parked'");
+        var newest = await LettersTable.NewestParkedAsync(connection);
         var waiting = await DeferredTable.CountAsync(connection);
         var incidents = await IncidentsTable.CountsAsync(connection, now);
         long Count(string state) => incidents.Where(row => row.State == state && row.Muted == 0).Sum(row => row.Incidents);

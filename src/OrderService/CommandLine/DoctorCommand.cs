@@ -4,6 +4,7 @@ using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Database;
+using OrderService.DeadLetters;
 using OrderService.Kafka;
 using OrderService.Outbox;
 using OrderService.Projections;
@@ -74,7 +75,7 @@ internal static class DoctorCommand
             var (events, orders, parked, waiting) = await database.ReadAsync(async connection => (
                 await EventQueries.CountAsync(connection),
                 await OrderQueries.CountAsync(connection),
-                await connection.ExecuteScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'"),
+                await LettersTable.ParkedAsync(connection),
                 await OutboxStore.CountAsync(connection)), cancellationToken);
             // A write that changes nothing shows that writing is possible.
             await database.WriteAsync(CheckpointsTable.TryWriteAsync, cancellationToken);

@@ -1,4 +1,3 @@
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Notifications;
@@ -70,10 +69,9 @@ public sealed partial class DeadLetterNotifier(
             return null;
         }
         var now = time.GetUtcNow();
-        var parameters = new { now = now.ToUnixTimeMilliseconds(), beyond = Beyond(now), before = (now - options.Value.DigestInterval).ToUnixTimeMilliseconds() };
-        var due = Due(refusedLetters.Resting);
+        var (at, before, resting) = (now.ToUnixTimeMilliseconds(), (now - options.Value.DigestInterval).ToUnixTimeMilliseconds(), refusedLetters.Resting);
         // A look before the write: an idle service commits nothing.
-        if (!await database.ReadAsync(connection => connection.ExecuteScalarAsync<bool>(due, parameters), cancellationToken))
+        if (!await database.ReadAsync(connection => LettersTable.AnyUncoveredAsync(connection, at, before, Beyond(now), resting), cancellationToken))
         {
             return null;
         }
@@ -82,8 +80,8 @@ public sealed partial class DeadLetterNotifier(
         return await database.WriteAsync(async transaction =>
         {
             // The row is the lock: of two instances the second waits here and then finds nothing due.
-            await SchedulesTable.SetAsync(transaction, SchedulesTable.Digest, parameters.now);
-            return await transaction.ExecuteScalarAsync<bool>(due, parameters) ? await WriteDigestAsync(transaction, held, now) : null;
+            await SchedulesTable.SetAsync(transaction, SchedulesTable.Digest, at);
+            return await LettersTable.AnyUncoveredAsync(transaction, at, before, Beyond(now), resting) ? await WriteDigestAsync(transaction, held, now) : null;
         }, cancellationToken);
     }
 
@@ -150,8 +148,7 @@ public sealed partial class DeadLetterNotifier(
     /// <returns>The alert's number; null when the store takes none of the letters that are due.</returns>
     private async Task<long?> WriteDigestAsync(StoreTransaction transaction, AlertHeld held, DateTimeOffset now)
     {
-        var parameters = new { now = now.ToUnixTimeMilliseconds() };
-        var letters = await transaction.QueryAsync<long>($"SELECT id FROM dead_letters WHERE {Uncovered(refusedLetters.Resting)} ORDER BY id", parameters);
+        var letters = await LettersTable.UncoveredAsync(transaction, now.ToUnixTimeMilliseconds(), refusedLetters.Resting);
         var placeholder = new AlertContent { Kind = AlertKind.Digest, Subject = "", Summary = "" };
         var alertId = await AlertsTable.AddAsync(transaction, placeholder, null, now);
         // First the letters are taken, then counted: what is said is what is covered.
@@ -160,7 +157,7 @@ public sealed partial class DeadLetterNotifier(
         {
             var taken = await refusedLetters.WriteAsync(transaction, page, static id => id, async some =>
             {
-                await transaction.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(some)}", new { alertId });
+                await LettersTable.CoverAsync(transaction, some, alertId);
                 return some;
             });
             covered += taken.Count;
@@ -177,7 +174,7 @@ public sealed partial class DeadLetterNotifier(
         }
         var content = await LetterAlerts.DigestAsync(transaction, alertId, held, options.Value.PageUrl);
         await AlertsTable.FillAsync(transaction, alertId, content);
-        var incidents = await transaction.QueryAsync<string>("SELECT DISTINCT incident FROM dead_letters WHERE alert_id = @alertId", new { alertId });
+        var incidents = await LettersTable.IncidentsOfAlertAsync(transaction, alertId);
         await TakeAsync(transaction, incidents, IncidentStep.Mention, new IncidentTimes(now.ToUnixTimeMilliseconds(), 0, 0, 0, 0));
         return alertId;
     }
@@ -187,14 +184,6 @@ public sealed partial class DeadLetterNotifier(
 
     /// <summary>Nothing happens in the future: what says so is from before the clock was set back, and old enough.</summary>
     private static long Beyond(DateTimeOffset now) => (now + TimeSpan.FromMinutes(1)).ToUnixTimeMilliseconds();
-
-    private const string Muted = "SELECT fingerprint FROM incidents WHERE muted_until > @now";
-
-    /// <param name="resting">Letters that the store refused to mark a moment ago.</param>
-    private static string Uncovered(IReadOnlyList<long> resting) =>
-        $"alert_id IS NULL AND status <> 'superseded' AND incident NOT IN ({Muted}){(resting.Count == 0 ? "" : $" AND id NOT IN {SqlList.Of(resting)}")}";
-
-    private static string Due(IReadOnlyList<long> resting) => $"SELECT EXISTS (SELECT 1 FROM dead_letters WHERE {Uncovered(resting)} AND (opened_at <= @before OR opened_at > @beyond))";
 
     [LoggerMessage(LogLevel.Warning, "Alerts about dead letters could not be written and are tried again: {Reason}")]
     private partial void LogFailed(string reason);

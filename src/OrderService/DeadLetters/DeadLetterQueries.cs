@@ -53,45 +53,23 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
     /// <summary>Edited bodies beyond this are told of by their size; <see cref="ReplayBodyAsync"/> has them.</summary>
     private const int LongestShownBody = 64 * 1024;
 
-    private const long Hour = 3_600_000;
-
-    private const string SummaryColumns =
-        """
-        l.id, l.key, l.incident, l.status, l.reason, l.detail, l.field, l.type,
-        l.message_id, l.correlation_id, l.order_id, l.customer_id, l.currency, l.value_minor, length(l.body) AS body_bytes,
-        l.parked_at, l.opened_at, l.copies, l.replays, l.replayed_at,
-        l.settled_at, l.settled_by, l.settle_reason, l.alert_id
-        """;
-
     /// <summary>Letters, newest first.</summary>
     /// <param name="after">The number of the last letter of the page before.</param>
     /// <param name="limit">1 to <see cref="MostRows"/>.</param>
     public Task<IReadOnlyList<LetterSummary>> ListAsync(LetterFilter filter, long? after, int limit, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<LetterSummary>>(async connection =>
     {
-        var parameters = new DynamicParameters(new { after = after ?? long.MaxValue, limit = Math.Clamp(limit, 1, MostRows) });
-        var rows = await connection.QueryAsync<LetterRow>(
-            $"SELECT {SummaryColumns} FROM dead_letters l WHERE l.id < @after AND {filter.Where(parameters)} ORDER BY l.id DESC LIMIT @limit", parameters);
-        return [.. rows.Select(row => row.ToSummary())];
+        var rows = await LettersTable.ListAsync(connection, filter, after ?? long.MaxValue, Math.Clamp(limit, 1, MostRows));
+        return [.. rows.Select(ToSummary)];
     }, cancellationToken);
 
     /// <summary>How many letters a filter takes.</summary>
-    public Task<long> CountAsync(LetterFilter filter, CancellationToken cancellationToken) => database.ReadAsync(connection =>
-    {
-        var parameters = new DynamicParameters();
-        return connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters l WHERE {filter.Where(parameters)}", parameters);
-    }, cancellationToken);
+    public Task<long> CountAsync(LetterFilter filter, CancellationToken cancellationToken) =>
+        database.ReadAsync(connection => LettersTable.CountAsync(connection, filter), cancellationToken);
 
     /// <summary>One letter with everything but its body; null when there is none.</summary>
     public Task<LetterRecord?> GetAsync(long id, CancellationToken cancellationToken) => database.ReadAsync(async connection =>
     {
-        var row = await connection.QuerySingleOrDefaultAsync<LetterRow>(
-            $"""
-            SELECT {SummaryColumns}, l.exception, l.properties, l.deaths, l.content_type, l.fingerprint,
-                   (SELECT max(p.id) FROM dead_letters p WHERE p.incident = l.incident AND p.status = 'parked' AND p.id < l.id) AS previous_id,
-                   (SELECT min(n.id) FROM dead_letters n WHERE n.incident = l.incident AND n.status = 'parked' AND n.id > l.id) AS next_id
-            FROM dead_letters l WHERE l.id = @id
-            """,
-            new { id });
+        var row = await LettersTable.GetAsync(connection, id);
         if (row is null)
         {
             return null;
@@ -100,7 +78,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         var alert = await AlertsTable.FindAsync(connection, row.AlertId);
         var history = await HistoryTable.OfLetterAsync(connection, row.Key, row.Id, 500);
         return new LetterRecord(
-            row.ToSummary(), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.PreviousId, row.NextId,
+            ToSummary(row), Convert.ToHexStringLower(row.Fingerprint), row.Exception, Json(row.Properties) ?? default, Json(row.Deaths), row.ContentType, row.PreviousId, row.NextId,
             [.. replays.Select(ToRecord)],
             alert is null ? [] : [new LetterAlert(alert.Id, alert.Kind, alert.Subject, Time(alert.CreatedAt))],
             [.. history.Select(line => new LetterHistory(Time(line.At), line.Kind, line.Detail))]);
@@ -108,7 +86,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
 
     /// <summary>A letter's exact bytes; null when there is no such letter.</summary>
     public Task<byte[]?> BodyAsync(long id, CancellationToken cancellationToken) =>
-        database.ReadAsync(connection => connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM dead_letters WHERE id = @id", new { id }), cancellationToken);
+        database.ReadAsync(connection => LettersTable.BodyAsync(connection, id), cancellationToken);
 
     /// <summary>The edited bytes of one replay; null when the original ones went out.</summary>
     public Task<byte[]?> ReplayBodyAsync(long letterId, long replayId, CancellationToken cancellationToken) => database.ReadAsync(
@@ -134,30 +112,9 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
     internal Task<IReadOnlyDictionary<string, IncidentCosts>> CostsAsync(string? fingerprint, CancellationToken cancellationToken) =>
         database.ReadAsync<IReadOnlyDictionary<string, IncidentCosts>>(async connection =>
     {
-        var andLetters = fingerprint is null ? "" : "AND l.incident = @fingerprint";
-        var counts = (await connection.QueryAsync<CountRow>(
-            $"""
-            SELECT l.incident, count(DISTINCT l.order_id) AS orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS customers, min(l.parked_at) AS oldest
-            FROM dead_letters l {LetterAlerts.JoinOrders} WHERE l.status = 'parked' {andLetters} GROUP BY l.incident
-            """,
-            new { fingerprint })).ToDictionary(row => row.Incident);
-        var values = (await connection.QueryAsync<ValueRow>(
-            $"""
-            SELECT incident, currency, sum(CAST(value AS DOUBLE PRECISION)) AS value
-            FROM (SELECT l.incident AS incident, coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
-                  FROM dead_letters l {LetterAlerts.JoinOrders}
-                  WHERE l.status = 'parked' {andLetters} AND coalesce(l.currency, o.currency) IS NOT NULL
-                  GROUP BY l.incident, coalesce(l.currency, o.currency), {LetterAlerts.OneOrder}) held
-            GROUP BY incident, currency ORDER BY 3 DESC
-            """,
-            new { fingerprint })).ToLookup(row => row.Incident);
-        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        var hours = (await connection.QueryAsync<HourRow>(
-            $"""
-            SELECT l.incident, (@now - l.parked_at) / {Hour} AS hours_ago, count(*) AS letters FROM dead_letters l
-            WHERE l.status <> 'superseded' AND l.parked_at > @since {andLetters} GROUP BY 1, 2
-            """,
-            new { fingerprint, now, since = now - (Hours * Hour) })).ToLookup(row => row.Incident);
+        var counts = (await LettersTable.CostsByIncidentAsync(connection, fingerprint)).ToDictionary(row => row.Incident);
+        var values = (await LettersTable.ValuesByIncidentAsync(connection, fingerprint)).ToLookup(row => row.Incident);
+        var hours = (await LettersTable.HoursAsync(connection, fingerprint, clock.GetUtcNow().ToUnixTimeMilliseconds(), Hours)).ToLookup(row => row.Incident);
         var incidents = await IncidentsTable.FingerprintsAsync(connection, fingerprint);
         return incidents.ToDictionary(incident => incident, incident =>
         {
@@ -168,7 +125,7 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         });
     }, cancellationToken);
 
-    private static long[] Hourly(IEnumerable<HourRow> rows)
+    private static long[] Hourly(IEnumerable<LettersOfHour> rows)
     {
         var hourly = new long[Hours];
         foreach (var row in rows)
@@ -203,67 +160,10 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
         row.Id, row.JobId, row.BodyBytes is not null, row.Body is null ? null : Encoding.UTF8.GetString(row.Body), row.BodyBytes, row.RequestedBy, row.Reason,
         Time(row.RequestedAt), row.Outcome, row.Detail, Time(row.FinishedAt), Json(row.Change));
 
-    private sealed class LetterRow
-    {
-        public long Id { get; init; }
-        public string Key { get; init; } = "";
-        public string Incident { get; init; } = "";
-        public string Status { get; init; } = "";
-        public string Reason { get; init; } = "";
-        public string Detail { get; init; } = "";
-        public string? Field { get; init; }
-        public string? Type { get; init; }
-        public string? OrderId { get; init; }
-        public string? CustomerId { get; init; }
-        public string? Currency { get; init; }
-        public long? ValueMinor { get; init; }
-        public long BodyBytes { get; init; }
-        public long ParkedAt { get; init; }
-        public long OpenedAt { get; init; }
-        public long Copies { get; init; }
-        public long Replays { get; init; }
-        public long? ReplayedAt { get; init; }
-        public long? SettledAt { get; init; }
-        public string? SettledBy { get; init; }
-        public string? SettleReason { get; init; }
-        public long? AlertId { get; init; }
-        public string? Exception { get; init; }
-        public string? Properties { get; init; }
-        public string? Deaths { get; init; }
-        public string? ContentType { get; init; }
-        public string? MessageId { get; init; }
-        public string? CorrelationId { get; init; }
-        public byte[] Fingerprint { get; init; } = [];
-        public long? PreviousId { get; init; }
-        public long? NextId { get; init; }
-
-        public LetterSummary ToSummary() => new(
-            Id, Key, Incident, Status, Reason, Detail, Field, Type, MessageId, CorrelationId, OrderId, CustomerId,
-            Domain.Currency.TryGet(Currency, out var currency) && ValueMinor is { } minor ? new AlertAmount(currency.Code, minor, Money.Format(minor, currency)) : null,
-            BodyBytes, Time(ParkedAt), Time(OpenedAt), Copies, Replays, Time(ReplayedAt), Time(SettledAt), SettledBy, SettleReason, AlertId);
-    }
-
-    private sealed class CountRow
-    {
-        public string Incident { get; init; } = "";
-        public long Orders { get; init; }
-        public long Customers { get; init; }
-        public long? Oldest { get; init; }
-    }
-
-    private sealed class HourRow
-    {
-        public string Incident { get; init; } = "";
-        public long HoursAgo { get; init; }
-        public long Letters { get; init; }
-    }
-
-    private sealed class ValueRow
-    {
-        public string Incident { get; init; } = "";
-        public string Currency { get; init; } = "";
-        public double Value { get; init; }
-    }
+    private static LetterSummary ToSummary(LetterRow row) => new(
+        row.Id, row.Key, row.Incident, row.Status, row.Reason, row.Detail, row.Field, row.Type, row.MessageId, row.CorrelationId, row.OrderId, row.CustomerId,
+        Currency.TryGet(row.Currency, out var currency) && row.ValueMinor is { } minor ? new AlertAmount(currency.Code, minor, Money.Format(minor, currency)) : null,
+        row.BodyBytes, Time(row.ParkedAt), Time(row.OpenedAt), row.Copies, row.Replays, Time(row.ReplayedAt), Time(row.SettledAt), row.SettledBy, row.SettleReason, row.AlertId);
 }
 
 /// <summary>A letter in a list.</summary>

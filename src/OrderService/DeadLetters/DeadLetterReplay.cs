@@ -58,7 +58,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     /// <summary>The same inside the caller's transaction.</summary>
     public async Task<LetterAnswer> ReplayAsync(StoreTransaction transaction, ReplayRequest request)
     {
-        var letter = await FindAsync(transaction, request.LetterId);
+        var letter = await LettersTable.FindAsync(transaction, request.LetterId);
         if (letter is null)
         {
             return new LetterAnswer.NotFound();
@@ -106,12 +106,9 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
 
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         // Decisive on a store where two of us may have read the same row.
-        var first = await transaction.ExecuteAsync(
-            "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now, replay_key = @otherKey WHERE id = @Id AND status = 'parked'",
-            new { replays, now, letter.Id, otherKey = sent.Key == letter.Key ? null : sent.Key });
-        if (first == 0)
+        if (!await LettersTable.ReplayAsync(transaction, letter.Id, replays, sent.Key == letter.Key ? null : sent.Key, now))
         {
-            return await WhoWasFirstAsync(transaction, (await FindAsync(transaction, request.LetterId))!);
+            return await WhoWasFirstAsync(transaction, (await LettersTable.FindAsync(transaction, request.LetterId))!);
         }
         await ReplaysTable.AddAsync(transaction, request, isEdited ? sent.Body : null, isEdited ? LetterPatch.Change(before, sent) : null, now);
         await OutboxStore.AddAsync(transaction, new OutboxRow(OutboxKind.Replay, letter.OrderId ?? letter.Key, 0, null, message.ToJson(), sent.Body, now));
@@ -130,16 +127,12 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
             return;
         }
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        // Uncovered again: the next digest tells of it.
-        var parked = await transaction.ExecuteAsync(
-            "UPDATE dead_letters SET status = 'parked', opened_at = @now, alert_id = NULL WHERE id = @LetterId AND status = 'replayed' AND replays = @Replays",
-            new { now, mark.LetterId, mark.Replays });
-        if (parked == 0)
+        if (!await LettersTable.TakeBackAsync(transaction, mark, now))
         {
             return;
         }
         await ReplaysTable.FailAsync(transaction, mark.LetterId, NotSendable + reason, now);
-        var letter = (await FindAsync(transaction, mark.LetterId))!;
+        var letter = (await LettersTable.FindAsync(transaction, mark.LetterId))!;
         await WriteHistoryAsync(transaction, letter, "replay_failed", $"Replay {mark.Replays} could not be sent as it is: {reason}. Edit the message or discard it.", now);
     }
 
@@ -148,33 +141,25 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     public Task<LetterAnswer> DiscardAsync(long letterId, Caller who, string reason, CancellationToken cancellationToken)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(reason);
-        return SettleAsync(letterId, who, reason, LetterStatus.Parked, LetterStatus.Discarded, cancellationToken);
+        return SettleAsync(letterId, who, reason, LetterStatus.Discarded, cancellationToken);
     }
 
     /// <summary>Parks a discarded letter again.</summary>
     public Task<LetterAnswer> RestoreAsync(long letterId, Caller who, string reason, CancellationToken cancellationToken) =>
-        SettleAsync(letterId, who, reason, LetterStatus.Discarded, LetterStatus.Parked, cancellationToken);
+        SettleAsync(letterId, who, reason, LetterStatus.Parked, cancellationToken);
 
-    private Task<LetterAnswer> SettleAsync(long letterId, Caller who, string reason, string from, string to, CancellationToken cancellationToken) => database.WriteAsync<LetterAnswer>(async transaction =>
+    private Task<LetterAnswer> SettleAsync(long letterId, Caller who, string reason, string to, CancellationToken cancellationToken) => database.WriteAsync<LetterAnswer>(async transaction =>
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        var done = await transaction.ExecuteAsync(
-            "UPDATE dead_letters SET status = @to, settled_at = @at, settled_by = @by, settle_reason = @why WHERE id = @letterId AND status = @from",
-            new
-            {
-                to,
-                from,
-                letterId,
-                at = to == LetterStatus.Discarded ? now : (long?)null,
-                by = to == LetterStatus.Discarded ? who.Shown : null,
-                why = to == LetterStatus.Discarded ? reason : null,
-            });
-        var letter = await FindAsync(transaction, letterId);
+        var isDone = to == LetterStatus.Discarded
+            ? await LettersTable.DiscardAsync(transaction, letterId, who.Shown, reason, now)
+            : await LettersTable.RestoreAsync(transaction, letterId);
+        var letter = await LettersTable.FindAsync(transaction, letterId);
         if (letter is null)
         {
             return new LetterAnswer.NotFound();
         }
-        if (done == 0)
+        if (!isDone)
         {
             return await WhoWasFirstAsync(transaction, letter);
         }
@@ -184,15 +169,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         return new LetterAnswer.Done(letterId, letter.Replays);
     }, cancellationToken);
 
-    private static async Task<Letter?> FindAsync(StoreTransaction transaction, long id) => await transaction.QuerySingleOrDefaultAsync<Letter>(
-        """
-        SELECT id, key, status, reason, body, properties, order_id, replays,
-               replayed_at, settled_at, settled_by
-        FROM dead_letters WHERE id = @id
-        """,
-        new { id });
-
-    private static async Task<LetterAnswer.Conflict> WhoWasFirstAsync(StoreTransaction transaction, Letter letter)
+    private static async Task<LetterAnswer.Conflict> WhoWasFirstAsync(StoreTransaction transaction, StoredLetter letter)
     {
         var (by, at) = (letter.SettledBy, letter.SettledAt);
         if (letter.Status == LetterStatus.Replayed)
@@ -248,21 +225,6 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
     private static bool BelongsToDelivery(string name) => NotReplayed.Contains(name, StringComparer.OrdinalIgnoreCase)
         || name.StartsWith("x-first-death-", StringComparison.OrdinalIgnoreCase) || name.StartsWith("x-last-death-", StringComparison.OrdinalIgnoreCase);
 
-    private static Task WriteHistoryAsync(StoreTransaction transaction, Letter letter, string kind, string detail, long now) =>
+    private static Task WriteHistoryAsync(StoreTransaction transaction, StoredLetter letter, string kind, string detail, long now) =>
         HistoryTable.AddAsync(transaction, [(letter.Id, new HistoryRow(letter.OrderId, letter.Key, now, kind, detail))]);
-
-    private sealed class Letter
-    {
-        public long Id { get; init; }
-        public string Key { get; init; } = "";
-        public string Status { get; init; } = "";
-        public string Reason { get; init; } = "";
-        public byte[] Body { get; init; } = [];
-        public string Properties { get; init; } = "{}";
-        public string? OrderId { get; init; }
-        public long Replays { get; init; }
-        public long? ReplayedAt { get; init; }
-        public long? SettledAt { get; init; }
-        public string? SettledBy { get; init; }
-    }
 }

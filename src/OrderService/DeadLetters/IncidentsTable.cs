@@ -6,6 +6,9 @@ namespace OrderService.DeadLetters;
 /// <summary>Kinds of failure: what operators say about each, and when somebody was told.</summary>
 internal static class IncidentsTable
 {
+    /// <summary>Incidents that are to be quiet, for a statement with <c>@now</c>.</summary>
+    internal const string SelectMuted = "SELECT fingerprint FROM incidents WHERE muted_until > @now";
+
     /// <summary>Adds letters to an incident, which is made with the first.</summary>
     public static async Task<IncidentChange> CountAsync(StoreTransaction transaction, Incident incident, int letters, string build, long now)
     {

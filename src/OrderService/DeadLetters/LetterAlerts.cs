@@ -1,5 +1,4 @@
 using System.Globalization;
-using Dapper;
 using OrderService.Domain;
 using OrderService.Notifications;
 using OrderService.Store;
@@ -11,12 +10,6 @@ internal static class LetterAlerts
 {
     private const int MostOrderIds = 10;
     private const int MostIncidents = 20;
-
-    /// <summary>The order of a letter <c>l</c> as <c>o</c>, looked up where the letter itself does not say whose it is or what it is worth.</summary>
-    public const string JoinOrders = "LEFT JOIN orders o ON o.order_id = CASE WHEN l.customer_id IS NULL OR l.currency IS NULL THEN l.order_id END";
-
-    /// <summary>What counts as one order: it, or else the letter.</summary>
-    public const string OneOrder = "coalesce(l.order_id, CAST(l.id AS TEXT))";
 
     public static async Task<AlertContent> FirstAsync(StoreTransaction transaction, Incident incident, bool regressed, IReadOnlyList<long> letters, string? pageUrl)
     {
@@ -33,7 +26,7 @@ internal static class LetterAlerts
             Letters = letters.Count,
             Incidents = [new AlertIncident(incident.Fingerprint, incident.Reason, incident.Title, regressed ? "regressed" : "new", letters.Count, letters.Min(), letters.Max())],
             Held = held,
-            OrderIds = await OrderIdsAsync(transaction, "l.incident = @incident AND l.status = 'parked'", new { incident = incident.Fingerprint }),
+            OrderIds = await LettersTable.OrderIdsOfIncidentAsync(transaction, incident.Fingerprint, MostOrderIds),
             Link = Link(pageUrl, incident.Fingerprint),
         };
     }
@@ -42,14 +35,7 @@ internal static class LetterAlerts
     /// <param name="held">What all parked letters hold up.</param>
     public static async Task<AlertContent> DigestAsync(StoreTransaction transaction, long alertId, AlertHeld held, string? pageUrl)
     {
-        var incidents = await transaction.QueryAsync<IncidentRow>(
-            """
-            SELECT l.incident AS fingerprint, i.reason, i.title, i.state, count(*) AS letters, min(l.id) AS first_letter, max(l.id) AS last_letter
-            FROM dead_letters l JOIN incidents i ON i.fingerprint = l.incident
-            WHERE l.alert_id = @alertId
-            GROUP BY l.incident, i.reason, i.title, i.state ORDER BY count(*) DESC, l.incident
-            """,
-            new { alertId });
+        var incidents = await LettersTable.CoveredAsync(transaction, alertId);
         var letters = incidents.Sum(incident => incident.Letters);
         var kinds = incidents.Count == 1 ? "1 kind" : $"{incidents.Count} kinds";
         var messages = letters == 1 ? "1 more message" : $"{letters.ToString("N0", CultureInfo.InvariantCulture)} more messages";
@@ -63,7 +49,7 @@ internal static class LetterAlerts
             Incidents = [.. incidents.Take(MostIncidents).Select(row => new AlertIncident(row.Fingerprint, row.Reason, row.Title, row.State, row.Letters, row.FirstLetter, row.LastLetter))],
             MoreIncidents = Math.Max(0, incidents.Count - MostIncidents),
             Held = held,
-            OrderIds = await OrderIdsAsync(transaction, "l.alert_id = @alertId", new { alertId }),
+            OrderIds = await LettersTable.OrderIdsOfAlertAsync(transaction, alertId, MostOrderIds),
             Link = Link(pageUrl, null),
         };
     }
@@ -96,25 +82,8 @@ internal static class LetterAlerts
     /// <summary>What waits for an operator: of one incident, or of all.</summary>
     public static async Task<AlertHeld> HeldAsync(StoreConnection connection, string? incident)
     {
-        var of = incident is null ? "" : " AND l.incident = @incident";
-        var counts = await connection.QuerySingleAsync<CountsRow>(
-            $"""
-            SELECT count(*) AS letters, count(DISTINCT l.order_id) AS orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS customers, min(l.parked_at) AS oldest
-            FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{of}
-            """,
-            new { incident });
-        // An order counts once, however many of its messages are parked; where the letter does not say what it is worth, the order does.
-        // Added up as floating point: what a sender claims must not overflow a sum.
-        var values = await connection.QueryAsync<ValueRow>(
-            $"""
-            SELECT currency, sum(CAST(value AS DOUBLE PRECISION)) AS value
-            FROM (SELECT coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
-                  FROM dead_letters l {JoinOrders}
-                  WHERE l.status = 'parked'{of} AND coalesce(l.currency, o.currency) IS NOT NULL
-                  GROUP BY coalesce(l.currency, o.currency), {OneOrder}) held
-            GROUP BY currency ORDER BY 2 DESC
-            """,
-            new { incident });
+        var counts = await LettersTable.CostsAsync(connection, incident);
+        var values = await LettersTable.ValuesAsync(connection, incident);
         return new AlertHeld(
             counts.Letters, counts.Orders, counts.Customers,
             [.. values.Select(row => Amount(row.Currency, row.Value)).OfType<AlertAmount>()],
@@ -132,10 +101,6 @@ internal static class LetterAlerts
         return new AlertAmount(currency.Code, minor, Money.Format(minor, currency));
     }
 
-    private static async Task<IReadOnlyList<string>> OrderIdsAsync(StoreTransaction transaction, string where, object parameters) =>
-        await transaction.QueryAsync<string>(
-            $"SELECT l.order_id FROM dead_letters l WHERE {where} AND l.order_id IS NOT NULL GROUP BY l.order_id ORDER BY min(l.id) LIMIT {MostOrderIds}", parameters);
-
     private static string Stuck(AlertHeld held) => held.Orders switch
     {
         0 when held.Letters == 1 => "1 message is held",
@@ -146,30 +111,4 @@ internal static class LetterAlerts
 
     private static string? Link(string? pageUrl, string? incident) =>
         string.IsNullOrEmpty(pageUrl) ? null : $"{pageUrl.TrimEnd('/')}/#/incidents{(incident is null ? "" : "/" + incident)}";
-
-    // Not positional records: SQLite has no type for an aggregate over no rows.
-    private sealed class IncidentRow
-    {
-        public string Fingerprint { get; init; } = "";
-        public string Reason { get; init; } = "";
-        public string Title { get; init; } = "";
-        public string State { get; init; } = "";
-        public long Letters { get; init; }
-        public long FirstLetter { get; init; }
-        public long LastLetter { get; init; }
-    }
-
-    private sealed class CountsRow
-    {
-        public long Letters { get; init; }
-        public long Orders { get; init; }
-        public long Customers { get; init; }
-        public long? Oldest { get; init; }
-    }
-
-    private sealed class ValueRow
-    {
-        public string Currency { get; init; } = "";
-        public double Value { get; init; }
-    }
 }

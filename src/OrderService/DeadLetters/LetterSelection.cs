@@ -25,14 +25,4 @@ public sealed record LetterSelection(IReadOnlyList<long>? Ids, LetterFilter Filt
         }
         return where;
     }
-
-    /// <summary>How many letters are meant, and the highest number among those that could be.</summary>
-    internal async Task<(long Count, long UpTo)> CountAsync(StoreConnection connection)
-    {
-        var parameters = new DynamicParameters();
-        var where = Where(parameters);
-        var count = await connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters l WHERE {where}", parameters);
-        var upTo = await connection.ExecuteScalarAsync<long?>($"SELECT max(l.id) FROM dead_letters l WHERE {where}", parameters) ?? 0;
-        return (Math.Min(count, Limit ?? count), upTo);
-    }
 }

@@ -62,7 +62,7 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
     /// <param name="patch">What is changed in each of them.</param>
     public async Task<Forecast> OfAsync(LetterSelection selection, CancellationToken cancellationToken, LetterPatch? patch = null)
     {
-        var (count, upTo) = await database.ReadAsync(selection.CountAsync, cancellationToken);
+        var (count, upTo) = await database.ReadAsync(connection => LettersTable.CountAsync(connection, selection), cancellationToken);
         var items = await EachAsync(selection, cancellationToken, patch);
         return new Forecast(
             count, items.Count, upTo,

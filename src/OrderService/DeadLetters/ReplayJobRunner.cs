@@ -142,7 +142,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
         {
             var letter = DeadLetterParking.KnownGoodLetter();
             await parking.ParkAsync(transaction, letter);
-            var id = await transaction.ExecuteScalarAsync<long>("SELECT id FROM dead_letters WHERE key = @Key", new { letter.Key });
+            var id = (await LettersTable.KnownAsync(transaction, letter.Key, letter.Fingerprint)).Id;
             await replay.ReplayAsync(transaction, new ReplayRequest(id, "known good", Confirmed: true));
         },
         cancellationToken);

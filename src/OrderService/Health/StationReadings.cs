@@ -1,5 +1,5 @@
-using Dapper;
 using OrderService.Configuration;
+using OrderService.DeadLetters;
 using OrderService.Inbox;
 using OrderService.Kafka;
 using OrderService.Observability;
@@ -170,7 +170,7 @@ public sealed partial class StationReadings(
         var (newest, open) = await database.ReadAsync(
             async connection => (
                 await EventQueries.NewestAsync(connection),
-                (await connection.QueryAsync<(string Reason, long Letters)>("SELECT reason, count(*) FROM dead_letters WHERE status = 'parked' GROUP BY reason")).ToDictionary(row => row.Reason, row => row.Letters)),
+                await LettersTable.ParkedByReasonAsync(connection)),
             cancellationToken);
         metrics.SetOpenLetters(open);
         var more = position < 0 ? 0 : newest - position;

@@ -1,4 +1,3 @@
-using Dapper;
 using OrderService.Domain;
 using OrderService.Store;
 

@@ -1,5 +1,7 @@
 using System.Globalization;
+using OrderService.DeadLetters;
 using OrderService.Domain;
+using OrderService.Notifications;
 using OrderService.Store;
 
 namespace OrderService.Projections;
@@ -51,7 +53,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
         var (waiting, letters) = await database.ReadAsync(async connection => (
             await DeferredTable.OfOrderAsync(connection, orderId),
-            await connection.QueryAsync<LetterRow>("SELECT id, status, reason, detail, order_id FROM dead_letters WHERE order_id = @orderId ORDER BY id", new { orderId })),
+            await LettersTable.OfOrderAsync(connection, orderId)),
             cancellationToken);
 
         var state = order.Status == OrderStatus.None
@@ -80,13 +82,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var isNumber = long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number);
         var (entry, letters, history) = await database.ReadAsync(async connection => (
             await InboxTable.DecisionAsync(connection, id),
-            await connection.QueryAsync<LetterRow>(
-                """
-                SELECT id, status, reason, detail, order_id, settled_at, settled_by,
-                       settle_reason
-                FROM dead_letters WHERE key = @id OR message_id = @id OR id = @number ORDER BY id
-                """,
-                new { id, number = isNumber ? number : -1 }),
+            await LettersTable.OfMessageAsync(connection, id, isNumber ? number : -1),
             await RestAsync(connection, await HistoryTable.OfMessageAsync(connection, id, isNumber ? number : null, MostEntries))), cancellationToken);
         if (entry is null && letters.Count == 0 && history.Count == 0)
         {
@@ -120,7 +116,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     }
 
     /// <summary>Where a letter stands; one that is done with says how first, and what had been wrong after that.</summary>
-    private static string State(LetterRow letter) => letter.SettledAt is { } at
+    private static string State(LetterState letter) => letter.SettledAt is { } at
         ? $"Dead letter {letter.Id} is {letter.Status} since {Time(at)} by {letter.SettledBy}: {letter.SettleReason?.TrimEnd('.')}. It had been {letter.Reason}. {letter.Detail}"
         : $"Dead letter {letter.Id} is {letter.Status}: {letter.Reason}. {letter.Detail}";
 
@@ -131,7 +127,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
                 null, row.Key, null, null, null, null)).ToList(),
         cancellationToken);
 
-    private static List<string> Actions(IReadOnlyList<LetterRow> letters, string? orderId)
+    private static List<string> Actions(IReadOnlyList<LetterState> letters, string? orderId)
     {
         var actions = new List<string>();
         foreach (var letter in letters.Where(letter => letter.Status == "parked"))
@@ -154,8 +150,7 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         var letterIds = rows.Where(row => row.LetterId is not null).Select(row => row.LetterId!.Value).Distinct().Take(100).ToList();
         foreach (var letterId in letterIds)
         {
-            var alert = await connection.QuerySingleOrDefaultAsync<AlertRow>(
-                "SELECT a.id, a.kind, a.subject, a.created_at FROM dead_letters l JOIN alerts a ON a.id = l.alert_id WHERE l.id = @letterId", new { letterId });
+            var alert = await AlertsTable.FindAsync(connection, await LettersTable.AlertAsync(connection, letterId));
             if (alert is not null && !entries.Exists(entry => entry.AlertId == alert.Id))
             {
                 entries.Add(new StoryEntry(At(alert.CreatedAt), "alert", $"Alert ({alert.Kind})", alert.Subject, null, null, null, letterId, alert.Id, null));
@@ -221,24 +216,4 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     private static string Time(long milliseconds) => At(milliseconds).ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 
     private static DateTimeOffset At(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
-
-    private sealed class AlertRow
-    {
-        public long Id { get; init; }
-        public string Kind { get; init; } = "";
-        public string Subject { get; init; } = "";
-        public long CreatedAt { get; init; }
-    }
-
-    private sealed class LetterRow
-    {
-        public long Id { get; init; }
-        public string Status { get; init; } = "";
-        public string Reason { get; init; } = "";
-        public string Detail { get; init; } = "";
-        public string? OrderId { get; init; }
-        public long? SettledAt { get; init; }
-        public string? SettledBy { get; init; }
-        public string? SettleReason { get; init; }
-    }
 }

@@ -10,25 +10,22 @@ public sealed partial class TableTests
     {
         ["alert_channels"] = ["ChannelsTable.cs"],
         ["alert_deliveries"] = ["DeliveriesTable.cs", "AlertsTable.cs"],
-        ["alerts"] = ["AlertsTable.cs", "DeliveriesTable.cs", "OrderStory.cs"],
+        ["alerts"] = ["AlertsTable.cs", "DeliveriesTable.cs"],
         ["audit"] = ["AuditTrail.cs"],
         ["checkpoints"] = ["CheckpointsTable.cs"],
-        ["dead_letters"] =
-        [
-            "DeadLetterDiscards.cs", "DeadLetterNotifier.cs", "DeadLetterParking.cs", "DeadLetterQueries.cs", "DeadLetterReplay.cs", "DoctorCommand.cs", "HistoryTable.cs", "IncidentsTable.cs", "LetterAlerts.cs", "LetterSelection.cs", "OperationsEndpoints.cs", "OrderStory.cs", "ReplayForecast.cs", "ReplayJobRunner.cs", "ReplayJobsTable.cs", "StationReadings.cs",
-        ],
+        ["dead_letters"] = ["LettersTable.cs", "HistoryTable.cs", "IncidentsTable.cs", "ReplayForecast.cs", "ReplayJobsTable.cs"],
         ["deferred"] = ["DeferredTable.cs", "ReplayForecast.cs"],
         ["events"] = ["EventQueries.cs", "CheckpointsTable.cs", "OrderQueries.cs", "OutboxStore.cs", "ReplayForecast.cs"],
         ["history"] = ["HistoryTable.cs"],
         ["http_requests"] = ["HttpRequests.cs"],
         ["inbox"] = ["InboxTable.cs", "ReplayForecast.cs"],
-        ["incidents"] = ["IncidentsTable.cs", "DeadLetterNotifier.cs", "LetterAlerts.cs"],
-        ["keyless_letters"] = ["DeadLetterParking.cs"],
+        ["incidents"] = ["IncidentsTable.cs", "LettersTable.cs"],
+        ["keyless_letters"] = ["LettersTable.cs"],
         ["lives"] = ["Lives.cs"],
         ["order_mails"] = ["OrderMailsTable.cs"],
         ["orders"] =
         [
-            "OrderQueries.cs", "DeferredTable.cs", "EventQueries.cs", "LetterAlerts.cs", "OutboxStore.cs", "RefusedPaymentsTable.cs", "ReplayForecast.cs",
+            "OrderQueries.cs", "DeferredTable.cs", "EventQueries.cs", "LettersTable.cs", "OutboxStore.cs", "RefusedPaymentsTable.cs", "ReplayForecast.cs",
         ],
         ["outbox"] = ["OutboxStore.cs"],
         ["refused_payments"] = ["RefusedPaymentsTable.cs"],
