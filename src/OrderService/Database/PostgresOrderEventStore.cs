@@ -71,6 +71,19 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         }
     }
 
+    public async Task<BatchState> ReadAsync(BatchQuery query, CancellationToken cancellationToken)
+    {
+        await using var connection = await OpenAsync(cancellationToken);
+        try
+        {
+            return await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], query, null, cancellationToken);
+        }
+        catch (Exception exception) when (database.Translate(exception) is { } translated)
+        {
+            throw translated;
+        }
+    }
+
     public Lives Lives { get; } = new(database, database.ApplicationName, LivingAsync);
 
     /// <summary>A process has sessions as long as it is there: it reads its stations every second.</summary>
@@ -142,9 +155,18 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         }
     }
 
-    /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet. To look it up for every event instead would be a third of the time under the log's lock.</param>
+    private static readonly string SelectHeads = Heads("seq");
+    private static readonly string SelectHeadsAndDraw = Heads("coalesce(seq, nextval('orders_seq_seq'))");
+
+    private static string Heads(string number) =>
+        $"""
+        SELECT place, {number}, version, status, currency, last_hash, total_minor
+        FROM unnest($1) WITH ORDINALITY AS wanted (order_id, place) LEFT JOIN orders ON orders.order_id = wanted.order_id
+        """;
+
+    /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet. To look it up for every event instead would be a third of the time under the log's lock. Null when nothing is to be drawn.</param>
     private static async Task<BatchState> ReadAsync(
-        NpgsqlConnection connection, string[] keys, string[] orderIds, BatchQuery query, Dictionary<string, long> streams, CancellationToken cancellationToken)
+        NpgsqlConnection connection, string[] keys, string[] orderIds, BatchQuery query, Dictionary<string, long>? streams, CancellationToken cancellationToken)
     {
         string[] paidOrderIds = [.. query.PaidOrderIds];
         var state = new BatchState(keys.Length);
@@ -159,10 +181,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                 // A number that is drawn is logged, and nobody needs to wait for that: the append flushes what came before it.
                 new("SELECT set_config('synchronous_commit', 'off', true)"),
                 new("SELECT key, fingerprint, outcome, reason FROM inbox WHERE key = ANY($1)") { Parameters = { Array(keys, NpgsqlDbType.Text) } },
-                new("""
-                    SELECT place, coalesce(seq, nextval('orders_seq_seq')), version, status, currency, last_hash, total_minor
-                    FROM unnest($1) WITH ORDINALITY AS wanted (order_id, place) LEFT JOIN orders ON orders.order_id = wanted.order_id
-                    """) { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
+                new(streams is null ? SelectHeads : SelectHeadsAndDraw) { Parameters = { Array(orderIds, NpgsqlDbType.Text) } },
                 new($"""
                     SELECT waiting.* FROM unnest($1) AS wanted (order_id), LATERAL (
                         SELECT key, order_id, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
@@ -200,7 +219,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     /// <returns>Whether there are open letters that are found by their content.</returns>
     private static async Task<bool> ReadAsync(
-        NpgsqlDataReader reader, string[] orderIds, string[] paidOrderIds, BatchState state, Dictionary<string, long> streams,
+        NpgsqlDataReader reader, string[] orderIds, string[] paidOrderIds, BatchState state, Dictionary<string, long>? streams,
         CancellationToken cancellationToken)
     {
         await reader.NextResultAsync(cancellationToken);
@@ -212,7 +231,10 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         while (await reader.ReadAsync(cancellationToken))
         {
             var orderId = orderIds[reader.GetInt64(0) - 1];
-            streams[orderId] = reader.GetInt64(1);
+            if (streams is not null)
+            {
+                streams[orderId] = reader.GetInt64(1);
+            }
             if (!reader.IsDBNull(2))
             {
                 state.Heads[orderId] = HeadRow.Read(orderId, reader.GetInt64(2), (OrderStatus)reader.GetInt64(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5), reader.GetInt64(6));

@@ -120,7 +120,11 @@ public sealed partial class SqliteDatabase : IDatabase
         Migration.RequireCurrent(current, Provider, $"The store {path}");
     }
 
-    public async Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default)
+    public Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
+        ReadDirectlyAsync(connection => read(new StoreConnection(connection, isSqlite: true)), cancellationToken);
+
+    /// <summary>Like <see cref="ReadAsync"/>, for prepared statements.</summary>
+    internal async Task<T> ReadDirectlyAsync<T>(Func<SqliteConnection, Task<T>> read, CancellationToken cancellationToken)
     {
         // SQLite's async methods block; a query must not hold the caller's thread.
         return await Task.Run(async () =>
@@ -138,7 +142,7 @@ public sealed partial class SqliteDatabase : IDatabase
                 // A connection of the pool may be one to a file that is not there any more.
                 RequireInPlace(connection);
                 Configure(connection);
-                return await read(new StoreConnection(connection, isSqlite: true));
+                return await read(connection);
             }
             catch (SqliteException exception) when (exception.SqliteErrorCode is 8 or 14 && SqliteAccess.Problem(path) is { } problem)
             {

@@ -26,6 +26,16 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             },
             cancellationToken);
 
+    public Task<BatchState> ReadAsync(BatchQuery query, CancellationToken cancellationToken) => database.ReadDirectlyAsync(
+        connection =>
+        {
+            // One moment of the store for all statements.
+            using var transaction = connection.BeginTransaction(deferred: true);
+            using var reads = new Reads(connection, []);
+            return Task.FromResult(Read(reads, query));
+        },
+        cancellationToken);
+
     // One process serves a file at a time, so nobody else is there.
     public Lives Lives { get; } = new(database, $"sqlite-{Guid.NewGuid():N}", static (_, _) => Task.FromResult<IReadOnlyCollection<string>>([]));
 
@@ -37,7 +47,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private Append Append(BatchQuery query, Func<BatchState, Append> decide, StoreTransaction transaction)
     {
         var prepared = Prepared();
-        var append = decide(Read(prepared, query));
+        var append = decide(Read(prepared.Reads, query));
         Failpoint.Hit("store-decided");
         if (!append.IsEmpty)
         {
@@ -47,7 +57,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         return append;
     }
 
-    private static BatchState Read(Statements prepared, BatchQuery query)
+    private static BatchState Read(Reads prepared, BatchQuery query)
     {
         var state = new BatchState(query.Keys.Count);
         var anyLetters = prepared.AnyOpenLetter.Step();
@@ -95,7 +105,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         return state;
     }
 
-    private static List<(string Type, byte[] Data)> ReadPayments(Statements prepared, long stream, OrderHead head)
+    private static List<(string Type, byte[] Data)> ReadPayments(Reads prepared, long stream, OrderHead head)
     {
         var found = new List<(string, byte[])>();
         if (head.Order.Version > 1)
@@ -109,7 +119,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         return found;
     }
 
-    private static void ReadLetters(Statements prepared, string key, BatchState state)
+    private static void ReadLetters(Reads prepared, string key, BatchState state)
     {
         var letters = prepared.OpenLetters.Bind(1, key);
         while (letters.Step())
@@ -122,7 +132,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         }
     }
 
-    private static void ReadKeylessLetters(Statements prepared, IReadOnlyList<byte[]> fingerprints, BatchState state)
+    private static void ReadKeylessLetters(Reads prepared, IReadOnlyList<byte[]> fingerprints, BatchState state)
     {
         foreach (var fingerprint in fingerprints)
         {
@@ -143,7 +153,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private static OpenLetter OpenLetterOf(SqliteStatement row) =>
         new(row.Int64(0), row.Blob(1), row.Text(2) == "replayed", row.Blob(3), row.Int64(4) != 0);
 
-    private static void ReadDeferred(Statements prepared, string orderId, BatchState state)
+    private static void ReadDeferred(Reads prepared, string orderId, BatchState state)
     {
         var deferred = prepared.Deferred.Bind(1, orderId);
         while (deferred.Step())
@@ -253,7 +263,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     }
 
     /// <param name="all">Gets every statement, so that none is forgotten at the end.</param>
-    private sealed class Statements(SqliteConnection connection, List<SqliteStatement> all) : IDisposable
+    private sealed class Reads(SqliteConnection connection, List<SqliteStatement> all) : IDisposable
     {
         public SqliteStatement Inbox { get; } = new(connection, all, "SELECT fingerprint, outcome, reason FROM inbox WHERE key = ?1");
         public SqliteStatement Head { get; } = new(connection, all, "SELECT version, status, currency, last_hash, total_minor, seq FROM orders WHERE order_id = ?1");
@@ -276,6 +286,15 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             FROM deferred WHERE order_id = ?1 ORDER BY {DeferredCommand.InTurn} LIMIT {DeferredCommand.MostAtOnce + 1}
             """);
 
+        /// <summary>A connection with an open statement is not closed, whatever it is told.</summary>
+        public void Dispose() => all.ForEach(statement => statement.Dispose());
+    }
+
+    /// <param name="all">Gets every statement, so that none is forgotten at the end.</param>
+    private sealed class Statements(SqliteConnection connection, List<SqliteStatement> all) : IDisposable
+    {
+        public Reads Reads { get; } = new(connection, all);
+
         public SqliteStatement InsertInbox { get; } = new(connection, all, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
         public SqliteStatement ReplaceInbox { get; } = new(connection, all, """
             INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -296,8 +315,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         public SqliteStatement DeleteDeferred { get; } = new(connection, all, "DELETE FROM deferred WHERE key = ?1");
         public SqliteStatement DeleteStarted { get; } = new(connection, all, "DELETE FROM started WHERE fingerprint = ?1");
 
-        /// <summary>A connection with an open statement is not closed, whatever it is told.</summary>
-        public void Dispose() => all.ForEach(statement => statement.Dispose());
+        public void Dispose() => Reads.Dispose();
 
         public long LastRowId => SQLitePCL.raw.sqlite3_last_insert_rowid(connection.Handle!);
     }

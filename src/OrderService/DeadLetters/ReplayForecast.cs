@@ -1,4 +1,3 @@
-using Dapper;
 using Microsoft.Extensions.Options;
 using OrderService.Domain;
 using OrderService.Inbox;
@@ -46,7 +45,7 @@ public sealed record ForecastItem(long LetterId, string? OrderId, string Outcome
 /// Tells what a replay would lead to: each letter's bytes go through the decoder and the decision as they will, against the store as it is now and as the letters
 /// before it would leave it. Writes nothing.
 /// </summary>
-public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> orders, IOptions<DeadLettersOptions> options, TimeProvider clock)
+public sealed class ReplayForecast(IDatabase database, IOrderEventStore store, IOptions<OrdersOptions> orders, IOptions<DeadLettersOptions> options, TimeProvider clock)
 {
     /// <summary>How many letters one forecast looks at.</summary>
     public const int MostChecked = 2_000;
@@ -79,38 +78,32 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         long after = 0;
         while (items.Count < most)
         {
-            var chunk = await database.ReadAsync(async connection =>
-            {
-                var parameters = new DynamicParameters(new { after, take = Math.Min(ChunkSize, most - items.Count) });
-                var rows = await connection.QueryAsync<Row>($"{Row.Select} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @take", parameters);
-                rows.ForEach(row => row.Patch = patch);
-                await run.LoadAsync(connection, rows);
-                return rows;
-            }, cancellationToken);
+            var take = Math.Min(ChunkSize, most - items.Count);
+            var letters = await database.ReadAsync(connection => LettersTable.ChosenAsync(connection, selection, after, take), cancellationToken);
+            var chunk = letters.ConvertAll(letter => new Candidate(letter, patch));
             if (chunk.Count == 0)
             {
                 break;
             }
-            items.AddRange(chunk.Select(row => run.Try(row, selection.Confirmed)));
-            after = chunk[^1].Id;
+            await run.LoadAsync(store, chunk, cancellationToken);
+            items.AddRange(chunk.Select(candidate => run.Try(candidate, selection.Confirmed)));
+            after = letters[^1].Id;
         }
         return items;
     }
 
     /// <summary>The same for one letter with an edit, and what the edit starts from; null when there is no such letter.</summary>
-    public Task<(ForecastItem Item, LetterContent Before)?> OfEditedAsync(long letterId, LetterPatch edit, CancellationToken cancellationToken) =>
-        database.ReadAsync<(ForecastItem, LetterContent)?>(async connection =>
+    public async Task<(ForecastItem Item, LetterContent Before)?> OfEditedAsync(long letterId, LetterPatch edit, CancellationToken cancellationToken)
     {
-        var row = await connection.QuerySingleOrDefaultAsync<Row>($"{Row.Select} WHERE l.id = @letterId", new { letterId });
-        if (row is null)
+        if (await database.ReadAsync(connection => LettersTable.FindAsync(connection, letterId), cancellationToken) is not { } letter)
         {
             return null;
         }
-        row.Patch = edit;
+        var candidate = new Candidate(letter, edit);
         var run = new Run(decider, options.Value.MaxReplays, clock.GetUtcNow().ToUnixTimeMilliseconds());
-        await run.LoadAsync(connection, [row]);
-        return (run.Try(row, confirmed: true), row.Before);
-    }, cancellationToken);
+        await run.LoadAsync(store, [candidate], cancellationToken);
+        return (run.Try(candidate, confirmed: true), candidate.Before);
+    }
 
     /// <summary>Letters that are tried one after the other, each upon what those before it would have done.</summary>
     private sealed class Run(BatchDecider decider, int maxReplays, long now)
@@ -120,106 +113,52 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         private readonly HashSet<string> orderIds = new(StringComparer.Ordinal);
 
         /// <summary>Reads what the store knows about the letters, as the inbox would; what an earlier letter changed stays as it left it.</summary>
-        public async Task LoadAsync(StoreConnection connection, IReadOnlyList<Row> rows)
+        public async Task LoadAsync(IOrderEventStore store, IReadOnlyList<Candidate> letters, CancellationToken cancellationToken)
         {
-            var newKeys = rows.SelectMany(row => new[] { row.Key, row.SentKey }).Where(keys.Add).ToList();
-            if (newKeys.Count > 0)
+            var newKeys = letters.SelectMany(letter => new[] { letter.Key, letter.SentKey }).Where(keys.Add).ToList();
+            var newOrders = letters.Select(letter => letter.Decoded).OfType<Decoded.Valid>().Select(valid => valid.Envelope.Command.OrderId).Where(orderIds.Add).ToList();
+            if (newKeys.Count + newOrders.Count > 0)
             {
-                var parameters = new DynamicParameters();
-                var list = SqlList.Add(parameters, "key", newKeys);
-                foreach (var entry in await connection.QueryAsync<InboxRow>($"SELECT key, fingerprint, outcome, reason FROM inbox WHERE key IN {list}", parameters))
-                {
-                    state.Inbox[entry.Key] = new InboxEntry(entry.Fingerprint, (InboxOutcome)entry.Outcome, entry.Reason);
-                }
-                foreach (var open in await connection.QueryAsync<OpenRow>(
-                    $"SELECT id, key, fingerprint, status FROM dead_letters WHERE key IN {list} AND status IN ('parked', 'replayed') ORDER BY id", parameters))
-                {
-                    if (!state.Letters.TryGetValue(open.Key, out var letters))
-                    {
-                        state.Letters[open.Key] = letters = [];
-                    }
-                    letters.Add(new OpenLetter(open.Id, open.Fingerprint, open.Status == LetterStatus.Replayed));
-                }
-            }
-
-            var newOrders = rows.Select(row => row.Decoded).OfType<Decoded.Valid>().Select(valid => valid.Envelope.Command.OrderId).Where(orderIds.Add).ToList();
-            if (newOrders.Count > 0)
-            {
-                var parameters = new DynamicParameters();
-                var list = SqlList.Add(parameters, "order", newOrders);
-                foreach (var head in await connection.QueryAsync<Head>(
-                    $"SELECT order_id, version, status, currency, last_hash, total_minor FROM orders WHERE order_id IN {list}", parameters))
-                {
-                    state.Heads[head.OrderId] = HeadRow.Read(head.OrderId, head.Version, (OrderStatus)head.Status, head.Currency, head.LastHash, head.TotalMinor);
-                }
-                var payments = (await connection.QueryAsync<PaymentRow>(
-                    $"""
-                    SELECT e.order_id, e.type, e.data FROM orders o JOIN events e ON e.stream = o.seq
-                    WHERE o.order_id IN {list} AND e.type IN ({HeadRow.PaymentTypes}) ORDER BY e.stream, e.version
-                    """,
-                    parameters)).ToLookup(row => row.OrderId, row => (row.Type, row.Data), StringComparer.Ordinal);
-                foreach (var orderId in newOrders)
-                {
-                    if (state.Heads.TryGetValue(orderId, out var head))
-                    {
-                        state.Heads[orderId] = HeadRow.WithPayments(head, payments[orderId]);
-                    }
-                }
-                foreach (var waiting in await connection.QueryAsync<DeferredRow>(
-                    $"""
-                    SELECT key, order_id, type, body, properties, fingerprint, correlation_id,
-                           traceparent, received_at, expires_at
-                    FROM deferred WHERE order_id IN {list} ORDER BY received_at, key
-                    """,
-                    parameters))
-                {
-                    if (!state.Heads.ContainsKey(waiting.OrderId))
-                    {
-                        if (!state.Deferred.TryGetValue(waiting.OrderId, out var commands))
-                        {
-                            state.Deferred[waiting.OrderId] = commands = [];
-                        }
-                        commands.Add(waiting.ToCommand());
-                    }
-                }
+                state.Add(await store.ReadAsync(new BatchQuery(newKeys, newOrders, newOrders, []), cancellationToken));
             }
         }
 
-        public ForecastItem Try(Row row, bool confirmed)
+        public ForecastItem Try(Candidate candidate, bool confirmed)
         {
-            ForecastItem Answer(string outcome, string? reason, string detail, string? field = null) => new(row.Id, row.OrderId, outcome, reason, detail, field);
+            var letter = candidate.Letter;
+            ForecastItem Answer(string outcome, string? reason, string detail, string? field = null) => new(letter.Id, letter.OrderId, outcome, reason, detail, field);
 
-            switch (row.Status)
+            switch (letter.Status)
             {
                 case LetterStatus.Resolved or LetterStatus.Superseded:
-                    return Answer(ForecastOutcome.AlreadyApplied, row.Status, $"It is {row.Status} already and would not be sent.");
+                    return Answer(ForecastOutcome.AlreadyApplied, letter.Status, $"It is {letter.Status} already and would not be sent.");
                 case not LetterStatus.Parked:
-                    return Answer(ForecastOutcome.Conflicts, row.Status, row.Status == LetterStatus.Replayed ? "A replay is under way; it would not be sent." : "It was discarded; restore it first.");
+                    return Answer(ForecastOutcome.Conflicts, letter.Status, letter.Status == LetterStatus.Replayed ? "A replay is under way; it would not be sent." : "It was discarded; restore it first.");
             }
-            if (row.Replays >= maxReplays)
+            if (letter.Replays >= maxReplays)
             {
-                return Answer(ForecastOutcome.Conflicts, RejectionReason.ReplayExhausted, $"It has been replayed {row.Replays} times and would not be sent again (DeadLetters:MaxReplays).");
+                return Answer(ForecastOutcome.Conflicts, RejectionReason.ReplayExhausted, $"It has been replayed {letter.Replays} times and would not be sent again (DeadLetters:MaxReplays).");
             }
-            if (row.Reason == RejectionReason.ForeignDeadLetter && !confirmed)
+            if (letter.Reason == RejectionReason.ForeignDeadLetter && !confirmed)
             {
                 return Answer(ForecastOutcome.Conflicts, "confirmation_needed", "Another program put it among the dead letters; it is sent only when that is confirmed.");
             }
-            if (row.Mistake is { } mistake)
+            if (candidate.Mistake is { } mistake)
             {
                 return Answer(ForecastOutcome.Conflicts, DeadLetterReplay.PatchNotApplicable, $"It would not be sent: {mistake}");
             }
-            if (row.Decoded is null)
+            if (candidate.Decoded is null)
             {
                 // What may have killed a process is not tried in this one.
-                return Answer(ForecastOutcome.StillFails, row.Reason, "The process ended while it worked on this message; that can't be tried without doing it.");
+                return Answer(ForecastOutcome.StillFails, letter.Reason, "The process ended while it worked on this message; that can't be tried without doing it.");
             }
-            if (row.Decoded is Decoded.Invalid invalid)
+            if (candidate.Decoded is Decoded.Invalid invalid)
             {
                 return Answer(ForecastOutcome.StillFails, invalid.Rejection.Reason, invalid.Rejection.Detail, invalid.Rejection.Field);
             }
 
-            MarkReplayed(row);
-            var incoming = new Incoming(row.Decoded, row.SentBody, row.Message);
+            MarkReplayed(candidate);
+            var incoming = new Incoming(candidate.Decoded, candidate.SentBody, candidate.Message);
             Append append;
             try
             {
@@ -241,16 +180,16 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
             };
         }
 
-        private void MarkReplayed(Row row)
+        private void MarkReplayed(Candidate candidate)
         {
-            if (state.Letters.TryGetValue(row.Key, out var letters) && letters.FindIndex(letter => letter.Id == row.Id) is >= 0 and var index)
+            if (state.Letters.TryGetValue(candidate.Key, out var letters) && letters.FindIndex(letter => letter.Id == candidate.Letter.Id) is >= 0 and var index)
             {
                 letters[index] = letters[index] with { Replayed = true };
-                if (row.SentKey != row.Key)
+                if (candidate.SentKey != candidate.Key)
                 {
-                    if (!state.Letters.TryGetValue(row.SentKey, out var others))
+                    if (!state.Letters.TryGetValue(candidate.SentKey, out var others))
                     {
-                        state.Letters[row.SentKey] = others = [];
+                        state.Letters[candidate.SentKey] = others = [];
                     }
                     others.Add(letters[index]);
                 }
@@ -258,29 +197,19 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
         }
     }
 
-    private sealed class Row
+    /// <param name="patch">What is changed before it goes out.</param>
+    private sealed class Candidate(StoredLetter letter, LetterPatch? patch)
     {
-        public const string Select =
-            "SELECT l.id, l.key, l.status, l.reason, l.body, l.properties, l.order_id, l.replays FROM dead_letters l";
-
         private (LetterContent Before, MessageProperties Message, Decoded? Decoded, byte[] Body, string? Mistake)? read;
 
-        public long Id { get; init; }
-        public string Key { get; init; } = "";
-        public string Status { get; init; } = "";
-        public string Reason { get; init; } = "";
-        public byte[] Body { get; init; } = [];
-        public string Properties { get; init; } = "{}";
-        public string? OrderId { get; init; }
-        public long Replays { get; init; }
+        public StoredLetter Letter => letter;
+
+        public string Key => letter.Key;
 
         public MessageProperties Message => (read ??= Read()).Message;
 
         /// <summary>What the inbox would see; null where it must not be looked at.</summary>
         public Decoded? Decoded => (read ??= Read()).Decoded;
-
-        /// <summary>What is changed before it goes out; set before anything is read.</summary>
-        public LetterPatch? Patch { get; set; }
 
         public byte[] SentBody => (read ??= Read()).Body;
 
@@ -294,11 +223,11 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
 
         private (LetterContent, MessageProperties, Decoded?, byte[], string?) Read()
         {
-            var original = MessagePropertiesJson.Read(Properties);
-            var before = new LetterContent(Id, OrderId, Key, original.Type, original.ContentType, original.ContentEncoding, Body);
+            var original = MessagePropertiesJson.Read(letter.Properties);
+            var before = new LetterContent(letter.Id, letter.OrderId, letter.Key, original.Type, original.ContentType, original.ContentEncoding, letter.Body);
             string? mistake = null;
-            var content = Patch is null ? before : Patch.Apply(before, out mistake);
-            var sent = DeadLetterReplay.Message(content ?? before, original, Patch is not null, new ReplayMark(Id, (int)Replays + 1));
+            var content = patch is null ? before : patch.Apply(before, out mistake);
+            var sent = DeadLetterReplay.Message(content ?? before, original, patch is not null, new ReplayMark(letter.Id, (int)letter.Replays + 1));
             var message = new MessageProperties
             {
                 MessageId = sent.MessageId,
@@ -309,57 +238,8 @@ public sealed class ReplayForecast(IDatabase database, IOptions<OrdersOptions> o
                 Headers = sent.Headers!.ToDictionary(header => header.Key, header => (object?)header.Value, StringComparer.Ordinal),
             };
             // What may have killed a process is looked at only with another body.
-            var isSuspect = Reason == RejectionReason.CrashSuspect && (content is null || ReferenceEquals(content.Body, Body));
-            return (before, message, isSuspect || content is null ? null : EnvelopeDecoder.Decode(message, content.Body), content?.Body ?? Body, mistake);
+            var isSuspect = letter.Reason == RejectionReason.CrashSuspect && (content is null || ReferenceEquals(content.Body, letter.Body));
+            return (before, message, isSuspect || content is null ? null : EnvelopeDecoder.Decode(message, content.Body), content?.Body ?? letter.Body, mistake);
         }
-    }
-
-    private sealed class InboxRow
-    {
-        public string Key { get; init; } = "";
-        public byte[] Fingerprint { get; init; } = [];
-        public long Outcome { get; init; }
-        public string? Reason { get; init; }
-    }
-
-    private sealed class OpenRow
-    {
-        public long Id { get; init; }
-        public string Key { get; init; } = "";
-        public byte[] Fingerprint { get; init; } = [];
-        public string Status { get; init; } = "";
-    }
-
-    private sealed class Head
-    {
-        public string OrderId { get; init; } = "";
-        public long Version { get; init; }
-        public long Status { get; init; }
-        public string Currency { get; init; } = "";
-        public byte[] LastHash { get; init; } = [];
-        public long TotalMinor { get; init; }
-    }
-
-    private sealed class PaymentRow
-    {
-        public string OrderId { get; init; } = "";
-        public string Type { get; init; } = "";
-        public byte[] Data { get; init; } = [];
-    }
-
-    private sealed class DeferredRow
-    {
-        public string Key { get; init; } = "";
-        public string OrderId { get; init; } = "";
-        public string Type { get; init; } = "";
-        public byte[] Body { get; init; } = [];
-        public string Properties { get; init; } = "";
-        public byte[] Fingerprint { get; init; } = [];
-        public string CorrelationId { get; init; } = "";
-        public string? TraceParent { get; init; }
-        public long ReceivedAt { get; init; }
-        public long ExpiresAt { get; init; }
-
-        public DeferredCommand ToCommand() => new(Key, OrderId, Type, Body, Properties, Fingerprint, CorrelationId, TraceParent, ReceivedAt, ExpiresAt);
     }
 }

@@ -19,6 +19,10 @@ public interface IOrderEventStore
     /// <summary>Does what <see cref="AppendAsync"/> does and undoes it: throws what an append would meet.</summary>
     Task TryAppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken);
 
+    /// <summary>What a batch would be decided on now, for those who only want to know: writes nothing.</summary>
+    /// <exception cref="StoreUnavailableException">The store is out of reach for now.</exception>
+    Task<BatchState> ReadAsync(BatchQuery query, CancellationToken cancellationToken);
+
     /// <summary>Whether messages that come steadily are worth waiting for a moment, because a commit of few costs nearly what one of many does.</summary>
     bool IsGatheringWorthwhile => false;
 
@@ -63,6 +67,25 @@ public sealed class BatchState(int capacity = 0)
 
     /// <summary>Open letters that brought no valid key, by the fingerprints that their bytes have under other types; as hex.</summary>
     public Dictionary<string, List<OpenLetter>> KeylessLetters { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Adds what was read for other messages. What is known already stays as it is.</summary>
+    public void Add(BatchState other)
+    {
+        Add(Inbox, other.Inbox);
+        Add(Heads, other.Heads);
+        Add(Deferred, other.Deferred);
+        Add(Letters, other.Letters);
+        Add(KeylessLetters, other.KeylessLetters);
+        Backlog.UnionWith(other.Backlog);
+
+        static void Add<T>(Dictionary<string, T> known, Dictionary<string, T> more)
+        {
+            foreach (var (key, value) in more)
+            {
+                known.TryAdd(key, value);
+            }
+        }
+    }
 }
 
 /// <summary>How a message was decided. The numbers are stored.</summary>

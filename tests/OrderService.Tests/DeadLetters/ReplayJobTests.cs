@@ -474,7 +474,7 @@ public abstract class ReplayJobTests : LetterContract
 internal static class Forecasts
 {
     public static Task<IReadOnlyList<ForecastItem>> ForecastAsync(this TestStore store, LetterWorld world, LetterSelection selection) =>
-        new ReplayForecast(store.Database, Options.Create(new OrdersOptions()), Options.Create(new DeadLettersOptions()), world.Clock).EachAsync(selection, Stopping);
+        new ReplayForecast(store.Database, store.Log, Options.Create(new OrdersOptions()), Options.Create(new DeadLettersOptions()), world.Clock).EachAsync(selection, Stopping);
 }
 
 public sealed class ReplayJobOnSqliteTests : ReplayJobTests

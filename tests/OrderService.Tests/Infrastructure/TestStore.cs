@@ -1,4 +1,3 @@
-using Dapper;
 using Microsoft.Extensions.Logging.Abstractions;
 using OrderService.Database;
 using OrderService.Store;
@@ -13,6 +12,10 @@ public sealed class TestStore : IAsyncDisposable
     private TestStore(IDatabase database, string? folder = null) => (Database, this.folder) = (database, folder);
 
     public IDatabase Database { get; }
+
+    public IOrderEventStore Log => Database is SqliteDatabase sqlite
+        ? new SqliteOrderEventStore(sqlite)
+        : new PostgresOrderEventStore((PostgresDatabase)Database, TimeProvider.System, NullLogger<PostgresOrderEventStore>.Instance);
 
     /// <summary>ORDERSERVICE_TEST_STORE=Postgres: the journeys and the tests over HTTP run their services on PostgreSQL instead of SQLite.</summary>
     public static bool OnPostgres => Environment.GetEnvironmentVariable("ORDERSERVICE_TEST_STORE") == "Postgres";

@@ -217,5 +217,7 @@ internal sealed class SwitchableStore(IOrderEventStore inner) : IOrderEventStore
     public Task TryAppendAsync(BatchQuery query, Func<BatchState, Append> decide, CancellationToken cancellationToken) =>
         Away ? throw new StoreUnavailableException("The test took the store away.") : inner.TryAppendAsync(query, decide, cancellationToken);
 
+    public Task<BatchState> ReadAsync(BatchQuery query, CancellationToken cancellationToken) => inner.ReadAsync(query, cancellationToken);
+
     public Lives Lives => inner.Lives;
 }

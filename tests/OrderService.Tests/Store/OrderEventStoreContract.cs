@@ -52,6 +52,23 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task What_a_batch_would_be_decided_on_can_be_read_and_nothing_is_written()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Ship("k-2", "A-2"));
+        await Store.AppendAsync(Place("k-3", "A-3"));
+
+        var state = await Store.Log.ReadAsync(new BatchQuery(["k-1", "k-2", "k-9"], ["A-1", "A-2", "A-9"], ["A-1"], []), Token);
+
+        Assert.Equal(["k-1", "k-2"], state.Inbox.Keys.Order());
+        Assert.Equal((InboxOutcome.Accepted, InboxOutcome.Deferred), (state.Inbox["k-1"].Outcome, state.Inbox["k-2"].Outcome));
+        Assert.Equal(("A-1", 1L), (Assert.Single(state.Heads).Key, state.Heads["A-1"].Order.Version));
+        Assert.Equal("k-2", Assert.Single(Assert.Single(state.Deferred).Value).Key);
+        // No number was drawn for the order that does not exist.
+        await Store.AppendAsync(Place("k-4", "A-4"));
+        Assert.Equal(1, await ScalarAsync("SELECT max(seq) - (SELECT seq FROM orders WHERE order_id = 'A-3') FROM orders"));
+    }
+
+    [Fact]
     public async Task An_order_is_appended_with_everything_that_belongs_to_it()
     {
         var place = Place("k-1", "A-1");
