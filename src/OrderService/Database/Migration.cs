@@ -3,7 +3,7 @@ using OrderService.Store;
 
 namespace OrderService.Database;
 
-/// <summary>A numbered step of the schema, embedded in the assembly as <c>Migrations/PROVIDER/NNN_name.sql</c>.</summary>
+/// <summary>A numbered step of the schema, embedded in the assembly as <c>PROVIDER/Migrations/NNN_name.sql</c>.</summary>
 internal sealed record Migration(int Number, string Name, string Sql)
 {
     /// <exception cref="StoreSettingsException">A newer version wrote the store.</exception>
@@ -37,7 +37,7 @@ internal sealed record Migration(int Number, string Name, string Sql)
     public static IReadOnlyList<Migration> All(string provider)
     {
         var assembly = typeof(Migration).Assembly;
-        var prefix = $"OrderService.Database.Migrations.{provider}.";
+        var prefix = $"OrderService.Database.{provider}.Migrations.";
         return [.. assembly.GetManifestResourceNames()
             .Where(name => name.StartsWith(prefix, StringComparison.Ordinal))
             .Order(StringComparer.Ordinal)

@@ -7,8 +7,8 @@ namespace OrderService.Database;
 /// <summary>The log on SQLite: reading, deciding and writing happen in one transaction on the writer thread, so nothing can come between them.</summary>
 public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEventStore, IDisposable
 {
-    private Statements? statements;
-    private int statementsOf = -1;
+    private (Reads, SqliteAppend)? prepared;
+    private int preparedFor = -1;
 
     /// <inheritdoc/>
     /// <remarks>Whatever it holds, a commit writes the last page of some ten tables and indexes whole, and syncs the log.</remarks>
@@ -46,12 +46,12 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
 
     private Append Append(BatchQuery query, Func<BatchState, Append> decide, StoreTransaction transaction)
     {
-        var prepared = Prepared();
-        var append = decide(Read(prepared.Reads, query));
+        var (reads, writes) = Prepared();
+        var append = decide(Read(reads, query));
         Failpoint.Hit("store-decided");
         if (!append.IsEmpty)
         {
-            Write(prepared, append, transaction);
+            writes.Write(append, transaction);
             Failpoint.Hit("store-written");
         }
         return append;
@@ -174,92 +174,17 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         }
     }
 
-    private static void Write(Statements prepared, Append append, StoreTransaction transaction)
+    private (Reads Reads, SqliteAppend Writes) Prepared()
     {
-        foreach (var row in append.Inbox)
+        if (prepared is null || preparedFor != database.WriterGeneration)
         {
-            (row.Replaces ? prepared.ReplaceInbox : prepared.InsertInbox)
-                .Bind(1, row.Key).Bind(2, row.Fingerprint).Bind(3, (long)row.Outcome).Bind(4, row.Reason).Bind(5, row.OrderId).Bind(6, row.DecidedAt)
-                .Execute();
+            var statements = (new Reads(database.WriterConnection, []), new SqliteAppend(database.WriterConnection));
+            database.CloseWithWriter(statements.Item1);
+            database.CloseWithWriter(statements.Item2);
+            prepared = statements;
+            preparedFor = database.WriterGeneration;
         }
-        // The number of each stream, by order id.
-        var streams = new Dictionary<string, long>(append.Heads.Count, StringComparer.Ordinal);
-        foreach (var head in append.Heads)
-        {
-            if (head.ExpectedVersion == 0)
-            {
-                prepared.InsertHead
-                    .Bind(1, head.OrderId).Bind(2, head.Version).Bind(3, (long)head.Status).Bind(4, head.CustomerId).Bind(5, head.Currency)
-                    .Bind(6, head.TotalMinor).Bind(7, head.LineCount).Bind(8, head.At).Bind(9, head.At).Bind(10, head.LastHash)
-                    .Execute();
-                streams[head.OrderId] = prepared.LastRowId;
-                continue;
-            }
-            var moved = prepared.UpdateHead
-                .Bind(1, head.Version).Bind(2, (long)head.Status).Bind(3, head.At).Bind(4, head.LastHash).Bind(5, head.OrderId).Bind(6, head.ExpectedVersion);
-            if (!moved.Step())
-            {
-                throw new StoreConflictException($"Order {head.OrderId} is not at version {head.ExpectedVersion}.");
-            }
-            streams[head.OrderId] = moved.Int64(0);
-            moved.Reset();
-        }
-        foreach (var recorded in append.Events)
-        {
-            prepared.InsertEvent
-                .Bind(1, streams[recorded.OrderId]).Bind(2, recorded.OrderId).Bind(3, recorded.Version).Bind(4, recorded.Type).Bind(5, recorded.Data.Span)
-                .Bind(6, recorded.CorrelationId).Bind(7, recorded.CausationId).Bind(8, recorded.TraceContext)
-                .Bind(9, recorded.RecordedAt).Bind(10, recorded.Hash)
-                .Execute();
-            recorded.Position = prepared.LastRowId;
-        }
-        foreach (var row in append.Outbox)
-        {
-            prepared.InsertOutbox
-                .Bind(1, Shard.Of(row.OrderId)).Bind(2, (long)row.Kind).Bind(3, row.OrderId).Bind(4, row.Version).Bind(5, row.Message);
-            if (row.Body is null)
-            {
-                prepared.InsertOutbox.BindNull(6);
-            }
-            else
-            {
-                prepared.InsertOutbox.Bind(6, row.Body);
-            }
-            prepared.InsertOutbox.Bind(7, row.CreatedAt).Execute();
-            row.Id = prepared.LastRowId;
-        }
-        foreach (var row in append.History)
-        {
-            prepared.InsertHistory.Bind(1, row.OrderId).Bind(2, row.Key).Bind(3, row.At).Bind(4, row.Kind).Bind(5, row.Detail).Execute();
-        }
-        foreach (var (key, copies) in append.Copies)
-        {
-            prepared.CountCopies.Bind(1, copies).Bind(2, append.CopiesAt).Bind(3, key).Execute();
-        }
-        foreach (var key in append.DeferredDecided)
-        {
-            prepared.DeleteDeferred.Bind(1, key).Execute();
-        }
-        foreach (var hash in append.StartedDone)
-        {
-            prepared.DeleteStarted.Bind(1, hash).Execute();
-        }
-        if (append.Deferred.Count + append.Rejections.Count + append.Letters.Count + append.RefusedPayments.Count > 0)
-        {
-            // Rare rows go the plain way that both stores share; on SQLite these calls complete at once.
-            AppendRareRows.WriteAsync(transaction, append).GetAwaiter().GetResult();
-        }
-    }
-
-    private Statements Prepared()
-    {
-        if (statements is null || statementsOf != database.WriterGeneration)
-        {
-            statements = new Statements(database.WriterConnection, []);
-            database.CloseWithWriter(statements);
-            statementsOf = database.WriterGeneration;
-        }
-        return statements;
+        return prepared.Value;
     }
 
     /// <param name="all">Gets every statement, so that none is forgotten at the end.</param>
@@ -288,35 +213,5 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
 
         /// <summary>A connection with an open statement is not closed, whatever it is told.</summary>
         public void Dispose() => all.ForEach(statement => statement.Dispose());
-    }
-
-    /// <param name="all">Gets every statement, so that none is forgotten at the end.</param>
-    private sealed class Statements(SqliteConnection connection, List<SqliteStatement> all) : IDisposable
-    {
-        public Reads Reads { get; } = new(connection, all);
-
-        public SqliteStatement InsertInbox { get; } = new(connection, all, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
-        public SqliteStatement ReplaceInbox { get; } = new(connection, all, """
-            INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, outcome = excluded.outcome, reason = excluded.reason, order_id = excluded.order_id, decided_at = excluded.decided_at
-            """);
-        public SqliteStatement CountCopies { get; } = new(connection, all, "UPDATE inbox SET copies = copies + ?1, last_copy_at = ?2 WHERE key = ?3");
-        public SqliteStatement InsertEvent { get; } = new(connection, all, """
-            INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-            """);
-        public SqliteStatement InsertHead { get; } = new(connection, all, """
-            INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-            """);
-        public SqliteStatement UpdateHead { get; } = new(connection, all, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6 RETURNING seq");
-        public SqliteStatement InsertOutbox { get; } = new(connection, all, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
-        public SqliteStatement InsertHistory { get; } = new(connection, all, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
-        public SqliteStatement DeleteDeferred { get; } = new(connection, all, "DELETE FROM deferred WHERE key = ?1");
-        public SqliteStatement DeleteStarted { get; } = new(connection, all, "DELETE FROM started WHERE fingerprint = ?1");
-
-        public void Dispose() => Reads.Dispose();
-
-        public long LastRowId => SQLitePCL.raw.sqlite3_last_insert_rowid(connection.Handle!);
     }
 }
