@@ -36,12 +36,6 @@ public static partial class AuditTrail
         $"SELECT id, at, who, action, subject, detail FROM audit WHERE id < @before {(who is null ? "" : "AND who IN (@who, @key)")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
         new { before, who, key = Caller.KeyPrefix + who, action, limit });
 
-    internal static async Task<long> NewestAsync(StoreConnection connection) => await connection.ExecuteScalarAsync<long?>("SELECT max(id) FROM audit") ?? 0;
-
-    /// <summary>What an action was done to, and when, of entries above a number and after a time.</summary>
-    internal static Task<List<(string Subject, long At)>> SubjectsAsync(StoreConnection connection, string action, long above, long since) => connection.QueryAsync<(string, long)>(
-        "SELECT subject, at FROM audit WHERE id > @above AND action = @action AND at > @since", new { above, action, since });
-
     /// <summary>Who started a replay job or resumed it last. Backwards from the newest row, so a job of today is found at once in a log of years.</summary>
     internal static async Task<Caller?> StarterAsync(StoreConnection connection, string job)
     {
