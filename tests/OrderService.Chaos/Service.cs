@@ -27,6 +27,7 @@ internal sealed class Service : IAsyncDisposable
         {
             ["RabbitMq__Uri"] = world.LinkedAmqp,
             ["RabbitMq__AllowPlaintext"] = "true",
+            ["Store__AllowPlaintext"] = "true",
             ["RabbitMq__MaxReconnectDelay"] = "00:00:00.500",
             ["Urls"] = url,
             ["ManagementUrls"] = $"http://127.0.0.1:{FreePort()}",

@@ -43,7 +43,8 @@ internal static class SettingsCheck
         var section = rules.Sections.FirstOrDefault(pair => pair.Value == exception.OptionsType).Key ?? exception.OptionsType.Name;
         foreach (var failure in exception.Failures)
         {
-            if (failure.StartsWith(section + ":", StringComparison.OrdinalIgnoreCase))
+            // One section's check may look at another's settings, which it then names.
+            if (rules.Sections.Keys.Any(name => failure.StartsWith(name + ":", StringComparison.OrdinalIgnoreCase)))
             {
                 yield return failure;
                 continue;

@@ -34,7 +34,7 @@ public static class DatabaseSetup
 internal sealed class PostgresOptionsValidator : IValidateOptions<StoreOptions>
 {
     public ValidateOptionsResult Validate(string? name, StoreOptions options) =>
-        options.UsesPostgres && PostgresDatabase.Problem(options.ConnectionString) is { } problem ? ValidateOptionsResult.Fail(problem) : ValidateOptionsResult.Success;
+        options.UsesPostgres && PostgresDatabase.Problem(options.ConnectionString, options.AllowPlaintext) is { } problem ? ValidateOptionsResult.Fail(problem) : ValidateOptionsResult.Success;
 }
 
 [OptionsValidator]

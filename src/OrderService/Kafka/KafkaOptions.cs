@@ -136,16 +136,13 @@ internal sealed partial class KafkaOptionsValidator : IValidateOptions<KafkaOpti
             // The prefix "kafka://" and a path are what people try first.
             var readable = Uri.TryCreate($"kafka://{server}", UriKind.Absolute, out var address) && address.Host.Length > 0 && address.PathAndQuery is "/" or "" && address.UserInfo.Length == 0;
             check(readable, nameof(options.BootstrapServers), $"'{server}' is not host:port.");
-            if (readable && !options.UsesTls && !options.AllowPlaintext && !IsThisMachine(address!.Host))
+            if (readable && !options.UsesTls && !options.AllowPlaintext && !ThisMachine.Is(address!.Host))
             {
                 check(false, nameof(options.SecurityProtocol), $"is {options.SecurityProtocol} (no TLS) to another machine; use Ssl or SaslSsl, or set Kafka:AllowPlaintext on a private network.");
                 return;
             }
         }
     }
-
-    private static bool IsThisMachine(string host) =>
-        host.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
 
     [GeneratedRegex("^[A-Za-z0-9._-]{1,249}$")]
     private static partial Regex TopicName();

@@ -100,6 +100,9 @@ public sealed class EmailOptions
     public string Host { get; init; } = "";
     public int Port { get; init; } = 587;
 
+    /// <summary>Lets <c>Security</c> be <c>None</c> to another machine: mail and password cross the network readable.</summary>
+    public bool AllowPlaintext { get; init; }
+
     /// <summary><c>StartTls</c>, <c>Tls</c> (from the first byte), or <c>None</c>, which only a loopback host may have.</summary>
     public string Security { get; init; } = "StartTls";
 
@@ -263,12 +266,9 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
         }
     }
 
-    private static IEnumerable<string> Email(EmailOptions email)
+    /// <summary>What is wrong with how the mail server is reached; the customers' mails go there too.</summary>
+    internal static IEnumerable<string> Server(EmailOptions email)
     {
-        if (!email.Enabled)
-        {
-            yield break;
-        }
         if (Uri.CheckHostName(email.Host) == UriHostNameType.Unknown)
         {
             yield return "Alerts:Email:Host is missing or not a host name.";
@@ -281,13 +281,30 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
         {
             yield return "Alerts:Email:Security is StartTls, Tls or None.";
         }
-        else if (email.Security == "None" && !IsLoopback(email.Host))
+        else if (email.Security == "None" && !email.AllowPlaintext && !ThisMachine.Is(email.Host))
         {
-            yield return "Alerts:Email:Security is None, which only a loopback host may have: mail and password would cross the network readable. Use StartTls or Tls.";
+            yield return "Alerts:Email:Security is None, which only a loopback host may have: mail and password would cross the network readable. Use StartTls or Tls, "
+                + "or set Alerts:Email:AllowPlaintext on a private network.";
         }
         if (string.IsNullOrEmpty(email.Username) != string.IsNullOrEmpty(email.Password))
         {
             yield return "Alerts:Email:Username and Alerts:Email:Password belong together: set both or none.";
+        }
+        if (email.Timeout < TimeSpan.FromSeconds(1) || email.Timeout > TimeSpan.FromSeconds(120))
+        {
+            yield return "Alerts:Email:Timeout is from 00:00:01 to 00:02:00.";
+        }
+    }
+
+    private static IEnumerable<string> Email(EmailOptions email)
+    {
+        if (!email.Enabled)
+        {
+            yield break;
+        }
+        foreach (var problem in Server(email))
+        {
+            yield return problem;
         }
         if (EmailChannel.ParseAddress(email.From) is null)
         {
@@ -315,12 +332,5 @@ internal sealed class AlertsOptionsValidator : IValidateOptions<AlertsOptions>
                 yield return $"Alerts:Email:EscalationTo:{index} is not one plain e-mail address.";
             }
         }
-        if (email.Timeout < TimeSpan.FromSeconds(1) || email.Timeout > TimeSpan.FromSeconds(120))
-        {
-            yield return "Alerts:Email:Timeout is from 00:00:01 to 00:02:00.";
-        }
     }
-
-    private static bool IsLoopback(string host) =>
-        host.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host, out var address) && IPAddress.IsLoopback(address));
 }

@@ -45,6 +45,11 @@ internal sealed class OrderConfirmationOptionsValidator(IOptions<AlertsOptions> 
         {
             problems.Add("OrderConfirmation:Enabled needs the mail server of Alerts:Email:Host.");
         }
+        else if (!alerts.Value.Email.Enabled)
+        {
+            // With it on, its own check says so.
+            problems.AddRange(AlertsOptionsValidator.Server(alerts.Value.Email));
+        }
         if (EmailChannel.ParseAddress(options.From ?? alerts.Value.Email.From) is null)
         {
             problems.Add("OrderConfirmation:From (or Alerts:Email:From) is not a mail address.");

@@ -126,7 +126,7 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
         }
         else
         {
-            var local = address.Hosts.All(IsThisMachine);
+            var local = address.Hosts.All(host => ThisMachine.Is(host.Name));
             Check(address.Tls || local || options.AllowPlaintext, nameof(options.Uri), "is amqp:// (no TLS) to another machine; use amqps://, or set RabbitMq:AllowPlaintext on a private network.");
             Check(address.User != "guest" || local || options.AllowPlaintext, nameof(options.Uri), "uses the user guest on another machine; give the service a user of its own, or set RabbitMq:AllowPlaintext on a private network.");
             Check(address.Tls || options.CaFile is null, nameof(options.CaFile), "is set, but RabbitMq:Uri is not amqps://.");
@@ -153,6 +153,10 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
             options.ManagementUri is null || (System.Uri.TryCreate(options.ManagementUri, UriKind.Absolute, out var management) && management.Scheme is "http" or "https"),
             nameof(options.ManagementUri),
             "is not an http or https address.");
+        Check(
+            options.AllowPlaintext || !System.Uri.TryCreate(options.ManagementUri, UriKind.Absolute, out var asked) || asked.Scheme != "http" || ThisMachine.Is(asked.Host),
+            nameof(options.ManagementUri),
+            "is http:// (no TLS) to another machine, and the broker's password goes along; use https://, or set RabbitMq:AllowPlaintext on a private network.");
         CheckFile(options.CaFile, nameof(options.CaFile));
         CheckFile(options.ClientCertificateFile, nameof(options.ClientCertificateFile));
         CheckFile(options.ClientKeyFile, nameof(options.ClientKeyFile));
@@ -161,6 +165,4 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
         return mistakes.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(mistakes);
     }
 
-    private static bool IsThisMachine(BrokerHost host) =>
-        host.Name.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host.Name, out var address) && IPAddress.IsLoopback(address));
 }

@@ -17,5 +17,8 @@ public sealed class StoreOptions
     /// <summary>PostgreSQL's connection string, as Npgsql takes it; a secret. It names the server itself, not a pooler.</summary>
     public string? ConnectionString { get; init; }
 
+    /// <summary>Lets PostgreSQL be reached on another machine without TLS that is verified: only on a private network.</summary>
+    public bool AllowPlaintext { get; init; }
+
     internal bool UsesPostgres => string.Equals(Provider, "Postgres", StringComparison.OrdinalIgnoreCase);
 }

@@ -33,6 +33,7 @@ public sealed class SettingsTests
     [InlineData("Store:Provider", "Postgres", "Store:ConnectionString: missing")]
     [InlineData("Store:ConnectionString", "Host=x", "Store:ConnectionString: is for PostgreSQL")]
     [InlineData("Store:Path", ":memory:", "Store:Path")]
+    [InlineData("RabbitMq:ManagementUri", "http://shop:secret@broker.example.com:15672/", "RabbitMq:ManagementUri is http:// (no TLS) to another machine")]
     [InlineData("Orders:DeferFor", "soon", "Orders:DeferFor: 'soon' is not a duration")]
     [InlineData("Orders:DeferFor", "00:00:00", "Orders:DeferFor: ")]
     [InlineData("Orders:RequirePaymentBeforeShipping", "maybe", "Orders:RequirePaymentBeforeShipping: 'maybe' is not true or false")]
@@ -92,6 +93,38 @@ public sealed class SettingsTests
     [InlineData("OTEL_DOTNET_AUTO_HOME", "/opt/otel")]
     [InlineData("Serilog:WriteTo:0:Name", "console")]
     public void What_is_right_is_taken(string key, string value) => Assert.Empty(OrderServiceHost.LoadSettings([new(key, value)], environmentVariables: false).Mistakes);
+
+    [Theory]
+    [InlineData("Host=db.example.com;Password=secret", false)]
+    [InlineData("Host=db.example.com;Password=secret;SSL Mode=Disable", false)]
+    [InlineData("Host=db.example.com;Password=secret;SSL Mode=Require", false)]
+    [InlineData("Host=127.0.0.1,db.example.com:5433;Password=secret", false)]
+    [InlineData("Host=db.example.com;Password=secret;SSL Mode=VerifyFull", true)]
+    [InlineData("Host=localhost,127.0.0.1:5433,::1,/var/run/postgresql;Password=secret", true)]
+    public void PostgreSQL_on_another_machine_needs_TLS_that_is_verified_or_a_setting_that_allows_plaintext(string connectionString, bool right)
+    {
+        List<string> Mistakes(string allowed) => [.. OrderServiceHost.LoadSettings(
+            [new("Store:Provider", "Postgres"), new("Store:ConnectionString", connectionString), new("Store:AllowPlaintext", allowed)], environmentVariables: false).Mistakes];
+
+        Assert.Equal(right, Mistakes("false").Count == 0);
+        Assert.All(Mistakes("false"), mistake => Assert.StartsWith("Store:ConnectionString has SSL Mode=", mistake, StringComparison.Ordinal));
+        Assert.All(Mistakes("false"), mistake => Assert.DoesNotContain("secret", mistake, StringComparison.Ordinal));
+        Assert.Empty(Mistakes("true"));
+    }
+
+    [Theory]
+    [InlineData("Alerts:Email:Security", "None", "Alerts:Email:Security is None")]
+    [InlineData("Alerts:Email:Security", "none", "Alerts:Email:Security is StartTls, Tls or None")]
+    [InlineData("Alerts:Email:Port", "99999", "Alerts:Email:Port is from 1 to 65535")]
+    [InlineData("Alerts:Email:Username", "shop", "Alerts:Email:Username and Alerts:Email:Password belong together")]
+    public void The_mail_server_of_order_confirmations_is_checked_although_alerts_go_elsewhere(string key, string value, string begins)
+    {
+        var mistakes = OrderServiceHost.LoadSettings(
+            [new("OrderConfirmation:Enabled", "true"), new("Alerts:Email:Host", "mail.example.com"), new("Alerts:Email:From", "shop@example.com"), new(key, value)],
+            environmentVariables: false).Mistakes;
+
+        Assert.StartsWith(begins, Assert.Single(mistakes), StringComparison.Ordinal);
+    }
 
     [Fact]
     public void Two_keys_of_one_name_and_unknown_scopes_are_mistakes()

@@ -80,7 +80,8 @@ public sealed partial class PostgresDatabase : IDatabase
     }
 
     /// <summary>Says what is wrong with a connection string, without a word of it; null when it can be used.</summary>
-    public static string? Problem(string? connectionString)
+    /// <param name="allowPlaintext">Another machine may be reached without TLS that is verified.</param>
+    public static string? Problem(string? connectionString, bool allowPlaintext)
     {
         if (string.IsNullOrWhiteSpace(connectionString))
         {
@@ -88,12 +89,28 @@ public sealed partial class PostgresDatabase : IDatabase
         }
         try
         {
-            return string.IsNullOrEmpty(Parse(connectionString).Host) ? "Store:ConnectionString names no Host." : null;
+            var given = Parse(connectionString);
+            if (string.IsNullOrEmpty(given.Host))
+            {
+                return "Store:ConnectionString names no Host.";
+            }
+            return allowPlaintext || given.SslMode is SslMode.VerifyFull or SslMode.VerifyCA || given.Host.Split(',').All(IsLocal)
+                ? null
+                : $"Store:ConnectionString has SSL Mode={given.SslMode} to another machine: password and orders would cross the network readable, or to whoever answers. "
+                    + "Use SSL Mode=VerifyFull (with Root Certificate=FILE for an own authority), or set Store:AllowPlaintext on a private network.";
         }
         catch (StoreSettingsException exception)
         {
             return exception.Message;
         }
+    }
+
+    /// <summary>This machine, or a socket in its file system.</summary>
+    private static bool IsLocal(string host)
+    {
+        host = host.Trim();
+        var port = host.LastIndexOf(':');
+        return host.StartsWith('/') || host.StartsWith('@') || ThisMachine.Is(host) || (port > 0 && ThisMachine.Is(host[..port]));
     }
 
     public async Task MigrateAsync(CancellationToken cancellationToken)
