@@ -1,5 +1,5 @@
 #!/bin/sh
-# Understands POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB as the published image does. Nothing listens on TCP
+# Understands POSTGRES_USER, POSTGRES_PASSWORD(_FILE), POSTGRES_DB and /docker-entrypoint-initdb.d/*.sql as the published image does. Nothing listens on TCP
 # until the first start is through, so a client that connects finds the database.
 set -eu
 case "${1:-postgres}" in -*) set -- postgres "$@" ;; esac
@@ -14,6 +14,7 @@ fi
 user=${POSTGRES_USER:-postgres}
 database=${POSTGRES_DB:-$user}
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    if [ -n "${POSTGRES_PASSWORD_FILE:-}" ]; then POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE"); fi
     if [ -z "${POSTGRES_PASSWORD:-}" ]; then echo "POSTGRES_PASSWORD is not set" >&2; exit 1; fi
     printf '%s\n' "$POSTGRES_PASSWORD" >/tmp/password
     initdb -D "$PGDATA" --username="$user" --pwfile=/tmp/password --encoding=UTF8 --locale=C.UTF-8 \
@@ -21,13 +22,16 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     rm -f /tmp/password
     echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
     echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
+    pg_ctl -D "$PGDATA" -o "-c listen_addresses=''" -w start
     if [ "$database" != postgres ]; then
-        pg_ctl -D "$PGDATA" -o "-c listen_addresses=''" -w start
         psql -v ON_ERROR_STOP=1 --username="$user" --dbname=postgres --set=name="$database" <<'SQL'
 CREATE DATABASE :"name";
 SQL
-        pg_ctl -D "$PGDATA" -m fast -w stop
     fi
+    for script in /docker-entrypoint-initdb.d/*.sql; do
+        if [ -f "$script" ]; then psql -v ON_ERROR_STOP=1 --username="$user" --dbname="$database" --file="$script"; fi
+    done
+    pg_ctl -D "$PGDATA" -m fast -w stop
     echo "PostgreSQL init process complete; ready for start up."
 fi
 unset POSTGRES_PASSWORD

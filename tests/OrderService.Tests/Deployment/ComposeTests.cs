@@ -3,7 +3,7 @@ using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Deployment;
 
-/// <summary>The Compose file as an operator runs it. Only ports, passwords and the image's name differ, so that it can run beside another.</summary>
+/// <summary>The Compose file as an operator runs it. Only ports and the image's name differ, so that it can run beside another.</summary>
 [Collection(nameof(Deployment))]
 public sealed class ComposeTests : IAsyncLifetime
 {
@@ -15,7 +15,6 @@ public sealed class ComposeTests : IAsyncLifetime
         ["ORDERS_PORT"] = "0",
         ["RABBITMQ_PORT"] = "0",
         ["RABBITMQ_MANAGEMENT_PORT"] = "0",
-        ["RABBITMQ_PASSWORD"] = Guid.NewGuid().ToString("N"),
         ["COMPOSE_PROFILES"] = "single",
     };
 
@@ -57,10 +56,35 @@ public sealed class ComposeTests : IAsyncLifetime
             Assert.True(host.GetProperty("ReadonlyRootfs").GetBoolean());
             Assert.Equal("ALL", Assert.Single(host.GetProperty("CapDrop").EnumerateArray()).GetString());
             Assert.Equal("1654:1654", settings.RootElement[0].GetProperty("Config").GetProperty("User").GetString());
+            // Strangers can't fill the listener that the health check asks.
+            Assert.Contains("8081", settings.RootElement[0].GetProperty("Config").GetProperty("Healthcheck").GetProperty("Test").ToString(), StringComparison.Ordinal);
+            Assert.DoesNotContain(settings.RootElement[0].GetProperty("Config").GetProperty("Env").EnumerateArray(), variable => variable.GetString()!.Contains("Password=", StringComparison.Ordinal));
             Assert.All(
                 host.GetProperty("PortBindings").EnumerateObject().SelectMany(port => port.Value.EnumerateArray()),
                 binding => Assert.Equal("127.0.0.1", binding.GetProperty("HostIp").GetString()));
         }
+
+        foreach (var running in (await SucceedAsync(null, "ps", "--all", "--quiet")).Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        {
+            (_, var found) = await DockerAsync(null, "inspect", running);
+            using JsonDocument one = JsonDocument.Parse(found);
+            var host = one.RootElement[0].GetProperty("HostConfig");
+            Assert.InRange(host.GetProperty("Memory").GetInt64(), 1, 2L << 30);
+            Assert.InRange(host.GetProperty("PidsLimit").GetInt64(), 1, 4096);
+            Assert.Equal("json-file", host.GetProperty("LogConfig").GetProperty("Type").GetString());
+            Assert.Equal("10m", host.GetProperty("LogConfig").GetProperty("Config").GetProperty("max-size").GetString());
+        }
+
+        var users = await SucceedAsync(null, "exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "-q", "list_users");
+        Assert.Matches(@"(?m)^orders\s+\[\]", users);
+        Assert.DoesNotContain("guest", users, StringComparison.Ordinal);
+        foreach (var guessed in new[] { "orders", "guest" })
+        {
+            var (exit, _) = await ComposeAsync(null, "exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "-q", "authenticate_user", guessed, guessed);
+            Assert.NotEqual(0, exit);
+        }
+        Assert.True(await ShowsAsync("key", "show", "sign in  http://localhost:8080/#key="));
+        Assert.DoesNotContain("#key=", await SucceedAsync(null, "logs", "--no-color", "orders"), StringComparison.Ordinal);
 
         var published = await SucceedAsync(
             """
