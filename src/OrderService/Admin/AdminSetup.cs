@@ -16,6 +16,7 @@ public static class AdminSetup
         services.AddSingleton<RightsWatch>();
         services.AddSingleton<AuditLog>();
         services.AddSingleton<Refusals>();
+        services.AddSingleton<CallerLimits>();
         services.AddSingleton<HttpRequests>();
         services.AddSingleton<CommandIntake>();
         services.AddSingleton<LiveStream>();

@@ -15,7 +15,7 @@ internal static class AlertEndpoints
         var alerts = api.MapGroup("/alerts").RequireAuthorization(Scopes.Read).WithTags("Alerts");
         alerts.MapGet("", ListAsync).WithName("alerts").WithSummary("Alerts with what became of them on each channel, newest first.").Produces<Page<AlertRecord>>().ProducesProblem(400);
         alerts.MapGet("/channels", ChannelsAsync).WithName("alerts.channels").WithSummary("The channels: where they lead and how they did last.").Produces<Page<ChannelView>>();
-        alerts.MapPost("/test", TestAsync).RequireAuthorization(Scopes.Operate).WithName("alerts.test")
+        alerts.MapPost("/test", TestAsync).Within(limits => limits.Tests, "test alerts").RequireAuthorization(Scopes.Operate).WithName("alerts.test")
             .WithSummary("Sends a test alert through one channel at once and says what the other side answered.").Accepts<TestRequest>("application/json").Produces<TestAnswer>().ProducesProblem(404).ProducesProblem(409);
     }
 

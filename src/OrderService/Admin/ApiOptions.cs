@@ -48,6 +48,9 @@ public sealed class ApiOptions
 
     /// <summary>How many live streams (<c>/api/events/stream</c>) may be open at once.</summary>
     public int MaxStreams { get; init; } = 100;
+
+    /// <summary>How many of them one caller may have: a key, or a token's holder.</summary>
+    public int MaxStreamsPerCaller { get; init; } = 10;
 }
 
 /// <summary>One key. Two keys with different names make a rotation without a gap.</summary>
@@ -178,6 +181,7 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
         CheckTime(options.SessionLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionLifetime));
         CheckNumber(options.MaxConnections, 100, 100_000, nameof(options.MaxConnections));
         CheckNumber(options.MaxConnectionsPerAddress, 10, options.MaxConnections, nameof(options.MaxConnectionsPerAddress));
+        CheckNumber(options.MaxStreamsPerCaller, 1, 10_000, nameof(options.MaxStreamsPerCaller));
         CheckNumber(options.MaxStreams, 1, 10_000, nameof(options.MaxStreams));
         CheckNumber(options.RateLimit.PerKey, 1, 1_000_000, "RateLimit:PerKey");
         CheckNumber(options.RateLimit.PerKeyBurst, 1, 1_000_000, "RateLimit:PerKeyBurst");

@@ -15,8 +15,8 @@ internal static class DeadLetterEndpoints
     public static void MapDeadLetters(this IEndpointRouteBuilder api)
     {
         var letters = api.MapGroup("/dead-letters").RequireAuthorization(Scopes.Read).WithTags("Dead letters");
-        letters.MapGet("", ListAsync).WithName("dead-letters.list").WithSummary("Dead letters, newest first.").Produces<LetterPage>().ProducesProblem(400);
-        letters.MapGet("/groups", GroupsAsync).WithName("dead-letters.groups").WithSummary("Dead letters by fingerprint: the incidents.").Produces<Page<IncidentView>>();
+        letters.MapGet("", ListAsync).Within(limits => limits.Searches, "searches").WithName("dead-letters.list").WithSummary("Dead letters, newest first.").Produces<LetterPage>().ProducesProblem(400);
+        letters.MapGet("/groups", GroupsAsync).Within(limits => limits.Searches, "searches").WithName("dead-letters.groups").WithSummary("Dead letters by fingerprint: the incidents.").Produces<Page<IncidentView>>();
         letters.MapGet("/{id}", ShowAsync).WithName("dead-letters.show").WithSummary("One dead letter with headers, history and replays.").Produces<LetterDetail>().ProducesProblem(404);
         letters.MapGet("/{id}/body", BodyAsync).WithName("dead-letters.body").WithSummary("The exact bytes, as a download.").Produces(200, contentType: "application/octet-stream").ProducesProblem(404);
 
@@ -37,7 +37,7 @@ internal static class DeadLetterEndpoints
         incidents.MapGet("", IncidentsAsync).WithName("incidents.list").WithSummary("Incidents: dead letters of one cause, last seen first.").Produces<Page<IncidentView>>().ProducesProblem(400);
         incidents.MapGet("/{fingerprint}", IncidentAsync).WithName("incidents.show").WithSummary("One incident.").Produces<IncidentView>().ProducesProblem(404);
 
-        api.MapGet("/export/dead-letters", ExportAsync).RequireAuthorization(Scopes.Read).WithTags("Dead letters").WithName("dead-letters.export")
+        api.MapGet("/export/dead-letters", ExportAsync).Within(limits => limits.Downloads, "exports").RequireAuthorization(Scopes.Read).WithTags("Dead letters").WithName("dead-letters.export")
             .WithSummary("All letters of a filter as NDJSON, or as CSV that a spreadsheet takes for text.").Produces(200, contentType: "application/x-ndjson", additionalContentTypes: "text/csv").ProducesProblem(400);
     }
 

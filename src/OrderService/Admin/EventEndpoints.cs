@@ -15,7 +15,7 @@ internal static class EventEndpoints
         var events = api.MapGroup("/events").RequireAuthorization(Scopes.Read).WithTags("Events");
         events.MapGet("", ListAsync).WithName("events.list")
             .WithSummary("Events of all orders after a position, oldest first: each as it is published, with position, orderId and version. next is the position to go on from.").Produces<Page<PositionedEventView>>().ProducesProblem(400);
-        events.MapGet("/stream", (HttpContext context, LiveStream stream, string? after) => stream.RunAsync(context)).WithName("events.stream")
+        events.MapGet("/stream", (HttpContext context, LiveStream stream, string? after) => stream.RunAsync(context)).Within(limits => limits.Streams, "live streams of this caller").WithName("events.stream")
             .WithSummary("The same, live, as Server-Sent Events. The id of each is its position: Last-Event-ID (or after) goes on from there; without either it begins now.")
             .Produces(200, contentType: "text/event-stream").ProducesProblem(400).ProducesProblem(503);
     }

@@ -37,15 +37,10 @@ public sealed record FirstKey(string File, string Key, DateTimeOffset Ends, bool
 
     private static bool Create(string file)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(file)!);
-        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-        if (!OperatingSystem.IsWindows())
-        {
-            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-        }
+        OwnerOnly.CreateFolder(Path.GetDirectoryName(file)!);
         try
         {
-            using var writer = new StreamWriter(file, options);
+            using var writer = new StreamWriter(OwnerOnly.New(file));
             writer.WriteLine(Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(32)));
             return true;
         }

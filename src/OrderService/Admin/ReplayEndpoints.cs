@@ -14,7 +14,7 @@ internal static class ReplayEndpoints
     public static void MapReplays(this IEndpointRouteBuilder api)
     {
         var letters = api.MapGroup("/dead-letters").WithTags("Replays");
-        letters.MapPost("/what-if", WhatIfAsync).RequireAuthorization(Scopes.Read).WithName("replays.what-if")
+        letters.MapPost("/what-if", WhatIfAsync).Within(limits => limits.Searches, "searches").RequireAuthorization(Scopes.Read).WithName("replays.what-if")
             .WithSummary("What a replay would do, decided against the orders as they are; writes nothing.").Accepts<ReplaysBody>("application/json").Produces<ForecastView>().ProducesProblem(400);
         letters.MapPost("/replays", StartAsync).RequireAuthorization(Scopes.Operate).WithName("replays.start")
             .WithSummary("Replays many letters: a job with progress that can be paused and cancelled. A canary sends 1, then 5, then 5 percent, and stops by itself when letters fail again.")

@@ -54,6 +54,7 @@ internal static class DoctorCommand
 
         var storeReached = await CheckStoreAsync(stations, cancellationToken);
         wrong += storeReached ? 0 : 1;
+        wrong += CheckRights(stations);
         wrong += CheckKeyFile(stations);
         var (brokerReached, differences) = await CheckBrokerAsync(stations, cancellationToken);
         wrong += differences + (brokerReached ? 0 : 1);
@@ -109,6 +110,32 @@ internal static class DoctorCommand
         return true;
     }
 
+    /// <summary>What the service makes is its user's alone; a store that is older, or was copied here, may not be.</summary>
+    private static int CheckRights(IServiceProvider stations)
+    {
+        var store = stations.GetRequiredService<IOptions<StoreOptions>>().Value;
+        if (store.UsesPostgres || !File.Exists(store.Path))
+        {
+            return 0;
+        }
+        var wrong = 0;
+        var file = Path.GetFullPath(store.Path);
+        string[] open = [.. new[] { file, file + "-wal", file + "-shm" }.Where(path => File.Exists(path) && (ModeOf(path) & (UnixFileMode.OtherRead | UnixFileMode.OtherWrite)) != 0)];
+        if (open.Length > 0)
+        {
+            wrong += Print(false, "rights", $"every user of this machine can read the orders; run: chmod o-rw {string.Join(' ', open)}");
+        }
+        var folder = Path.GetDirectoryName(file)!;
+        if ((ModeOf(folder) & (UnixFileMode.OtherWrite | UnixFileMode.StickyBit)) == UnixFileMode.OtherWrite)
+        {
+            wrong += Print(false, "rights", $"every user of this machine can take the store away; run: chmod o-w {folder}");
+        }
+        return wrong;
+    }
+
+    // Windows has other rights.
+    private static UnixFileMode ModeOf(string path) => OperatingSystem.IsWindows() ? UnixFileMode.None : File.GetUnixFileMode(path);
+
     private static int CheckKeyFile(IServiceProvider stations)
     {
         var (api, store) = (stations.GetRequiredService<IOptions<ApiOptions>>().Value, stations.GetRequiredService<IOptions<StoreOptions>>().Value);
@@ -117,7 +144,7 @@ internal static class DoctorCommand
         {
             return 0;
         }
-        if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(file) & (UnixFileMode.GroupRead | UnixFileMode.OtherRead)) != 0)
+        if ((ModeOf(file) & (UnixFileMode.GroupRead | UnixFileMode.OtherRead)) != 0)
         {
             return Print(false, "key", $"others can read {file}; run: chmod 600 {file}");
         }

@@ -3,11 +3,12 @@ using System.Globalization;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 
 namespace OrderService.DeadLetters;
 
 /// <summary>Writes dead letters as NDJSON (with their bytes) or as CSV (without), page by page.</summary>
-internal static class LetterExport
+internal static partial class LetterExport
 {
     private static readonly string[] Columns =
         ["id", "status", "reason", "field", "detail", "fingerprint", "type", "orderId", "customerId", "currency", "amount", "key", "parkedAt", "copies", "replays", "settledAt", "settledBy", "settleReason", "bytes"];
@@ -19,6 +20,9 @@ internal static class LetterExport
     private const int LongestFormulaText = 255;
 
     private static readonly SearchValues<char> Quoted = SearchValues.Create(",\"\r\n;\t'");
+
+    // Where a program may begin a new cell.
+    private static readonly SearchValues<char> Separators = SearchValues.Create(";\t\r\n");
 
     private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { Encoder = JavaScriptEncoder.Default };
 
@@ -75,10 +79,11 @@ internal static class LetterExport
         Text(letter.SettleReason), Cell(letter.BodyBytes.ToString(CultureInfo.InvariantCulture))) + "\r\n";
 
     /// <summary>
-    /// Quoted, and never the start of a formula: a spreadsheet runs what begins with =, +, -, @ or a control character. A text that it would
+    /// Quoted, and never the start of a formula: a spreadsheet runs what begins with =, +, -, @ or a control character. Where the list separator is ; the line falls apart at each of
+    /// them, inside the quotes too, so what comes after one (or a tab or line break) counts as a beginning. A text that it would
     /// take for a number or a day (0007, 3E5, 1-2, MAR-1) is written as the formula that yields the text: quotes do not keep it from that.
     /// </summary>
-    internal static string Text(string? value) => value is { Length: > 0 and <= LongestFormulaText } && LooksLikeNumber(value)
+    internal static string Text(string? value) => value is { Length: > 0 and <= LongestFormulaText } && LooksLikeNumber(value) && !value.AsSpan().ContainsAny(Separators)
         ? Quote($"=\"{value.Replace("\"", "\"\"", StringComparison.Ordinal)}\"")
         : Cell(value);
 
@@ -89,7 +94,7 @@ internal static class LetterExport
         {
             return "";
         }
-        var text = value[0] is '=' or '+' or '-' or '@' or '\t' or '\r' or '\n' ? "'" + value : value;
+        var text = LaterBeginnings().Replace(value[0] is '=' or '+' or '-' or '@' or '\t' or '\r' or '\n' ? "'" + value : value, "$1'");
         return text.AsSpan().ContainsAny(Quoted) ? Quote(text) : text;
     }
 
@@ -99,4 +104,7 @@ internal static class LetterExport
         || Words.Any(word => value.StartsWith(word, StringComparison.OrdinalIgnoreCase));
 
     private static string Quote(string text) => $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
+
+    [GeneratedRegex(@"([;\t\r\n][\s""';]*)(?=[=+\-@])")]
+    private static partial Regex LaterBeginnings();
 }

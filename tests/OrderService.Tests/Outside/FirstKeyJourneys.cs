@@ -6,7 +6,7 @@ using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Outside;
 
-/// <summary>Where no key is configured.</summary>
+/// <summary>Where no key is configured, and who can read what the service makes.</summary>
 public sealed partial class FirstKeyJourneys(RabbitMqContainerFixture broker)
 {
     private static CancellationToken Now => TestContext.Current.CancellationToken;
@@ -17,10 +17,7 @@ public sealed partial class FirstKeyJourneys(RabbitMqContainerFixture broker)
         await using var service = await StartAsync();
         var file = Path.Combine(service.Folder, "api-key");
         var key = (await File.ReadAllTextAsync(file, Now)).Trim();
-        if (!OperatingSystem.IsWindows())
-        {
-            Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
-        }
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, ModeOf(file));
         // Standard error is no terminal here.
         await Eventually.TrueAsync(() => service.Output.Contains($"It is in {file}; orderservice key show", StringComparison.Ordinal));
         Assert.Equal(HttpStatusCode.OK, await AskAsync(service, key));
@@ -98,6 +95,34 @@ public sealed partial class FirstKeyJourneys(RabbitMqContainerFixture broker)
         var key = (await File.ReadAllTextAsync(Path.Combine(service.Folder, "api-key"), Now)).Trim();
         Assert.Contains($"  sign in  {service.Url}/#key={key}", shown.ToString(), StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task What_the_service_makes_is_its_users_alone_and_doctor_says_where_it_is_not()
+    {
+        var outer = Directory.CreateTempSubdirectory("orderservice-rights-").FullName;
+        var folder = Path.Combine(outer, "a", "data");
+        await using (var service = await ReleaseService.StartAsync(await broker.AddVirtualHostAsync(), settings: new() { ["Store__Path"] = Path.Combine(folder, "orders.db") }))
+        {
+            var files = Directory.GetFiles(folder);
+            Assert.Contains(Path.Combine(folder, "orders.db-wal"), files);
+            Assert.All(files, file => Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, ModeOf(file)));
+            Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, ModeOf(folder));
+            var (exitCode, said, _) = await service.RunAsync("doctor");
+            Assert.True(exitCode == 0, said);
+
+            using (var chmod = Process.Start("chmod", ["o+r", Path.Combine(folder, "orders.db")]))
+            {
+                await chmod.WaitForExitAsync(Now);
+            }
+            (exitCode, said, _) = await service.RunAsync("doctor");
+            Assert.Equal(1, exitCode);
+            Assert.Contains("every user of this machine can read the orders", said, StringComparison.Ordinal);
+        }
+        Directory.Delete(outer, recursive: true);
+    }
+
+    // The release binary's tests run on Linux only.
+    private static UnixFileMode ModeOf(string path) => OperatingSystem.IsWindows() ? UnixFileMode.None : File.GetUnixFileMode(path);
 
     private async Task<ReleaseService> StartAsync(Dictionary<string, string>? settings = null)
     {

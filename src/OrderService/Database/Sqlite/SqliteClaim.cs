@@ -41,6 +41,7 @@ internal sealed class SqliteClaim : IDisposable
         this.path = path;
         this.clock = clock;
         this.held = held;
+        OwnerOnly.CreateFile(NoteOf(path));
         note = File.OpenHandle(NoteOf(path), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
         last = new SqliteNote(Environment.ProcessId, Environment.MachineName, clock.GetUtcNow(), null, BootId(), SqliteFileState.Unknown, 0, 0) { ToldToStop = before?.ToldToStop };
         LastToldToStop = before?.ToldToStop;
@@ -62,8 +63,9 @@ internal sealed class SqliteClaim : IDisposable
         FileStream held;
         try
         {
-            Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+            OwnerOnly.CreateFolder(Path.GetDirectoryName(path)!);
             SqliteAccess.Require(path);
+            OwnerOnly.CreateFile(path + ".lock");
             held = new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
         }
         catch (IOException exception) when (IsLocked(exception))

@@ -397,7 +397,12 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             return writerConnection;
         }
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        OwnerOnly.CreateFolder(Path.GetDirectoryName(path)!);
+        if (!wasOpen)
+        {
+            // SQLite gives its other files the rights of this one, and it the rights that the umask leaves: anybody's to read.
+            OwnerOnly.CreateFile(path);
+        }
         // Only the first time may make the file: later, one that is not there was taken away. No pool: after a failed COMMIT it would hand out the same connection again, and what that one
         // gathered of a transaction that was undone could reach the log later.
         var connection = new SqliteConnection(Connections(

@@ -24,6 +24,7 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
         {
             if (held is null)
             {
+                OwnerOnly.CreateFile(Path.GetFullPath(storePath) + ".relay");
                 held = new FileStream(Path.GetFullPath(storePath) + ".relay", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
                 Volatile.Write(ref epoch, Next(held));
             }
