@@ -8,30 +8,41 @@ namespace OrderService.DeadLetters;
 /// <param name="Reason"><c>rejected</c>, <c>delivery_limit</c>, <c>expired</c> or <c>maxlen</c>.</param>
 public sealed record BrokerDeath(string Queue, string Reason)
 {
-    /// <summary>The latest death in a queue that feeds the inbox; null for a letter that came another way.</summary>
+    /// <summary>
+    /// The latest death in a queue that feeds the inbox; null for a letter that came another way. Anybody may send such a header, so it counts only as RabbitMQ writes it: each
+    /// entry with time, exchange and routing keys, and the first death once more in headers of its own
+    /// (https://www.rabbitmq.com/docs/dlx#effects).
+    /// </summary>
     public static BrokerDeath? Find(MessageProperties properties)
     {
-        if (properties.Headers is not { } headers)
+        if (properties.Headers is not { } headers || headers.GetValueOrDefault("x-death") is not System.Collections.IEnumerable deaths || deaths is string or byte[])
         {
             return null;
         }
-        if (headers.TryGetValue("x-death", out var table) && table is System.Collections.IEnumerable deaths and not (string or byte[]))
+        BrokerDeath? latest = null;
+        var isFirstTold = false;
+        foreach (var death in deaths)
         {
-            foreach (var death in deaths)
+            if (death is not IReadOnlyDictionary<string, object?> entry || Read(entry) is not { } read)
             {
-                if (death is IReadOnlyDictionary<string, object?> entry
-                    && entry.TryGetValue("queue", out var queue) && Text(queue) is { } name && IsOurs(name)
-                    && entry.TryGetValue("reason", out var reason) && Text(reason) is { } why)
-                {
-                    return new BrokerDeath(name, why);
-                }
+                return null;
+            }
+            isFirstTold |= Text(headers.GetValueOrDefault("x-first-death-queue")) == read.Queue && Text(headers.GetValueOrDefault("x-first-death-reason")) == read.Reason;
+            if (latest is null && IsOurs(read.Queue))
+            {
+                latest = read;
             }
         }
-        return headers.TryGetValue("x-first-death-queue", out var first) && Text(first) is { } firstQueue && IsOurs(firstQueue)
-            && headers.TryGetValue("x-first-death-reason", out var firstReason) && Text(firstReason) is { } firstWhy
-                ? new BrokerDeath(firstQueue, firstWhy)
-                : null;
+        return isFirstTold ? latest : null;
     }
+
+    /// <summary>An entry as RabbitMQ writes it; null for any other.</summary>
+    private static BrokerDeath? Read(IReadOnlyDictionary<string, object?> entry) =>
+        Text(entry.GetValueOrDefault("queue")) is { } queue && Text(entry.GetValueOrDefault("reason")) is { } reason
+            && Text(entry.GetValueOrDefault("exchange")) is not null && entry.GetValueOrDefault("count") is long
+            && entry.GetValueOrDefault("time") is not null && entry.GetValueOrDefault("routing-keys") is System.Collections.IEnumerable and not (string or byte[])
+                ? new BrokerDeath(queue, reason)
+                : null;
 
     /// <summary>Why a message died that no rejection explains.</summary>
     public Rejection Explain() => Reason switch

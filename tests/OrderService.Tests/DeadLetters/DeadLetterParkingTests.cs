@@ -87,6 +87,26 @@ public abstract class DeadLetterParkingTests : LetterContract
     }
 
     [Theory]
+    [InlineData("x-first-death-queue")]
+    [InlineData("x-first-death-reason")]
+    [InlineData("time")]
+    [InlineData("routing-keys")]
+    [InlineData("exchange")]
+    [InlineData("count")]
+    public async Task A_death_that_the_broker_did_not_write_is_foreign(string missing)
+    {
+        await using var world = await OpenAsync();
+        var headers = Death("delivery_limit");
+        headers.Remove(missing);
+        ((Dictionary<string, object?>)((List<object?>)headers["x-death"]!)[0]!).Remove(missing);
+        Dictionary<string, object?> firstAlone = new() { ["x-first-death-queue"] = "orders", ["x-first-death-reason"] = "expired" };
+
+        await world.TakeInAsync(Arrival(Order("A-1"), "key-1", headers), Arrival(Order("A-2"), "key-2", firstAlone));
+
+        Assert.All(await world.Queries.ListAsync(new LetterFilter(), null, 10, Stopping), letter => Assert.Equal(RejectionReason.ForeignDeadLetter, letter.Reason));
+    }
+
+    [Theory]
     [InlineData(1)]
     [InlineData(2)]
     [InlineData(3)]

@@ -54,7 +54,7 @@ internal sealed class LetterWorld : IAsyncDisposable
     /// <summary>The headers a broker adds when it moves a message from <paramref name="queue"/> to the dead-letter queue.</summary>
     public static Dictionary<string, object?> Death(string reason = "rejected", string queue = "orders") => new()
     {
-        ["x-death"] = new List<object?> { new Dictionary<string, object?> { ["queue"] = queue, ["reason"] = reason, ["count"] = 1L, ["exchange"] = "" } },
+        ["x-death"] = new List<object?> { new Dictionary<string, object?> { ["queue"] = queue, ["reason"] = reason, ["count"] = 1L, ["exchange"] = "", ["time"] = 1_800_000_000L, ["routing-keys"] = new List<object?> { queue } } },
         ["x-delivery-count"] = 1L,
         ["x-first-death-queue"] = queue,
         ["x-first-death-reason"] = reason,
