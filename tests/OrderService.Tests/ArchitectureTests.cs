@@ -38,8 +38,8 @@ public sealed partial class ArchitectureTests
     {
         ["RabbitMQ.Client"] = "RabbitMq",
         ["Confluent.Kafka"] = "Kafka",
-        ["Npgsql"] = "Database",
-        ["Microsoft.Data.Sqlite"] = "Database",
+        ["Npgsql"] = "Database/Postgres",
+        ["Microsoft.Data.Sqlite"] = "Database/Sqlite",
         ["MailKit"] = "Notifications",
         ["MimeKit"] = "Notifications",
         ["Serilog"] = "ServiceLog.cs",
@@ -84,7 +84,7 @@ public sealed partial class ArchitectureTests
     {
         foreach (var (driver, home) in Drivers)
         {
-            var elsewhere = Sources.Where(file => Regex.IsMatch(file.Code, $@"(?<![\w.]){Regex.Escape(driver)}(?!\w)") && file.Folder != home && file.Name != home).Select(file => file.Name);
+            var elsewhere = Sources.Where(file => Regex.IsMatch(file.Code, $@"(?<![\w.]){Regex.Escape(driver)}(?!\w)") && !file.Path.StartsWith(home, StringComparison.Ordinal)).Select(file => file.Name);
             Assert.Empty(elsewhere.Select(name => $"{name} knows {driver}"));
         }
     }
@@ -156,7 +156,7 @@ public sealed partial class ArchitectureTests
         return [.. Directory.EnumerateFiles(source, "*.cs", SearchOption.AllDirectories).Where(IsSource).Select(path =>
         {
             var parts = Path.GetRelativePath(source, path).Split(Path.DirectorySeparatorChar);
-            return new SourceFile(parts.Length > 1 ? parts[0] : "", parts[^1], WithoutCommentsAndTexts(File.ReadAllText(path)));
+            return new SourceFile(string.Join('/', parts), parts.Length > 1 ? parts[0] : "", parts[^1], WithoutCommentsAndTexts(File.ReadAllText(path)));
         })];
     }
 
@@ -192,5 +192,5 @@ public sealed partial class ArchitectureTests
     [GeneratedRegex(@"(?<![\w.])(?:OrderService\.)?([A-Z]\w+)\.([A-Z]\w+)")]
     private static partial Regex QualifiedType();
 
-    private sealed record SourceFile(string Folder, string Name, string Code);
+    private sealed record SourceFile(string Path, string Folder, string Name, string Code);
 }

@@ -1,10 +1,8 @@
-using Microsoft.Data.Sqlite;
-
 namespace OrderService.Database;
 
 internal static class StoreErrors
 {
     /// <summary>The exception that callers of a store know, whichever store it is from.</summary>
     public static Exception Translate(Exception exception) =>
-        exception is SqliteException sqlite ? SqliteErrors.Translate(sqlite) : PostgresErrors.Translate(exception) ?? exception;
+        SqliteErrors.Translate(exception) ?? PostgresErrors.Translate(exception) ?? exception;
 }

@@ -24,9 +24,13 @@ internal static class IncidentsTable
             return IncidentChange.New;
         }
         var regressed = await transaction.ExecuteAsync(
-            "UPDATE incidents SET state = 'regressed', regressed_build = @build, state_by = NULL, state_at = @now, escalated_at = NULL WHERE fingerprint = @Fingerprint AND state = 'resolved'",
+            """
+            UPDATE incidents SET state = 'regressed', regressed_build = @build, state_by = NULL, state_at = @now, escalated_at = NULL
+            WHERE fingerprint = @Fingerprint AND state = 'resolved'
+            """,
             values) == 1;
-        await transaction.ExecuteAsync("UPDATE incidents SET letters = letters + @letters, last_seen = @now, last_build = @build WHERE fingerprint = @Fingerprint", values);
+        await transaction.ExecuteAsync(
+            "UPDATE incidents SET letters = letters + @letters, last_seen = @now, last_build = @build WHERE fingerprint = @Fingerprint", values);
         return regressed ? IncidentChange.Regressed : IncidentChange.None;
     }
 
@@ -37,8 +41,10 @@ internal static class IncidentsTable
         transaction.ExecuteAsync("UPDATE incidents SET last_alert_at = @now WHERE fingerprint = @fingerprint", new { fingerprint, now });
 
     /// <returns>False when there is no such incident.</returns>
-    public static async Task<bool> SetStateAsync(StoreTransaction transaction, string fingerprint, string state, string who, long now) => await transaction.ExecuteAsync(
-        "UPDATE incidents SET state = @state, state_by = @who, state_at = @now WHERE fingerprint = @fingerprint", new { fingerprint, state, who, now }) == 1;
+    public static async Task<bool> SetStateAsync(StoreTransaction transaction, string fingerprint, string state, string who, long now) =>
+        await transaction.ExecuteAsync(
+            "UPDATE incidents SET state = @state, state_by = @who, state_at = @now WHERE fingerprint = @fingerprint",
+            new { fingerprint, state, who, now }) == 1;
 
     /// <param name="until">Null ends it.</param>
     /// <returns>False when there is no such incident.</returns>
@@ -55,7 +61,8 @@ internal static class IncidentsTable
     {
         var parameters = new DynamicParameters(times);
         var list = SqlList.Add(parameters, "fingerprint", fingerprints);
-        return transaction.QueryAsync<string>($"UPDATE incidents AS i SET {step.Change} WHERE i.fingerprint IN {list} AND ({step.Which}) RETURNING fingerprint", parameters);
+        return transaction.QueryAsync<string>(
+            $"UPDATE incidents AS i SET {step.Change} WHERE i.fingerprint IN {list} AND ({step.Which}) RETURNING fingerprint", parameters);
     }
 
     /// <summary>Incidents with how many of their letters are open, those with parked letters and the latest first.</summary>
@@ -63,7 +70,8 @@ internal static class IncidentsTable
     public static Task<List<IncidentRow>> ListAsync(StoreConnection connection, string? fingerprint) => connection.QueryAsync<IncidentRow>(
         $"""
         SELECT * FROM (
-            SELECT i.fingerprint, i.reason, i.title, i.field, i.exception, i.state, i.letters, i.first_seen, i.last_seen, i.first_build, i.last_build, i.regressed_build,
+            SELECT i.fingerprint, i.reason, i.title, i.field, i.exception, i.state, i.letters, i.first_seen, i.last_seen,
+                   i.first_build, i.last_build, i.regressed_build,
                    i.state_by, i.state_at, i.muted_until, i.last_alert_at,
                    (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked') AS parked,
                    (SELECT count(*) FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'replayed') AS replayed
@@ -86,15 +94,19 @@ internal static class IncidentsTable
     }
 
     /// <summary>How many there are in each state, those that are muted apart.</summary>
-    public static Task<List<(string State, long Muted, long Incidents)>> CountsAsync(StoreConnection connection, long now) => connection.QueryAsync<(string, long, long)>(
-        "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now });
+    public static Task<List<(string State, long Muted, long Incidents)>> CountsAsync(StoreConnection connection, long now) =>
+        connection.QueryAsync<(string, long, long)>(
+            "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now });
 
     /// <summary>Follows a step of the store's clock.</summary>
     /// <param name="before">What the clock said before it.</param>
     public static async Task MoveAsync(StoreTransaction transaction, long step, long before)
     {
         await transaction.ExecuteAsync(
-            "UPDATE incidents SET state_at = state_at + @step, last_alert_at = last_alert_at + @step, last_seen = last_seen + @step WHERE state <> 'resolved'", new { step });
+            """
+            UPDATE incidents SET state_at = state_at + @step, last_alert_at = last_alert_at + @step, last_seen = last_seen + @step WHERE state <> 'resolved'
+            """,
+            new { step });
         await transaction.ExecuteAsync("UPDATE incidents SET muted_until = muted_until + @step WHERE muted_until > @before", new { step, before });
     }
 }
@@ -118,7 +130,10 @@ internal sealed record IncidentTimes(long Now, long Beyond, long Escalate, long 
 internal sealed record IncidentStep(string Which, string Change)
 {
     private const string Unattended =
-        "i.state IN ('new', 'regressed') AND coalesce(i.muted_until, 0) <= @Now AND EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked')";
+        """
+        i.state IN ('new', 'regressed') AND coalesce(i.muted_until, 0) <= @Now
+        AND EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = i.fingerprint AND l.status = 'parked')
+        """;
 
     public static IncidentStep Escalate { get; } = new(
         $"i.escalated_at IS NULL AND (i.state_at <= @Escalate OR i.state_at > @Beyond) AND {Unattended}", "escalated_at = @Now, last_alert_at = @Now");

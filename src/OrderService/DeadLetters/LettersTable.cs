@@ -7,7 +7,9 @@ using OrderService.Store;
 
 namespace OrderService.DeadLetters;
 
-/// <summary>Dead letters, with the table of those that are found by their content. The order flow reads open letters and settles them with the append.</summary>
+/// <summary>
+/// Dead letters, with the table of those that are found by their content. The order flow reads open letters and settles them with the append.
+/// </summary>
 internal static class LettersTable
 {
     // More would save PostgreSQL few round trips more; SQLite looks each parameter up among all others.
@@ -22,12 +24,14 @@ internal static class LettersTable
     /// <summary>What counts as one order: it, or else the letter.</summary>
     private const string OneOrder = "coalesce(l.order_id, CAST(l.id AS TEXT))";
 
-    private const string Costs = "count(DISTINCT l.order_id) AS orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS customers, min(l.parked_at) AS oldest";
+    private const string Costs =
+        "count(DISTINCT l.order_id) AS orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS customers, min(l.parked_at) AS oldest";
 
     private const string SummaryColumns =
         """
-        l.id, l.key, l.incident, l.status, l.reason, l.detail, l.field, l.type, l.message_id, l.correlation_id, l.order_id, l.customer_id, l.currency, l.value_minor,
-        length(l.body) AS body_bytes, l.parked_at, l.opened_at, l.copies, l.replays, l.replayed_at, l.settled_at, l.settled_by, l.settle_reason, l.alert_id
+        l.id, l.key, l.incident, l.status, l.reason, l.detail, l.field, l.type, l.message_id, l.correlation_id, l.order_id, l.customer_id,
+        l.currency, l.value_minor, length(l.body) AS body_bytes, l.parked_at, l.opened_at, l.copies, l.replays, l.replayed_at,
+        l.settled_at, l.settled_by, l.settle_reason, l.alert_id
         """;
 
     private const string SelectStored =
@@ -44,9 +48,9 @@ internal static class LettersTable
             var rows = chunk.Select((letter, index) => Row(parameters, letter, index, now)).ToList();
             inserted.AddRange(await transaction.QueryAsync<InsertedLetter>(
                 $"""
-                INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, field, exception, body, content_type, type, message_id, correlation_id,
-                                          properties, deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason,
-                                          twins, keyless)
+                INSERT INTO dead_letters (
+                    key, fingerprint, incident, status, reason, detail, field, exception, body, content_type, type, message_id, correlation_id, properties,
+                    deaths, order_id, customer_id, currency, value_minor, parked_at, opened_at, settled_at, settled_by, settle_reason, twins, keyless)
                 VALUES {string.Join(", ", rows)}
                 ON CONFLICT (key, fingerprint) DO NOTHING RETURNING id, key, fingerprint
                 """,
@@ -99,7 +103,9 @@ internal static class LettersTable
     public static Task AddContentAsync(StoreTransaction transaction, long id, byte[] content) =>
         transaction.ExecuteAsync("INSERT INTO keyless_letters (fingerprint, letter_id) VALUES (@content, @id)", new { content, id });
 
-    /// <summary>Takes a letter whose replay came back. The mark could be forged: key, state and count must fit. With an older count it is a copy of an earlier attempt.</summary>
+    /// <summary>
+    /// Takes a letter whose replay came back. The mark could be forged: key, state and count must fit. With an older count it is a copy of an earlier attempt.
+    /// </summary>
     public static async Task<bool> ReturnAsync(StoreTransaction transaction, ReplayMark mark, string key) => await transaction.ExecuteAsync(
         "UPDATE dead_letters SET status = 'parked' WHERE id = @LetterId AND coalesce(replay_key, key) = @key AND status = 'replayed' AND replays = @Replays",
         new { mark.LetterId, key, mark.Replays }) == 1;
@@ -122,7 +128,8 @@ internal static class LettersTable
             now,
         });
 
-    public static Task CountCopyAsync(StoreTransaction transaction, long id) => transaction.ExecuteAsync("UPDATE dead_letters SET copies = copies + 1 WHERE id = @id", new { id });
+    public static Task CountCopyAsync(StoreTransaction transaction, long id) =>
+        transaction.ExecuteAsync("UPDATE dead_letters SET copies = copies + 1 WHERE id = @id", new { id });
 
     /// <summary>A letter that was parked without its bytes gets them.</summary>
     public static Task AddBodyAsync(StoreTransaction transaction, long id, DeadLetter letter) => transaction.ExecuteAsync(
@@ -130,15 +137,19 @@ internal static class LettersTable
 
     /// <summary>The message was decided after all.</summary>
     public static Task SupersedeAsync(StoreTransaction transaction, long id, long now) => transaction.ExecuteAsync(
-        "UPDATE dead_letters SET status = 'superseded', settled_at = @now, settled_by = @OrderFlow, settle_reason = @DecidedAfterAll WHERE id = @id AND status = 'parked'",
+        """
+        UPDATE dead_letters SET status = 'superseded', settled_at = @now, settled_by = @OrderFlow, settle_reason = @DecidedAfterAll
+        WHERE id = @id AND status = 'parked'
+        """,
         new { id, now, OrderFlow, DecidedAfterAll });
 
     /// <summary>Sends a parked letter again.</summary>
     /// <param name="replayKey">The key that it goes out with, where it is another than the letter's.</param>
     /// <returns>False when somebody else was first.</returns>
-    public static async Task<bool> ReplayAsync(StoreTransaction transaction, long id, long replays, string? replayKey, long now) => await transaction.ExecuteAsync(
-        "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now, replay_key = @replayKey WHERE id = @id AND status = 'parked'",
-        new { id, replays, replayKey, now }) == 1;
+    public static async Task<bool> ReplayAsync(StoreTransaction transaction, long id, long replays, string? replayKey, long now) =>
+        await transaction.ExecuteAsync(
+            "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now, replay_key = @replayKey WHERE id = @id AND status = 'parked'",
+            new { id, replays, replayKey, now }) == 1;
 
     /// <summary>A replay could not be sent: its letter waits again. Uncovered, so that the next digest tells of it.</summary>
     /// <returns>False when that is not where the letter stands.</returns>
@@ -152,14 +163,21 @@ internal static class LettersTable
         (await DiscardAsync(transaction, [id], who, reason, now)).Count == 1;
 
     /// <returns>Those that were parked: somebody else may have settled one of them since.</returns>
-    public static Task<List<long>> DiscardAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, string who, string reason, long now) => transaction.QueryAsync<long>(
-        $"UPDATE dead_letters SET status = 'discarded', settled_at = @now, settled_by = @who, settle_reason = @reason WHERE id IN {SqlList.Of(ids)} AND status = 'parked' RETURNING id",
-        new { who, reason, now });
+    public static Task<List<long>> DiscardAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, string who, string reason, long now) =>
+        transaction.QueryAsync<long>(
+            $"""
+            UPDATE dead_letters SET status = 'discarded', settled_at = @now, settled_by = @who, settle_reason = @reason
+            WHERE id IN {SqlList.Of(ids)} AND status = 'parked' RETURNING id
+            """,
+            new { who, reason, now });
 
     /// <summary>Parks a discarded letter again.</summary>
     /// <returns>False when it is not discarded.</returns>
     public static async Task<bool> RestoreAsync(StoreTransaction transaction, long id) => await transaction.ExecuteAsync(
-        "UPDATE dead_letters SET status = 'parked', settled_at = NULL, settled_by = NULL, settle_reason = NULL WHERE id = @id AND status = 'discarded'", new { id }) == 1;
+        """
+        UPDATE dead_letters SET status = 'parked', settled_at = NULL, settled_by = NULL, settle_reason = NULL WHERE id = @id AND status = 'discarded'
+        """,
+        new { id }) == 1;
 
     /// <summary>An alert tells of those that no other tells of.</summary>
     public static Task CoverAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, long alertId) =>
@@ -168,30 +186,40 @@ internal static class LettersTable
     /// <summary>Whether a letter that no alert covers was opened until <paramref name="before"/>.</summary>
     /// <param name="beyond">Nothing happens in the future: what says so is from before the clock was set back, and old enough.</param>
     /// <param name="resting">Those that are not meant.</param>
-    public static Task<bool> AnyUncoveredAsync(StoreConnection connection, long now, long before, long beyond, IReadOnlyCollection<long> resting) => connection.ExecuteScalarAsync<bool>(
-        $"SELECT EXISTS (SELECT 1 FROM dead_letters WHERE {Uncovered(resting)} AND (opened_at <= @before OR opened_at > @beyond))", new { now, before, beyond });
+    public static Task<bool> AnyUncoveredAsync(StoreConnection connection, long now, long before, long beyond, IReadOnlyCollection<long> resting) =>
+        connection.ExecuteScalarAsync<bool>(
+            $"""
+            SELECT EXISTS (SELECT 1 FROM dead_letters WHERE {Uncovered(resting)} AND (opened_at <= @before OR opened_at > @beyond))
+            """,
+            new { now, before, beyond });
 
     public static Task<List<long>> UncoveredAsync(StoreConnection connection, long now, IReadOnlyCollection<long> resting) =>
         connection.QueryAsync<long>($"SELECT id FROM dead_letters WHERE {Uncovered(resting)} ORDER BY id", new { now });
 
-    private static string Uncovered(IReadOnlyCollection<long> resting) =>
-        $"alert_id IS NULL AND status <> 'superseded' AND incident NOT IN ({IncidentsTable.SelectMuted}){(resting.Count == 0 ? "" : $" AND id NOT IN {SqlList.Of(resting)}")}";
+    private static string Uncovered(IReadOnlyCollection<long> resting)
+    {
+        var others = resting.Count == 0 ? "" : $" AND id NOT IN {SqlList.Of(resting)}";
+        return $"alert_id IS NULL AND status <> 'superseded' AND incident NOT IN ({IncidentsTable.SelectMuted}){others}";
+    }
 
     /// <summary>What operators need to settle a letter; null when there is no such letter.</summary>
-    public static Task<StoredLetter?> FindAsync(StoreConnection connection, long id) => connection.QuerySingleOrDefaultAsync<StoredLetter>($"{SelectStored} WHERE l.id = @id", new { id });
+    public static Task<StoredLetter?> FindAsync(StoreConnection connection, long id) =>
+        connection.QuerySingleOrDefaultAsync<StoredLetter>($"{SelectStored} WHERE l.id = @id", new { id });
 
     /// <summary>The same of chosen letters, from behind <paramref name="after"/>.</summary>
     public static Task<List<StoredLetter>> ChosenAsync(StoreConnection connection, LetterSelection selection, long after, long most)
     {
         var parameters = new DynamicParameters(new { after, most });
-        return connection.QueryAsync<StoredLetter>($"{SelectStored} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
+        return connection.QueryAsync<StoredLetter>(
+            $"{SelectStored} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
     }
 
     /// <summary>Their numbers.</summary>
     public static Task<List<long>> ChosenIdsAsync(StoreConnection connection, LetterSelection selection, long after, long most)
     {
         var parameters = new DynamicParameters(new { after, most });
-        return connection.QueryAsync<long>($"SELECT l.id FROM dead_letters l WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
+        return connection.QueryAsync<long>(
+            $"SELECT l.id FROM dead_letters l WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
     }
 
     /// <summary>How many letters are meant, and the highest number among those that could be.</summary>
@@ -212,7 +240,8 @@ internal static class LettersTable
     public static Task<List<LetterRow>> ListAsync(StoreConnection connection, LetterFilter filter, long after, int limit)
     {
         var parameters = new DynamicParameters(new { after, limit });
-        return connection.QueryAsync<LetterRow>($"SELECT {SummaryColumns} FROM dead_letters l WHERE l.id < @after AND {filter.Where(parameters)} ORDER BY l.id DESC LIMIT @limit", parameters);
+        return connection.QueryAsync<LetterRow>(
+            $"SELECT {SummaryColumns} FROM dead_letters l WHERE l.id < @after AND {filter.Where(parameters)} ORDER BY l.id DESC LIMIT @limit", parameters);
     }
 
     public static Task<long> CountAsync(StoreConnection connection, LetterFilter filter)
@@ -232,7 +261,8 @@ internal static class LettersTable
         new { id });
 
     /// <returns>Null when there is no such letter.</returns>
-    public static Task<byte[]?> BodyAsync(StoreConnection connection, long id) => connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM dead_letters WHERE id = @id", new { id });
+    public static Task<byte[]?> BodyAsync(StoreConnection connection, long id) =>
+        connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM dead_letters WHERE id = @id", new { id });
 
     /// <summary>The letters of an order, as far as the story of it needs them.</summary>
     public static Task<List<LetterState>> OfOrderAsync(StoreConnection connection, string orderId) =>
@@ -245,12 +275,15 @@ internal static class LettersTable
     private const string SelectState = "SELECT id, status, reason, detail, order_id, settled_at, settled_by, settle_reason FROM dead_letters";
 
     /// <summary>The alert that covers a letter; null while there is none.</summary>
-    public static Task<long?> AlertAsync(StoreConnection connection, long id) => connection.ExecuteScalarAsync<long?>("SELECT alert_id FROM dead_letters WHERE id = @id", new { id });
+    public static Task<long?> AlertAsync(StoreConnection connection, long id) =>
+        connection.ExecuteScalarAsync<long?>("SELECT alert_id FROM dead_letters WHERE id = @id", new { id });
 
-    public static Task<long> ParkedAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'");
+    public static Task<long> ParkedAsync(StoreConnection connection) =>
+        connection.ExecuteScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked'");
 
     /// <summary>When the newest parked letter was parked (Unix milliseconds); null when none is.</summary>
-    public static Task<long?> NewestParkedAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long?>("SELECT max(parked_at) FROM dead_letters WHERE status = 'parked'");
+    public static Task<long?> NewestParkedAsync(StoreConnection connection) =>
+        connection.ExecuteScalarAsync<long?>("SELECT max(parked_at) FROM dead_letters WHERE status = 'parked'");
 
     /// <summary>How many are parked for each reason.</summary>
     public static async Task<Dictionary<string, long>> ParkedByReasonAsync(StoreConnection connection) =>
@@ -263,7 +296,10 @@ internal static class LettersTable
 
     /// <summary>The same for each incident, or for one.</summary>
     public static Task<List<LetterCosts>> CostsByIncidentAsync(StoreConnection connection, string? incident) => connection.QueryAsync<LetterCosts>(
-        $"SELECT l.incident, count(*) AS letters, {Costs} FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{Of(incident)} GROUP BY l.incident", new { incident });
+        $"""
+        SELECT l.incident, count(*) AS letters, {Costs} FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{Of(incident)} GROUP BY l.incident
+        """,
+        new { incident });
 
     /// <summary>What the parked letters of an incident are worth, or all of them, by currency.</summary>
     // An order counts once, however many of its messages are parked; where the letter does not say what it is worth, the order does.
@@ -283,7 +319,8 @@ internal static class LettersTable
     public static Task<List<LetterValue>> ValuesByIncidentAsync(StoreConnection connection, string? incident) => connection.QueryAsync<LetterValue>(
         $"""
         SELECT incident, currency, sum(CAST(value AS DOUBLE PRECISION)) AS value
-        FROM (SELECT l.incident AS incident, coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
+        FROM (SELECT l.incident AS incident, coalesce(l.currency, o.currency) AS currency,
+                     max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
               FROM dead_letters l {JoinOrders}
               WHERE l.status = 'parked'{Of(incident)} AND coalesce(l.currency, o.currency) IS NOT NULL
               GROUP BY l.incident, coalesce(l.currency, o.currency), {OneOrder}) held
@@ -310,7 +347,8 @@ internal static class LettersTable
         OrderIdsAsync(connection, "l.incident = @incident AND l.status = 'parked'", new { incident, most });
 
     /// <summary>The first orders with a letter that an alert tells of.</summary>
-    public static Task<List<string>> OrderIdsOfAlertAsync(StoreConnection connection, long alertId, int most) => OrderIdsAsync(connection, "l.alert_id = @alertId", new { alertId, most });
+    public static Task<List<string>> OrderIdsOfAlertAsync(StoreConnection connection, long alertId, int most) =>
+        OrderIdsAsync(connection, "l.alert_id = @alertId", new { alertId, most });
 
     private static Task<List<string>> OrderIdsAsync(StoreConnection connection, string where, object parameters) => connection.QueryAsync<string>(
         $"SELECT l.order_id FROM dead_letters l WHERE {where} AND l.order_id IS NOT NULL GROUP BY l.order_id ORDER BY min(l.id) LIMIT @most", parameters);

@@ -16,7 +16,8 @@ internal static class RejectionsTable
     {
         var parameters = new DynamicParameters();
         var list = SqlList.Add(parameters, "key", keys);
-        return connection.QueryAsync<FoundRejection>($"SELECT key, fingerprint, reason, detail, field, exception, order_id FROM rejections WHERE key IN {list}", parameters);
+        return connection.QueryAsync<FoundRejection>(
+            $"SELECT key, fingerprint, reason, detail, field, exception, order_id FROM rejections WHERE key IN {list}", parameters);
     }
 
     /// <summary>Whether there are rejections without a dead letter.</summary>
@@ -26,15 +27,17 @@ internal static class RejectionsTable
         connection.ExecuteScalarAsync<bool>($"SELECT EXISTS (SELECT 1 FROM rejections WHERE {Missing})", new { before, beyond });
 
     /// <summary>The oldest of them without their bytes.</summary>
-    public static Task<List<MissingLetter>> MissingAsync(StoreConnection connection, long before, long beyond, int skip, int limit) => connection.QueryAsync<MissingLetter>(
-        $"""
-        SELECT key, fingerprint, reason, detail, field, exception, order_id, properties, OCTET_LENGTH(body) AS size
-        FROM rejections WHERE {Missing} ORDER BY rejected_at, key, fingerprint LIMIT @limit OFFSET @skip
-        """,
-        new { before, beyond, skip, limit });
+    public static Task<List<MissingLetter>> MissingAsync(StoreConnection connection, long before, long beyond, int skip, int limit) =>
+        connection.QueryAsync<MissingLetter>(
+            $"""
+            SELECT key, fingerprint, reason, detail, field, exception, order_id, properties, OCTET_LENGTH(body) AS size
+            FROM rejections WHERE {Missing} ORDER BY rejected_at, key, fingerprint LIMIT @limit OFFSET @skip
+            """,
+            new { before, beyond, skip, limit });
 
     public static async Task<byte[]> BodyAsync(StoreConnection connection, string key, byte[] fingerprint) =>
-        await connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM rejections WHERE key = @key AND fingerprint = @fingerprint", new { key, fingerprint }) ?? [];
+        await connection.ExecuteScalarAsync<byte[]?>(
+            "SELECT body FROM rejections WHERE key = @key AND fingerprint = @fingerprint", new { key, fingerprint }) ?? [];
 
     /// <summary>The letters have the bytes now; the copies beside the rejections are not needed any more.</summary>
     public static async Task MarkParkedAsync(StoreTransaction transaction, IEnumerable<DeadLetter> letters)
@@ -49,7 +52,11 @@ internal static class RejectionsTable
                 return $"(@key{index}, @fingerprint{index})";
             });
             await transaction.ExecuteAsync(
-                $"UPDATE rejections SET parked = 1, body = NULL, properties = NULL WHERE parked = 0 AND (key, fingerprint) IN (VALUES {string.Join(", ", pairs)})", parameters);
+                $"""
+                UPDATE rejections SET parked = 1, body = NULL, properties = NULL
+                WHERE parked = 0 AND (key, fingerprint) IN (VALUES {string.Join(", ", pairs)})
+                """,
+                parameters);
         }
     }
 

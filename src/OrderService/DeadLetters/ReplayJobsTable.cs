@@ -29,7 +29,11 @@ internal static class ReplayJobsTable
     {
         var parameters = new DynamicParameters(new { id, most = selection.Limit ?? long.MaxValue });
         var total = await transaction.ExecuteAsync(
-            $"INSERT INTO replay_job_letters (job_id, letter_id) SELECT @id, l.id FROM dead_letters l WHERE {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
+            $"""
+            INSERT INTO replay_job_letters (job_id, letter_id) SELECT @id, l.id FROM dead_letters l WHERE {selection.Where(parameters)}
+            ORDER BY l.id LIMIT @most
+            """,
+            parameters);
         await transaction.ExecuteAsync("UPDATE replay_jobs SET total = @total WHERE id = @id", new { id, total });
         return total;
     }
@@ -89,24 +93,33 @@ internal static class ReplayJobsTable
     /// <summary>Locks a running job and takes it for a runner: whoever pauses or cancels it comes before this step or after it.</summary>
     /// <param name="beyond">A lease that ends later than any that is taken now is from before the clock was set back.</param>
     /// <returns>False when it is another runner's, or does not run.</returns>
-    public static async Task<bool> TakeAsync(StoreTransaction transaction, long id, string runner, long now, long until, long beyond) => await transaction.ExecuteAsync(
-        """
-        UPDATE replay_jobs SET runner = @runner, runner_until = @until, started_at = coalesce(started_at, @now), waiting = NULL
-        WHERE id = @id AND state = 'running' AND (runner IS NULL OR runner = @runner OR runner_until < @now OR runner_until > @beyond)
-        """,
-        new { id, runner, now, until, beyond }) == 1;
+    public static async Task<bool> TakeAsync(StoreTransaction transaction, long id, string runner, long now, long until, long beyond) =>
+        await transaction.ExecuteAsync(
+            """
+            UPDATE replay_jobs SET runner = @runner, runner_until = @until, started_at = coalesce(started_at, @now), waiting = NULL
+            WHERE id = @id AND state = 'running' AND (runner IS NULL OR runner = @runner OR runner_until < @now OR runner_until > @beyond)
+            """,
+            new { id, runner, now, until, beyond }) == 1;
 
     /// <param name="what">What it waits for; null when it does not.</param>
-    public static Task WaitAsync(StoreTransaction transaction, long id, string? what) => transaction.ExecuteAsync("UPDATE replay_jobs SET waiting = @what WHERE id = @id", new { id, what });
+    public static Task WaitAsync(StoreTransaction transaction, long id, string? what) =>
+        transaction.ExecuteAsync("UPDATE replay_jobs SET waiting = @what WHERE id = @id", new { id, what });
 
     /// <summary>A job ends by itself.</summary>
     public static Task EndAsync(StoreTransaction transaction, long id, string state, string? why, long now) => transaction.ExecuteAsync(
-        "UPDATE replay_jobs SET state = @state, state_by = 'the service', state_at = @now, finished_at = @now, stop_reason = @why WHERE id = @id", new { id, state, why, now });
+        """
+        UPDATE replay_jobs SET state = @state, state_by = 'the service', state_at = @now, finished_at = @now, stop_reason = @why WHERE id = @id
+        """,
+        new { id, state, why, now });
 
     /// <summary>Adds to a job's counts.</summary>
-    public static Task CountAsync(StoreTransaction transaction, long id, long sent = 0, long succeeded = 0, long failed = 0, long skipped = 0) => transaction.ExecuteAsync(
-        "UPDATE replay_jobs SET sent = sent + @sent, succeeded = succeeded + @succeeded, failed = failed + @failed, skipped = skipped + @skipped WHERE id = @id",
-        new { id, sent, succeeded, failed, skipped });
+    public static Task CountAsync(StoreTransaction transaction, long id, long sent = 0, long succeeded = 0, long failed = 0, long skipped = 0) =>
+        transaction.ExecuteAsync(
+            """
+            UPDATE replay_jobs SET sent = sent + @sent, succeeded = succeeded + @succeeded, failed = failed + @failed, skipped = skipped + @skipped
+            WHERE id = @id
+            """,
+            new { id, sent, succeeded, failed, skipped });
 
     /// <summary>The next letters of a job.</summary>
     public static Task<List<long>> UntouchedAsync(StoreConnection connection, long id, int most) => connection.QueryAsync<long>(
@@ -114,16 +127,18 @@ internal static class ReplayJobsTable
 
     /// <param name="from">Only where it stands so.</param>
     /// <returns>How many rows changed: none when somebody else was faster.</returns>
-    public static Task<int> SetLetterAsync(StoreTransaction transaction, long id, long letterId, string from, string state, string? reason, string? detail) => transaction.ExecuteAsync(
-        "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @id AND letter_id = @letterId AND state = @from",
-        new { id, letterId, from, state, reason, detail });
+    public static Task<int> SetLetterAsync(StoreTransaction transaction, long id, long letterId, string from, string state, string? reason, string? detail) =>
+        transaction.ExecuteAsync(
+            "UPDATE replay_job_letters SET state = @state, reason = @reason, detail = @detail WHERE job_id = @id AND letter_id = @letterId AND state = @from",
+            new { id, letterId, from, state, reason, detail });
 
     /// <summary>Letters that were sent and whose outcome is known and not taken down, from behind <paramref name="last"/>.</summary>
     public static Task<List<SentLetter>> OutcomesAsync(StoreConnection connection, long id, long last, int limit) => connection.QueryAsync<SentLetter>(
         """
         SELECT j.letter_id, r.outcome, l.status, l.reason, l.detail, r.detail AS replay_detail
         FROM replay_job_letters j JOIN replays r ON r.job_id = j.job_id AND r.letter_id = j.letter_id JOIN dead_letters l ON l.id = j.letter_id
-        WHERE j.job_id = @id AND j.state = 'sent' AND j.letter_id > @last AND (r.outcome IS NOT NULL OR l.status <> 'replayed') ORDER BY j.letter_id LIMIT @limit
+        WHERE j.job_id = @id AND j.state = 'sent' AND j.letter_id > @last AND (r.outcome IS NOT NULL OR l.status <> 'replayed')
+        ORDER BY j.letter_id LIMIT @limit
         """,
         new { id, last, limit });
 
@@ -197,7 +212,8 @@ internal sealed class SentLetter
     public string? ReplayDetail { get; init; }
 
     /// <summary>Why it could not even be sent; null when it was.</summary>
-    public string? NotSent => ReplayDetail?.StartsWith(DeadLetterReplay.NotSendable, StringComparison.Ordinal) == true ? ReplayDetail[DeadLetterReplay.NotSendable.Length..] : null;
+    public string? NotSent =>
+        ReplayDetail?.StartsWith(DeadLetterReplay.NotSendable, StringComparison.Ordinal) == true ? ReplayDetail[DeadLetterReplay.NotSendable.Length..] : null;
 
     // Without an outcome the letter was settled in another way, or it came back as a plain copy.
     public bool HasFailed => Outcome == "failed" || (Outcome is null && Status == LetterStatus.Parked);

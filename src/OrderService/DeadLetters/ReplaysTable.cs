@@ -7,12 +7,18 @@ internal static class ReplaysTable
 {
     /// <param name="body">The edited one; null when the original bytes go out.</param>
     public static Task AddAsync(StoreTransaction transaction, ReplayRequest request, byte[]? body, string? change, long now) => transaction.ExecuteAsync(
-        "INSERT INTO replays (letter_id, job_id, body, change, requested_by, reason, requested_at) VALUES (@LetterId, @JobId, @body, @change, @Who, @Reason, @now)",
+        """
+        INSERT INTO replays (letter_id, job_id, body, change, requested_by, reason, requested_at)
+        VALUES (@LetterId, @JobId, @body, @change, @Who, @Reason, @now)
+        """,
         new { request.LetterId, request.JobId, body, change, Who = request.Who.Shown, request.Reason, now });
 
     /// <summary>The replay under way failed.</summary>
     public static Task FailAsync(StoreTransaction transaction, long letterId, string detail, long now) => transaction.ExecuteAsync(
-        "UPDATE replays SET outcome = 'failed', detail = @detail, finished_at = @now WHERE letter_id = @letterId AND outcome IS NULL", new { letterId, detail, now });
+        """
+        UPDATE replays SET outcome = 'failed', detail = @detail, finished_at = @now WHERE letter_id = @letterId AND outcome IS NULL
+        """,
+        new { letterId, detail, now });
 
     /// <summary>Who asked for the newest one.</summary>
     public static Task<string?> RequestedByAsync(StoreConnection connection, long letterId) => connection.ExecuteScalarAsync<string?>(

@@ -40,7 +40,10 @@ internal static class AlertsTable
     /// <summary>An alert that left without the store takes its place in the list; its deliveries are written with it.</summary>
     /// <returns>The alert's number.</returns>
     public static Task<long> AddSentAsync(StoreTransaction transaction, Alert alert) => transaction.ExecuteScalarAsync<long>(
-        "INSERT INTO alerts (kind, subject, text, data, letters, created_at, dispatched) VALUES (@Kind, @Subject, @Text, @data, @Letters, @createdAt, 1) RETURNING id",
+        """
+        INSERT INTO alerts (kind, subject, text, data, letters, created_at, dispatched) VALUES (@Kind, @Subject, @Text, @data, @Letters, @createdAt, 1)
+        RETURNING id
+        """,
         new
         {
             alert.Kind,
@@ -52,7 +55,8 @@ internal static class AlertsTable
         });
 
     /// <summary>Takes out an alert that turned out to cover nothing.</summary>
-    public static Task RemoveAsync(StoreTransaction transaction, long alertId) => transaction.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId });
+    public static Task RemoveAsync(StoreTransaction transaction, long alertId) =>
+        transaction.ExecuteAsync("DELETE FROM alerts WHERE id = @alertId", new { alertId });
 
     /// <summary>Alerts that have no deliveries yet, from behind <paramref name="last"/>.</summary>
     /// <param name="held">A kind that is not wanted now.</param>
@@ -66,7 +70,8 @@ internal static class AlertsTable
     public static Task<List<AlertRow>> ListAsync(StoreConnection connection, long before, int limit) =>
         connection.QueryAsync<AlertRow>($"{Select} WHERE id < @before ORDER BY id DESC LIMIT @limit", new { before, limit });
 
-    public static Task<AlertRow?> FindAsync(StoreConnection connection, long? alertId) => connection.QuerySingleOrDefaultAsync<AlertRow>($"{Select} WHERE id = @alertId", new { alertId });
+    public static Task<AlertRow?> FindAsync(StoreConnection connection, long? alertId) =>
+        connection.QuerySingleOrDefaultAsync<AlertRow>($"{Select} WHERE id = @alertId", new { alertId });
 
     /// <summary>How many first alerts were written after a time.</summary>
     public static Task<long> FirstsSinceAsync(StoreConnection connection, long since) =>

@@ -24,23 +24,26 @@ internal static class DeliveriesTable
         new { alertId, channel, now });
 
     /// <summary>The same for all of a channel's alerts that wait.</summary>
-    public static Task PassOnAsync(StoreTransaction transaction, IReadOnlyCollection<long> alertIds, string channel, string fallback, long now) => transaction.ExecuteAsync(
-        $"""
-        INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
-        SELECT alert_id, @fallback, 'pending', 0, @now, @now FROM alert_deliveries WHERE {Waiting(alertIds)} ON CONFLICT (alert_id, channel) DO NOTHING
-        """,
-        new { channel, fallback, now });
+    public static Task PassOnAsync(StoreTransaction transaction, IReadOnlyCollection<long> alertIds, string channel, string fallback, long now) =>
+        transaction.ExecuteAsync(
+            $"""
+            INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, begun_at)
+            SELECT alert_id, @fallback, 'pending', 0, @now, @now FROM alert_deliveries WHERE {Waiting(alertIds)} ON CONFLICT (alert_id, channel) DO NOTHING
+            """,
+            new { channel, fallback, now });
 
     /// <summary>A delivery of an alert that left without the store, or that is still to leave by this channel.</summary>
-    public static Task AddAsync(StoreTransaction transaction, long alertId, string channel, long attempts, long now, long? sentAt, string? recipients) => transaction.ExecuteAsync(
-        """
-        INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, sent_at, recipients, begun_at)
-        VALUES (@alertId, @channel, @status, @attempts, @now, @sentAt, @recipients, @now)
-        """,
-        new { alertId, channel, status = sentAt is null ? "pending" : "sent", attempts, now, sentAt, recipients });
+    public static Task AddAsync(StoreTransaction transaction, long alertId, string channel, long attempts, long now, long? sentAt, string? recipients) =>
+        transaction.ExecuteAsync(
+            """
+            INSERT INTO alert_deliveries (alert_id, channel, status, attempts, next_attempt_at, sent_at, recipients, begun_at)
+            VALUES (@alertId, @channel, @status, @attempts, @now, @sentAt, @recipients, @now)
+            """,
+            new { alertId, channel, status = sentAt is null ? "pending" : "sent", attempts, now, sentAt, recipients });
 
-    public static Task PostponeAsync(StoreTransaction transaction, IReadOnlyCollection<long> alertIds, string channel, long until, string? reason) => transaction.ExecuteAsync(
-        $"UPDATE alert_deliveries SET next_attempt_at = @until, last_error = @reason WHERE {Waiting(alertIds)}", new { channel, until, reason });
+    public static Task PostponeAsync(StoreTransaction transaction, IReadOnlyCollection<long> alertIds, string channel, long until, string? reason) =>
+        transaction.ExecuteAsync(
+            $"UPDATE alert_deliveries SET next_attempt_at = @until, last_error = @reason WHERE {Waiting(alertIds)}", new { channel, until, reason });
 
     /// <summary>What is due on a channel, with the alert.</summary>
     /// <param name="beyond">No deadline that is written lies further away: one that does is from before the clock was set back.</param>
@@ -48,7 +51,8 @@ internal static class DeliveriesTable
     public static Task<List<DueDelivery>> DueAsync(StoreConnection connection, string channel, long now, long beyond, (long DueAt, long Id) last, int limit) =>
         connection.QueryAsync<DueDelivery>(
             """
-            SELECT a.id, a.kind, a.incident, a.subject, a.text, a.data, a.letters, a.created_at, d.attempts, d.next_attempt_at AS due_at, d.begun_at, d.recipients
+            SELECT a.id, a.kind, a.incident, a.subject, a.text, a.data, a.letters, a.created_at,
+                   d.attempts, d.next_attempt_at AS due_at, d.begun_at, d.recipients
             FROM alert_deliveries d JOIN alerts a ON a.id = d.alert_id
             WHERE d.status = 'pending' AND (d.next_attempt_at <= @now OR d.next_attempt_at > @beyond) AND d.channel = @channel
               AND (d.next_attempt_at, d.alert_id) > (@DueAt, @Id)
@@ -59,7 +63,10 @@ internal static class DeliveriesTable
     /// <summary>Begins an attempt, which nobody else makes until then.</summary>
     /// <returns>False for the second of two processes that saw the same row: it finds it moved.</returns>
     public static async Task<bool> ClaimAsync(StoreTransaction transaction, DueDelivery delivery, string channel, long until) => await transaction.ExecuteAsync(
-        "UPDATE alert_deliveries SET attempts = attempts + 1, next_attempt_at = @until WHERE alert_id = @Id AND channel = @channel AND status = 'pending' AND next_attempt_at = @DueAt",
+        """
+        UPDATE alert_deliveries SET attempts = attempts + 1, next_attempt_at = @until
+        WHERE alert_id = @Id AND channel = @channel AND status = 'pending' AND next_attempt_at = @DueAt
+        """,
         new { until, delivery.Id, channel, delivery.DueAt }) == 1;
 
     /// <summary>Gives back what was claimed and not tried.</summary>
@@ -75,7 +82,10 @@ internal static class DeliveriesTable
         new { alertId, channel, record.Status, record.Error, record.NextAttemptAt, record.SentAt, record.Recipients });
 
     public static Task<List<DeliveryRow>> OfAlertsAsync(StoreConnection connection, IReadOnlyCollection<long> alertIds) => connection.QueryAsync<DeliveryRow>(
-        $"SELECT alert_id, channel, status, attempts, next_attempt_at, last_error, sent_at FROM alert_deliveries WHERE alert_id IN {SqlList.Of(alertIds)} ORDER BY alert_id, channel");
+        $"""
+        SELECT alert_id, channel, status, attempts, next_attempt_at, last_error, sent_at FROM alert_deliveries WHERE alert_id IN {SqlList.Of(alertIds)}
+        ORDER BY alert_id, channel
+        """);
 
     /// <summary>How each channel does.</summary>
     public static Task<List<ChannelCounts>> CountsAsync(StoreConnection connection) => connection.QueryAsync<ChannelCounts>(
@@ -111,7 +121,8 @@ internal sealed class ChannelCounts
 
 /// <summary>An alert that is to leave by a channel now.</summary>
 internal sealed record DueDelivery(
-    long Id, string Kind, string? Incident, string Subject, string Text, string Data, long Letters, long CreatedAt, long Attempts, long DueAt, long? BegunAt, string? Recipients)
+    long Id, string Kind, string? Incident, string Subject, string Text, string Data, long Letters, long CreatedAt, long Attempts, long DueAt, long? BegunAt,
+    string? Recipients)
 {
     public Alert ToAlert() => new(
         Id, Kind, Incident, Subject, Text,

@@ -13,18 +13,21 @@ internal static class OrderMailsTable
 
     /// <summary>Mails that are due, from behind <paramref name="last"/>.</summary>
     /// <param name="beyond">No deadline that is written lies further away: one that does is from before the clock was set back.</param>
-    public static Task<List<OrderMail>> DueAsync(StoreConnection connection, long now, long beyond, (long NextAttemptAt, long Position) last) => connection.QueryAsync<OrderMail>(
-        """
-        SELECT position, order_id, attempts, begun_at, next_attempt_at FROM order_mails
-        WHERE (next_attempt_at <= @now OR next_attempt_at > @beyond) AND (next_attempt_at, position) > (@NextAttemptAt, @Position) ORDER BY next_attempt_at, position LIMIT 50
-        """,
-        new { now, beyond, last.NextAttemptAt, last.Position });
+    public static Task<List<OrderMail>> DueAsync(StoreConnection connection, long now, long beyond, (long NextAttemptAt, long Position) last) =>
+        connection.QueryAsync<OrderMail>(
+            """
+            SELECT position, order_id, attempts, begun_at, next_attempt_at FROM order_mails
+            WHERE (next_attempt_at <= @now OR next_attempt_at > @beyond) AND (next_attempt_at, position) > (@NextAttemptAt, @Position)
+            ORDER BY next_attempt_at, position LIMIT 50
+            """,
+            new { now, beyond, last.NextAttemptAt, last.Position });
 
     /// <summary>An attempt failed.</summary>
     public static Task PostponeAsync(StoreTransaction transaction, long position, long next) => transaction.ExecuteAsync(
         "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @position", new { position, next });
 
-    public static Task RemoveAsync(StoreTransaction transaction, long position) => transaction.ExecuteAsync("DELETE FROM order_mails WHERE position = @position", new { position });
+    public static Task RemoveAsync(StoreTransaction transaction, long position) =>
+        transaction.ExecuteAsync("DELETE FROM order_mails WHERE position = @position", new { position });
 
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) =>

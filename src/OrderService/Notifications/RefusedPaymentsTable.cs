@@ -7,16 +7,21 @@ internal static class RefusedPaymentsTable
 {
     /// <summary>Whether there is one without an alert.</summary>
     /// <param name="resting">Those that are not meant.</param>
-    public static Task<bool> AnyUntoldAsync(StoreConnection connection, IReadOnlyCollection<long> resting) => connection.ExecuteScalarAsync<bool>($"SELECT EXISTS ({Untold(resting)})");
+    public static Task<bool> AnyUntoldAsync(StoreConnection connection, IReadOnlyCollection<long> resting) =>
+        connection.ExecuteScalarAsync<bool>($"SELECT EXISTS ({Untold(resting)})");
 
-    public static Task<List<long>> UntoldAsync(StoreConnection connection, IReadOnlyCollection<long> resting) => connection.QueryAsync<long>($"{Untold(resting)} ORDER BY id");
+    public static Task<List<long>> UntoldAsync(StoreConnection connection, IReadOnlyCollection<long> resting) =>
+        connection.QueryAsync<long>($"{Untold(resting)} ORDER BY id");
 
     public static Task CoverAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, long alertId) =>
         transaction.ExecuteAsync($"UPDATE refused_payments SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(ids)}", new { alertId });
 
     /// <summary>Why those of an alert were refused, the most frequent reason first.</summary>
     public static Task<List<RefusedCode>> CodesAsync(StoreConnection connection, long alertId) => connection.QueryAsync<RefusedCode>(
-        "SELECT code, count(*) AS payments, min(id) AS first_id FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code", new { alertId });
+        """
+        SELECT code, count(*) AS payments, min(id) AS first_id FROM refused_payments WHERE alert_id = @alertId GROUP BY code ORDER BY count(*) DESC, code
+        """,
+        new { alertId });
 
     /// <summary>One of them, with the currency of its order.</summary>
     public static Task<RefusedPaymentRow> GetAsync(StoreConnection connection, long id) => connection.QuerySingleAsync<RefusedPaymentRow>(

@@ -27,7 +27,8 @@ internal static class TroublesTable
     public static Task PutAsync(StoreTransaction transaction, TroubleRow row) => transaction.ExecuteAsync(
         """
         INSERT INTO service_troubles (key, subject, state, size, told_at, seen_at) VALUES (@Key, @Subject, @State, @Size, @ToldAt, @SeenAt)
-        ON CONFLICT (key) DO UPDATE SET subject = excluded.subject, state = excluded.state, size = excluded.size, told_at = excluded.told_at, seen_at = excluded.seen_at
+        ON CONFLICT (key) DO UPDATE
+        SET subject = excluded.subject, state = excluded.state, size = excluded.size, told_at = excluded.told_at, seen_at = excluded.seen_at
         """,
         row);
 
@@ -35,7 +36,8 @@ internal static class TroublesTable
     public static async Task<bool> EndAsync(StoreTransaction transaction, TroubleRow row, long now) => await transaction.ExecuteAsync(
         $"UPDATE service_troubles SET state = 'over', told_at = @now WHERE {AsItWas}", new { row.Key, row.State, row.SeenAt, row.ToldAt, now }) == 1;
 
-    public static Task RemoveAsync(StoreTransaction transaction, TroubleRow row) => transaction.ExecuteAsync($"DELETE FROM service_troubles WHERE {AsItWas}", row);
+    public static Task RemoveAsync(StoreTransaction transaction, TroubleRow row) =>
+        transaction.ExecuteAsync($"DELETE FROM service_troubles WHERE {AsItWas}", row);
 
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) =>

@@ -13,7 +13,10 @@ internal static class CheckpointsTable
 
     /// <summary>A reader that is not known begins at the end of the log.</summary>
     public static Task BeginAtEndAsync(StoreTransaction transaction, string reader) => transaction.ExecuteAsync(
-        "INSERT INTO checkpoints (reader, position) SELECT @reader, coalesce(max(position), 0) FROM events WHERE true ON CONFLICT (reader) DO NOTHING", new { reader });
+        """
+        INSERT INTO checkpoints (reader, position) SELECT @reader, coalesce(max(position), 0) FROM events WHERE true ON CONFLICT (reader) DO NOTHING
+        """,
+        new { reader });
 
     /// <summary>A reader that is not known begins at a position.</summary>
     public static Task BeginAsync(StoreTransaction transaction, string reader, long position) => transaction.ExecuteAsync(
@@ -27,7 +30,8 @@ internal static class CheckpointsTable
         """,
         new { reader, position });
 
-    public static Task RemoveAsync(StoreTransaction transaction, string reader) => transaction.ExecuteAsync("DELETE FROM checkpoints WHERE reader = @reader", new { reader });
+    public static Task RemoveAsync(StoreTransaction transaction, string reader) =>
+        transaction.ExecuteAsync("DELETE FROM checkpoints WHERE reader = @reader", new { reader });
 
     /// <summary>A write that changes nothing: shows whether writing is possible.</summary>
     public static Task TryWriteAsync(StoreTransaction transaction) => transaction.ExecuteAsync("UPDATE checkpoints SET position = position WHERE reader = ''");

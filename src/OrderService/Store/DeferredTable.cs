@@ -19,7 +19,9 @@ internal static class DeferredTable
 
     /// <summary>Orders that exist and for which commands wait still.</summary>
     public static Task<List<string>> ExistingOrdersAsync(StoreConnection connection) => connection.QueryAsync<string>(
-        "SELECT order_id FROM (SELECT DISTINCT order_id FROM deferred) AS waiting WHERE EXISTS (SELECT 1 FROM orders WHERE orders.order_id = waiting.order_id)");
+        """
+        SELECT order_id FROM (SELECT DISTINCT order_id FROM deferred) AS waiting WHERE EXISTS (SELECT 1 FROM orders WHERE orders.order_id = waiting.order_id)
+        """);
 
     /// <summary>Commands that waited for too long, in the order of their deadlines, from behind <paramref name="last"/>.</summary>
     public static Task<List<(string Key, long ExpiresAt)>> OverdueAsync(StoreConnection connection, long now, (string Key, long ExpiresAt) last, int most) =>
@@ -43,7 +45,10 @@ internal static class DeferredTable
     /// <param name="latest">No deadline becomes later than this.</param>
     /// <returns>How many wait longer.</returns>
     public static Task<int> ProlongAsync(StoreTransaction transaction, long gap, long latest) => transaction.ExecuteAsync(
-        "UPDATE deferred SET expires_at = CASE WHEN expires_at + @gap < @latest THEN expires_at + @gap ELSE @latest END WHERE expires_at < @latest", new { gap, latest });
+        """
+        UPDATE deferred SET expires_at = CASE WHEN expires_at + @gap < @latest THEN expires_at + @gap ELSE @latest END WHERE expires_at < @latest
+        """,
+        new { gap, latest });
 
     /// <summary>Follows a step of the store's clock. One that waits for its turn behind its order has no deadline.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) =>

@@ -30,23 +30,28 @@ internal static class HistoryTable
     }
 
     /// <summary>The same line for many letters: <c>Dead letter 7</c>, and then <paramref name="what"/>.</summary>
-    public static Task AddForLettersAsync(StoreTransaction transaction, IReadOnlyCollection<long> letterIds, string kind, string what, long now) => transaction.ExecuteAsync(
-        $"""
-        INSERT INTO history (order_id, key, at, kind, detail, letter_id)
-        SELECT order_id, key, @now, @kind, 'Dead letter ' || CAST(id AS TEXT) || @what, id FROM dead_letters WHERE id IN {SqlList.Of(letterIds)}
-        """,
-        new { now, kind, what });
+    public static Task AddForLettersAsync(StoreTransaction transaction, IReadOnlyCollection<long> letterIds, string kind, string what, long now) =>
+        transaction.ExecuteAsync(
+            $"""
+            INSERT INTO history (order_id, key, at, kind, detail, letter_id)
+            SELECT order_id, key, @now, @kind, 'Dead letter ' || CAST(id AS TEXT) || @what, id FROM dead_letters WHERE id IN {SqlList.Of(letterIds)}
+            """,
+            new { now, kind, what });
 
     public static Task<List<HistoryLine>> OfOrderAsync(StoreConnection connection, string orderId, int most) =>
         connection.QueryAsync<HistoryLine>($"{Select} WHERE order_id = @orderId ORDER BY id LIMIT @most", new { orderId, most });
 
     /// <param name="letterId">A letter that is meant as well; null for none.</param>
-    public static Task<List<HistoryLine>> OfMessageAsync(StoreConnection connection, string key, long? letterId, int most) =>
-        connection.QueryAsync<HistoryLine>($"{Select} WHERE {(letterId is null ? "key = @key" : "(key = @key OR letter_id = @letterId)")} ORDER BY id LIMIT @most", new { key, letterId, most });
+    public static Task<List<HistoryLine>> OfMessageAsync(StoreConnection connection, string key, long? letterId, int most)
+    {
+        var which = letterId is null ? "key = @key" : "(key = @key OR letter_id = @letterId)";
+        return connection.QueryAsync<HistoryLine>($"{Select} WHERE {which} ORDER BY id LIMIT @most", new { key, letterId, most });
+    }
 
     /// <summary>What is about this letter, and not about another one of the same key.</summary>
     public static Task<List<HistoryLine>> OfLetterAsync(StoreConnection connection, string key, long letterId, int most) =>
-        connection.QueryAsync<HistoryLine>($"{Select} WHERE key = @key AND (letter_id = @letterId OR letter_id IS NULL) ORDER BY id LIMIT @most", new { key, letterId, most });
+        connection.QueryAsync<HistoryLine>(
+            $"{Select} WHERE key = @key AND (letter_id = @letterId OR letter_id IS NULL) ORDER BY id LIMIT @most", new { key, letterId, most });
 
     private const string Select = "SELECT at, kind, detail, key, letter_id FROM history";
 }

@@ -19,13 +19,14 @@ internal static class InboxTable
     }
 
     /// <summary>Takes the key of a message that becomes a dead letter. A deferred command that is given up now was claimed as deferred.</summary>
-    public static Task ClaimAsync(StoreTransaction transaction, string key, byte[] fingerprint, string reason, string? orderId, long now) => transaction.ExecuteAsync(
-        """
-        INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (@key, @fingerprint, 4, @reason, @orderId, @now)
-        ON CONFLICT (key) DO UPDATE SET outcome = 4, reason = excluded.reason, decided_at = excluded.decided_at
-        WHERE inbox.outcome = 3 AND inbox.fingerprint = excluded.fingerprint AND excluded.reason = 'order_unknown'
-        """,
-        new { key, fingerprint, reason, orderId, now });
+    public static Task ClaimAsync(StoreTransaction transaction, string key, byte[] fingerprint, string reason, string? orderId, long now) =>
+        transaction.ExecuteAsync(
+            """
+            INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (@key, @fingerprint, 4, @reason, @orderId, @now)
+            ON CONFLICT (key) DO UPDATE SET outcome = 4, reason = excluded.reason, decided_at = excluded.decided_at
+            WHERE inbox.outcome = 3 AND inbox.fingerprint = excluded.fingerprint AND excluded.reason = 'order_unknown'
+            """,
+            new { key, fingerprint, reason, orderId, now });
 
     /// <summary>One message's row; null when it is not known.</summary>
     public static Task<InboxDecision?> DecisionAsync(StoreConnection connection, string key) => connection.QuerySingleOrDefaultAsync<InboxDecision>(

@@ -1,6 +1,8 @@
 namespace OrderService.Store;
 
-/// <summary>When a job that only one instance may do at a time was done last. The row is the lock: of two instances the second waits for the first one's transaction.</summary>
+/// <summary>
+/// When a job that only one instance may do at a time was done last. The row is the lock: of two instances the second waits for the first one's transaction.
+/// </summary>
 internal static class SchedulesTable
 {
     public const string Digest = "digest";
@@ -30,9 +32,12 @@ internal static class SchedulesTable
     public static async Task<bool> ReplaceAsync(StoreTransaction transaction, string name, long known, long at) =>
         await transaction.ExecuteAsync("UPDATE schedules SET last_at = @at WHERE name = @name AND last_at = @known", new { name, known, at }) == 1;
 
-    /// <summary>Takes the turn where the last one was taken before <paramref name="before"/>. One that lies ahead is of a clock that was put back since.</summary>
+    /// <summary>
+    /// Takes the turn where the last one was taken before <paramref name="before"/>. One that lies ahead is of a clock that was put back since.
+    /// </summary>
     public static async Task<bool> TakeTurnAsync(StoreTransaction transaction, string name, long before, long now) =>
-        await transaction.ExecuteAsync("UPDATE schedules SET last_at = @now WHERE name = @name AND (last_at <= @before OR last_at > @now)", new { name, before, now }) == 1;
+        await transaction.ExecuteAsync(
+            "UPDATE schedules SET last_at = @now WHERE name = @name AND (last_at <= @before OR last_at > @now)", new { name, before, now }) == 1;
 
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) =>

@@ -32,12 +32,14 @@ public class StoreConnection
     public async Task<List<T>> QueryAsync<T>(string sql, object? parameters = null) => (await Connection.QueryAsync<T>(sql, parameters, Transaction)).AsList();
 
     /// <summary>Row by row, for answers that may be large.</summary>
-    public IAsyncEnumerable<T> QueryUnbufferedAsync<T>(string sql, object? parameters = null) => Connection.QueryUnbufferedAsync<T>(sql, parameters, Transaction);
+    public IAsyncEnumerable<T> QueryUnbufferedAsync<T>(string sql, object? parameters = null) =>
+        Connection.QueryUnbufferedAsync<T>(sql, parameters, Transaction);
 
     public Task<T> QuerySingleAsync<T>(string sql, object? parameters = null) => Connection.QuerySingleAsync<T>(sql, parameters, Transaction);
 
     /// <returns>Null, or zeros, where there is no such row.</returns>
-    public Task<T?> QuerySingleOrDefaultAsync<T>(string sql, object? parameters = null) => Connection.QuerySingleOrDefaultAsync<T>(sql, parameters, Transaction);
+    public Task<T?> QuerySingleOrDefaultAsync<T>(string sql, object? parameters = null) =>
+        Connection.QuerySingleOrDefaultAsync<T>(sql, parameters, Transaction);
 
     /// <returns>The first column of the first row.</returns>
     public Task<T?> ExecuteScalarAsync<T>(string sql, object? parameters = null, CancellationToken cancellationToken = default) =>

@@ -116,7 +116,7 @@ public sealed class OrdersOverHttpTests(SharedService shared) : IClassFixture<Sh
         var id = NewId();
         var body = HostedService.Order(id);
         await shared.Service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.ExecuteAsync(
-            "INSERT INTO http_requests (principal, key, fingerprint, created_at) VALUES ('anna', @id, @fingerprint, @now)",
+            "INSERT INTO http_requests (principal, key, fingerprint, created_at) VALUES ('key:anna', @id, @fingerprint, @now)",
             new { id, fingerprint = EnvelopeDecoder.Fingerprint("order.place", System.Text.Encoding.UTF8.GetBytes(body)), now = TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds() }), Now);
 
         using var second = await PostAsync("/api/orders", body, id);

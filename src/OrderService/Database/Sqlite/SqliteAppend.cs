@@ -25,7 +25,9 @@ internal sealed class SqliteAppend : IDisposable
         insertInbox = new(connection, all, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
         replaceInbox = new(connection, all, """
             INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, outcome = excluded.outcome, reason = excluded.reason, order_id = excluded.order_id, decided_at = excluded.decided_at
+            ON CONFLICT (key) DO UPDATE
+            SET fingerprint = excluded.fingerprint, outcome = excluded.outcome, reason = excluded.reason, order_id = excluded.order_id,
+                decided_at = excluded.decided_at
             """);
         countCopies = new(connection, all, "UPDATE inbox SET copies = copies + ?1, last_copy_at = ?2 WHERE key = ?3");
         insertEvent = new(connection, all, """
@@ -36,8 +38,10 @@ internal sealed class SqliteAppend : IDisposable
             INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             """);
-        updateHead = new(connection, all, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6 RETURNING seq");
-        insertOutbox = new(connection, all, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+        updateHead = new(
+            connection, all, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6 RETURNING seq");
+        insertOutbox = new(
+            connection, all, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
         insertHistory = new(connection, all, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
         deleteDeferred = new(connection, all, "DELETE FROM deferred WHERE key = ?1");
         deleteStarted = new(connection, all, "DELETE FROM started WHERE fingerprint = ?1");

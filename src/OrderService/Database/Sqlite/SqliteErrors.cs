@@ -9,6 +9,9 @@ internal static class SqliteErrors
 {
     private const string Failed = " constraint failed: ";
 
+    /// <returns>Null for what is not SQLite's.</returns>
+    public static Exception? Translate(Exception exception) => exception is SqliteException sqlite ? Translate(sqlite) : null;
+
     /// <summary>The exception that callers of a store know.</summary>
     public static Exception Translate(SqliteException exception) => exception.SqliteErrorCode switch
     {
