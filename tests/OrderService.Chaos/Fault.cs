@@ -15,6 +15,7 @@ internal sealed record Fault(string Name, string Number, string About, Func<Worl
         new("relay-behind-alarm", "F20", "Orders of 500 lines are decided while the broker blocks every publish, and the memory is that of a small container.", Faults.RelayBehindAlarm.RunAsync),
         new("early-commands", "", "50,000 payments wait for one order that comes late.", Faults.EarlyCommands.RunAsync),
         new("upgrade", "F36", "A store of an older build is taken over (ORDERSERVICE_CHAOS_OLDER_BINARY names it).", Faults.Upgrade.RunAsync) { Needs = Faults.Upgrade.Older },
+        new("anonymous-flood", "", "A stranger holds 5,000 connections and sends 1,000 requests a second of nonsense (--rounds: for how many seconds).", Faults.AnonymousFlood.RunAsync),
         .. Faults.BrokerFaults.All,
         .. Faults.LinkFaults.All,
         .. Faults.ProcessFaults.All,
