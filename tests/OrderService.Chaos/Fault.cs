@@ -1,3 +1,4 @@
+using System.Globalization;
 namespace OrderService.Chaos;
 
 /// <summary>One way in which the world misbehaves, and what must hold all the same.</summary>
@@ -74,8 +75,13 @@ internal static class Until
         var clock = TimeProvider.System;
         var (began, changed, last) = (clock.GetTimestamp(), clock.GetTimestamp(), number());
         using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(200));
-        while (clock.GetElapsedTime(changed) < quiet && clock.GetElapsedTime(began) < deadline && await tick.WaitForNextTickAsync())
+        while (clock.GetElapsedTime(changed) < quiet && await tick.WaitForNextTickAsync())
         {
+            if (clock.GetElapsedTime(began) > deadline)
+            {
+                // Judged now, what is still to come would be taken for lost.
+                throw new ChaosException(string.Create(CultureInfo.InvariantCulture, $"It was not quiet within {deadline.TotalSeconds:0} s: {last:N0} and rising"));
+            }
             if (number() is var now && now != last)
             {
                 (last, changed) = (now, clock.GetTimestamp());

@@ -45,7 +45,7 @@ internal static class Kills
 
         service.Start();
         await Until.TrueAsync(async () => await service.IsReadyAsync() && (await channel.QueueDeclarePassiveAsync("orders")).MessageCount == 0, TimeSpan.FromMinutes(5), "the queue is empty");
-        await Until.QuietAsync(() => subscriber.Heard.Count, TimeSpan.FromSeconds(10), TimeSpan.FromMinutes(3));
+        await Until.QuietAsync(() => subscriber.Heard.Count, TimeSpan.FromSeconds(10), TimeSpan.FromMinutes(15));
         var letters = await service.AllAsync("/api/dead-letters");
         // A process that is killed before it works puts nobody in danger.
         Violation[] vain = met * 3 < kills ? [new Violation("kills", $"only {met} of {kills} kills came after events had come out")] : [];
