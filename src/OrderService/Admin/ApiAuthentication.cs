@@ -23,6 +23,7 @@ internal sealed class ApiAuthentication(
     public const string SchemeName = "ApiKey";
     private static readonly TimeSpan ProviderTimeout = TimeSpan.FromSeconds(10);
     internal const string ScopeClaim = "scope";
+    private const string CommandClaim = "command";
 
     protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
     {
@@ -70,10 +71,18 @@ internal sealed class ApiAuthentication(
     }
 
     private static AuthenticationTicket Ticket(ApiKeyRing.Entry key, string kind, CallerRight right) =>
-        new(new ClaimsPrincipal(Identity(CallerName.OfKey(key.Name), key.Scopes, kind, right)), SchemeName);
+        new(new ClaimsPrincipal(Identity(CallerName.OfKey(key.Name), key.Scopes, kind, right, key.Commands)), SchemeName);
 
-    private static ClaimsIdentity Identity(string name, IEnumerable<string> scopes, string kind, CallerRight right) =>
-        new([new Claim(ClaimTypes.Name, name), new Claim(CallerRight.ClaimType, right.ToString()), .. scopes.Select(scope => new Claim(ScopeClaim, scope))], kind);
+    private static ClaimsIdentity Identity(string name, IEnumerable<string> scopes, string kind, CallerRight right, IReadOnlyList<string>? commands = null) => new(
+        [
+            new Claim(ClaimTypes.Name, name), new Claim(CallerRight.ClaimType, right.ToString()),
+            .. scopes.Select(scope => new Claim(ScopeClaim, scope)), .. (commands ?? []).Select(command => new Claim(CommandClaim, command)),
+        ],
+        kind);
+
+    /// <summary>Whether the caller may send commands of this type.</summary>
+    public static bool MaySend(HttpContext context, string commandType) =>
+        !context.User.HasClaim(claim => claim.Type == CommandClaim) || context.User.HasClaim(CommandClaim, commandType);
 
     public static void Add(IServiceCollection services, IConfiguration configuration)
     {

@@ -17,7 +17,7 @@ public sealed class ApiKeyRing
         this.clock = clock;
         First = FirstKey.IsWanted(api.Value) ? FirstKey.ReadOrCreate(api.Value, store.Value) : null;
         entries = First is null
-            ? [.. api.Value.Keys.Select(key => new Entry(key.Name, Hash(key.Key), [.. key.Scopes]))]
+            ? [.. api.Value.Keys.Select(key => new Entry(key.Name, Hash(key.Key), [.. key.Scopes]) { Commands = [.. key.Commands] })]
             : [new Entry(FirstKey.Name, Hash(First.Key), [.. Scopes.All], First.Ends)];
     }
 
@@ -60,6 +60,9 @@ public sealed class ApiKeyRing
     /// <param name="Ends">Null for a key of the settings, which ends when it is taken out.</param>
     public sealed record Entry(string Name, byte[] Hash, IReadOnlyList<string> Scopes, DateTimeOffset? Ends = null)
     {
+        /// <summary>The commands that it may send; empty for all.</summary>
+        public IReadOnlyList<string> Commands { get; init; } = [];
+
         /// <summary>Tells this key from another of the same name, and says nothing about it.</summary>
         public string Id { get; } = Convert.ToHexStringLower(HMACSHA256.HashData(Hash, "orderservice key id"u8).AsSpan(0, 4));
     }

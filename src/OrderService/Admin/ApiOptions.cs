@@ -1,5 +1,6 @@
 using System.Text;
 using Microsoft.Extensions.Options;
+using OrderService.Domain;
 
 namespace OrderService.Admin;
 
@@ -64,6 +65,9 @@ public sealed class ApiKeyOptions
 
     /// <summary><c>publish</c> (send commands), <c>read</c> (see orders and dead letters), <c>operate</c> (replay, discard).</summary>
     public IList<string> Scopes { get; init; } = [];
+
+    /// <summary>With the scope <c>publish</c>: the commands that it may send, such as <c>order.place</c>; all of them when it names none.</summary>
+    public IList<string> Commands { get; init; } = [];
 }
 
 /// <summary>Tokens of an OpenID Connect provider. Scopes come from the claims <c>scope</c>, <c>scp</c> or <c>roles</c>.</summary>
@@ -105,6 +109,9 @@ public sealed class RateLimitOptions
 
 internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
 {
+    /// <summary>A key with fewer different ones was typed, not made.</summary>
+    private const int FewestCharacters = 5;
+
     public ValidateOptionsResult Validate(string? name, ApiOptions options)
     {
         var mistakes = new List<string>();
@@ -124,6 +131,18 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
             else if (key.Key.Any(character => character is < '!' or > '~'))
             {
                 mistakes.Add($"Api:Keys:{index}:Key: has a character that an HTTP header can't carry.");
+            }
+            else if (key.Key.Distinct().Count() < FewestCharacters)
+            {
+                mistakes.Add($"Api:Keys:{index}:Key: the same few characters again and again, which is soon guessed; make one with: openssl rand -hex 32");
+            }
+            foreach (var command in key.Commands.Where(command => !CommandType.IsKnown(command)))
+            {
+                mistakes.Add($"Api:Keys:{index}:Commands: '{command}' is no command; there are {string.Join(", ", CommandType.All)}.");
+            }
+            if (key.Commands.Count > 0 && !key.Scopes.Contains(Scopes.Publish))
+            {
+                mistakes.Add($"Api:Keys:{index}:Commands: set, and Api:Keys:{index}:Scopes lacks '{Scopes.Publish}'.");
             }
             if (key.Scopes.Count == 0)
             {

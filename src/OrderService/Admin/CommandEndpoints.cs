@@ -78,6 +78,12 @@ internal sealed partial class CommandIntake(
 
     public async Task<IResult> AcceptAsync(HttpContext context, string commandType, string? orderId)
     {
+        if (!ApiAuthentication.MaySend(context, commandType))
+        {
+            var refusal = $"The key may not send {commandType}.";
+            Refusals.Because(context, refusal);
+            return Problems.Result(StatusCodes.Status403Forbidden, "forbidden", refusal);
+        }
         if (!EnvelopeDecoder.IsJson(context.Request.ContentType))
         {
             return Problems.Result(StatusCodes.Status415UnsupportedMediaType, "unsupported_media_type", "The body must be application/json in UTF-8.");

@@ -45,6 +45,12 @@ internal static class SecretFiles
             try
             {
                 var file = new FileInfo(path);
+                if (file.Exists && file.Attributes.HasFlag(FileAttributes.Device))
+                {
+                    // What a device gives may never end.
+                    mistakes.Add($"{fileKey}: {path} is a device; name a file.");
+                    continue;
+                }
                 if (file.Exists && file.Length > LargestSecret)
                 {
                     mistakes.Add($"{fileKey}: {path} is larger than {LargestSecret / 1024} KiB, which no secret is.");

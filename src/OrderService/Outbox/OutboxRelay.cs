@@ -85,6 +85,9 @@ public sealed partial class OutboxRelay(
     private Intake intake = Intake.Ignore;
     private HashSet<int> shards = [];
     private bool shardsAreNew;
+
+    // Rows up to this id are in hand or were sent; 0 when that is not known.
+    private long loadedTo;
     private long bytes;
     private long bufferBytes;
     private Task[] loops = [];
@@ -283,7 +286,7 @@ public sealed partial class OutboxRelay(
     private void LeaveRest(string orderId)
     {
         partial.Add(orderId);
-        seen.Clear();
+        ForgetSeen();
     }
 
     /// <summary>Call with <see cref="gate"/> held.</summary>
@@ -319,7 +322,7 @@ public sealed partial class OutboxRelay(
             if (!shards.Contains(shard) || !lease.IsCurrent)
             {
                 Drop(row.Id);
-                seen.Clear();
+                ForgetSeen();
                 if (streams.Remove(row.OrderId, out var left))
                 {
                     Forget(left);
@@ -375,6 +378,7 @@ public sealed partial class OutboxRelay(
     {
         stream.IsSticking = true;
         stuck.Add(row.OrderId);
+        loadedTo = 0;
         lane.HasStuck = true;
         sticking.Add(new Sticking(row, lane.Key, reason));
         wake.Writer.TryWrite(true);
@@ -445,7 +449,7 @@ public sealed partial class OutboxRelay(
                     // Nothing is lost: what was not loaded is in the table at the next tick.
                     lock (gate)
                     {
-                        seen.Clear();
+                        ForgetSeen();
                     }
                     LogLoadFailed(exception.Message);
                     await Task.Delay(options.Value.PollInterval, clock, stop.Token);
@@ -513,7 +517,7 @@ public sealed partial class OutboxRelay(
             shards = [.. held];
             shardsAreNew = true;
             intake = Intake.Ignore;
-            seen.Clear();
+            ForgetSeen();
             foreach (var (orderId, stream) in streams)
             {
                 if (!shards.Contains(Shard.Of(orderId)))
@@ -667,7 +671,7 @@ public sealed partial class OutboxRelay(
                 {
                     // Memory has to see everything once more before fresh rows are taken from hand to hand again.
                     stuck.Clear();
-                    seen.Clear();
+                    ForgetSeen();
                     intake = Intake.Ignore;
                 }
                 return;
@@ -737,7 +741,7 @@ public sealed partial class OutboxRelay(
             }
             intake = Intake.Buffer;
             ClearBuffer();
-            request = new LoadRequest(shards, known.Keys.ToHashSet(), most - known.Count, mostBytes - bytes, stuck.Any, stuck.Any ? SeenBefore() : 0)
+            request = new LoadRequest(shards, known.Keys.ToHashSet(), most - known.Count, mostBytes - bytes, stuck.Any, stuck.Any ? SeenBefore() : loadedTo)
             {
                 Except = [.. partial.Where(orderId => streams.TryGetValue(orderId, out var stream) && stream.Waiting?.Count > MostOfOneStream / 2)],
                 MostOfOneStream = MostOfOneStream,
@@ -763,6 +767,11 @@ public sealed partial class OutboxRelay(
                 foreach (var row in loaded.Rows)
                 {
                     Take(row);
+                }
+                if (!lease.SharesStreams && !stuck.Any && partial.Count == 0 && loaded.Rows.Count > 0)
+                {
+                    // One process writes, one transaction after the other, so that nothing appears below what was seen.
+                    loadedTo = loaded.Rows[^1].Id;
                 }
                 if (loaded.All && stuck.Any && partial.Count == 0)
                 {
@@ -791,6 +800,13 @@ public sealed partial class OutboxRelay(
             }
             throw;
         }
+    }
+
+    /// <summary>The table has to be looked at from its beginning. Call with <see cref="gate"/> held.</summary>
+    private void ForgetSeen()
+    {
+        seen.Clear();
+        loadedTo = 0;
     }
 
     /// <summary>Up to which id everything is in hand or stuck: a look at the table need not pass over all that is stuck. Call with <see cref="gate"/> held.</summary>

@@ -127,6 +127,29 @@ public sealed class SettingsTests
     }
 
     [Fact]
+    public void A_key_is_made_and_not_typed_and_names_commands_that_there_are()
+    {
+        var mistakes = OrderServiceHost.LoadSettings(
+            [
+                new("Api:Keys:0:Name", "shop"), new("Api:Keys:0:Key", new string('a', 32)), new("Api:Keys:0:Scopes:0", "publish"), new("Api:Keys:0:Commands:0", "order.plaice"),
+                new("Api:Keys:1:Name", "looks"), new("Api:Keys:1:Key", LongKey), new("Api:Keys:1:Scopes:0", "read"), new("Api:Keys:1:Commands:0", "order.ship"),
+            ],
+            environmentVariables: false).Mistakes;
+
+        Assert.Contains(mistakes, mistake => mistake.StartsWith("Api:Keys:0:Key: the same few characters", StringComparison.Ordinal));
+        Assert.Contains("Api:Keys:0:Commands: 'order.plaice' is no command; there are order.place, order.pay, order.ship, order.deliver, order.cancel.", mistakes);
+        Assert.Contains("Api:Keys:1:Commands: set, and Api:Keys:1:Scopes lacks 'publish'.", mistakes);
+    }
+
+    [Fact]
+    public void A_secret_is_not_read_from_a_device()
+    {
+        var mistakes = OrderServiceHost.LoadSettings([new("RabbitMq:UriFile", "/dev/zero")], environmentVariables: false).Mistakes;
+
+        Assert.Contains("RabbitMq:UriFile: /dev/zero is a device; name a file.", mistakes);
+    }
+
+    [Fact]
     public void Two_keys_of_one_name_and_unknown_scopes_are_mistakes()
     {
         var mistakes = OrderServiceHost.LoadSettings(

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.DependencyInjection;
 using OrderService.Inbox;
@@ -50,6 +51,31 @@ public sealed class OrdersOverHttpTests(SharedService shared) : IClassFixture<Sh
             ["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID", "ORDER_SHIPPED", "ORDER_DELIVERED"],
             events.GetProperty("items").EnumerateArray().Select(item => item.GetProperty("type").GetString()!));
         Assert.Equal("1.0", events.GetProperty("items")[0].GetProperty("specversion").GetString());
+    }
+
+    [Fact]
+    public async Task A_key_that_may_place_orders_alone_ships_none()
+    {
+        const string Key = "shop-key-0123456789-0123456789-012345";
+        await using var service = await shared.AnotherAsync(new()
+        {
+            ["Api:Keys:7:Name"] = "web-shop",
+            ["Api:Keys:7:Key"] = Key,
+            ["Api:Keys:7:Scopes:0"] = "publish",
+            ["Api:Keys:7:Commands:0"] = "order.place",
+            ["Api:Keys:7:Commands:1"] = "order.pay",
+        });
+        using var shop = service.Client(Key);
+        using var others = service.Client(HostedService.PublishKey);
+        async Task<HttpResponseMessage> SendAsync(HttpClient client, string address, string body) =>
+            await client.PostAsync(new Uri(address, UriKind.Relative), new StringContent(body, Encoding.UTF8, "application/json"), Now);
+
+        using var placed = await SendAsync(shop, "/api/orders", HostedService.Order("A-1"));
+        using var shipped = await SendAsync(shop, "/api/orders/A-1/ship", "{}");
+        using var byOthers = await SendAsync(others, "/api/orders/A-1/ship", "{}");
+
+        Assert.Equal((HttpStatusCode.Accepted, HttpStatusCode.Forbidden, HttpStatusCode.Accepted), (placed.StatusCode, shipped.StatusCode, byOthers.StatusCode));
+        Assert.Equal("The key may not send order.ship.", (await HostedService.ReadAsync(shipped)).GetProperty("detail").GetString());
     }
 
     [Fact]

@@ -242,12 +242,16 @@ public sealed partial class StrangerJourneys(RabbitMqContainerFixture broker, Po
             }
         }
 
-        /// <returns>The beginning of the answer.</returns>
+        /// <returns>The answer, up to the last chunk of its body.</returns>
         public async Task<string> AskAsync(string path, string key)
         {
             await SendAsync($"GET {path} HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\n\r\n");
-            var buffer = new byte[64 * 1024];
-            return System.Text.Encoding.UTF8.GetString(buffer, 0, await socket.ReceiveAsync(buffer, Now));
+            var (buffer, answer) = (new byte[64 * 1024], "");
+            while (!answer.EndsWith("\r\n0\r\n\r\n", StringComparison.Ordinal) && await socket.ReceiveAsync(buffer, Now) is var length and > 0)
+            {
+                answer += System.Text.Encoding.UTF8.GetString(buffer, 0, length);
+            }
+            return answer;
         }
 
         public async Task<bool> IsClosedAsync()
