@@ -207,7 +207,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
 
     private async Task BlameAsync(TMessage message, byte[] hash, Suspicion suspicion, CancellationToken abort)
     {
-        LogCrashSuspect(message.Properties.MessageId, suspicion.Alone);
+        LogCrashSuspect(EnvelopeDecoder.Identify(message.Properties, message.Body, message.Unkept).Key, suspicion.Alone);
         var rejection = new Rejection(RejectionReason.CrashSuspect, $"The process ended {suspicion.Alone} times while it worked on this message alone.", null);
         await UntilTakenAsync(
             async token =>
@@ -274,12 +274,12 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
 
     private Task RejectAsync(TMessage message, Rejection rejection, Exception? exception, byte[]? startedHash, CancellationToken abort)
     {
-        if (exception is not null)
-        {
-            LogCulprit(exception, message.Properties.MessageId, options.MaxAttempts);
-        }
         // The body is not read again: it may be what killed the process.
         var (key, fingerprint) = EnvelopeDecoder.Identify(message.Properties, message.Body, message.Unkept);
+        if (exception is not null)
+        {
+            LogCulprit(key, options.MaxAttempts, ExceptionText.Of(exception));
+        }
         return CommitAsync([message], [new Incoming(new Decoded.Invalid(key, fingerprint, rejection, null, message.Properties.CorrelationId), message.Body, message.Properties)
         {
             Claims = true,
@@ -392,11 +392,12 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
     [LoggerMessage(LogLevel.Warning, "A message was dead-lettered: {Reason} (order {OrderId}, correlation {CorrelationId}, key {Key})")]
     private partial void LogRejected(string? reason, string? orderId, string? correlationId, string key);
 
-    [LoggerMessage(LogLevel.Error, "Message {MessageId} failed {Attempts} times by itself and becomes a dead letter")]
-    private partial void LogCulprit(Exception exception, string? messageId, int attempts);
+    // The key, because a message id may be anything; and no exception's message, because it may quote the input.
+    [LoggerMessage(LogLevel.Error, "The message with the key {Key} failed {Attempts} times by itself and becomes a dead letter: {Exception}")]
+    private partial void LogCulprit(string key, int attempts, string exception);
 
-    [LoggerMessage(LogLevel.Error, "The process ended {Crashes} times on message {MessageId}; it becomes a dead letter")]
-    private partial void LogCrashSuspect(string? messageId, int crashes);
+    [LoggerMessage(LogLevel.Error, "The process ended {Crashes} times on the message with the key {Key}; it becomes a dead letter")]
+    private partial void LogCrashSuspect(string key, int crashes);
 
     [LoggerMessage(LogLevel.Warning, "The store takes nothing for now; deliveries are held until it does: {Reason}")]
     private partial void LogStoreTrouble(string reason);
