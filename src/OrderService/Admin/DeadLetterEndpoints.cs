@@ -61,27 +61,33 @@ internal static class DeadLetterEndpoints
     private static async Task<IResult> ShowAsync(HttpContext context, string id, DeadLetterQueries letters) =>
         TryReadId(id, out var number, out var problem) ? await DetailAsync(letters, number, StatusCodes.Status200OK, context) : problem;
 
-    private static async Task<IResult> BodyAsync(HttpContext context, string id, DeadLetterQueries letters)
+    private static async Task<IResult> BodyAsync(HttpContext context, string id, DeadLetterQueries letters, AuditLog audit)
     {
         if (!TryReadId(id, out var number, out var problem))
         {
             return problem;
         }
+        if (await letters.BodyAsync(number, context.RequestAborted) is not { } body)
+        {
+            return NoSuchLetter();
+        }
+        await audit.TryWriteAsync(Who(context), "dead-letter.body", $"dead letter {number}", "");
         // A download and never a page: what is in it came from anybody.
-        return await letters.BodyAsync(number, context.RequestAborted) is { } body
-            ? TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}.bin")
-            : NoSuchLetter();
+        return TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}.bin");
     }
 
-    private static async Task<IResult> AttemptBodyAsync(HttpContext context, string id, string attempt, DeadLetterQueries letters)
+    private static async Task<IResult> AttemptBodyAsync(HttpContext context, string id, string attempt, DeadLetterQueries letters, AuditLog audit)
     {
         if (!TryReadId(id, out var number, out var problem) || !TryReadId(attempt, out var replay, out problem))
         {
             return problem;
         }
-        return await letters.ReplayBodyAsync(number, replay, context.RequestAborted) is { } body
-            ? TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}-attempt-{replay}.bin")
-            : Problems.Result(StatusCodes.Status404NotFound, "attempt_not_found", "There is no such replay of this dead letter, or its original bytes went out.");
+        if (await letters.ReplayBodyAsync(number, replay, context.RequestAborted) is not { } body)
+        {
+            return Problems.Result(StatusCodes.Status404NotFound, "attempt_not_found", "There is no such replay of this dead letter, or its original bytes went out.");
+        }
+        await audit.TryWriteAsync(Who(context), "dead-letter.body", $"dead letter {number}", $"of attempt {replay}");
+        return TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}-attempt-{replay}.bin");
     }
 
     private static async Task<IResult> CheckAsync(HttpContext context, string id, ReplayForecast forecast)
@@ -199,7 +205,7 @@ internal static class DeadLetterEndpoints
             : Problems.Result(StatusCodes.Status404NotFound, "incident_not_found", "There is no such incident.");
 
     private static async Task<IResult> ExportAsync(
-        HttpContext context, DeadLetterQueries letters, string? format, string? status, string? reason, string? fingerprint, string? orderId, string? q)
+        HttpContext context, DeadLetterQueries letters, AuditLog audit, string? format, string? status, string? reason, string? fingerprint, string? orderId, string? q)
     {
         if (!TryReadFilter(context, out var filter, out _, out var problem) || !Paging.TryReadOne(context, "format", out format, out problem))
         {
@@ -210,6 +216,11 @@ internal static class DeadLetterEndpoints
             return Paging.BadParameter("format", "format is ndjson or csv.");
         }
         var csv = format == "csv";
+        // Before it begins, so that one that is cut off is there too. What somebody searched for may be personal, so the filters are named without their values.
+        (string Name, string? Value)[] filters = [("status", status), ("reason", reason), ("fingerprint", fingerprint), ("orderId", orderId), ("q", q)];
+        var used = filters.Where(one => one.Value is not null).Select(one => one.Name).ToList();
+        await audit.TryWriteAsync(
+            Who(context), "dead-letters.export", "dead letters", $"{format ?? "ndjson"}{(used.Count == 0 ? "" : $", filtered by {string.Join(", ", used)}")}");
         context.Response.ContentType = csv ? "text/csv; charset=utf-8" : "application/x-ndjson";
         context.Response.Headers.ContentDisposition = $"attachment; filename=\"dead-letters.{(csv ? "csv" : "ndjson")}\"";
         await using var writer = new StreamWriter(context.Response.Body, new UTF8Encoding(false), leaveOpen: true);

@@ -253,6 +253,25 @@ public sealed class DeadLettersOverHttpTests(SharedService shared) : IClassFixtu
         Assert.Contains((await GetAsync("/api/audit?action=dead-letter.discard")).GetProperty("items").EnumerateArray(), entry => entry.GetProperty("detail").GetString() == "3 letters: a test shop" && entry.GetProperty("who").GetString() == "key:anna");
     }
 
+    [Fact]
+    public async Task Who_downloads_a_body_or_exports_letters_is_in_the_audit_log_and_what_they_searched_for_is_not()
+    {
+        var id = NewId();
+        var number = (await ParkedAsync(id, HostedService.Order(id).Replace("EUR", "EURO", StringComparison.Ordinal))).GetProperty("id").GetInt64();
+        using var reporting = shared.Service.Client(HostedService.ReadKey);
+
+        Assert.NotEmpty(await reporting.GetByteArrayAsync(new Uri($"/api/dead-letters/{number}/body", UriKind.Relative), Now));
+        Assert.NotEmpty(await reporting.GetByteArrayAsync(new Uri($"/api/export/dead-letters?format=csv&status=parked&q={id}", UriKind.Relative), Now));
+
+        var read = Assert.Single(
+            (await GetAsync("/api/audit?action=dead-letter.body&who=reporting")).GetProperty("items").EnumerateArray(), entry => entry.GetProperty("subject").GetString() == $"dead letter {number}");
+        Assert.Equal(("key:reporting", "127.0.0.1"), (read.GetProperty("who").GetString(), read.GetProperty("address").GetString()));
+        Assert.StartsWith("key ", read.GetProperty("right").GetString(), StringComparison.Ordinal);
+        var exports = await GetAsync("/api/audit?action=dead-letters.export&who=reporting");
+        Assert.Contains(exports.GetProperty("items").EnumerateArray(), entry => entry.GetProperty("detail").GetString() == "csv, filtered by status, q");
+        Assert.DoesNotContain(id, exports.GetRawText(), StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("999999999")]
     [InlineData("-1")]
