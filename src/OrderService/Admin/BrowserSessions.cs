@@ -51,7 +51,11 @@ internal sealed class BrowserSessions(LivingSessions living, ApiKeyRing keys, IO
     public static void SignOut(HttpContext context)
     {
         context.Response.Cookies.Delete(CookieName(context), CookieOptions(context, null));
-        context.Response.Headers["Clear-Site-Data"] = "\"cache\", \"storage\"";
+        if (context.Request.IsHttps)
+        {
+            // Browsers take it over TLS alone. Not the storage: it holds the colours, and under a path it is the neighbours' too.
+            context.Response.Headers["Clear-Site-Data"] = "\"cache\"";
+        }
     }
 
     /// <summary>Whose session the request's cookie is; null when there is none or it has ended.</summary>

@@ -22,8 +22,6 @@ internal static class SessionEndpoints
                 await living.EndAsync(CallerRight.CallerOf(context), session.Row, signedOut: true);
             }
             BrowserSessions.SignOut(context);
-            // What the browser keeps of this origin; under a path other applications have theirs there. Cookies are the line above's.
-            context.Response.Headers["Clear-Site-Data"] = context.Request.PathBase.HasValue ? "\"cache\"" : "\"cache\", \"storage\"";
             return TypedResults.NoContent();
         }).RequireAuthorization().WithTags("Session").WithName("session.sign-out")
             .WithSummary("Ends the session: its cookie lets nobody in any more, its streams and exports end within seconds, and a replay job that it started is paused.").Produces(204);

@@ -89,7 +89,8 @@ public sealed class CallerLimitTests(SharedService shared) : IClassFixture<Share
         using var signedOut = await browser.SendAsync(signOut, Now);
 
         Assert.Equal(HttpStatusCode.NoContent, signedOut.StatusCode);
-        Assert.Equal("\"cache\", \"storage\"", string.Join(", ", signedOut.Headers.GetValues("Clear-Site-Data")));
+        // A browser complains of it over plain http.
+        Assert.False(signedOut.Headers.Contains("Clear-Site-Data"));
     }
 
     private static DefaultHttpContext Of(string name) => new() { User = new ClaimsPrincipal(new ClaimsIdentity([new Claim(ClaimTypes.Name, name)], "key")) };

@@ -63,6 +63,12 @@ public sealed class ProxyJourneys(RabbitMqContainerFixture broker)
             Assert.StartsWith("__Host-orders-session=", Cookie(signedIn), StringComparison.Ordinal);
             Assert.Contains("; secure", Cookie(signedIn), StringComparison.OrdinalIgnoreCase);
             Assert.Equal("max-age=31536000; includeSubDomains", signedIn.Headers.GetValues("Strict-Transport-Security").Single());
+            using var signOut = new HttpRequestMessage(HttpMethod.Delete, "/api/session");
+            signOut.Headers.Add("Cookie", Cookie(signedIn).Split(';')[0]);
+            signOut.Headers.Add("Origin", $"https://{tlsName}");
+            signOut.Headers.Add("X-CSRF-Token", (await signedIn.Content.ReadFromJsonAsync<JsonElement>(Now)).GetProperty("csrfToken").GetString());
+            using var signedOut = await annaTls.SendAsync(signOut, Now);
+            Assert.Equal((HttpStatusCode.NoContent, "\"cache\""), (signedOut.StatusCode, Assert.Single(signedOut.Headers.GetValues("Clear-Site-Data"))));
         }
         // Who is not a trusted proxy may claim what it likes.
         using (var forged = await SignInAsync(straight, "/api/session", origin: null, ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Prefix", "/evil")))
