@@ -6,7 +6,7 @@ namespace OrderService.Configuration;
 /// </summary>
 internal static class SecretFiles
 {
-    private const long LargestSecret = 64 * 1024;
+    private const int LargestSecret = 64 * 1024;
 
     /// <summary>The settings that may come from a file. <c>*</c> stands for one position in a list.</summary>
     public static readonly IReadOnlyList<string> Keys =
@@ -44,19 +44,16 @@ internal static class SecretFiles
             }
             try
             {
-                var file = new FileInfo(path);
-                if (file.Exists && file.Attributes.HasFlag(FileAttributes.Device))
-                {
-                    // What a device gives may never end.
-                    mistakes.Add($"{fileKey}: {path} is a device; name a file.");
-                    continue;
-                }
-                if (file.Exists && file.Length > LargestSecret)
+                // Not by the file's length: a device has none, and what it gives may never end.
+                var bytes = new byte[LargestSecret + 1];
+                using var file = File.OpenRead(path);
+                var length = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+                if (length > LargestSecret)
                 {
                     mistakes.Add($"{fileKey}: {path} is larger than {LargestSecret / 1024} KiB, which no secret is.");
                     continue;
                 }
-                var text = TextFile.Read(File.ReadAllBytes(path));
+                var text = TextFile.Read(bytes.AsSpan(0, length));
                 var secret = text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text is [.., '\n' or '\r'] ? text[..^1] : text;
                 if (secret.Length == 0)
                 {

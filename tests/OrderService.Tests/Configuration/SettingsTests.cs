@@ -146,7 +146,7 @@ public sealed class SettingsTests
     {
         var mistakes = OrderServiceHost.LoadSettings([new("RabbitMq:UriFile", "/dev/zero")], environmentVariables: false).Mistakes;
 
-        Assert.Contains("RabbitMq:UriFile: /dev/zero is a device; name a file.", mistakes);
+        Assert.Contains(mistakes, mistake => mistake.StartsWith("RabbitMq:UriFile: /dev/zero is larger than", StringComparison.Ordinal));
     }
 
     [Fact]
