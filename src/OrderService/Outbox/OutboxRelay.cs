@@ -85,9 +85,6 @@ public sealed partial class OutboxRelay(
     private Intake intake = Intake.Ignore;
     private HashSet<int> shards = [];
     private bool shardsAreNew;
-
-    // Rows up to this id are in hand or were sent; 0 when that is not known.
-    private long loadedTo;
     private long bytes;
     private long bufferBytes;
     private Task[] loops = [];
@@ -286,7 +283,7 @@ public sealed partial class OutboxRelay(
     private void LeaveRest(string orderId)
     {
         partial.Add(orderId);
-        ForgetSeen();
+        seen.Clear();
     }
 
     /// <summary>Call with <see cref="gate"/> held.</summary>
@@ -322,7 +319,7 @@ public sealed partial class OutboxRelay(
             if (!shards.Contains(shard) || !lease.IsCurrent)
             {
                 Drop(row.Id);
-                ForgetSeen();
+                seen.Clear();
                 if (streams.Remove(row.OrderId, out var left))
                 {
                     Forget(left);
@@ -378,7 +375,6 @@ public sealed partial class OutboxRelay(
     {
         stream.IsSticking = true;
         stuck.Add(row.OrderId);
-        loadedTo = 0;
         lane.HasStuck = true;
         sticking.Add(new Sticking(row, lane.Key, reason));
         wake.Writer.TryWrite(true);
@@ -449,7 +445,7 @@ public sealed partial class OutboxRelay(
                     // Nothing is lost: what was not loaded is in the table at the next tick.
                     lock (gate)
                     {
-                        ForgetSeen();
+                        seen.Clear();
                     }
                     LogLoadFailed(exception.Message);
                     await Task.Delay(options.Value.PollInterval, clock, stop.Token);
@@ -517,7 +513,7 @@ public sealed partial class OutboxRelay(
             shards = [.. held];
             shardsAreNew = true;
             intake = Intake.Ignore;
-            ForgetSeen();
+            seen.Clear();
             foreach (var (orderId, stream) in streams)
             {
                 if (!shards.Contains(Shard.Of(orderId)))
@@ -671,7 +667,7 @@ public sealed partial class OutboxRelay(
                 {
                     // Memory has to see everything once more before fresh rows are taken from hand to hand again.
                     stuck.Clear();
-                    ForgetSeen();
+                    seen.Clear();
                     intake = Intake.Ignore;
                 }
                 return;
@@ -741,7 +737,7 @@ public sealed partial class OutboxRelay(
             }
             intake = Intake.Buffer;
             ClearBuffer();
-            request = new LoadRequest(shards, known.Keys.ToHashSet(), most - known.Count, mostBytes - bytes, stuck.Any, stuck.Any ? SeenBefore() : loadedTo)
+            request = new LoadRequest(shards, known.Keys.ToHashSet(), most - known.Count, mostBytes - bytes, stuck.Any, stuck.Any ? SeenBefore() : 0)
             {
                 Except = [.. partial.Where(orderId => streams.TryGetValue(orderId, out var stream) && stream.Waiting?.Count > MostOfOneStream / 2)],
                 MostOfOneStream = MostOfOneStream,
@@ -767,11 +763,6 @@ public sealed partial class OutboxRelay(
                 foreach (var row in loaded.Rows)
                 {
                     Take(row);
-                }
-                if (!lease.SharesStreams && !stuck.Any && partial.Count == 0 && loaded.Rows.Count > 0)
-                {
-                    // One process writes, one transaction after the other, so that nothing appears below what was seen.
-                    loadedTo = loaded.Rows[^1].Id;
                 }
                 if (loaded.All && stuck.Any && partial.Count == 0)
                 {
@@ -800,13 +791,6 @@ public sealed partial class OutboxRelay(
             }
             throw;
         }
-    }
-
-    /// <summary>The table has to be looked at from its beginning. Call with <see cref="gate"/> held.</summary>
-    private void ForgetSeen()
-    {
-        seen.Clear();
-        loadedTo = 0;
     }
 
     /// <summary>Up to which id everything is in hand or stuck: a look at the table need not pass over all that is stuck. Call with <see cref="gate"/> held.</summary>

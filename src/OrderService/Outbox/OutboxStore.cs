@@ -9,8 +9,6 @@ public sealed class OutboxStore(IDatabase database)
 
     private const int Chunk = 500;
 
-    private const int FirstChunk = 50;
-
     private static readonly string EventColumns =
         "e.version, e.type, e.data, e.correlation_id, e.causation_id, e.traceparent, e.recorded_at, e.hash, e.position";
 
@@ -71,39 +69,32 @@ public sealed class OutboxStore(IDatabase database)
     private static async Task<(List<OutboxRow> Rows, bool Fits)> ReadAsync(StoreConnection connection, IReadOnlyList<long> ids, long maxBytes)
     {
         var rows = new List<OutboxRow>(Math.Min(ids.Count, Chunk));
-        // An order of 500 lines is a hundred times as large as the usual one: a chunk is as long as those before it let expect.
-        var (length, left) = (FirstChunk, maxBytes);
-        for (var next = 0; next < ids.Count;)
+        foreach (var chunk in ids.Chunk(Chunk))
         {
-            long[] chunk = [.. ids.Skip(next).Take(length)];
-            // Ids that follow one another are read as a range: a list of them would be parsed anew each time.
-            var isDense = chunk[^1] - chunk[0] < 2 * chunk.Length;
-            var sql =
-                $"""
-                SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns} {Tables}
-                WHERE {(isDense ? "o.id BETWEEN @first AND @last" : $"o.id {connection.In("@chunk")}")} ORDER BY o.id
-                """;
-            object parameters = isDense ? new { first = chunk[0], last = chunk[^1] } : new { chunk };
-            await foreach (var row in connection.QueryUnbufferedAsync<Row>(sql, parameters))
+            // An order of 500 lines is a hundred times as large as the usual one, so the sizes come first.
+            var sizes = await connection.QueryAsync<SizedRow>(
+                $"SELECT o.id, coalesce(length(o.body), 0) + coalesce(length(o.message), 0) + coalesce(length(e.data), 0) AS bytes {Tables} WHERE o.id {connection.In("@chunk")} ORDER BY o.id",
+                new { chunk });
+            var fitting = new List<long>(chunk.Length);
+            foreach (var row in sizes)
             {
-                if (isDense && Array.BinarySearch(chunk, row.Id) < 0)
+                maxBytes -= OutboxRow.MemoryOf(row.Bytes);
+                if (maxBytes < 0 && (rows.Count > 0 || fitting.Count > 0))
                 {
-                    continue;
+                    break;
                 }
-                var read = row.ToOutboxRow();
-                left -= read.Memory;
-                if (left < 0 && rows.Count > 0)
-                {
-                    return (rows, false);
-                }
-                rows.Add(read);
+                fitting.Add(row.Id);
             }
-            if (left < 0)
+            if (fitting.Count > 0)
+            {
+                rows.AddRange((await connection.QueryAsync<Row>(
+                    $"SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns} {Tables} WHERE o.id {connection.In("@fitting")} ORDER BY o.id",
+                    new { fitting = fitting.ToArray() })).Select(row => row.ToOutboxRow()));
+            }
+            if (maxBytes < 0)
             {
                 return (rows, false);
             }
-            next += chunk.Length;
-            length = (int)Math.Clamp(left / Math.Max(1, (maxBytes - left) / Math.Max(1, rows.Count)), FirstChunk, Chunk);
         }
         return (rows, true);
     }
@@ -142,17 +133,15 @@ public sealed class OutboxStore(IDatabase database)
         string key, IReadOnlyCollection<int> shards, int streams, int mostOfOneStream, CancellationToken cancellationToken)
     {
         var rows = await database.WriteAsync(
-            async transaction =>
-            {
-                return await transaction.QueryAsync<ScannedRow>(
-                    $"""
-                    UPDATE outbox SET stuck_key = NULL, stuck_reason = NULL, stuck_since = NULL
-                    WHERE stuck_key IS NOT NULL AND order_id IN (
-                        SELECT order_id FROM outbox WHERE stuck_key = @key {(shards.Count == Shard.Count ? "" : $"AND shard {transaction.In("@shards")}")} ORDER BY id LIMIT @streams)
-                    RETURNING id, order_id
-                    """,
-                    new { key, shards = shards.Select(shard => (long)shard).ToArray(), streams });
-            },
+            transaction => transaction.QueryAsync<ScannedRow>(
+                $"""
+                UPDATE outbox SET stuck_key = NULL, stuck_reason = NULL, stuck_since = NULL
+                WHERE stuck_key IS NOT NULL AND order_id IN (
+                    SELECT order_id FROM outbox WHERE stuck_key = @key {(shards.Count == Shard.Count ? "" : $"AND shard {transaction.In("@shards")}")}
+                    ORDER BY id LIMIT @streams)
+                RETURNING id, order_id
+                """,
+                new { key, shards = shards.Select(shard => (long)shard).ToArray(), streams }),
             cancellationToken);
         rows.Sort(static (one, other) => one.Id.CompareTo(other.Id));
         var cut = new HashSet<string>(StringComparer.Ordinal);
@@ -283,6 +272,12 @@ public sealed class OutboxStore(IDatabase database)
         public long Since { get; init; }
         public string? Reason { get; init; }
         public string? OrderId { get; init; }
+    }
+
+    private sealed class SizedRow
+    {
+        public long Id { get; init; }
+        public long Bytes { get; init; }
     }
 
     private sealed class Row
