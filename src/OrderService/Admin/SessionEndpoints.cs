@@ -24,7 +24,8 @@ internal static class SessionEndpoints
             BrowserSessions.SignOut(context);
             return TypedResults.NoContent();
         }).RequireAuthorization().WithTags("Session").WithName("session.sign-out")
-            .WithSummary("Ends the session: its cookie lets nobody in any more, its streams and exports end within seconds, and a replay job that it started is paused.").Produces(204);
+            .WithSummary("Ends the session: its cookie lets nobody in any more, its streams and exports end within seconds, and a replay job that it started is paused.")
+            .Produces(204);
         api.MapGet("/sessions", (HttpContext context, LivingSessions living, ApiKeyRing keys) =>
         {
             var own = CallerRight.Of(context);
@@ -49,7 +50,8 @@ internal static class SessionEndpoints
             }
             await living.EndAsync(CallerRight.CallerOf(context), session, signedOut: CallerRight.Of(context)?.Session == id);
             return TypedResults.NoContent();
-        }).RequireAuthorization().WithTags("Session").WithName("session.end").WithSummary("Ends a session, as signing out in its browser would.").Produces(204).ProducesProblem(404);
+        }).RequireAuthorization().WithTags("Session").WithName("session.end").WithSummary("Ends a session, as signing out in its browser would.")
+            .Produces(204).ProducesProblem(404);
     }
 
     /// <summary>Who may operate sees everybody's sessions, others those of their own key.</summary>
@@ -64,7 +66,8 @@ internal static class SessionEndpoints
 
     private static DateTimeOffset Time(long milliseconds) => DateTimeOffset.FromUnixTimeMilliseconds(milliseconds);
 
-    private static async Task<IResult> SignInAsync(HttpContext context, ApiKeyRing keys, BrowserSessions sessions, LivingSessions living, SignInLimit limit, AuditLog audit)
+    private static async Task<IResult> SignInAsync(
+        HttpContext context, ApiKeyRing keys, BrowserSessions sessions, LivingSessions living, SignInLimit limit, AuditLog audit)
     {
         if (!BrowserSessions.IsSameOrigin(context))
         {
@@ -92,11 +95,11 @@ internal static class SessionEndpoints
         if (await sessions.ReadAsync(context) is { } before)
         {
             // Its cookie is replaced, so nobody could end it any more.
-            await living.EndAsync(new Caller(CallerName.OfKey(before.Key.Name), CallerRight.Of(before).ToString(), CallerRight.AddressOf(context)), before.Row, signedOut: true);
+            await living.EndAsync(CallerRight.CallerOf(context, before), before.Row, signedOut: true);
         }
         var session = await sessions.SignInAsync(context, key);
         ConnectionLimit.Know(context);
-        await audit.TryWriteAsync(new Caller(CallerName.OfKey(key.Name), CallerRight.Of(session).ToString(), CallerRight.AddressOf(context)), "sign-in", LivingSessions.Subject(session.Id), "");
+        await audit.TryWriteAsync(CallerRight.CallerOf(context, session), "sign-in", LivingSessions.Subject(session.Id), "");
         return TypedResults.Ok(new SessionAnswer(key.Name, key.Scopes, session.CsrfToken));
     }
 
@@ -121,7 +124,8 @@ internal static class SessionEndpoints
     /// <param name="UsedAt">When somebody last used it, to half a minute.</param>
     /// <param name="EndsAt">When it ends at the latest; earlier when nobody uses it.</param>
     /// <param name="Current">It is the caller's own.</param>
-    internal sealed record SessionView(string Id, string Key, string Address, DateTimeOffset StartedAt, DateTimeOffset UsedAt, DateTimeOffset EndsAt, bool Current);
+    internal sealed record SessionView(
+        string Id, string Key, string Address, DateTimeOffset StartedAt, DateTimeOffset UsedAt, DateTimeOffset EndsAt, bool Current);
 
     /// <param name="Ended">How many sessions were ended.</param>
     internal sealed record EndedAnswer(int Ended);
