@@ -54,12 +54,19 @@ internal sealed class TestBroker : IAsyncDisposable
 
     public async Task<IChannel> ChannelAsync() => await (await ConnectionAsync()).CreateChannelAsync(null, Stopping);
 
+    public async Task<IChannel> ProducerAsync() => await (await ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
+
     public async Task DeclareAsync() => await Topology.DeclareAsync(await ConnectionAsync(), Stopping);
 
     /// <summary>Publishes bodies "1", "2", ... with confirms.</summary>
     public async Task PublishAsync(string queue, int count, int first = 1)
     {
-        await using var channel = await (await ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
+        await using var channel = await ProducerAsync();
+        await PublishAsync(channel, queue, count, first);
+    }
+
+    public static async Task PublishAsync(IChannel channel, string queue, int count, int first = 1)
+    {
         for (var number = first; number < first + count; number++)
         {
             await channel.BasicPublishAsync("", queue, mandatory: true, new BasicProperties { Persistent = true }, System.Text.Encoding.UTF8.GetBytes($"{number}"), Stopping);
@@ -69,7 +76,7 @@ internal sealed class TestBroker : IAsyncDisposable
     /// <summary>Publishes bodies in one go, and returns when the last one is confirmed.</summary>
     public async Task PublishAsync(string queue, params byte[][] bodies)
     {
-        await using var channel = await (await ConnectionAsync()).CreateChannelAsync(new CreateChannelOptions(true, true), Stopping);
+        await using var channel = await ProducerAsync();
         await Task.WhenAll(bodies.Select(body => channel.BasicPublishAsync("", queue, mandatory: true, new BasicProperties { Persistent = true }, body, Stopping).AsTask()));
     }
 
