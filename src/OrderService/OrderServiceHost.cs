@@ -128,6 +128,7 @@ public static class OrderServiceHost
     {
         // First in, last out: what goes wrong while the others stop is told as well.
         services.AddTroubleAlerts();
+        services.AddIntakeWatch();
         services.AddHostedService(provider => provider.GetRequiredService<HealthWatch>());
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());

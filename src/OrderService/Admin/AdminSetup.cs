@@ -21,6 +21,7 @@ public static class AdminSetup
         services.AddSingleton<CommandIntake>();
         services.AddSingleton<LiveStream>();
         services.AddSingleton<StoreCounts>();
+        services.AddSingleton<IntakeView>();
         services.AddSingleton<IncidentList>();
         ApiAuthentication.Add(services, configuration);
         RateLimits.Add(services);
@@ -86,6 +87,7 @@ public static class AdminSetup
         api.MapOrders();
         api.MapEvents();
         api.MapOperations();
+        api.MapIntake();
         api.MapRelay();
         api.MapDeadLetters();
         api.MapReplays();

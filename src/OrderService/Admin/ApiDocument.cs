@@ -238,6 +238,8 @@ internal static class ApiTexts
         ["dead-letters.check"] = """{"body":"{\"orderId\":\"A-1001\",\"customerId\":\"C-7\",\"currency\":\"EUR\",\"lines\":[{\"sku\":\"KB-01\",\"quantity\":2,\"unitPrice\":49.90}]}"}""",
         ["dead-letters.replay"] = """{"reason":"The shop mended its prices."}""",
         ["dead-letters.discard"] = """{"reason":"A test order."}""",
+        ["intake.pause"] = """{"reason":"The database moves at ten.","queues":["orders"]}""",
+        ["intake.resume"] = """{"reason":"It has moved."}""",
         ["relay.release"] = """{"reason":"The queue has room again."}""",
         ["dead-letters.restore"] = """{"reason":"It was a real one."}""",
         ["dead-letters.discards"] = """{"filter":{"reason":"currency_unknown"},"upTo":123,"reason":"Orders of a test shop."}""",

@@ -277,7 +277,7 @@ internal static class DeadLetterEndpoints
         return false;
     }
 
-    private static bool IsReason(string? reason, bool required, out IResult? mistake)
+    internal static bool IsReason(string? reason, bool required, out IResult? mistake)
     {
         mistake = (required && string.IsNullOrWhiteSpace(reason)) || reason?.Length > LongestReason
             ? Problems.Result(StatusCodes.Status400BadRequest, "reason_missing", $"Say why, in 1 to {LongestReason} characters.", new FieldError("/reason", "reason_missing", "Say why."))

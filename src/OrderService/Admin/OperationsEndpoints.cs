@@ -21,7 +21,7 @@ internal static class OperationsEndpoints
     }
 
     private static async Task<IResult> StatsAsync(
-        HttpContext context, StationReadings readings, Readiness readiness, OrderMetrics metrics, ServiceRoles roles, Troubles troubles, StoreCounts counts, QueueMonitor monitor, IDatabase database, TimeProvider clock, string? samples)
+        HttpContext context, StationReadings readings, Readiness readiness, OrderMetrics metrics, ServiceRoles roles, Troubles troubles, StoreCounts counts, QueueMonitor monitor, IntakeView intake, IDatabase database, TimeProvider clock, string? samples)
     {
         var wanted = 0;
         var given = context.Request.Query["samples"];
@@ -38,6 +38,7 @@ internal static class OperationsEndpoints
         var totals = metrics.Totals;
         var queue = monitor.Orders;
         var stored = await counts.ReadAsync(context.RequestAborted);
+        var taken = await intake.ReadAsync(context.RequestAborted);
         var shown = series.TakeLast(wanted).ToList();
         return TypedResults.Ok(new Stats(
             now,
@@ -58,7 +59,8 @@ internal static class OperationsEndpoints
             new(1, [.. shown.Select(sample => sample.At)], [.. shown.Select(sample => sample.Received)], [.. shown.Select(sample => sample.Accepted)],
                 [.. shown.Select(sample => sample.DeadLettered)], [.. shown.Select(sample => sample.Published)], [.. shown.Select(sample => sample.Ready)],
                 [.. shown.Select(sample => sample.Unacknowledged)], [.. shown.Select(sample => sample.DeadLetterDepth)]),
-            [.. standing.Select(one => new StatsTrouble(one.Trouble.Key, Level(one.Trouble.Level), one.Trouble.Subject, one.Trouble.Detail, one.Trouble.Advice, one.Since))]));
+            [.. standing.Select(one => new StatsTrouble(one.Trouble.Key, Level(one.Trouble.Level), one.Trouble.Subject, one.Trouble.Detail, one.Trouble.Advice, one.Since))],
+            taken));
     }
 
     private static string Level(TroubleLevel level) => level switch
@@ -146,7 +148,8 @@ internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDis
 
 internal sealed record Stats(
     DateTimeOffset At, StatsService Service, bool Ready, bool Degraded, bool Paused, IReadOnlyList<string> Causes, IReadOnlyList<StatsComponent> Components, StatsRates Rates, StatsTotals Totals,
-    StatsQueue Queue, StatsBacklog Outbox, StatsWaiting Deferred, StatsLetters DeadLetters, StatsIncidents Incidents, StatsHeld Held, StatsSeries Series, IReadOnlyList<StatsTrouble> Troubles);
+    StatsQueue Queue, StatsBacklog Outbox, StatsWaiting Deferred, StatsLetters DeadLetters, StatsIncidents Incidents, StatsHeld Held, StatsSeries Series, IReadOnlyList<StatsTrouble> Troubles,
+    IReadOnlyList<QueueIntake> Intake);
 
 internal sealed record StatsService(string Version, string Instance, DateTimeOffset StartedAt, IReadOnlyList<string> Roles, string Store);
 

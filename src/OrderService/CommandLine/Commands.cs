@@ -20,6 +20,7 @@ public static class Commands
             StoreCommands.CreateOrder(),
             DeadLetterCommands.Create(),
             StoreCommands.CreateWhy(),
+            IntakeCommands.Create(),
             RelayCommands.Create(),
             TopologyCommand.Create(),
             StoreCommands.CreateMigrate(),

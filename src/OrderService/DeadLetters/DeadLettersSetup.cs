@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Options;
+using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.RabbitMq;
 
@@ -23,6 +24,11 @@ public static class DeadLettersSetup
             var monitor = provider.GetRequiredService<QueueMonitor>();
             return () => monitor.Orders?.Ready;
         });
+        services.AddSingleton<IntakeReading>(provider =>
+        {
+            var watch = provider.GetRequiredService<IntakeWatch>();
+            return () => watch.WhyPaused;
+        });
         services.AddSingleton<UnreadableReading>(provider =>
         {
             var monitor = provider.GetRequiredService<QueueMonitor>();
@@ -43,6 +49,11 @@ public static class DeadLettersSetup
     /// <summary>Consumes the dead-letter queue in this process, looks for letters that never came, gives up commands whose order never came, and tells of all of them.</summary>
     public static IServiceCollection AddDeadLetterProcessing(this IServiceCollection services)
     {
+        services.AddSingleton(provider =>
+        {
+            var letters = provider.GetRequiredKeyedService<QueueSubscription>(TopologyNames.DeadLetters);
+            return new IntakeValve(TopologyNames.DeadLetters, letters.Pause, letters.Resume, () => letters.State.InHand);
+        });
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
         services.AddHostedService<ReplayJobRunner>();

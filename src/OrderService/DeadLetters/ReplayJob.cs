@@ -111,7 +111,8 @@ public abstract record ReplayPlan
     /// <param name="queueDepth">How many messages are ready in the queue; null when that is not known.</param>
     /// <param name="pauseAbove">Waits while the queue is deeper than this, or while more of the job's own letters are on their way.</param>
     /// <param name="tolerated">The share of failures that a canary goes on with.</param>
-    public static ReplayPlan Next(ReplayJob job, long? queueDepth, int pauseAbove, double tolerated)
+    /// <param name="intakePaused">Why the queues are not taken in; null while they are.</param>
+    public static ReplayPlan Next(ReplayJob job, long? queueDepth, int pauseAbove, double tolerated, string? intakePaused = null)
     {
         if (job.Mode == ReplayMode.Canary && job.Failed > tolerated * job.Sent)
         {
@@ -131,6 +132,10 @@ public abstract record ReplayPlan
                 return WaitForOutcomes(job);
             }
             most = Math.Min(most, end - job.Sent);
+        }
+        if (intakePaused is not null)
+        {
+            return new Wait($"{intakePaused.TrimEnd('.')}. It goes on when intake does.");
         }
         if (queueDepth > pauseAbove)
         {

@@ -9,6 +9,9 @@ namespace OrderService.DeadLetters;
 /// <summary>How many messages are ready in the queue <c>orders</c>, its partitions included; null when that is not known.</summary>
 public delegate long? QueueDepthReading();
 
+/// <summary>Why nothing should be sent into the queues now; null while all of them are taken in.</summary>
+public delegate string? IntakeReading();
+
 /// <summary>
 /// Works on replay jobs: sends the letters at the job's rate, learns their outcomes, stops a canary whose letters fail again. Everything it knows is in the store,
 /// and a letter and its place in the job change in one transaction, so that it may die anywhere; of several instances one works on a job at a time.
@@ -22,6 +25,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private readonly IDatabase database;
     private readonly DeadLetterReplay replay;
     private readonly QueueDepthReading queueDepth;
+    private readonly IntakeReading intake;
     private readonly IOptions<DeadLettersOptions> options;
     private readonly StoreTime time;
     private readonly TimeProvider clock;
@@ -33,12 +37,13 @@ public sealed partial class ReplayJobRunner : BackgroundService
     private readonly Dictionary<long, Allowance> allowances = [];
 
     public ReplayJobRunner(
-        IDatabase database, DeadLetterReplay replay, DeadLetterParking parking, QueueDepthReading queueDepth, IOptions<DeadLettersOptions> options,
+        IDatabase database, DeadLetterReplay replay, DeadLetterParking parking, QueueDepthReading queueDepth, IntakeReading intake, IOptions<DeadLettersOptions> options,
         Troubles troubles, StoreTime time, TimeProvider clock, ILogger<ReplayJobRunner> logger)
     {
         this.database = database;
         this.replay = replay;
         this.queueDepth = queueDepth;
+        this.intake = intake;
         this.options = options;
         this.time = time;
         this.clock = clock;
@@ -306,7 +311,7 @@ public sealed partial class ReplayJobRunner : BackgroundService
             transaction, ReplayJobs.TheService, state == ReplayJobState.Done ? "replay.done" : "replay.stop", ReplayJobs.Subject(job.Id), $"{job.Succeeded} succeeded, {job.Failed} failed, {job.Skipped} skipped, {job.Untouched} untouched. {why}".TrimEnd(), now);
     }
 
-    private ReplayPlan Plan(ReplayJob job, long? depth) => ReplayPlan.Next(job, depth, options.Value.PauseReplaysAbove, options.Value.CanaryFailures);
+    private ReplayPlan Plan(ReplayJob job, long? depth) => ReplayPlan.Next(job, depth, options.Value.PauseReplaysAbove, options.Value.CanaryFailures, intake());
 
     [LoggerMessage(LogLevel.Warning, "Replay {JobId} stopped by itself: {Reason}")]
     private partial void LogStopped(long jobId, string reason);

@@ -270,7 +270,7 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
             { Phase: SubscriptionPhase.Consuming } when depth is { Exists: true, Ready: > 0, Consumers: 0 } && depth.At > state.Since =>
                 ReadinessCheck.Failed($"{depth.Ready} messages are ready in {queue}, and the broker counts no consumer.") with { Patience = BrokerPatience },
             { Phase: SubscriptionPhase.Consuming } => ReadinessCheck.Fine($"consuming since {At(state.Since)}"),
-            { Phase: SubscriptionPhase.Held } when IsPaused(name) => new ReadinessCheck(true, $"Intake of {queue} is paused since {At(state.Since)}: {state.HoldReason}", Paused: true),
+            { Phase: SubscriptionPhase.Held } when state.IsPaused || IsPaused(name) => new ReadinessCheck(true, $"Intake of {queue} is paused since {At(state.Since)}: {state.HoldReason}", Paused: true),
             { Phase: SubscriptionPhase.Held } => ReadinessCheck.Failed($"Intake of {queue} is held since {At(state.Since)}: {state.HoldReason}{Why(trouble)}") with { ConcernsStore = true },
             { Phase: SubscriptionPhase.Connecting } => ReadinessCheck.Failed(
                 $"Not consuming {queue} since {At(state.Since)}: {state.LastError ?? "connecting to the broker"}{(state.CircuitOpen ? " (attempts are spaced out)" : "")}") with { Patience = BrokerPatience },
@@ -335,6 +335,7 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         return state switch
         {
             // Orders wait there as they would in a queue.
+            { IsPaused: true, Left: { } reason } => new ReadinessCheck(true, $"Intake from Kafka is paused: {reason}", Paused: true),
             { Left: { } reason } => ReadinessCheck.Failed($"The consumer group is left: {reason}.") with { ConcernsStore = true },
             { LastError: { } error } => ReadinessCheck.Worse($"No orders come from Kafka: {error}") with { Patience = BrokerPatience },
             // A member more than there are partitions has none, and that is as it should be.

@@ -12,6 +12,11 @@ public static class InboxSetup
         services.AddSingleton<IValidateOptions<InboxOptions>, InboxOptionsValidator>();
         services.AddSingleton<IValidateOptions<OrdersOptions>, OrdersOptionsValidator>();
         services.AddSingleton<InboxCommit>();
+        services.AddSingleton<Intake>();
+        services.AddSingleton<IntakeWatch>();
         return services;
     }
+
+    /// <summary>Pauses and resumes this process's intake as the store says. Register it before whatever takes messages in.</summary>
+    public static IServiceCollection AddIntakeWatch(this IServiceCollection services) => services.AddHostedService(provider => provider.GetRequiredService<IntakeWatch>());
 }

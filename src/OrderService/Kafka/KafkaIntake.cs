@@ -16,7 +16,8 @@ namespace OrderService.Kafka;
 /// <param name="Partitions">How many of the topic's partitions this member has now.</param>
 /// <param name="LastError">What went wrong last; null since records or an assignment came again.</param>
 /// <param name="Left">Why the group was left for now, if it was.</param>
-public sealed record KafkaIntakeState(int Partitions, string? LastError, string? Left);
+/// <param name="IsPaused">Because somebody paused the intake.</param>
+public sealed record KafkaIntakeState(int Partitions, string? LastError, string? Left, bool IsPaused = false);
 
 /// <summary>
 /// A member of a consumer group that feeds the same inbox as the queue: records are decided, committed to the store, and only then is their offset committed.
@@ -50,6 +51,8 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     private readonly HashSet<TopicPartition> fresh = [];
     private volatile bool hold;
     private volatile bool isDeciding;
+    private volatile int inHand;
+    private volatile string? pauseReason;
     // Only a question to the cluster tells whether a broken connection means anything.
     private volatile bool doubtful;
     private Task consuming = Task.CompletedTask;
@@ -80,6 +83,15 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
 
     /// <summary>Whether records are in hand.</summary>
     public bool IsDeciding => isDeciding;
+
+    /// <summary>How many records are in hand.</summary>
+    public int InHand => inHand;
+
+    /// <summary>Decides what is in hand, leaves the group, and takes nothing until <see cref="Resume"/>.</summary>
+    public void Pause(string reason) => pauseReason = reason;
+
+    /// <summary>Joins the group again.</summary>
+    public void Resume() => pauseReason = null;
 
     /// <summary>Counts since the start: accepted, duplicate, refused, deferred, rejected, in the order of <see cref="Fate"/>.</summary>
     public IReadOnlyList<long> Fates => processor.Fates;
@@ -121,6 +133,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         {
             while (!stopIntake.IsCancellationRequested)
             {
+                WaitWhilePaused();
                 reconnection.Execute(ConsumeAsMember, stopIntake.Token);
             }
         }
@@ -138,6 +151,15 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         }
     }
 
+    private void WaitWhilePaused()
+    {
+        while (pauseReason is { } reason && !stopIntake.IsCancellationRequested)
+        {
+            state = new KafkaIntakeState(0, null, reason, IsPaused: true);
+            stopIntake.Token.WaitHandle.WaitOne(PollTimeout);
+        }
+    }
+
     /// <summary>One membership, from joining the group to leaving it; ends with the stop, or when the store is away for long.</summary>
     private void ConsumeAsMember(CancellationToken stopping)
     {
@@ -145,10 +167,11 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         fresh.Clear();
         hold = false;
         isDeciding = false;
+        inHand = 0;
         using var consumer = Join();
         try
         {
-            while (!stopping.IsCancellationRequested)
+            while (!stopping.IsCancellationRequested && pauseReason is null)
             {
                 Gather(consumer);
                 if (batch.Count == 0)
@@ -244,6 +267,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
     private Task Decide()
     {
         isDeciding = true;
+        inHand = batch.Count;
         var work = ProcessAsync([.. batch]);
         while (Task.WaitAny([work], PollTimeout) < 0)
         {
@@ -254,6 +278,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         }
         work.GetAwaiter().GetResult();
         isDeciding = false;
+        inHand = 0;
         foreach (var record in batch)
         {
             uncommitted[record.Place.TopicPartition] = record.Place.Offset + 1;

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Options;
+using OrderService.Inbox;
 
 namespace OrderService.Kafka;
 
@@ -34,6 +35,11 @@ public static class KafkaSetup
         if (IsOn(configuration, "Intake:Enabled"))
         {
             services.AddSingleton<KafkaIntake>();
+            services.AddSingleton(provider =>
+            {
+                var intake = provider.GetRequiredService<KafkaIntake>();
+                return new IntakeValve(IntakeQueues.Orders, intake.Pause, intake.Resume, () => intake.InHand);
+            });
             services.AddHostedService(provider => provider.GetRequiredService<KafkaIntake>());
         }
         return services;

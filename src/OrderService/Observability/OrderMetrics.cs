@@ -28,6 +28,7 @@ public sealed class OrderMetrics : IDisposable
     private volatile IReadOnlyList<QueueReading> queues = [];
     private volatile IReadOnlyDictionary<string, long> openLetters = new Dictionary<string, long>();
     private volatile int circuitState;
+    private volatile IReadOnlyList<(string Queue, bool IsPaused)> intake = [];
     private volatile OutboxReading? kafka;
 
     /// <param name="log">Null where nothing is logged.</param>
@@ -55,6 +56,7 @@ public sealed class OrderMetrics : IDisposable
         meter.CreateObservableGauge("orders.dlq.open", () => openLetters.Select(pair => new Measurement<long>(pair.Value, new KeyValuePair<string, object?>("reason", pair.Key))), "{message}", "Dead letters that wait for an operator, by reason.");
         meter.CreateObservableGauge("orders.kafka.lag", () => kafka is { } reading ? [new Measurement<long>(reading.Pending)] : (Measurement<long>[])[], "{message}", "Events of the log that Kafka does not have yet; only where the stream is on.");
         meter.CreateObservableGauge("orders.kafka.oldest_age", () => kafka is { } reading ? [new Measurement<double>(reading.OldestAge.TotalSeconds)] : (Measurement<double>[])[], "s", "Age of the oldest event that Kafka does not have yet.");
+        meter.CreateObservableGauge("orders.intake.paused", () => intake.Select(queue => new Measurement<long>(queue.IsPaused ? 1 : 0, new KeyValuePair<string, object?>("queue", queue.Queue))), "{queue}", "1 while somebody paused the intake of the queue, else 0.");
         meter.CreateObservableCounter("orders.log.dropped", () => log?.Dropped ?? 0, "{line}", "Log lines that found no room because nobody took them in time.");
         meter.CreateObservableGauge("orders.circuit.state", () => (long)circuitState, "{state}", "The store's circuit breaker: 0 closed, 1 half open, 2 open.");
     }
@@ -171,6 +173,8 @@ public sealed class OrderMetrics : IDisposable
     public void SetQueues(IReadOnlyList<QueueReading> readings) => queues = readings;
 
     public void SetOpenLetters(IReadOnlyDictionary<string, long> byReason) => openLetters = byReason;
+
+    public void SetIntake(IReadOnlyList<(string Queue, bool IsPaused)> queues) => intake = queues;
 
     public void SetCircuit(CircuitState state) => circuitState = (int)state;
 

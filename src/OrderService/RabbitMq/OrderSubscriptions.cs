@@ -109,6 +109,24 @@ public sealed class OrderSubscriptions : IAsyncDisposable
         }
     }
 
+    /// <inheritdoc cref="QueueSubscription.Pause"/>
+    public void Pause(string reason)
+    {
+        foreach (var subscription in subscriptions)
+        {
+            subscription.Pause(reason);
+        }
+    }
+
+    /// <inheritdoc cref="QueueSubscription.Resume"/>
+    public void Resume()
+    {
+        foreach (var subscription in subscriptions)
+        {
+            subscription.Resume();
+        }
+    }
+
     public async ValueTask DisposeAsync() => await Task.WhenAll(subscriptions.Select(subscription => subscription.DisposeAsync().AsTask()));
 
     private sealed class Lane(ChannelReader<Delivery> deliveries)

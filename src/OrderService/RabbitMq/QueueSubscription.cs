@@ -30,6 +30,7 @@ public enum SubscriptionPhase
 /// <param name="LastProgress">When a delivery came in or was settled last.</param>
 /// <param name="Stalled">All that may be in hand is in hand and none was settled for the watchdog's time: whoever processes deliveries is stuck, not the broker.</param>
 /// <param name="CircuitOpen">The last attempts to connect all failed, so that none is made for a moment.</param>
+/// <param name="IsPaused">Somebody paused the intake.</param>
 public sealed record SubscriptionState(
     string Queue,
     SubscriptionPhase Phase,
@@ -46,7 +47,8 @@ public sealed record SubscriptionState(
     long Rejected,
     DateTimeOffset? LastProgress,
     bool Stalled,
-    bool CircuitOpen);
+    bool CircuitOpen,
+    bool IsPaused = false);
 
 /// <summary>
 /// One queue's deliveries. A generation (connection, channel, consumer) is built, watched, and thrown away at the first sign of trouble of any kind, and the next one is
@@ -81,6 +83,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
 
     private volatile Generation? current;
     private volatile string? holdReason;
+    private volatile string? pauseReason;
     private int generations;
     private int started;
     private SubscriptionPhase phase = SubscriptionPhase.Stopped;
@@ -162,7 +165,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                     queue,
                     phase,
                     since,
-                    holdReason,
+                    WhyHeld,
                     lastError,
                     lastErrorAt,
                     Volatile.Read(ref generations),
@@ -174,7 +177,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
                     Interlocked.Read(ref rejected),
                     watchedProgressAt,
                     stalled,
-                    reconnection.CircuitOpen);
+                    reconnection.CircuitOpen,
+                    pauseReason is not null);
             }
         }
     }
@@ -222,6 +226,25 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         holdReason = null;
         changes.Writer.TryWrite(true);
     }
+
+    /// <summary>Takes no more deliveries because somebody paused the intake. Apart from <see cref="Hold"/>: neither ends the other.</summary>
+    public void Pause(string reason)
+    {
+        pauseReason = reason;
+        changes.Writer.TryWrite(true);
+    }
+
+    /// <summary>Ends <see cref="Pause"/>.</summary>
+    public void Resume()
+    {
+        if (pauseReason is not null)
+        {
+            pauseReason = null;
+            changes.Writer.TryWrite(true);
+        }
+    }
+
+    private string? WhyHeld => pauseReason ?? holdReason;
 
     /// <summary>Throws the living generation away, which returns what is unsettled to the queue, and builds the next.</summary>
     public void Restart(string reason)
@@ -490,7 +513,7 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     /// <summary>Brings the consumer to what is wanted: delivering, or held.</summary>
     private async Task AdjustAsync(Generation generation, CancellationToken stopping)
     {
-        if (holdReason is { } reason)
+        if (WhyHeld is { } reason)
         {
             if (generation.Consumer is not null)
             {

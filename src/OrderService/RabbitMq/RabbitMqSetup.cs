@@ -47,7 +47,13 @@ public static class RabbitMqSetup
 
     /// <summary>Consumes <c>orders</c>, and its partitions, in this process. Register it last: what is registered last stops first.</summary>
     public static IServiceCollection AddOrderConsumer(this IServiceCollection services) =>
-        services.AddHostedService<Backlogs>().AddHostedService(provider => provider.GetRequiredService<OrderConsumer>());
+        services
+            .AddSingleton(provider =>
+            {
+                var orders = provider.GetRequiredService<OrderSubscriptions>();
+                return new IntakeValve(TopologyNames.Orders, orders.Pause, orders.Resume, () => orders.States.Sum(state => state.InHand));
+            })
+            .AddHostedService<Backlogs>().AddHostedService(provider => provider.GetRequiredService<OrderConsumer>());
 
     private static ConfirmedPublisher Publish(IServiceProvider provider, string purpose) => new(
         provider.GetRequiredService<BrokerConnector>(),

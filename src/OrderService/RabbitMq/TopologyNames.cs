@@ -6,7 +6,7 @@ namespace OrderService.RabbitMq;
 public static class TopologyNames
 {
     /// <summary>Quorum queue: commands in.</summary>
-    public const string Orders = "orders";
+    public const string Orders = Inbox.IntakeQueues.Orders;
 
     /// <summary>Fanout exchange bound to <see cref="Orders"/>, for producers without rights on the default exchange.</summary>
     public const string OrdersIn = "orders.in";
@@ -18,7 +18,7 @@ public static class TopologyNames
     public const string OrdersPartitioned = "orders.partitioned";
 
     /// <summary>Quorum queue: dead letters.</summary>
-    public const string DeadLetters = "orders.dlq";
+    public const string DeadLetters = Inbox.IntakeQueues.DeadLetters;
 
     /// <summary>Quorum queue without a consumer: dead letters whose headers the client library can't read, kept for an operator.</summary>
     public const string Unreadable = "orders.unreadable";

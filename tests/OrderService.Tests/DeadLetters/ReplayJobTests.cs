@@ -319,6 +319,26 @@ public abstract class ReplayJobTests : LetterContract
     }
 
     [Fact]
+    public async Task A_job_waits_while_intake_is_paused_and_says_so()
+    {
+        await using var world = await OpenAsync();
+        using var flow = new Flow(world);
+        await flow.GiveUpAsync(5);
+        flow.IntakePaused = "Intake of orders is paused by anna: the disk is changed.";
+        var job = await flow.StartAsync(Everything, ReplayMode.All, rate: 100);
+
+        await flow.Runner.WorkAsync(Stopping);
+        var waiting = await flow.GetAsync(job.Id);
+        Assert.Equal((0, "Intake of orders is paused by anna: the disk is changed. It goes on when intake does."), (waiting.Sent, waiting.Waiting));
+
+        flow.IntakePaused = null;
+        world.Clock.Advance(TimeSpan.FromSeconds(1));
+        await flow.Runner.WorkAsync(Stopping);
+        var after = await flow.GetAsync(job.Id);
+        Assert.Equal((5, null), (after.Sent, after.Waiting?.Contains("paused", StringComparison.Ordinal) == true ? after.Waiting : null));
+    }
+
+    [Fact]
     public async Task A_job_takes_the_letters_there_were_and_none_that_may_not_be_sent()
     {
         await using var world = await OpenAsync(letters: new DeadLettersOptions { MaxReplays = 1 });
@@ -371,7 +391,7 @@ public abstract class ReplayJobTests : LetterContract
                 : new SqliteOrderEventStore((SqliteDatabase)world.Store.Database);
             commit = new InboxCommit(store, [], Options.Create(new OrdersOptions()), world.Clock);
             Jobs = new ReplayJobs(world.Store.Database, world.Clock);
-            Runner = new ReplayJobRunner(world.Store.Database, world.Replay, world.Parking, () => Depth, Options.Create(new DeadLettersOptions()), world.Troubles, world.Time, world.Clock, NullLogger<ReplayJobRunner>.Instance);
+            Runner = new ReplayJobRunner(world.Store.Database, world.Replay, world.Parking, () => Depth, () => IntakePaused, Options.Create(new DeadLettersOptions()), world.Troubles, world.Time, world.Clock, NullLogger<ReplayJobRunner>.Instance);
         }
 
         public ReplayJobs Jobs { get; }
@@ -379,6 +399,8 @@ public abstract class ReplayJobTests : LetterContract
         public ReplayJobRunner Runner { get; }
 
         public long? Depth { get; set; } = 0;
+
+        public string? IntakePaused { get; set; }
 
         public async Task<ReplayJob> GetAsync(long id) => (await Jobs.GetAsync(id, Stopping))!;
 

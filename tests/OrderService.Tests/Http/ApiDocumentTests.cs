@@ -128,6 +128,11 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
 
         await shared.Service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.ExecuteAsync(
             "INSERT INTO outbox (shard, kind, order_id, message, created_at, stuck_key, stuck_reason, stuck_since) VALUES (0, 2, 'stuck', '{}', 1, 'order.none', 'a queue refuses it', 1)"), Now);
+        await CallAsync("intake.pause", 200, "/api/intake/pause", new { reason = "a try", queues = new[] { "orders.dlq" } });
+        await CallAsync("intake.pause", 400, "/api/intake/pause", new { reason = "a try", queues = new[] { "order-events" } });
+        await CallAsync("intake.pause", 400, "/api/intake/pause", new { });
+        await CallAsync("intake", 200, "/api/intake");
+        await CallAsync("intake.resume", 200, "/api/intake/resume", new { reason = "it was a try" });
         await CallAsync("relay", 200, "/api/relay");
         await CallAsync("relay.release", 202, "/api/relay/order.none/release", new { reason = "there is room" });
         await CallAsync("relay.release", 404, "/api/relay/order.other/release");

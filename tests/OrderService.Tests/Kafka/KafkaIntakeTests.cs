@@ -35,6 +35,31 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
     }
 
     [Fact]
+    public async Task While_intake_is_paused_the_group_is_left_and_nothing_is_taken()
+    {
+        await using var world = await KafkaWorld.OpenAsync();
+        await using var running = await world.IntakeAsync();
+        await world.SendAsync(TestMessage.Place("A-1"));
+        await Eventually.TrueAsync(() => running.Count(Fate.Accepted) == 1);
+
+        running.Intake.Pause("the disk is changed");
+        await Eventually.TrueAsync(() => running.Intake.State is { IsPaused: true, Left: "the disk is changed", Partitions: 0 } && running.Intake.InHand == 0);
+        await Eventually.TrueAsync(() => world.CommittedOffsets() == 1);
+        await world.SendAsync(TestMessage.Place("A-2"));
+        // Another member has the partitions now: this one could not have taken it.
+        await using (var other = await world.IntakeAsync())
+        {
+            await Eventually.TrueAsync(() => other.Count(Fate.Accepted) == 1);
+        }
+        Assert.Equal(1, running.Count(Fate.Accepted));
+
+        running.Intake.Resume();
+        await world.SendAsync(TestMessage.Place("A-3"));
+        await Eventually.TrueAsync(() => running.Count(Fate.Accepted) == 2);
+        Assert.False(running.Intake.State.IsPaused);
+    }
+
+    [Fact]
     public async Task Members_share_the_partitions_and_every_record_has_one_effect_while_they_come_and_go()
     {
         await using var world = await KafkaWorld.OpenAsync();

@@ -20,6 +20,8 @@ public sealed partial class TableTests
         ["http_requests"] = ["HttpRequests.cs"],
         ["inbox"] = ["InboxTable.cs"],
         ["incidents"] = ["IncidentsTable.cs", "LettersTable.cs"],
+        ["intake_in_hand"] = ["IntakeTable.cs"],
+        ["intake_pauses"] = ["IntakeTable.cs"],
         ["keyless_letters"] = ["LettersTable.cs"],
         ["lives"] = ["Lives.cs"],
         ["order_mails"] = ["OrderMailsTable.cs"],
