@@ -161,7 +161,7 @@ internal sealed partial class CommandIntake(
         // Not the request's token: a caller who hangs up must not leave it open whether the command was taken.
         var outcome = await publisher.TryPublishAsync(new OutgoingMessage
         {
-            Exchange = "",
+            Exchange = TopologyNames.OrdersIn,
             RoutingKey = TopologyNames.Orders,
             OrderId = answer.OrderId,
             MessageId = answer.IdempotencyKey,

@@ -52,7 +52,7 @@ internal static class Broker
             var connection = await connector.OpenAsync("command line", cancellationToken);
             try
             {
-                return await BrokerRights.MissingAsync(connection, [.. topology.OrderQueues, TopologyNames.DeadLetters], ["", .. topology.PublishedTo], cancellationToken);
+                return await BrokerRights.MissingAsync(connection, [.. topology.OrderQueues, TopologyNames.DeadLetters], [.. topology.PublishedTo], cancellationToken);
             }
             finally
             {

@@ -53,9 +53,10 @@ public static class Commands
     }
 
     /// <summary>Checks the settings, opens the stations without running them, and turns what goes wrong into one line and an exit code.</summary>
-    internal static async Task<int> WithStationsAsync(Func<IServiceProvider, CancellationToken, Task<int>> work, CancellationToken cancellationToken, bool needsStore = true)
+    internal static async Task<int> WithStationsAsync(
+        Func<IServiceProvider, CancellationToken, Task<int>> work, CancellationToken cancellationToken, bool needsStore = true, IEnumerable<KeyValuePair<string, string?>>? overrides = null)
     {
-        var settings = OrderServiceHost.LoadSettings();
+        var settings = OrderServiceHost.LoadSettings(overrides);
         if (!await ReportAsync(settings))
         {
             return ExitCode.BadConfiguration;

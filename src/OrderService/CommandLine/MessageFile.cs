@@ -126,7 +126,7 @@ internal static class MessageFile
     public static OutgoingMessage Message(
         string? type, byte[] body, string? messageId = null, string? correlationId = null, string? contentType = "application/json", string? contentEncoding = null, IReadOnlyDictionary<string, object?>? headers = null) => new()
         {
-            Exchange = "",
+            Exchange = TopologyNames.OrdersIn,
             RoutingKey = TopologyNames.Orders,
             OrderId = BodySyntax.FindOrderId(body),
             MessageId = string.IsNullOrEmpty(messageId) ? EnvelopeDecoder.DerivedKey(EnvelopeDecoder.Fingerprint(string.IsNullOrEmpty(type) ? CommandType.Place : type, body)) : messageId,

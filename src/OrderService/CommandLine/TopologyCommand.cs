@@ -10,12 +10,21 @@ internal static class TopologyCommand
     {
         var declare = new Option<bool>("--declare") { Description = "Declare what is missing." };
         var check = new Option<bool>("--check") { Description = "Compare with the broker and change nothing; exit code 1 when something differs." };
-        var command = new Command("topology", "Prints the queues, exchanges and bindings that the service uses.") { declare, check };
+        var administrator = new Option<string>("--administrator-file")
+        {
+            HelpName = "FILE",
+            Description = "A file with the broker's address and a user who may configure it (amqp://USER:PASSWORD@HOST/VHOST), in place of the service's own: the service's user then needs no right to configure.",
+        };
+        var command = new Command("topology", "Prints the queues, exchanges and bindings that the service uses.") { declare, check, administrator };
         command.Validators.Add(result =>
         {
             if (result.ValueOf(declare) && result.ValueOf(check))
             {
                 result.AddError("--declare changes the broker and --check does not: choose one.");
+            }
+            if (result.ValueOf(administrator) is not null && !result.ValueOf(declare) && !result.ValueOf(check))
+            {
+                result.AddError("--administrator-file goes with --declare or --check: nothing else asks the broker.");
             }
         });
         command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
@@ -49,7 +58,18 @@ internal static class TopologyCommand
                 Console.WriteLine(line);
             }
             return ExitCode.Done;
-        }, cancellationToken, needsStore: false));
+        }, cancellationToken, needsStore: false, As(parsed.GetValue(administrator))));
         return command;
     }
+
+    // The address replaces the service's own whole, with whatever file its parts come from.
+    private static Dictionary<string, string?>? As(string? administratorFile) => administratorFile is null ? null : new()
+    {
+        ["RabbitMq:UriFile"] = administratorFile,
+        ["RabbitMq:Uri"] = null,
+        ["RabbitMq:Username"] = null,
+        ["RabbitMq:UsernameFile"] = null,
+        ["RabbitMq:Password"] = null,
+        ["RabbitMq:PasswordFile"] = null,
+    };
 }

@@ -183,7 +183,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
 
     /// <summary>The message as it goes out again.</summary>
     internal static Announcement Message(LetterContent sent, MessageProperties original, bool isEdited, ReplayMark mark) => new(
-        "", TopologyNames.Orders, sent.Key, sent.ContentType, sent.ContentEncoding,
+        TopologyNames.OrdersIn, TopologyNames.Orders, sent.Key, sent.ContentType, sent.ContentEncoding,
         // An operator can't edit it, so it must not keep an edited message from being sent.
         isEdited && !IsShort(original.CorrelationId) ? null : original.CorrelationId, sent.Type, Headers(original, mark));
 

@@ -401,7 +401,7 @@ public sealed partial class OutboxRelay(
         try
         {
             var message = Announcement.Parse(row.Message ?? "");
-            return message.Exchange is "" or EventExchange.Name ? message.RoutingKey : $"{message.Exchange}/{message.RoutingKey}";
+            return message.Exchange is "" or CommandExchange.Name or EventExchange.Name ? message.RoutingKey : $"{message.Exchange}/{message.RoutingKey}";
         }
         catch (Exception exception) when (exception is System.Text.Json.JsonException or InvalidDataException)
         {

@@ -35,7 +35,7 @@ internal static class BrokerRights
 
             if (refused)
             {
-                missing.Add($"the user may not publish to {(exchange.Length == 0 ? "the default exchange; its permission to write must match amq.default" : $"the exchange {exchange}; its permission to write must match that name")} (rabbitmqctl set_permissions, docs/operations.md)");
+                missing.Add($"the user may not publish to the exchange {exchange}; its permission to write must match that name (rabbitmqctl set_permissions, docs/operations.md)");
             }
         }
 

@@ -450,7 +450,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     }
 
     /// <summary>The routing key for the exchange in front of the partitions; null for what goes where it says.</summary>
-    private string? Partition(OutgoingMessage message) => options.Partitions > 0 && message is { Exchange: "", RoutingKey: TopologyNames.Orders } ? message.OrderId : null;
+    private string? Partition(OutgoingMessage message) => options.Partitions > 0 && message is { Exchange: "" or TopologyNames.OrdersIn, RoutingKey: TopologyNames.Orders } ? message.OrderId : null;
 
     private CachedString Name(string text)
     {
@@ -647,7 +647,8 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
         public bool IsPartitioned => partition is not null;
 
-        public string Exchange => partition is null ? Message.Exchange : TopologyNames.OrdersPartitioned;
+        // A replay that an older version left in the outbox names the default exchange, which the user may not be allowed to use.
+        public string Exchange => partition is not null ? TopologyNames.OrdersPartitioned : Message is { Exchange: "", RoutingKey: TopologyNames.Orders } ? TopologyNames.OrdersIn : Message.Exchange;
 
         public string RoutingKey => partition ?? Message.RoutingKey;
 

@@ -91,7 +91,7 @@ public sealed partial class Topology
     internal IReadOnlyList<string> OrderQueues { get; }
 
     /// <summary>The exchanges with a name that the service itself publishes to.</summary>
-    internal IEnumerable<string> PublishedTo => Exchanges.Select(exchange => exchange.Name).Where(name => name is TopologyNames.OrderEvents or TopologyNames.OrdersPartitioned);
+    internal IEnumerable<string> PublishedTo => Exchanges.Select(exchange => exchange.Name).Where(name => name is not TopologyNames.UnroutedEvents);
 
     internal IReadOnlyList<QueueShape> Queues { get; }
 

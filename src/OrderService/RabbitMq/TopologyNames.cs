@@ -9,7 +9,7 @@ public static class TopologyNames
     public const string Orders = Inbox.IntakeQueues.Orders;
 
     /// <summary>Fanout exchange bound to <see cref="Orders"/>, for producers without rights on the default exchange.</summary>
-    public const string OrdersIn = "orders.in";
+    public const string OrdersIn = Outbox.CommandExchange.Name;
 
     /// <summary>
     /// Consistent-hash exchange in front of <c>orders.1</c>, <c>orders.2</c> and so on (<see cref="RabbitMqOptions.Partitions"/>); the routing key is the order id.

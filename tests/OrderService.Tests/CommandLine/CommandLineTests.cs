@@ -46,6 +46,7 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker) : IDisposa
     [InlineData("dlq job 1 --pause=x")]
     [InlineData("topology --check=x")]
     [InlineData("topology --declare --check")]
+    [InlineData("topology --administrator-file f")]
     public async Task A_command_that_can_not_be_understood_ends_with_2_and_says_why(string arguments)
     {
         var result = await Binary.RunAsync(arguments.Split(' '));
@@ -79,12 +80,12 @@ public sealed class CommandLineTests(RabbitMqContainerFixture broker) : IDisposa
 
         await broker.ExecAsync("rabbitmqctl", "set_permissions", "-p", host, user, "^$", "^order-events$", "^orders$");
         var lacking = await Binary.RunAsync(["doctor"], environment);
-        await broker.ExecAsync("rabbitmqctl", "set_permissions", "-p", host, user, "^$", @"^(order-events|amq\.default)$", @"^(orders(\.[0-9]+)?|orders\.dlq)$");
+        await broker.ExecAsync("rabbitmqctl", "set_permissions", "-p", host, user, "^$", @"^(order-events|orders\.in)$", @"^(orders(\.[0-9]+)?|orders\.dlq)$");
         var enough = await Binary.RunAsync(["doctor"], environment);
 
         Assert.Equal(1, lacking.ExitCode);
         Assert.Equal(
-            ["the user may not consume from the queue orders.dlq", "the user may not publish to the default exchange"],
+            ["the user may not consume from the queue orders.dlq", "the user may not publish to the exchange orders.in"],
             lacking.Output.Split('\n').Where(line => line.StartsWith("WRONG", StringComparison.Ordinal)).Select(line => line["WRONG  rights    ".Length..].Split(';')[0]));
         Assert.True(enough.ExitCode == 0, enough.Output);
         Assert.Contains("ok     rights", enough.Output, StringComparison.Ordinal);

@@ -78,6 +78,10 @@ public sealed class ComposeTests : IAsyncLifetime
         var users = await SucceedAsync(null, "exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "-q", "list_users");
         Assert.Matches(@"(?m)^orders\s+\[\]", users);
         Assert.DoesNotContain("guest", users, StringComparison.Ordinal);
+        // Its right to write reaches no queue, and headers that are nested thousands deep fit into no frame.
+        var rights = await SucceedAsync(null, "exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "-q", "list_user_permissions", "orders");
+        Assert.Contains(@"^(order-events|orders\.in|orders\.partitioned)$", rights, StringComparison.Ordinal);
+        Assert.Equal("{ok,32768}", (await SucceedAsync(null, "exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "-q", "eval", "application:get_env(rabbit, frame_max).")).Trim());
         foreach (var guessed in new[] { "orders", "guest" })
         {
             var (exit, _) = await ComposeAsync(null, "exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "-q", "authenticate_user", guessed, guessed);
