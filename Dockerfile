@@ -1,7 +1,9 @@
 ARG SDK_IMAGE=mcr.microsoft.com/dotnet/sdk:10.0.401
 ARG RUNTIME_IMAGE=mcr.microsoft.com/dotnet/aspnet:10.0.12
 
-FROM ${SDK_IMAGE} AS build
+# The compiler runs on the builder's own processor, whatever processor the image is for.
+FROM --platform=${BUILDPLATFORM:-linux/amd64} ${SDK_IMAGE} AS build
+ARG TARGETARCH
 WORKDIR /source
 
 # The packages first: this layer stays as long as the project files do.
@@ -12,15 +14,23 @@ COPY src/OrderService/OrderService.csproj src/OrderService/Runtime.props src/Ord
 RUN --mount=type=secret,id=nuget,target=/run/secrets/nuget,required=false \
     --mount=type=cache,target=/root/.nuget/packages \
     if [ -s /run/secrets/nuget ]; then set -- --configfile /run/secrets/nuget; fi; \
-    dotnet restore src/OrderService --use-current-runtime "$@"
+    dotnet restore src/OrderService --arch "${TARGETARCH:-amd64}" "$@"
 
-COPY appsettings.json ./
+COPY appsettings.json LICENSE NOTICE ./
 COPY src src
+ARG VERSION=1.0.0
 RUN --mount=type=cache,target=/root/.nuget/packages \
-    dotnet publish src/OrderService --configuration Release --no-restore --use-current-runtime --no-self-contained --output /app \
+    dotnet publish src/OrderService --configuration Release --no-restore --arch "${TARGETARCH:-amd64}" --no-self-contained -p:Version="$VERSION" --output /app \
  && mkdir /empty
 
 FROM ${RUNTIME_IMAGE}
+ARG VERSION=1.0.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="orderservice" \
+      org.opencontainers.image.description="Takes orders from RabbitMQ, decides each exactly once, and keeps what can't be processed." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 WORKDIR /app
 COPY --from=build /app ./
 # The one place the service writes to; a new volume takes its owner from here. Group 0 may as well: some platforms give each container a user of its own in that group.
