@@ -26,6 +26,7 @@ public static class HealthSetup
     {
         services.AddMetrics();
         services.AddSingleton<OrderMetrics>();
+        services.AddSingleton<MessagingMetrics>();
         services.AddSingleton<Readiness>();
         services.AddSingleton<HealthWatch>();
         services.AddSingleton<StationReadings>();

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Options;
 using OrderService.Configuration;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
@@ -11,7 +12,7 @@ namespace OrderService.Health;
 
 /// <summary>Reads what the stations know about themselves every second, hands it to the metrics, and keeps the last quarter of an hour for the overview.</summary>
 public sealed partial class StationReadings(
-    ServiceRoles roles, IServiceProvider stations, IDatabase database, OrderMetrics metrics, TimeProvider clock, ILogger<StationReadings> logger) : BackgroundService
+    ServiceRoles roles, IServiceProvider stations, IDatabase database, OrderMetrics metrics, MessagingMetrics messaging, TimeProvider clock, ILogger<StationReadings> logger) : BackgroundService
 {
     public const int MaxSamples = 900;
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
@@ -19,6 +20,7 @@ public sealed partial class StationReadings(
     private readonly long[] counted = new long[Enum.GetValues<Fate>().Length];
     private readonly Lock gate = new();
     private readonly Queue<Sample> samples = new(MaxSamples);
+    private readonly Dictionary<(string System, string Source), long> delivered = [];
     private long sent;
     private long position = -1;
 
@@ -56,6 +58,7 @@ public sealed partial class StationReadings(
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         metrics.Begin(RejectionReason.All);
+        messaging.Begin([TopologyNames.OrderEvents, TopologyNames.Orders], [.. stations.GetRequiredService<Topology>().OrderQueues, TopologyNames.DeadLetters]);
         using var tick = new PeriodicTimer(Interval, clock);
         do
         {
@@ -93,6 +96,14 @@ public sealed partial class StationReadings(
         if (roles.Orders)
         {
             ReadInbox(stations.GetRequiredService<OrderConsumer>(), stations.GetService<KafkaIntake>());
+            foreach (var state in stations.GetRequiredService<OrderSubscriptions>().States)
+            {
+                Delivered(MessagingMetrics.RabbitMq, state.Queue, state.Delivered);
+            }
+        }
+        if (roles.DeadLetters && stations.GetKeyedService<QueueSubscription>(TopologyNames.DeadLetters) is { } letterSubscription)
+        {
+            Delivered(MessagingMetrics.RabbitMq, TopologyNames.DeadLetters, letterSubscription.State.Delivered);
         }
         if (roles.Relay)
         {
@@ -129,6 +140,12 @@ public sealed partial class StationReadings(
         }
     }
 
+    private void Delivered(string system, string source, long total)
+    {
+        messaging.Delivered(system, source, total - delivered.GetValueOrDefault((system, source)));
+        delivered[(system, source)] = total;
+    }
+
     private void ReadInbox(OrderConsumer inbox, KafkaIntake? kafka)
     {
         metrics.SetCircuit(inbox.StoreCircuit switch
@@ -161,6 +178,10 @@ public sealed partial class StationReadings(
             }
         }
         metrics.Received(all);
+        if (kafka is not null)
+        {
+            Delivered(MessagingMetrics.Kafka, stations.GetRequiredService<IOptions<KafkaOptions>>().Value.Intake.Topic, kafka.Fates.Sum());
+        }
     }
 
     private async Task<long> ReadStoreAsync(CancellationToken cancellationToken)

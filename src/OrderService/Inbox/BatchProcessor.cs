@@ -34,6 +34,9 @@ public interface IInboxMessage
 public sealed record IntakeOfMessages<TMessage>(
     string Name, string What, TroubleLevel Level, bool MayBeOvertaken, BatchSettled<TMessage> Settle, Action<string> Hold, Action Release)
 {
+    /// <summary>What brings the messages, as the metrics call it.</summary>
+    public string System { get; init; } = MessagingMetrics.RabbitMq;
+
     /// <summary>How many are in hand, processed or not; null when nobody counts them.</summary>
     public Func<int>? CountInHand { get; init; }
 
@@ -291,7 +294,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
 
     private async Task CommitAsync(IReadOnlyList<TMessage> messages, IReadOnlyList<Incoming> batch, CancellationToken abort)
     {
-        var append = await pipeline.ExecuteAsync(async token => await commit.CommitAsync(batch, token), abort);
+        var append = await pipeline.ExecuteAsync(async token => await commit.CommitAsync(batch, intake.System, token), abort);
         if (trouble is not null)
         {
             trouble = null;

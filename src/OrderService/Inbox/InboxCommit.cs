@@ -21,9 +21,11 @@ public sealed class InboxCommit : IDisposable
     private readonly SemaphoreSlim turn = new(1, 1);
 
     private readonly OrderMetrics? metrics;
+    private readonly MessagingMetrics? times;
 
-    public InboxCommit(IOrderEventStore store, IEnumerable<Committed> committed, IOptions<OrdersOptions> orders, TimeProvider clock, OrderMetrics? metrics = null, StoreTime? time = null)
+    public InboxCommit(IOrderEventStore store, IEnumerable<Committed> committed, IOptions<OrdersOptions> orders, TimeProvider clock, OrderMetrics? metrics = null, StoreTime? time = null, MessagingMetrics? times = null)
     {
+        this.times = times;
         this.metrics = metrics;
         this.store = store;
         this.committed = [.. committed];
@@ -37,14 +39,18 @@ public sealed class InboxCommit : IDisposable
 
     /// <summary>Writes the fate of every message of the batch, and what follows from it, in one transaction.</summary>
     /// <exception cref="Store.StoreUnavailableException">The store is out of reach; nothing may be settled.</exception>
-    public async Task<Append> CommitAsync(IReadOnlyList<Incoming> batch, CancellationToken cancellationToken)
+    public Task<Append> CommitAsync(IReadOnlyList<Incoming> batch, CancellationToken cancellationToken) => CommitAsync(batch, MessagingMetrics.RabbitMq, cancellationToken);
+
+    /// <inheritdoc cref="CommitAsync(IReadOnlyList{Incoming}, CancellationToken)"/>
+    /// <param name="system">Where the batch came from, for the metrics.</param>
+    public async Task<Append> CommitAsync(IReadOnlyList<Incoming> batch, string system, CancellationToken cancellationToken)
     {
         var query = Query(batch);
         await turn.WaitAsync(cancellationToken);
+        var began = clock.GetTimestamp();
         try
         {
             Failpoint.Hit("inbox-before-begin");
-            var began = clock.GetTimestamp();
             var spans = StartSpans(batch);
             var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now(), time?.Now()), cancellationToken);
             Failpoint.Hit("inbox-after-commit");
@@ -53,16 +59,40 @@ public sealed class InboxCommit : IDisposable
             {
                 backlog.Enqueue(orderId);
             }
-            metrics?.BatchCommitted(batch.Count, clock.GetElapsedTime(began));
+            Measure(batch, system, clock.GetElapsedTime(began));
             foreach (var listener in committed)
             {
                 listener(append);
             }
             return append;
         }
+        catch (Exception exception) when (exception is not OperationCanceledException)
+        {
+            times?.Processed(system, clock.GetElapsedTime(began), exception.GetType().Name);
+            throw;
+        }
         finally
         {
             turn.Release();
+        }
+    }
+
+    private void Measure(IReadOnlyList<Incoming> batch, string system, TimeSpan took)
+    {
+        metrics?.BatchCommitted(batch.Count, took);
+        if (times is null)
+        {
+            return;
+        }
+        times.Processed(system, took, null);
+        var now = Now();
+        foreach (var incoming in batch)
+        {
+            // A copy was decided with the first one, and a command that waits is decided later.
+            if (incoming is { Fate: not (Fate.Duplicate or Fate.Deferred), Properties.Timestamp: { } sentAt })
+            {
+                times.Decided(sentAt, now);
+            }
         }
     }
 

@@ -72,7 +72,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         processor = new BatchProcessor<KafkaRecord>(
             commit, inbox.Value,
             // An offset says that everything before it is done, so nothing is overtaken.
-            new IntakeOfMessages<KafkaRecord>("kafka-intake", "Orders from Kafka", TroubleLevel.Degraded, MayBeOvertaken: false, SettleAsync, _ => hold = true, () => hold = false),
+            new IntakeOfMessages<KafkaRecord>("kafka-intake", "Orders from Kafka", TroubleLevel.Degraded, MayBeOvertaken: false, SettleAsync, _ => hold = true, () => hold = false) { System = MessagingMetrics.Kafka },
             troubles, clock, logger);
         reconnection = Reconnection();
         storeRetry = StoreRetry(int.MaxValue);

@@ -27,6 +27,7 @@ public sealed class OrderMetrics : IDisposable
     private volatile OutboxReading outbox = new(0, TimeSpan.Zero);
     private volatile IReadOnlyList<QueueReading> queues = [];
     private volatile IReadOnlyDictionary<string, long> openLetters = new Dictionary<string, long>();
+    private volatile IReadOnlyList<string> knownReasons = [];
     private volatile int circuitState;
     private volatile IReadOnlyList<(string Queue, bool IsPaused)> intake = [];
     private volatile OutboxReading? kafka;
@@ -53,7 +54,7 @@ public sealed class OrderMetrics : IDisposable
         meter.CreateObservableGauge("orders.queue.depth", MeasureQueues, "{message}", "Messages in each queue, by state: ready or unacknowledged.");
         meter.CreateObservableGauge("orders.queue.consumers", () => queues.Select(queue => new Measurement<long>(queue.Consumers, new KeyValuePair<string, object?>("queue", queue.Queue))), "{consumer}", "Consumers of each queue.");
         meter.CreateObservableGauge("orders.queue.oldest_age", () => queues.Where(queue => queue.OldestAge is not null).Select(queue => new Measurement<double>(queue.OldestAge!.Value.TotalSeconds, new KeyValuePair<string, object?>("queue", queue.Queue))), "s", "How long the oldest message that is ready in each queue has waited at the least; absent where that is not known.");
-        meter.CreateObservableGauge("orders.dlq.open", () => openLetters.Select(pair => new Measurement<long>(pair.Value, new KeyValuePair<string, object?>("reason", pair.Key))), "{message}", "Dead letters that wait for an operator, by reason.");
+        meter.CreateObservableGauge("orders.dlq.open", MeasureLetters, "{message}", "Dead letters that wait for an operator, by reason.");
         meter.CreateObservableGauge("orders.kafka.lag", () => kafka is { } reading ? [new Measurement<long>(reading.Pending)] : (Measurement<long>[])[], "{message}", "Events of the log that Kafka does not have yet; only where the stream is on.");
         meter.CreateObservableGauge("orders.kafka.oldest_age", () => kafka is { } reading ? [new Measurement<double>(reading.OldestAge.TotalSeconds)] : (Measurement<double>[])[], "s", "Age of the oldest event that Kafka does not have yet.");
         meter.CreateObservableGauge("orders.intake.paused", () => intake.Select(queue => new Measurement<long>(queue.IsPaused ? 1 : 0, new KeyValuePair<string, object?>("queue", queue.Queue))), "{queue}", "1 while somebody paused the intake of the queue, else 0.");
@@ -87,7 +88,8 @@ public sealed class OrderMetrics : IDisposable
         {
             processed.Add(0, new KeyValuePair<string, object?>("outcome", outcome));
         }
-        foreach (var reason in reasons)
+        knownReasons = [.. reasons];
+        foreach (var reason in knownReasons)
         {
             deadLettered.Add(0, new KeyValuePair<string, object?>("reason", reason));
             lettersParked.Add(0, new KeyValuePair<string, object?>("reason", reason));
@@ -179,6 +181,12 @@ public sealed class OrderMetrics : IDisposable
     public void SetCircuit(CircuitState state) => circuitState = (int)state;
 
     public void Dispose() => meter.Dispose();
+
+    private IEnumerable<Measurement<long>> MeasureLetters()
+    {
+        var open = openLetters;
+        return knownReasons.Union(open.Keys).Select(reason => new Measurement<long>(open.GetValueOrDefault(reason), new KeyValuePair<string, object?>("reason", reason)));
+    }
 
     private IEnumerable<Measurement<long>> MeasureQueues()
     {

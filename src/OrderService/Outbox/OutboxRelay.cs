@@ -20,6 +20,7 @@ public sealed partial class OutboxRelay(
     TimeProvider clock,
     ILogger<OutboxRelay> logger,
     OrderMetrics? metrics = null,
+    MessagingMetrics? times = null,
     ReplayRefused? replayRefused = null) : IHostedService, IStation, IDisposable
 {
     private enum Intake
@@ -874,6 +875,10 @@ public sealed partial class OutboxRelay(
     private void Confirm(OutboxRow row)
     {
         LastFailure = null;
+        if (row.Kind == OutboxKind.Event)
+        {
+            times?.Relayed(clock.GetUtcNow().ToUnixTimeMilliseconds() - row.CreatedAt);
+        }
         confirmed.Writer.TryWrite(new Confirmed(row.Id, Shard.Of(row.OrderId)));
         lock (gate)
         {

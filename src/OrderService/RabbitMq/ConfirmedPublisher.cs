@@ -46,6 +46,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
     private readonly ILogger logger;
     private readonly Func<IConnection, CancellationToken, Task>? declare;
     private readonly string purpose;
+    private readonly MessagingMetrics? metrics;
     private readonly Suspects suspects = new();
     private readonly Reconnection reconnection;
     private readonly SemaphoreSlim window;
@@ -83,8 +84,10 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
         TimeProvider clock,
         ILogger<ConfirmedPublisher> logger,
         Func<IConnection, CancellationToken, Task>? declare = null,
-        string purpose = "publishes")
+        string purpose = "publishes",
+        MessagingMetrics? metrics = null)
     {
+        this.metrics = metrics;
         this.purpose = purpose;
         this.connector = connector;
         this.options = options.Value;
@@ -505,6 +508,7 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
 
     private void Complete(PendingPublish pending, PublishOutcome outcome)
     {
+        metrics?.Sent(pending.Exchange.Length > 0 ? pending.Exchange : pending.RoutingKey, clock.GetElapsedTime(pending.Since), ErrorOf(outcome));
         switch (outcome)
         {
             case PublishOutcome.Confirmed:
@@ -539,6 +543,15 @@ public sealed partial class ConfirmedPublisher : IAsyncDisposable
             window.Release();
         }
     }
+
+    private static string? ErrorOf(PublishOutcome outcome) => outcome switch
+    {
+        PublishOutcome.Confirmed => null,
+        PublishOutcome.Returned => "returned",
+        PublishOutcome.Nacked => "nacked",
+        PublishOutcome.Refused => "refused",
+        _ => "unknown",
+    };
 
     private Task Block(string reason)
     {

@@ -61,7 +61,8 @@ public static class RabbitMqSetup
         provider.GetRequiredService<TimeProvider>(),
         provider.GetRequiredService<ILogger<ConfirmedPublisher>>(),
         provider.GetRequiredService<Topology>().DeclareAsync,
-        purpose);
+        purpose,
+        provider.GetService<MessagingMetrics>());
 
     private static BytesInHand Room(IServiceProvider provider, int sharers) => new(provider.GetRequiredService<IOptions<RabbitMqOptions>>().Value.MaxBytesInHand, sharers);
 

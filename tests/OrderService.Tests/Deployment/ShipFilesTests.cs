@@ -125,7 +125,10 @@ public sealed partial class ShipFilesTests
     {
         var path = Path.Combine(folder, name);
         File.WriteAllText(path, $"#!/usr/bin/env bash\n{script}\n");
-        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
     }
 
     private static YamlNode Yaml(string name)
