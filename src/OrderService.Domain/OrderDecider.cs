@@ -42,6 +42,9 @@ public static class RefusalCode
     public const string AmountPrecision = "amount-precision";
     public const string AmountOutOfRange = "amount-out-of-range";
     public const string PaymentConflict = "payment-conflict";
+
+    /// <summary>The order was closed, and what is kept of it is that it was there.</summary>
+    public const string OrderArchived = "order-archived";
 }
 
 /// <summary>The rules of an order's life: the switch is the transition table.</summary>

@@ -11,6 +11,7 @@ using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.Projections;
 using OrderService.RabbitMq;
+using OrderService.Retention;
 using OrderService.Store;
 
 namespace OrderService;
@@ -37,6 +38,7 @@ public static class OrderServiceHost
             [AlertsOptions.Section] = typeof(AlertsOptions),
             [OrderConfirmationOptions.Section] = typeof(OrderConfirmationOptions),
             [KafkaOptions.Section] = typeof(KafkaOptions),
+            [RetentionOptions.Section] = typeof(RetentionOptions),
             [ApiOptions.Section] = typeof(ApiOptions),
         },
         AddStations,
@@ -116,6 +118,7 @@ public static class OrderServiceHost
         services.AddOutbox();
         services.AddEvents();
         services.AddProjections();
+        services.AddRetention();
         services.AddKafka(configuration);
         services.AddDeadLetters();
         services.AddNotifications(configuration);
@@ -159,6 +162,7 @@ public static class OrderServiceHost
         }
         if (roles.DeadLetters)
         {
+            services.AddRetentionWorker();
             services.AddNotificationSending();
             services.AddDeadLetterProcessing();
         }

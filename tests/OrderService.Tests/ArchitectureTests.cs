@@ -25,12 +25,13 @@ public sealed partial class ArchitectureTests
         ("Events", ["Store"]),
         ("Notifications", ["Store", "Database", "Events", "Observability"]),
         ("DeadLetters", ["Store", "Outbox", "Database", "Inbox", "RabbitMq", "Notifications", "Observability"]),
-        ("Projections", ["Store", "Notifications", "DeadLetters"]),
+        ("Projections", ["Store", "Outbox", "Notifications", "DeadLetters"]),
+        ("Retention", ["Store", "Notifications", "DeadLetters", "Projections", "Observability"]),
         ("Kafka", ["Store", "Outbox", "Inbox", "Events", "DeadLetters", "Observability"]),
         // Those who look at the stations from outside. No station knows them.
         ("Health", ["Store", "Configuration", "Outbox", "Inbox", "RabbitMq", "DeadLetters", "Kafka", "Observability"]),
-        ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "RabbitMq", "Events", "Notifications", "DeadLetters", "Health", "Observability"]),
-        ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
+        ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "RabbitMq", "Events", "Notifications", "DeadLetters", "Retention", "Health", "Observability"]),
+        ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "Retention", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
     ];
 
     /// <summary>A driver's name in code, and the one folder that may say it.</summary>

@@ -22,6 +22,7 @@ public static class AdminSetup
         services.AddSingleton<LiveStream>();
         services.AddSingleton<StoreCounts>();
         services.AddSingleton<IntakeView>();
+        services.AddSingleton<RetentionView>();
         services.AddSingleton<IncidentList>();
         ApiAuthentication.Add(services, configuration);
         RateLimits.Add(services);
@@ -89,6 +90,7 @@ public static class AdminSetup
         api.MapOperations();
         api.MapIntake();
         api.MapRelay();
+        api.MapRetention();
         api.MapDeadLetters();
         api.MapReplays();
         api.MapAlerts();

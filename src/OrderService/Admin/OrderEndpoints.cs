@@ -46,14 +46,14 @@ internal static class OrderEndpoints
         return TypedResults.Ok(new Page<OrderRow>(items, found.Count > page.Limit ? Paging.Encode(list, found[page.Limit - 1].Seq) : null));
     }
 
-    private static async Task<IResult> ShowAsync(HttpContext context, string id, EventQueries events)
+    private static async Task<IResult> ShowAsync(HttpContext context, string id, EventQueries events, OrderQueries orders)
     {
         if (!TextRules.IsId(id))
         {
             return BadId();
         }
         var stream = await events.StreamAsync(id, context.RequestAborted);
-        return stream.Count == 0 ? NoSuchOrder() : TypedResults.Ok(OrderView.Of(id, stream));
+        return stream.Count > 0 ? TypedResults.Ok(OrderView.Of(id, stream)) : NoSuchOrder(await orders.GoneAtAsync(id, context.RequestAborted));
     }
 
     private static async Task<IResult> EventsAsync(HttpContext context, string id, EventQueries events)
@@ -86,6 +86,13 @@ internal static class OrderEndpoints
             : Problems.Result(StatusCodes.Status404NotFound, "nothing_known", "No order, message or dead letter is known by that name.");
 
     private static IResult BadId() => Problems.Result(StatusCodes.Status400BadRequest, RejectionReason.IdInvalid, $"An order id is {TextRules.IdRule}.");
+
+    /// <param name="goneAt">When it was taken out of the store, where it was.</param>
+    private static IResult NoSuchOrder(DateTimeOffset? goneAt) => goneAt is { } at
+        ? Problems.Result(
+            StatusCodes.Status404NotFound, "order_archived",
+            $"The order was closed long ago and taken out of the store on {at.ToUniversalTime().ToString("yyyy-MM-dd", System.Globalization.CultureInfo.InvariantCulture)}; the archive may have it: orderservice order show --archive.")
+        : NoSuchOrder();
 
     private static IResult NoSuchOrder() => Problems.Result(StatusCodes.Status404NotFound, "order_not_found", "There is no such order (yet): commands are processed a moment after they are accepted.");
 }

@@ -22,6 +22,7 @@ public static class Commands
             StoreCommands.CreateWhy(),
             IntakeCommands.Create(),
             RelayCommands.Create(),
+            RetentionCommands.Create(),
             TopologyCommand.Create(),
             StoreCommands.CreateMigrate(),
             StoreCommands.CreateProjection(),

@@ -15,9 +15,12 @@ internal static class StoreCommands
     {
         var id = new Argument<string>("ID") { Description = "The order's id." };
         var json = new Option<bool>("--json") { Description = "Print the events as stored, one JSON object a line." };
-        var show = new Command("show", "Shows where an order stands and everything that happened to it.") { id, json };
-        show.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(
-            (stations, token) => ShowAsync(stations.GetRequiredService<EventQueries>(), parsed.GetValue(id)!, parsed.GetValue(json), token), cancellationToken));
+        var archive = new Option<string>("--archive") { Description = "Look in this folder of closed orders that were taken out of the store; the store is not needed." };
+        var show = new Command("show", "Shows where an order stands and everything that happened to it.") { id, json, archive };
+        show.SetAction((parsed, cancellationToken) => parsed.GetValue(archive) is { } folder
+            ? ArchiveCommands.ShowAsync(folder, parsed.GetValue(id)!, parsed.GetValue(json), cancellationToken)
+            : Commands.WithStationsAsync(
+                (stations, token) => ShowAsync(stations.GetRequiredService<EventQueries>(), parsed.GetValue(id)!, parsed.GetValue(json), token), cancellationToken));
         return new Command("order", "Looks at orders.") { show };
     }
 
@@ -57,7 +60,11 @@ internal static class StoreCommands
     public static Command CreateVerify()
     {
         var command = new Command("verify", "Recomputes the hash chain of every order and compares the read model with the events; changes nothing. Exit code 1 when something differs.");
-        command.SetAction((_, cancellationToken) => Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: false, token), cancellationToken));
+        var archive = new Option<string>("--archive") { Description = "Check this folder of closed orders instead: every file against its manifest, every order's hash chain; the store is not needed." };
+        command.Add(archive);
+        command.SetAction((parsed, cancellationToken) => parsed.GetValue(archive) is { } folder
+            ? ArchiveCommands.VerifyAsync(folder, cancellationToken)
+            : Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: false, token), cancellationToken));
         return command;
     }
 
@@ -92,16 +99,23 @@ internal static class StoreCommands
         var stream = await events.StreamAsync(orderId, cancellationToken);
         if (stream.Count == 0)
         {
-            await Console.Error.WriteLineAsync($"There is no order {orderId}. It may be waiting as a dead letter or an early command: orderservice why {orderId}");
+            await Console.Error.WriteLineAsync($"There is no order {orderId} in the store. It may be waiting as a dead letter or an early command: orderservice why {orderId}");
             return ExitCode.SomeFailed;
         }
+        Print(orderId, stream, json);
+        return ExitCode.Done;
+    }
+
+    /// <summary>An order as its events tell of it.</summary>
+    internal static void Print(string orderId, IReadOnlyList<RecordedEvent> stream, bool json)
+    {
         if (json)
         {
             foreach (var recorded in stream)
             {
                 Console.WriteLine(PublishedEvent.RenderWithPosition(recorded));
             }
-            return ExitCode.Done;
+            return;
         }
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
         Console.WriteLine($"Order {orderId} is {order.Status.ToWire()} (version {order.Version})");
@@ -128,7 +142,6 @@ internal static class StoreCommands
             var at = DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt).ToString("yyyy-MM-dd HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
             Console.WriteLine($"  {recorded.Version,3}  {at}  {recorded.Type,-22} by {recorded.CausationId}, correlation {recorded.CorrelationId}");
         }
-        return ExitCode.Done;
     }
 
     private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken)

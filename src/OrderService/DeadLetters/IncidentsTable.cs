@@ -98,6 +98,19 @@ internal static class IncidentsTable
         connection.QueryAsync<(string, long, long)>(
             "SELECT state, CASE WHEN muted_until > @now THEN 1 ELSE 0 END, count(*) FROM incidents GROUP BY 1, 2", new { now });
 
+    private const string Old =
+        "state = 'resolved' AND state_at <= @before AND coalesce(muted_until, 0) <= @before AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.incident = incidents.fingerprint)";
+
+    /// <summary>How many were resolved before a time and have no letter any more.</summary>
+    public static Task<long> CountOldAsync(StoreConnection connection, long before) =>
+        connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM incidents WHERE {Old}", new { before });
+
+    public static Task<List<string>> OldAsync(StoreConnection connection, long before, int most) =>
+        connection.QueryAsync<string>($"SELECT fingerprint FROM incidents WHERE {Old} ORDER BY fingerprint LIMIT @most", new { before, most });
+
+    public static async Task<long> RemoveOldAsync(StoreTransaction transaction, string fingerprint, long before) =>
+        await transaction.ExecuteAsync($"DELETE FROM incidents WHERE fingerprint = @fingerprint AND {Old}", new { fingerprint, before });
+
     /// <summary>Follows a step of the store's clock.</summary>
     /// <param name="before">What the clock said before it.</param>
     public static async Task MoveAsync(StoreTransaction transaction, long step, long before)

@@ -202,6 +202,32 @@ internal static class LettersTable
         return $"alert_id IS NULL AND status <> 'superseded' AND incident NOT IN ({IncidentsTable.SelectMuted}){others}";
     }
 
+    // Whatever was settled by somebody was told of before; a superseded one needs no telling.
+    private const string Old =
+        "settled_at <= @before AND status IN ('resolved', 'discarded', 'superseded') AND (alert_id IS NOT NULL OR status = 'superseded')";
+
+    /// <summary>How many were settled before a time.</summary>
+    public static Task<long> CountOldAsync(StoreConnection connection, long before) =>
+        connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters WHERE {Old}", new { before });
+
+    /// <summary>Those that were settled first, from behind <paramref name="last"/>.</summary>
+    public static Task<List<OldRow>> OldAsync(StoreConnection connection, long before, OldRow last, int most) => connection.QueryAsync<OldRow>(
+        $"SELECT settled_at AS at, id FROM dead_letters WHERE {Old} AND (settled_at, id) > (@At, @Id) ORDER BY settled_at, id LIMIT @most",
+        new { before, last.At, last.Id, most });
+
+    /// <summary>Takes a settled letter out, with its replays and what is left of its rejection.</summary>
+    public static async Task<long> RemoveOldAsync(StoreTransaction transaction, long id, long before)
+    {
+        if (await transaction.QueryAsync<(string Key, byte[] Fingerprint)>($"DELETE FROM dead_letters WHERE id = @id AND {Old} RETURNING key, fingerprint", new { id, before }) is not [var letter])
+        {
+            return 0;
+        }
+        await transaction.ExecuteAsync("DELETE FROM keyless_letters WHERE letter_id = @id", new { id });
+        await ReplaysTable.RemoveAsync(transaction, id);
+        await RejectionsTable.RemoveParkedAsync(transaction, letter.Key, letter.Fingerprint);
+        return 1;
+    }
+
     /// <summary>What operators need to settle a letter; null when there is no such letter.</summary>
     public static Task<StoredLetter?> FindAsync(StoreConnection connection, long id) =>
         connection.QuerySingleOrDefaultAsync<StoredLetter>($"{SelectStored} WHERE l.id = @id", new { id });

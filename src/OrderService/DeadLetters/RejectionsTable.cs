@@ -60,6 +60,14 @@ internal static class RejectionsTable
         }
     }
 
+    /// <summary>Orders with a message that was rejected and has no letter yet.</summary>
+    public static Task<List<string>> UnparkedOrdersAsync(StoreConnection connection) =>
+        connection.QueryAsync<string>("SELECT DISTINCT order_id FROM rejections WHERE parked = 0 AND order_id IS NOT NULL");
+
+    /// <summary>What is left of a rejection once its letter is there.</summary>
+    public static Task RemoveParkedAsync(StoreTransaction transaction, string key, byte[] fingerprint) => transaction.ExecuteAsync(
+        "DELETE FROM rejections WHERE key = @key AND fingerprint = @fingerprint AND parked = 1", new { key, fingerprint });
+
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) =>
         transaction.ExecuteAsync("UPDATE rejections SET rejected_at = rejected_at + @step WHERE parked = 0", new { step });

@@ -142,6 +142,29 @@ internal static class ReplayJobsTable
         """,
         new { id, last, limit });
 
+    private const string Old = "state IN ('stopped', 'cancelled', 'done') AND finished_at <= @before AND sent <= succeeded + failed";
+
+    /// <summary>How many jobs ended before a time, with all their letters' outcomes.</summary>
+    public static Task<long> CountOldAsync(StoreConnection connection, long before) =>
+        connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM replay_jobs WHERE {Old}", new { before });
+
+    /// <summary>The oldest of them. A job with many letters is named again until all of them are gone.</summary>
+    public static Task<List<OldRow>> OldAsync(StoreConnection connection, long before, int most) => connection.QueryAsync<OldRow>(
+        $"SELECT finished_at AS at, id FROM replay_jobs WHERE {Old} ORDER BY id LIMIT @most", new { before, most });
+
+    /// <summary>Takes out the list of a job's letters, some at a time, and with the last of them the job.</summary>
+    public static async Task<long> RemoveOldAsync(StoreTransaction transaction, long id, long before, int letters)
+    {
+        if (await transaction.ExecuteScalarAsync<long>($"SELECT count(*) FROM replay_jobs WHERE id = @id AND {Old}", new { id, before }) == 0)
+        {
+            return 0;
+        }
+        var removed = await transaction.ExecuteAsync(
+            "DELETE FROM replay_job_letters WHERE job_id = @id AND letter_id IN (SELECT letter_id FROM replay_job_letters WHERE job_id = @id ORDER BY letter_id LIMIT @letters)",
+            new { id, letters });
+        return removed == letters ? 0 : await transaction.ExecuteAsync("DELETE FROM replay_jobs WHERE id = @id", new { id });
+    }
+
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) => transaction.ExecuteAsync(
         "UPDATE replay_jobs SET runner_until = runner_until + @step WHERE state = 'running' AND runner IS NOT NULL", new { step });

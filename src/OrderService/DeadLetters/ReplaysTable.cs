@@ -37,6 +37,9 @@ internal static class ReplaysTable
     public static Task<byte[]?> BodyAsync(StoreConnection connection, long letterId, long replayId) =>
         connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM replays WHERE id = @replayId AND letter_id = @letterId", new { letterId, replayId });
 
+    public static Task RemoveAsync(StoreTransaction transaction, long letterId) =>
+        transaction.ExecuteAsync("DELETE FROM replays WHERE letter_id = @letterId", new { letterId });
+
     /// <summary>How many a job sent after a time.</summary>
     public static Task<long> SentSinceAsync(StoreConnection connection, long jobId, long since) =>
         connection.ExecuteScalarAsync<long>("SELECT count(*) FROM replays WHERE job_id = @jobId AND requested_at > @since", new { jobId, since });

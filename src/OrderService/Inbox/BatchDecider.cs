@@ -133,7 +133,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 SettleLetters(envelope, replayed, incoming.Fate);
                 return;
             }
-            switch (OrderDecider.Decide(head.Order, envelope.Command, rules))
+            switch (Answer(head.Order, envelope.Command))
             {
                 case Decision.Accepted accepted:
                     incoming.Fate = Fate.Accepted;
@@ -143,7 +143,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                     break;
                 case Decision.AlreadyDone done:
                     incoming.Fate = Fate.Duplicate;
-                    Claim(envelope, InboxOutcome.Accepted, null, replaces: known);
+                    Claim(envelope, InboxOutcome.Accepted, InboxEntry.WithoutEvent, replaces: known);
                     NoteAlreadyDone(envelope.Command, envelope.Key, done);
                     break;
                 case Decision.Refused refused:
@@ -160,6 +160,11 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
             }
             SettleLetters(envelope, replayed, incoming.Fate);
         }
+
+        /// <summary>An order that was closed and taken out does not begin anew.</summary>
+        private Decision Answer(Order order, OrderCommand command) => order.Version == 0 && state.Gone.Contains(command.OrderId)
+            ? new Decision.Refused(RefusalCode.OrderArchived, $"The order was closed long ago and is not kept any more; {command.Type} does not apply to it.")
+            : OrderDecider.Decide(order, command, rules);
 
         private void Fail(Incoming incoming, Decoded.Invalid invalid)
         {
@@ -371,7 +376,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                         Record(head, accepted, deferred.Key, deferred.CorrelationId, deferred.TraceContext);
                         break;
                     case Decision.AlreadyDone done:
-                        Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, null, orderId, replaces: true);
+                        Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Accepted, InboxEntry.WithoutEvent, orderId, replaces: true);
                         NoteAlreadyDone(command, deferred.Key, done);
                         break;
                     case Decision.Refused refused:

@@ -89,6 +89,32 @@ internal static class AlertsTable
         """,
         new { schedule });
 
+    // One that tells of a letter which is open still is a part of that letter's story.
+    private const string Old =
+        """
+        created_at <= @before AND dispatched = 1
+        AND NOT EXISTS (SELECT 1 FROM alert_deliveries d WHERE d.alert_id = alerts.id AND d.status = 'pending')
+        AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.alert_id = alerts.id AND l.status IN ('parked', 'replayed'))
+        """;
+
+    /// <summary>How many are older, have left, and tell of no open letter.</summary>
+    public static Task<long> CountOldAsync(StoreConnection connection, long before) =>
+        connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM alerts WHERE {Old}", new { before });
+
+    /// <summary>The oldest of them from behind <paramref name="last"/>.</summary>
+    public static Task<List<OldRow>> OldAsync(StoreConnection connection, long before, OldRow last, int most) => connection.QueryAsync<OldRow>(
+        $"SELECT created_at AS at, id FROM alerts WHERE {Old} AND (created_at, id) > (@At, @Id) ORDER BY created_at, id LIMIT @most", new { before, last.At, last.Id, most });
+
+    public static async Task<long> RemoveOldAsync(StoreTransaction transaction, long id, long before)
+    {
+        if (await transaction.ExecuteAsync($"DELETE FROM alerts WHERE id = @id AND {Old}", new { id, before }) == 0)
+        {
+            return 0;
+        }
+        await DeliveriesTable.RemoveAsync(transaction, id);
+        return 1;
+    }
+
     private const string Select = "SELECT id, kind, incident, subject, text, letters, created_at FROM alerts";
 }
 

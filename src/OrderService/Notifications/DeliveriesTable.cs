@@ -99,6 +99,9 @@ internal static class DeliveriesTable
     public static Task<List<(string Channel, string Error)>> ErrorsAsync(StoreConnection connection, int most) => connection.QueryAsync<(string, string)>(
         "SELECT channel, last_error FROM alert_deliveries WHERE last_error IS NOT NULL ORDER BY alert_id DESC LIMIT @most", new { most });
 
+    public static Task RemoveAsync(StoreTransaction transaction, long alertId) =>
+        transaction.ExecuteAsync("DELETE FROM alert_deliveries WHERE alert_id = @alertId", new { alertId });
+
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) => transaction.ExecuteAsync(
         "UPDATE alert_deliveries SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step WHERE status = 'pending'", new { step });

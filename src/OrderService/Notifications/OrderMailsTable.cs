@@ -29,6 +29,9 @@ internal static class OrderMailsTable
     public static Task RemoveAsync(StoreTransaction transaction, long position) =>
         transaction.ExecuteAsync("DELETE FROM order_mails WHERE position = @position", new { position });
 
+    /// <summary>Orders whose customers wait for a mail.</summary>
+    public static Task<List<string>> OrderIdsAsync(StoreConnection connection) => connection.QueryAsync<string>("SELECT DISTINCT order_id FROM order_mails");
+
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) =>
         transaction.ExecuteAsync("UPDATE order_mails SET next_attempt_at = next_attempt_at + @step, begun_at = begun_at + @step", new { step });

@@ -30,6 +30,25 @@ internal static class RefusedPaymentsTable
     public static Task<List<string>> OrderIdsAsync(StoreConnection connection, long alertId, int most) => connection.QueryAsync<string>(
         "SELECT order_id FROM refused_payments WHERE alert_id = @alertId GROUP BY order_id ORDER BY min(id) LIMIT @most", new { alertId, most });
 
+    /// <summary>How many are older and told of.</summary>
+    public static Task<long> CountOldAsync(StoreConnection connection, long before) =>
+        connection.ExecuteScalarAsync<long>("SELECT count(*) FROM refused_payments WHERE refused_at <= @before AND alert_id IS NOT NULL", new { before });
+
+    /// <summary>The oldest of them from behind <paramref name="last"/>.</summary>
+    public static Task<List<OldRow>> OldAsync(StoreConnection connection, long before, OldRow last, int most) => connection.QueryAsync<OldRow>(
+        """
+        SELECT refused_at AS at, id FROM refused_payments WHERE refused_at <= @before AND alert_id IS NOT NULL AND (refused_at, id) > (@At, @Id)
+        ORDER BY refused_at, id LIMIT @most
+        """,
+        new { before, last.At, last.Id, most });
+
+    public static async Task<long> RemoveAsync(StoreTransaction transaction, long id) =>
+        await transaction.ExecuteAsync("DELETE FROM refused_payments WHERE id = @id AND alert_id IS NOT NULL", new { id });
+
+    /// <summary>Orders with one that nobody was told of.</summary>
+    public static Task<List<string>> UntoldOrdersAsync(StoreConnection connection) =>
+        connection.QueryAsync<string>("SELECT DISTINCT order_id FROM refused_payments WHERE alert_id IS NULL");
+
     private static string Untold(IReadOnlyCollection<long> resting) =>
         $"SELECT id FROM refused_payments WHERE alert_id IS NULL{(resting.Count > 0 ? $" AND id NOT IN {SqlList.Of(resting)}" : "")}";
 }

@@ -20,6 +20,8 @@ public sealed class OrderMetrics : IDisposable
     private readonly Counter<long> replays;
     private readonly Counter<long> alerts;
     private readonly Counter<long> lettersParked;
+    private readonly Counter<long> retained;
+    private readonly Histogram<double> retentionStep;
     private readonly Histogram<double> commitDuration;
     private readonly Histogram<long> batchSize;
 
@@ -45,8 +47,10 @@ public sealed class OrderMetrics : IDisposable
         lettersParked = meter.CreateCounter<long>("orders.dlq.parked", "{message}", "Dead letters stored for an operator, by reason.");
         replays = meter.CreateCounter<long>("orders.replays", "{replay}", "Replayed dead letters, by outcome: resolved or failed.");
         alerts = meter.CreateCounter<long>("orders.alerts.sent", "{alert}", "Alerts handed to a channel, by channel and outcome.");
+        retained = meter.CreateCounter<long>("orders.retention.removed", "{row}", "Rows that were old enough to go, by kind; an order counts as one.");
         var seconds = new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10] };
         commitDuration = meter.CreateHistogram("orders.commit.duration", "s", "One group commit to the store.", advice: seconds);
+        retentionStep = meter.CreateHistogram("orders.retention.step.duration", "s", "How long a step of retention held the store's writer.", advice: seconds);
         batchSize = meter.CreateHistogram("orders.batch.size", "{message}", "Messages decided in one transaction.",
             advice: new InstrumentAdvice<long> { HistogramBucketBoundaries = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] });
         meter.CreateObservableGauge("orders.outbox.pending", () => outbox.Pending, "{message}", "Committed events that the broker has not confirmed yet.");
@@ -105,6 +109,21 @@ public sealed class OrderMetrics : IDisposable
                 alerts.Add(0, new KeyValuePair<string, object?>("channel", channel), new KeyValuePair<string, object?>("outcome", outcome));
             }
         }
+    }
+
+    /// <summary>Makes the series of retention, in the process that may do it.</summary>
+    public void BeginRetention(IEnumerable<string> kinds)
+    {
+        foreach (var kind in kinds)
+        {
+            retained.Add(0, new KeyValuePair<string, object?>("kind", kind));
+        }
+    }
+
+    public void Retained(string kind, long rows, TimeSpan step)
+    {
+        retained.Add(rows, new KeyValuePair<string, object?>("kind", kind));
+        retentionStep.Record(step.TotalSeconds);
     }
 
     public void Received(int count = 1)

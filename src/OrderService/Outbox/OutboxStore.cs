@@ -249,6 +249,14 @@ public sealed class OutboxStore(IDatabase database)
         "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (@shard, @kind, @OrderId, @Version, @Message, @Body, @CreatedAt)",
         new { shard = Shard.Of(row.OrderId), kind = (int)row.Kind, row.OrderId, row.Version, row.Message, row.Body, row.CreatedAt });
 
+    /// <summary>Orders that have something to publish still; of so many rows at most.</summary>
+    /// <returns>Null when there are more.</returns>
+    internal static async Task<HashSet<string>?> OrderIdsAsync(StoreConnection connection, int most)
+    {
+        var found = await connection.QueryAsync<string>("SELECT order_id FROM outbox LIMIT @most", new { most = most + 1 });
+        return found.Count > most ? null : [.. found];
+    }
+
     internal static Task<long> CountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM outbox");
 
     /// <summary>How many rows wait, and since when the oldest does (Unix milliseconds, null when none waits).</summary>

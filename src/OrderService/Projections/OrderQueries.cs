@@ -31,6 +31,10 @@ public sealed class OrderQueries(IDatabase database)
                 new { before = before ?? long.MaxValue, status = (long?)status, customerId, limit })).Select(row => row.ToSummary())],
             cancellationToken);
 
+    /// <summary>When an order was taken out of the store; null when it was not, or when that is not remembered.</summary>
+    public Task<DateTimeOffset?> GoneAtAsync(string orderId, CancellationToken cancellationToken) => database.ReadAsync(
+        async connection => await TombstonesTable.GoneAtAsync(connection, orderId) is { } at ? DateTimeOffset.FromUnixTimeMilliseconds(at) : (DateTimeOffset?)null, cancellationToken);
+
     internal static Task<long> CountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders");
 
     /// <summary>The row of the stream with that number (<c>seq</c>); null when there is none.</summary>
@@ -40,6 +44,27 @@ public sealed class OrderQueries(IDatabase database)
     /// <summary>Orders of the read model that have no events.</summary>
     internal static Task<List<string>> WithoutEventsAsync(StoreConnection connection, int limit) => connection.QueryAsync<string>(
         "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.stream = orders.seq) LIMIT @limit", new { limit });
+
+    // The highest number stays: SQLite would hand it out again.
+    private const string Closed =
+        """
+        status = @status AND seq < (SELECT max(seq) FROM orders)
+        AND NOT EXISTS (SELECT 1 FROM deferred d WHERE d.order_id = orders.order_id)
+        AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.order_id = orders.order_id AND l.status IN ('parked', 'replayed'))
+        """;
+
+    /// <summary>Orders in a final state that changed last before a time, the oldest first, from behind <paramref name="last"/>; none with a waiting command or an open letter.</summary>
+    internal static Task<List<Row>> ClosedAsync(StoreConnection connection, OrderStatus status, long before, OldRow last, int most) => connection.QueryAsync<Row>(
+        $"SELECT {Columns} FROM orders WHERE {Closed} AND updated_at <= @before AND (updated_at, seq) > (@At, @Id) ORDER BY updated_at, seq LIMIT @most",
+        new { status = (long)status, before, last.At, last.Id, most });
+
+    /// <summary>How many there are.</summary>
+    internal static Task<long> CountClosedAsync(StoreConnection connection, OrderStatus status, long before) => connection.ExecuteScalarAsync<long>(
+        $"SELECT count(*) FROM orders WHERE {Closed} AND updated_at <= @before", new { status = (long)status, before });
+
+    /// <returns>False when it is not as it was read.</returns>
+    internal static async Task<bool> RemoveClosedAsync(StoreTransaction transaction, OrderSummary order) => await transaction.ExecuteAsync(
+        $"DELETE FROM orders WHERE seq = @Seq AND version = @Version AND {Closed}", new { order.Seq, order.Version, status = (long)order.Status }) == 1;
 
     /// <summary>Writes a row anew. Only while the stream is as it was read: an order that moved on meanwhile has written its own row.</summary>
     internal static Task RebuildAsync(StoreTransaction transaction, long number, Order order, byte[] hash, long placedAt, long updatedAt) => transaction.ExecuteAsync(

@@ -49,6 +49,11 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
     {
         var findings = new List<string>();
         var stream = await events.StreamAsync(number, cancellationToken);
+        if (stream.Count == 0)
+        {
+            // It was closed and taken out since the page was read.
+            return (0, findings);
+        }
         var orderId = stream[0].OrderId;
         var hash = EventHash.Genesis;
         var order = Order.None(orderId);

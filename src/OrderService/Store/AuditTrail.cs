@@ -36,6 +36,16 @@ public static partial class AuditTrail
         $"SELECT id, at, who, action, subject, detail FROM audit WHERE id < @before {(who is null ? "" : "AND who IN (@who, @key)")} {(action is null ? "" : "AND action = @action")} ORDER BY id DESC LIMIT @limit",
         new { before, who, key = Caller.KeyPrefix + who, action, limit });
 
+    internal static Task<long> CountOldAsync(StoreConnection connection, long before) =>
+        connection.ExecuteScalarAsync<long>("SELECT count(*) FROM audit WHERE at <= @before", new { before });
+
+    /// <summary>The oldest rows from behind <paramref name="last"/>.</summary>
+    internal static Task<List<OldRow>> OldAsync(StoreConnection connection, long before, OldRow last, int most) => connection.QueryAsync<OldRow>(
+        "SELECT at, id FROM audit WHERE at <= @before AND (at, id) > (@At, @Id) ORDER BY at, id LIMIT @most", new { before, last.At, last.Id, most });
+
+    internal static async Task<long> RemoveAsync(StoreTransaction transaction, long id, long before) =>
+        await transaction.ExecuteAsync("DELETE FROM audit WHERE id = @id AND at <= @before", new { id, before });
+
     /// <summary>Who started a replay job or resumed it last. Backwards from the newest row, so a job of today is found at once in a log of years.</summary>
     internal static async Task<Caller?> StarterAsync(StoreConnection connection, string job)
     {

@@ -11,6 +11,9 @@ internal static class CheckpointsTable
     public static Task<List<long>> PositionsAsync(StoreConnection connection, string beginning) =>
         connection.QueryAsync<long>("SELECT position FROM checkpoints WHERE reader LIKE @names ORDER BY position", new { names = beginning + "%" });
 
+    /// <summary>How far the reader has come that is least far; null when there is no reader.</summary>
+    public static Task<long?> LeastAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long?>("SELECT min(position) FROM checkpoints");
+
     /// <summary>A reader that is not known begins at the end of the log.</summary>
     public static Task BeginAtEndAsync(StoreTransaction transaction, string reader) => transaction.ExecuteAsync(
         """

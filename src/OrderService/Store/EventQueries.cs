@@ -58,6 +58,15 @@ public sealed class EventQueries(IDatabase database)
         await NewestAsync(connection),
         await connection.ExecuteScalarAsync<long?>("SELECT recorded_at FROM events WHERE position > @position ORDER BY position LIMIT 1", new { position }));
 
+    /// <summary>The events of a stream that is closed and taken out as a whole.</summary>
+    /// <returns>How many there were.</returns>
+    internal static Task<int> RemoveStreamAsync(StoreTransaction transaction, long stream) =>
+        transaction.ExecuteAsync("DELETE FROM events WHERE stream = @stream", new { stream });
+
+    /// <summary>One stream, oldest first.</summary>
+    internal static async Task<IReadOnlyList<RecordedEvent>> StreamAsync(StoreConnection connection, long stream) =>
+        [.. (await connection.QueryAsync<Row>($"SELECT {Columns} FROM events WHERE stream = @stream ORDER BY version", new { stream })).Select(row => row.ToEvent())];
+
     internal static Task<long> StreamCountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(DISTINCT stream) FROM events");
 
     /// <summary>The numbers of streams (<c>orders.seq</c>) behind one, in order.</summary>

@@ -53,6 +53,23 @@ internal static class HistoryTable
         connection.QueryAsync<HistoryLine>(
             $"{Select} WHERE key = @key AND (letter_id = @letterId OR letter_id IS NULL) ORDER BY id LIMIT @most", new { key, letterId, most });
 
+    private const string Old =
+        "at <= @before AND (letter_id IS NULL OR NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.id = history.letter_id AND l.status IN ('parked', 'replayed')))";
+
+    /// <summary>How many lines are older and not about an open letter.</summary>
+    public static Task<long> CountOldAsync(StoreConnection connection, long before) =>
+        connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM history WHERE {Old}", new { before });
+
+    /// <summary>The oldest of them from behind <paramref name="last"/>.</summary>
+    public static Task<List<OldRow>> OldAsync(StoreConnection connection, long before, OldRow last, int most) => connection.QueryAsync<OldRow>(
+        $"SELECT at, id FROM history WHERE {Old} AND (at, id) > (@At, @Id) ORDER BY at, id LIMIT @most", new { before, last.At, last.Id, most });
+
+    public static async Task<long> RemoveAsync(StoreTransaction transaction, long id, long before) =>
+        await transaction.ExecuteAsync($"DELETE FROM history WHERE id = @id AND {Old}", new { id, before });
+
+    public static Task RemoveOfOrderAsync(StoreTransaction transaction, string orderId) =>
+        transaction.ExecuteAsync("DELETE FROM history WHERE order_id = @orderId", new { orderId });
+
     private const string Select = "SELECT at, kind, detail, key, letter_id FROM history";
 }
 
@@ -63,4 +80,11 @@ internal sealed class HistoryLine
     public string Detail { get; init; } = "";
     public string? Key { get; init; }
     public long? LetterId { get; init; }
+}
+
+/// <summary>A row that may be old enough to go.</summary>
+/// <param name="At">By what its age is told, Unix milliseconds.</param>
+internal sealed record OldRow(long At, long Id)
+{
+    public static OldRow First { get; } = new(long.MinValue, long.MinValue);
 }

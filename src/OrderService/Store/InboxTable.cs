@@ -14,8 +14,16 @@ internal static class InboxTable
     {
         var parameters = new DynamicParameters();
         var list = SqlList.Add(parameters, "key", keys);
-        return (await connection.QueryAsync<Row>($"SELECT key, fingerprint, outcome, reason FROM inbox WHERE key IN {list}", parameters))
-            .ToDictionary(row => row.Key, row => new InboxEntry(row.Fingerprint, (InboxOutcome)row.Outcome, row.Reason), StringComparer.Ordinal);
+        var state = new BatchState();
+        foreach (var row in await connection.QueryAsync<Row>($"SELECT key, fingerprint, outcome, reason FROM inbox WHERE key IN {list}", parameters))
+        {
+            state.Inbox[row.Key] = new InboxEntry(row.Fingerprint, (InboxOutcome)row.Outcome, row.Reason);
+        }
+        if (state.Inbox.Count < keys.Count && await TombstonesTable.AnyAsync(connection))
+        {
+            await TombstonesTable.CompleteAsync(connection, keys, [], state);
+        }
+        return state.Inbox;
     }
 
     /// <summary>Takes the key of a message that becomes a dead letter. A deferred command that is given up now was claimed as deferred.</summary>
@@ -35,6 +43,25 @@ internal static class InboxTable
     /// <summary>Those of the messages of which more copies came.</summary>
     public static Task<List<InboxDecision>> CopiedAsync(StoreConnection connection, IReadOnlyList<string> keys) => connection.QueryAsync<InboxDecision>(
         $"SELECT key, outcome, reason, order_id, decided_at, copies, last_copy_at FROM inbox WHERE copies > 0 AND key {connection.In("@keys")}", new { keys });
+
+    /// <summary>Takes out the messages of an order: those that its events name, and those that left none.</summary>
+    /// <param name="keys">What the events name.</param>
+    public static async Task<List<(string Key, byte[] Fingerprint)>> RemoveOfOrderAsync(StoreTransaction transaction, string orderId, IReadOnlyCollection<string> keys)
+    {
+        var removed = new List<(string, byte[])>();
+        foreach (var chunk in keys.Chunk(400))
+        {
+            removed.AddRange(await transaction.QueryAsync<(string, byte[])>(
+                $"DELETE FROM inbox WHERE key {transaction.In("@chunk")} AND order_id = @orderId RETURNING key, fingerprint", new { chunk, orderId }));
+        }
+        removed.AddRange(await transaction.QueryAsync<(string, byte[])>(
+            "DELETE FROM inbox WHERE order_id = @orderId AND (outcome <> 1 OR reason IS NOT NULL) RETURNING key, fingerprint", new { orderId }));
+        return removed;
+    }
+
+    /// <summary>The keys of an order's messages that left no event.</summary>
+    public static Task<List<string>> WithoutEventAsync(StoreConnection connection, string orderId) => connection.QueryAsync<string>(
+        "SELECT key FROM inbox WHERE order_id = @orderId AND (outcome <> 1 OR reason IS NOT NULL) ORDER BY key", new { orderId });
 
     private sealed record Row(string Key, byte[] Fingerprint, long Outcome, string? Reason);
 }

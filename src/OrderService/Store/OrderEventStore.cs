@@ -53,6 +53,9 @@ public sealed class BatchState(int capacity = 0)
 
     public Dictionary<string, OrderHead> Heads { get; } = new(capacity, StringComparer.Ordinal);
 
+    /// <summary>Orders that were closed and have been taken out of the store, where that is remembered.</summary>
+    public HashSet<string> Gone { get; } = new(StringComparer.Ordinal);
+
     /// <summary>
     /// Commands that wait for their order, by order id, in the order in which they are to be decided; at most <see cref="DeferredCommand.MostAtOnce"/> of each order.
     /// An order that exists has some too while those that came before it are being decided.
@@ -77,6 +80,7 @@ public sealed class BatchState(int capacity = 0)
         Add(Letters, other.Letters);
         Add(KeylessLetters, other.KeylessLetters);
         Backlog.UnionWith(other.Backlog);
+        Gone.UnionWith(other.Gone);
 
         static void Add<T>(Dictionary<string, T> known, Dictionary<string, T> more)
         {
@@ -98,7 +102,11 @@ public enum InboxOutcome
 }
 
 /// <summary>What became of a message, and of which bytes.</summary>
-public readonly record struct InboxEntry(byte[] Fingerprint, InboxOutcome Outcome, string? Reason);
+public readonly record struct InboxEntry(byte[] Fingerprint, InboxOutcome Outcome, string? Reason)
+{
+    /// <summary>The <see cref="Reason"/> of a message that was accepted and left no event, as what it asked for was so already.</summary>
+    public const string WithoutEvent = "already-done";
+}
 
 /// <summary>The newest state of a stream, enough to decide on and to chain the next event to.</summary>
 public sealed record OrderHead(Order Order, byte[] LastHash);

@@ -138,6 +138,7 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
         await CallAsync("relay.release", 404, "/api/relay/order.other/release");
 
         await CallAsync("stats", 200, "/api/stats?samples=5");
+        await CallAsync("retention", 200, "/api/retention");
         await CallAsync("queues", 200, "/api/queues");
         await CallAsync("audit", 200, "/api/audit?limit=5");
         await CallAsync("alerts", 200, "/api/alerts");

@@ -13,8 +13,8 @@ public sealed partial class TableTests
         ["alerts"] = ["AlertsTable.cs", "DeliveriesTable.cs"],
         ["audit"] = ["AuditTrail.cs"],
         ["checkpoints"] = ["CheckpointsTable.cs"],
-        ["dead_letters"] = ["LettersTable.cs", "HistoryTable.cs", "IncidentsTable.cs", "ReplayJobsTable.cs"],
-        ["deferred"] = ["DeferredTable.cs"],
+        ["dead_letters"] = ["LettersTable.cs", "AlertsTable.cs", "HistoryTable.cs", "IncidentsTable.cs", "OrderQueries.cs", "ReplayJobsTable.cs"],
+        ["deferred"] = ["DeferredTable.cs", "OrderQueries.cs"],
         ["events"] = ["EventQueries.cs", "CheckpointsTable.cs", "OrderQueries.cs", "OutboxStore.cs"],
         ["history"] = ["HistoryTable.cs"],
         ["http_requests"] = ["HttpRequests.cs"],
@@ -35,10 +35,13 @@ public sealed partial class TableTests
         ["replay_job_letters"] = ["ReplayJobsTable.cs"],
         ["replay_jobs"] = ["ReplayJobsTable.cs"],
         ["replays"] = ["ReplaysTable.cs", "ReplayJobsTable.cs"],
+        ["retention"] = ["RetentionTable.cs"],
+        ["sales_kept"] = ["SalesTable.cs"],
         ["schedules"] = ["SchedulesTable.cs", "AlertsTable.cs"],
         ["service_troubles"] = ["TroublesTable.cs"],
         ["sessions"] = ["SessionsTable.cs"],
         ["started"] = ["Lives.cs"],
+        ["tombstones"] = ["TombstonesTable.cs"],
     };
 
     /// <summary>The append, which is written in whole for each database: it may write every table that it has rows for.</summary>

@@ -195,7 +195,8 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                     SELECT id, replay_key, fingerprint, status, twins, reason = 'key_conflict' FROM dead_letters
                     WHERE EXISTS (SELECT 1 FROM dead_letters WHERE replay_key IS NOT NULL) AND replay_key = ANY($1) AND status IN ('parked', 'replayed')
                     """) { Parameters = { Array(keys, NpgsqlDbType.Text) } },
-                new("SELECT 1 FROM dead_letters WHERE keyless = 1 AND status IN ('parked', 'replayed') LIMIT 1"),
+                // The inbox was read before: a row that left it meanwhile has its tombstone by now.
+                new("SELECT EXISTS (SELECT 1 FROM dead_letters WHERE keyless = 1 AND status IN ('parked', 'replayed')), EXISTS (SELECT 1 FROM tombstones)"),
             },
         };
         if (paidOrderIds.Length > 0)
@@ -205,20 +206,24 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                 WHERE orders.order_id = ANY($1) AND events.type IN ({HeadRow.PaymentTypes}) ORDER BY events.stream, events.version
                 """) { Parameters = { Array(paidOrderIds, NpgsqlDbType.Text) } });
         }
-        bool anyKeyless;
+        bool anyKeyless, anyGone;
         await using (var reader = await batch.ExecuteReaderAsync(cancellationToken))
         {
-            anyKeyless = await ReadAsync(reader, orderIds, paidOrderIds, state, streams, cancellationToken);
+            (anyKeyless, anyGone) = await ReadAsync(reader, orderIds, paidOrderIds, state, streams, cancellationToken);
         }
         if (anyKeyless && query.Fingerprints.Count > 0)
         {
             await ReadKeylessLettersAsync(connection, query.Fingerprints, state, cancellationToken);
         }
+        if (anyGone)
+        {
+            await TombstonesTable.CompleteAsync(new StoreConnection(connection, isSqlite: false), keys, orderIds, state);
+        }
         return state;
     }
 
-    /// <returns>Whether there are open letters that are found by their content.</returns>
-    private static async Task<bool> ReadAsync(
+    /// <returns>Whether there are open letters that are found by their content, and whether orders were taken out.</returns>
+    private static async Task<(bool AnyKeyless, bool AnyGone)> ReadAsync(
         NpgsqlDataReader reader, string[] orderIds, string[] paidOrderIds, BatchState state, Dictionary<string, long>? streams,
         CancellationToken cancellationToken)
     {
@@ -260,12 +265,13 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             ListOf(state.Letters, reader.GetString(1)).Add(OpenLetterOf(reader));
         }
         await reader.NextResultAsync(cancellationToken);
-        var anyKeyless = await reader.ReadAsync(cancellationToken);
+        await reader.ReadAsync(cancellationToken);
+        var (anyKeyless, anyGone) = (reader.GetBoolean(0), reader.GetBoolean(1));
         if (paidOrderIds.Length > 0)
         {
             await ReadPaymentsAsync(reader, paidOrderIds, state, cancellationToken);
         }
-        return anyKeyless;
+        return (anyKeyless, anyGone);
     }
 
     /// <summary>A second look, only while there is such a letter: the fingerprints of a whole batch are much to send for nothing.</summary>

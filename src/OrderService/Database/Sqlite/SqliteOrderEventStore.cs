@@ -102,6 +102,12 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
                 ReadDeferred(prepared, orderId, state);
             }
         }
+        var anyGone = prepared.AnyTombstone.Step();
+        prepared.AnyTombstone.Reset();
+        if (anyGone)
+        {
+            ReadTombstones(prepared, query, state);
+        }
         return state;
     }
 
@@ -146,6 +152,28 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
                 }
                 // Its own bytes are the message's, under whatever type it came.
                 list.Add(OpenLetterOf(letters) with { Fingerprint = fingerprint });
+            }
+        }
+    }
+
+    private static void ReadTombstones(Reads prepared, BatchQuery query, BatchState state)
+    {
+        foreach (var key in query.Keys.Where(key => !state.Inbox.ContainsKey(key)))
+        {
+            var tombstone = prepared.Tombstone.Bind(1, TombstonesTable.OfKey(key));
+            if (tombstone.Step())
+            {
+                state.Inbox[key] = new InboxEntry(tombstone.Blob(0), InboxOutcome.Accepted, null);
+                tombstone.Reset();
+            }
+        }
+        foreach (var orderId in query.OrderIds.Where(orderId => !state.Heads.ContainsKey(orderId)))
+        {
+            var tombstone = prepared.Tombstone.Bind(1, TombstonesTable.OfOrder(orderId));
+            if (tombstone.Step())
+            {
+                state.Gone.Add(orderId);
+                tombstone.Reset();
             }
         }
     }
@@ -205,6 +233,8 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             SELECT l.id, l.fingerprint, l.status, l.twins, l.reason = 'key_conflict'
             FROM keyless_letters k JOIN dead_letters l ON l.id = k.letter_id WHERE k.fingerprint = ?1 AND l.status IN ('parked', 'replayed')
             """);
+        public SqliteStatement AnyTombstone { get; } = new(connection, all, TombstonesTable.Any);
+        public SqliteStatement Tombstone { get; } = new(connection, all, "SELECT fingerprint FROM tombstones WHERE hash = ?1");
         public SqliteStatement AnyDeferred { get; } = new(connection, all, "SELECT 1 FROM deferred LIMIT 1");
         public SqliteStatement Deferred { get; } = new(connection, all, $"""
             SELECT key, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at
