@@ -136,6 +136,7 @@ public static class OrderServiceHost
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());
         services.AddHostedService<BrokerWatch>();
+        services.AddStoreBackups(configuration);
         services.AddUnreadableLetters();
         services.AddClockSteps();
         if (roles.Api)

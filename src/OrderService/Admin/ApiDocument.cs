@@ -172,6 +172,7 @@ internal static class ApiTexts
         ["404"] = "There is no such thing (yet).",
         ["406"] = "The header Accept allows nothing that is served here.",
         ["409"] = "Somebody was faster, or its state does not allow it; `detail` says who and when.",
+        ["410"] = "The store was put back since and what was at this position is not in it; `goOnAfter` is the position to go on from.",
         ["413"] = "The body is larger than 1 MiB.",
         ["415"] = "The body is not application/json, or compressed.",
         ["422"] = "It was understood and can't be done as it is; `errors` says why.",

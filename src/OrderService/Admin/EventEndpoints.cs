@@ -14,10 +14,10 @@ internal static class EventEndpoints
     {
         var events = api.MapGroup("/events").RequireAuthorization(Scopes.Read).WithTags("Events");
         events.MapGet("", ListAsync).WithName("events.list")
-            .WithSummary("Events of all orders after a position, oldest first: each as it is published, with position, orderId and version. next is the position to go on from.").Produces<Page<PositionedEventView>>().ProducesProblem(400);
+            .WithSummary("Events of all orders after a position, oldest first: each as it is published, with position, orderId and version. next is the position to go on from.").Produces<Page<PositionedEventView>>().ProducesProblem(400).ProducesProblem(410);
         events.MapGet("/stream", (HttpContext context, LiveStream stream, string? after) => stream.RunAsync(context)).Within(limits => limits.Streams, "live streams of this caller").WithName("events.stream")
             .WithSummary("The same, live, as Server-Sent Events. The id of each is its position: Last-Event-ID (or after) goes on from there; without either it begins now.")
-            .Produces(200, contentType: "text/event-stream").ProducesProblem(400).ProducesProblem(503);
+            .Produces(200, contentType: "text/event-stream").ProducesProblem(400).ProducesProblem(410).ProducesProblem(503);
     }
 
     private static async Task<IResult> ListAsync(HttpContext context, EventQueries events, string? after, string? limit)
@@ -32,10 +32,30 @@ internal static class EventEndpoints
         {
             return Paging.BadParameter("limit", $"limit is a number from 1 to {Paging.MaxLimit}.");
         }
+        if (position is { } seen && await GoneAsync(events, seen, context.RequestAborted) is { } gone)
+        {
+            return gone;
+        }
         var found = await events.AfterAsync(position ?? 0, count, context.RequestAborted);
         return new RenderedList(
             [.. found.Events.Select(recorded => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(PublishedEvent.RenderWithPosition(recorded)))],
             found.MayHaveMore ? found.Events[^1].Position.ToString(CultureInfo.InvariantCulture) : null);
+    }
+
+    /// <summary>The answer to a reader who has seen events that a restore took; null for all others.</summary>
+    public static async Task<IResult?> GoneAsync(EventQueries events, long position, CancellationToken cancellationToken)
+    {
+        if (await events.LostWithAsync(position, cancellationToken) is not { } lost)
+        {
+            return null;
+        }
+        var began = DateTimeOffset.FromUnixTimeMilliseconds(lost.BeganAt).ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+        return Problems.Gone(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"The store was put back on {began} and epoch {lost.Number} began. The events behind position {lost.LastPosition} that you have up to {position} are not in it: take them for not having happened, or ask "
+                + $"about their orders, and go on with after={lost.LastPosition}. What is recorded since has ids that end with .e{lost.Number}."),
+            lost.LastPosition);
     }
 
     public static bool TryReadPosition(Microsoft.Extensions.Primitives.StringValues given, out long? position)
@@ -65,6 +85,10 @@ internal sealed class LiveStream(EventQueries events, EventBus bus, IOptions<Api
         if (!EventEndpoints.TryReadPosition(lastEventId.Count > 0 ? lastEventId : context.Request.Query["after"], out var position))
         {
             return Paging.BadParameter("after", "Last-Event-ID is a position: a number from 0.");
+        }
+        if (position is { } seen && await EventEndpoints.GoneAsync(events, seen, context.RequestAborted) is { } gone)
+        {
+            return gone;
         }
         if (Interlocked.Increment(ref open) > options.Value.MaxStreams)
         {

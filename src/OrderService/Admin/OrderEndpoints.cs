@@ -120,14 +120,15 @@ internal sealed class RenderedList(IReadOnlyList<ReadOnlyMemory<byte>> items, st
 /// <summary>An event as it is published, for the document alone: it is written by the relay's own writer.</summary>
 /// <param name="Sequence">Its version in the order's stream, from 1.</param>
 /// <param name="Causationid">The idempotency key of the command behind it.</param>
+/// <param name="Epoch">The store's epoch in which it was recorded, from the second on: the service was restored.</param>
 internal sealed record CloudEventView(
     string Specversion, string Id, string Source, string Type, string Subject, DateTimeOffset Time, string Datacontenttype, System.Text.Json.JsonElement Data,
-    long Sequence, string Correlationid, string Causationid, string Partitionkey, string? Traceparent = null);
+    long Sequence, string Correlationid, string Causationid, string Partitionkey, string? Traceparent = null, long? Epoch = null);
 
 /// <summary>The same with its place in the log of all events.</summary>
 internal sealed record PositionedEventView(
     long Position, string OrderId, long Version, string Specversion, string Id, string Source, string Type, string Subject, DateTimeOffset Time, string Datacontenttype, System.Text.Json.JsonElement Data,
-    long Sequence, string Correlationid, string Causationid, string Partitionkey, string? Traceparent = null);
+    long Sequence, string Correlationid, string Causationid, string Partitionkey, string? Traceparent = null, long? Epoch = null);
 
 /// <summary>An order in a list. Amounts are numbers with the currency's decimals.</summary>
 internal sealed record OrderRow(

@@ -19,7 +19,11 @@ internal static class Problems
     /// <summary>With <c>Retry-After</c> in seconds.</summary>
     public static IResult RetryLater(int status, string code, string detail, int seconds) => new ProblemResult(status, code, detail, [], seconds);
 
-    public static async Task WriteAsync(HttpContext context, int status, string code, string detail, IReadOnlyList<FieldError>? errors = null)
+    /// <summary>A position that a restore took: <c>goOnAfter</c> is the last one that everybody still has.</summary>
+    public static IResult Gone(string detail, long goOnAfter) => new ProblemResult(StatusCodes.Status410Gone, "position_gone", detail, [], null, goOnAfter);
+
+    public static async Task WriteAsync(
+        HttpContext context, int status, string code, string detail, IReadOnlyList<FieldError>? errors = null, long? goOnAfter = null)
     {
         if (context.Response.HasStarted)
         {
@@ -29,7 +33,7 @@ internal static class Problems
         context.Response.ContentType = "application/problem+json";
         context.Response.Headers.CacheControl = "no-store";
         var problem = new Problem(
-            $"urn:orderservice:problem:{code}", Title(status), status, detail, code, Activity.Current?.TraceId.ToString() ?? context.TraceIdentifier, errors is { Count: > 0 } ? errors : null);
+            $"urn:orderservice:problem:{code}", Title(status), status, detail, code, Activity.Current?.TraceId.ToString() ?? context.TraceIdentifier, errors is { Count: > 0 } ? errors : null, goOnAfter);
         await JsonSerializer.SerializeAsync(context.Response.Body, problem, Json, context.RequestAborted);
     }
 
@@ -47,9 +51,9 @@ internal static class Problems
         _ => ($"http_{status}", "The request was not served."),
     };
 
-    internal sealed record Problem(string Type, string Title, int Status, string Detail, string Code, string TraceId, IReadOnlyList<FieldError>? Errors);
+    internal sealed record Problem(string Type, string Title, int Status, string Detail, string Code, string TraceId, IReadOnlyList<FieldError>? Errors, long? GoOnAfter = null);
 
-    private sealed class ProblemResult(int status, string code, string detail, FieldError[] errors, int? retryAfter) : IResult
+    private sealed class ProblemResult(int status, string code, string detail, FieldError[] errors, int? retryAfter, long? goOnAfter = null) : IResult
     {
         public Task ExecuteAsync(HttpContext httpContext)
         {
@@ -57,7 +61,7 @@ internal static class Problems
             {
                 httpContext.Response.Headers.RetryAfter = seconds.ToString(System.Globalization.CultureInfo.InvariantCulture);
             }
-            return WriteAsync(httpContext, status, code, detail, errors);
+            return WriteAsync(httpContext, status, code, detail, errors, goOnAfter);
         }
     }
 }

@@ -25,6 +25,7 @@ public static class Commands
             RetentionCommands.Create(),
             TopologyCommand.Create(),
             StoreCommands.CreateMigrate(),
+            new Command("store", "Looks after the store as a whole.") { StoreFileCommands.CreateBackup(), StoreFileCommands.CreateRestore(), StoreSizesCommand.Create() },
             StoreCommands.CreateProjection(),
             StoreCommands.CreateVerify(),
             KeyCommand.Create(),
@@ -97,6 +98,11 @@ public static class Commands
         {
             StandardError.Say(exception.Message);
             return ExitCode.BadConfiguration;
+        }
+        catch (StoreFileException exception)
+        {
+            StandardError.Say(exception.Message);
+            return ExitCode.SomeFailed;
         }
         catch (StoreInUseException exception)
         {

@@ -4,7 +4,6 @@ using OrderService.Domain;
 using OrderService.Outbox;
 using OrderService.Projections;
 using OrderService.Store;
-using Spectre.Console;
 
 namespace OrderService.CommandLine;
 
@@ -147,24 +146,19 @@ internal static class StoreCommands
     private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken)
     {
         var verification = stations.GetRequiredService<StoreVerification>();
-        VerificationReport report;
-        if (Console.IsOutputRedirected)
-        {
-            report = await verification.RunAsync(repair, null, cancellationToken);
-        }
-        else
-        {
-            report = await AnsiConsole.Progress().AutoClear(true).StartAsync(async progress =>
-            {
-                var task = progress.AddTask("checking orders");
-                return await verification.RunAsync(repair, new Progress<(long Done, long Total)>(now => (task.MaxValue, task.Value) = (Math.Max(1, now.Total), now.Done)), cancellationToken);
-            });
-        }
+        var report = await ProgressBar.RunAsync("checking orders", progress => verification.RunAsync(repair, progress, cancellationToken));
+        return Tell(report) || repair ? ExitCode.Done : ExitCode.SomeFailed;
+    }
+
+    /// <summary>Prints what was found.</summary>
+    /// <returns>Whether all is as it was written.</returns>
+    internal static bool Tell(VerificationReport report)
+    {
         foreach (var finding in report.Findings)
         {
             Console.WriteLine(finding);
         }
         Console.WriteLine($"{report.Orders} orders with {report.Events} events checked: {(report.Wrong == 0 ? "all is as it was written" : $"{report.Wrong} things are wrong")}");
-        return report.Wrong == 0 || repair ? ExitCode.Done : ExitCode.SomeFailed;
+        return report.Wrong == 0;
     }
 }

@@ -76,6 +76,10 @@ internal static class SettingsCheck
         {
             yield return "Store:Path: must name a file; orders that only memory holds are lost at the next restart.";
         }
+        if (store.Provider.Equals("Postgres", StringComparison.OrdinalIgnoreCase) && !string.IsNullOrWhiteSpace(store.Backup.Folder))
+        {
+            yield return "Store:Backup:Folder: is for SQLite, but Store:Provider is Postgres; back PostgreSQL up by its own means (docs/operations.md, Backup) and remove it.";
+        }
         foreach (var mistake in ServiceRoles.Read(configuration).Mistakes)
         {
             yield return mistake;

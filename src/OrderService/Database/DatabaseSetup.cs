@@ -28,6 +28,17 @@ public static class DatabaseSetup
         services.AddSingleton<IRelayLease>(_ => new SqliteRelayLease(store.Path));
         return services;
     }
+
+    /// <summary>Backups by the process that serves the store, where they are wanted.</summary>
+    public static IServiceCollection AddStoreBackups(this IServiceCollection services, IConfiguration configuration)
+    {
+        var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
+        if (!store.UsesPostgres && !string.IsNullOrWhiteSpace(store.Backup.Folder))
+        {
+            services.AddHostedService<BackupSchedule>();
+        }
+        return services;
+    }
 }
 
 /// <summary>What the attributes of <see cref="StoreOptions"/> can't say: PostgreSQL needs a connection string that can be read.</summary>

@@ -190,7 +190,7 @@ public sealed partial class StationReadings(
         metrics.SetOutbox(pending, oldest is { } at ? clock.GetUtcNow() - DateTimeOffset.FromUnixTimeMilliseconds(at) : TimeSpan.Zero);
         var (newest, open) = await database.ReadAsync(
             async connection => (
-                await EventQueries.NewestAsync(connection),
+                await EventQueries.OrdinalAsync(connection),
                 await LettersTable.ParkedByReasonAsync(connection)),
             cancellationToken);
         metrics.SetOpenLetters(open);

@@ -309,7 +309,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         private void Announce(OrderCommand command, Decision.Refused refused, string key, string correlationId, string? traceContext)
         {
             var order = Head(command.OrderId).Order;
-            append.Outbox.Add(Announcement.Refusal(command, refused, order.Status, key, correlationId, traceContext, now));
+            append.Outbox.Add(Announcement.Refusal(command, refused, order.Status, key, correlationId, traceContext, now, state.Epoch));
             var what = "";
             if (command is OrderCommand.Pay pay)
             {

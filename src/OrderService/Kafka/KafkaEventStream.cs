@@ -165,9 +165,7 @@ public sealed partial class KafkaEventStream(
     /// <summary>The same JSON as the exchange <c>order-events</c> gets, in CloudEvents' structured mode.</summary>
     private static Message<string, byte[]> Render(RecordedEvent recorded)
     {
-        var head = new CloudEventHead(
-            recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
-            recorded.CorrelationId, recorded.CausationId, recorded.TraceParent);
+        var head = PublishedEvent.Head(recorded);
         var headers = new Headers
         {
             { "content-type", ContentType },
@@ -291,8 +289,7 @@ public sealed partial class KafkaEventStream(
         async connection =>
         {
             var checkpoint = await CheckpointsTable.PositionAsync(connection, Reader) ?? 0;
-            var (newest, oldestAt) = await EventQueries.BehindAsync(connection, checkpoint);
-            return (Math.Max(0, newest - checkpoint), oldestAt);
+            return await EventQueries.BehindAsync(connection, checkpoint);
         },
         cancellationToken);
 

@@ -15,11 +15,11 @@ public sealed record Announcement(
 {
     /// <summary>The row that announces a refused command.</summary>
     public static OutboxRow Refusal(
-        OrderCommand command, Decision.Refused refused, OrderStatus status, string key, string correlationId, string? traceContext, long now)
+        OrderCommand command, Decision.Refused refused, OrderStatus status, string key, string correlationId, string? traceContext, long now, long epoch = StoreEpoch.First)
     {
-        var id = $"{command.OrderId}.refused.{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)).AsSpan(0, 8))}";
+        var id = $"{command.OrderId}.refused.{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)).AsSpan(0, 8))}{StoreEpoch.Suffix(epoch)}";
         var head = new CloudEventHead(
-            id, EventType.CommandRefused, command.OrderId, null, DateTimeOffset.FromUnixTimeMilliseconds(now), correlationId, key, TraceText.Parent(traceContext));
+            id, EventType.CommandRefused, command.OrderId, null, DateTimeOffset.FromUnixTimeMilliseconds(now), correlationId, key, TraceText.Parent(traceContext), epoch);
         var message = new Announcement(
             EventExchange.Name, EventRoutingKey.CommandRefused, id, CloudEventWriter.ContentType, null, correlationId, EventType.CommandRefused,
             TraceText.Headers<string>(traceContext));

@@ -14,6 +14,7 @@ namespace OrderService.Outbox;
 /// <param name="CorrelationId">The whole conversation.</param>
 /// <param name="CausationId">The idempotency key of the message that caused it.</param>
 /// <param name="TraceParent">The W3C trace context, if there is one.</param>
+/// <param name="Epoch">The store's epoch in which it was recorded; written from the second on.</param>
 public readonly record struct CloudEventHead(
     string EventId,
     string Type,
@@ -22,7 +23,8 @@ public readonly record struct CloudEventHead(
     DateTimeOffset Time,
     string CorrelationId,
     string CausationId,
-    string? TraceParent);
+    string? TraceParent,
+    long Epoch = StoreEpoch.First);
 
 /// <summary>Renders events as CloudEvents 1.0, structured JSON, without personal data.</summary>
 public static class CloudEventWriter
@@ -98,6 +100,11 @@ public static class CloudEventWriter
         if (head.Version is { } version)
         {
             writer.WriteNumber("sequence"u8, version);
+        }
+
+        if (head.Epoch > StoreEpoch.First)
+        {
+            writer.WriteNumber("epoch"u8, head.Epoch);
         }
 
         writer.WriteString("correlationid"u8, head.CorrelationId);

@@ -9,7 +9,7 @@ internal static class PublishedEvent
 {
     public static CloudEventHead Head(RecordedEvent recorded) => new(
         recorded.EventId, recorded.Type, recorded.OrderId, recorded.Version, DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt),
-        recorded.CorrelationId, recorded.CausationId, recorded.TraceParent);
+        recorded.CorrelationId, recorded.CausationId, recorded.TraceParent, recorded.Epoch);
 
     public static byte[] Render(RecordedEvent recorded) => CloudEventWriter.Write(Head(recorded), recorded.Data.Span);
 

@@ -50,13 +50,32 @@ public sealed class EventQueries(IDatabase database)
 
     internal static Task<long> CountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM events");
 
+    internal static Task<long> OrderCountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders");
+
+    /// <summary>When the event at a position was recorded, in Unix milliseconds; null when there is none.</summary>
+    internal static Task<long?> RecordedAtAsync(StoreConnection connection, long position) =>
+        connection.ExecuteScalarAsync<long?>("SELECT recorded_at FROM events WHERE position = @position", new { position });
+
     /// <returns>The newest position; 0 in an empty log.</returns>
     internal static async Task<long> NewestAsync(StoreConnection connection) => await connection.ExecuteScalarAsync<long?>("SELECT max(position) FROM events") ?? 0;
 
-    /// <summary>What is behind a position: the newest one, and when the oldest event behind it was recorded (Unix milliseconds, null when there is none).</summary>
-    internal static async Task<(long Newest, long? OldestAt)> BehindAsync(StoreConnection connection, long position) => (
-        await NewestAsync(connection),
-        await connection.ExecuteScalarAsync<long?>("SELECT recorded_at FROM events WHERE position > @position ORDER BY position LIMIT 1", new { position }));
+    /// <summary>How many events the log has had so far: unlike the newest position it grows by one with each, across epochs too.</summary>
+    internal static async Task<long> OrdinalAsync(StoreConnection connection) => (await EpochsTable.ReadAsync(connection)).Ordinal(await NewestAsync(connection));
+
+    /// <summary>What is behind a position: how many events, and when the oldest of them was recorded (Unix milliseconds, null when there is none).</summary>
+    internal static async Task<(long Count, long? OldestAt)> BehindAsync(StoreConnection connection, long position)
+    {
+        var epochs = await EpochsTable.ReadAsync(connection);
+        return (
+            Math.Max(0, epochs.Ordinal(await NewestAsync(connection)) - epochs.Ordinal(position)),
+            await connection.ExecuteScalarAsync<long?>("SELECT recorded_at FROM events WHERE position > @position ORDER BY position LIMIT 1", new { position }));
+    }
+
+    /// <summary>The epoch whose beginning took what was at a position, or right behind it; null for a position from which one can go on.</summary>
+    /// <param name="after">The last position seen.</param>
+    public async Task<EpochRow?> LostWithAsync(long after, CancellationToken cancellationToken = default) => StoreEpoch.Of(after) >= database.Epoch
+        ? null
+        : (await database.ReadAsync(EpochsTable.ReadAsync, cancellationToken)).LostWith(after);
 
     /// <summary>The events of a stream that is closed and taken out as a whole.</summary>
     /// <returns>How many there were.</returns>

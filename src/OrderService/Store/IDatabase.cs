@@ -11,6 +11,17 @@ public interface IDatabase : IAsyncDisposable
     /// <summary><c>Sqlite</c> or <c>Postgres</c>.</summary>
     string Provider { get; }
 
+    /// <summary>The store's present epoch, known from when its schema was looked at. Nobody serves a store whose epoch changes.</summary>
+    long Epoch { get; }
+
+    /// <summary>
+    /// Begins the next epoch of a store that was put back, older though it may be than what was served last: see <see cref="StoreEpoch"/>. Brings its schema up to date first.
+    /// </summary>
+    /// <param name="atLeast">The lowest number that the new epoch may have, where others are known to have been before.</param>
+    /// <param name="cause">See <see cref="EpochRow"/>.</param>
+    /// <exception cref="StoreInUseException">Somebody does.</exception>
+    Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken);
+
     /// <summary>Brings the schema up to date. Instances that start together wait for one another.</summary>
     /// <exception cref="StoreUnavailableException">The store is out of reach for now.</exception>
     /// <exception cref="StoreSettingsException">The store is there but not as durable as the service has to promise.</exception>
@@ -114,6 +125,9 @@ public sealed class StoreInUseException(string message) : Exception(message);
 
 /// <summary>A row with the same unique key is there already.</summary>
 public sealed class StoreConflictException(string message, string? code = null, string? constraint = null, Exception? inner = null) : StoreRefusedException(message, code, constraint, inner);
+
+/// <summary>A file can't be used as a backup, or not be made one; nothing else is wrong.</summary>
+public sealed class StoreFileException(string message, Exception? inner = null) : Exception(message, inner);
 
 /// <summary>The store's settings don't keep what was committed; the start fails and says which setting to change.</summary>
 public sealed class StoreSettingsException(string message) : Exception(message);

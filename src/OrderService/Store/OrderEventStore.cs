@@ -49,6 +49,9 @@ public sealed record BatchQuery(
 /// <param name="capacity">How many messages the batch has: deciding it adds as many entries.</param>
 public sealed class BatchState(int capacity = 0)
 {
+    /// <summary>The store's present epoch.</summary>
+    public long Epoch { get; init; } = StoreEpoch.First;
+
     public Dictionary<string, InboxEntry> Inbox { get; } = new(capacity, StringComparer.Ordinal);
 
     public Dictionary<string, OrderHead> Heads { get; } = new(capacity, StringComparer.Ordinal);
@@ -174,12 +177,13 @@ public sealed record RecordedEvent(
     public long Position { get; set; }
 
     /// <summary>Unique, and the same however often the event is published.</summary>
-    public string EventId => EventIdOf(OrderId, Version);
+    public string EventId => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{OrderId}.{Version}{StoreEpoch.Suffix(Epoch)}");
+
+    /// <summary>The epoch of the store in which it was recorded.</summary>
+    public long Epoch => StoreEpoch.Of(Position);
 
     /// <summary>The decided event; kept for those in the process who want it, read back from <see cref="Data"/> otherwise.</summary>
     public OrderEvent? Event { get; init; }
-
-    public static string EventIdOf(string orderId, long version) => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{orderId}.{version}");
 }
 
 /// <summary>Everything one transaction writes.</summary>

@@ -1,4 +1,5 @@
 using System.ComponentModel.DataAnnotations;
+using Microsoft.Extensions.Options;
 
 namespace OrderService.Store;
 
@@ -20,5 +21,24 @@ public sealed class StoreOptions
     /// <summary>Lets PostgreSQL be reached on another machine without TLS that is verified: only on a private network.</summary>
     public bool AllowPlaintext { get; init; }
 
+    /// <summary>Backups that the service makes by itself; SQLite only.</summary>
+    [ValidateObjectMembers]
+    public StoreBackupOptions Backup { get; init; } = new();
+
     internal bool UsesPostgres => string.Equals(Provider, "Postgres", StringComparison.OrdinalIgnoreCase);
+}
+
+/// <summary>Backups of the SQLite file by the process that serves it.</summary>
+public sealed class StoreBackupOptions
+{
+    /// <summary>Where backups are put, best on another disk; none are made without it.</summary>
+    public string? Folder { get; init; }
+
+    /// <summary>How long after one backup the next one is made.</summary>
+    [Range(typeof(TimeSpan), "00:01:00", "30.00:00:00")]
+    public TimeSpan Interval { get; init; } = TimeSpan.FromDays(1);
+
+    /// <summary>How many of them are kept; the oldest go.</summary>
+    [Range(1, 1000)]
+    public int Keep { get; init; } = 7;
 }

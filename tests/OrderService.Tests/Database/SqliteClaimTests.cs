@@ -63,7 +63,7 @@ public sealed class SqliteClaimTests : IDisposable
     {
         await File.WriteAllTextAsync(Store, string.Join(' ', Enumerable.Repeat("These are not the orders.", 50)), Now);
 
-        Assert.Contains("is no SQLite database", (await Assert.ThrowsAsync<StoreSettingsException>(ServeAsync)).Message, StringComparison.Ordinal);
+        Assert.Contains("is no SQLite database", (await Assert.ThrowsAsync<StoreSettingsException>(() => ServeAsync())).Message, StringComparison.Ordinal);
         Assert.StartsWith("These are not", await File.ReadAllTextAsync(Store, Now), StringComparison.Ordinal);
     }
 
@@ -92,7 +92,7 @@ public sealed class SqliteClaimTests : IDisposable
         }
         var before = await File.ReadAllBytesAsync(Store, Now);
 
-        var refused = await Assert.ThrowsAsync<StoreSettingsException>(ServeAsync);
+        var refused = await Assert.ThrowsAsync<StoreSettingsException>(() => ServeAsync());
 
         Assert.Contains("do not belong together", refused.Message, StringComparison.Ordinal);
         Assert.Equal(before, await File.ReadAllBytesAsync(Store, Now));
@@ -127,6 +127,69 @@ public sealed class SqliteClaimTests : IDisposable
         File.Delete(Store + "-wal");
 
         Assert.Contains("committed in its last seconds", Assert.Single(await ServeAsync()), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_older_file_that_was_put_back_is_refused_with_both_positions_until_somebody_begins_its_next_epoch()
+    {
+        await ServeAsync(events: 2);
+        File.Copy(Store, Store + ".backup");
+        await ServeAsync(events: 3);
+        File.Move(Store + ".backup", Store, overwrite: true);
+        var before = await File.ReadAllBytesAsync(Store, Now);
+
+        for (var start = 1; start <= 2; start++)
+        {
+            var refused = await Assert.ThrowsAsync<StoreSettingsException>(() => ServeAsync());
+            Assert.Contains("its newest event is at position 2 of epoch 1, and position 5 of epoch 1 was given out", refused.Message, StringComparison.Ordinal);
+            Assert.Contains("orderservice store restore --in-place", refused.Message, StringComparison.Ordinal);
+        }
+        Assert.Equal(before, await File.ReadAllBytesAsync(Store, Now));
+
+        await using (var database = Open())
+        {
+            await database.ClaimAsync(Now);
+            Assert.Equal((2, 2), await database.BeginEpochAsync(0, "in-place", Now) is var begun ? (begun.Number, begun.LastPosition) : default);
+        }
+        Assert.Empty(await ServeAsync());
+    }
+
+    [Fact]
+    public async Task Another_store_in_its_place_is_refused_and_its_next_epoch_is_beyond_those_of_both()
+    {
+        await ServeAsync(events: 2);
+        await using (var database = Open())
+        {
+            await database.ClaimAsync(Now);
+            await database.BeginEpochAsync(4, "in-place", Now);
+        }
+        foreach (var file in Directory.GetFiles(folder))
+        {
+            File.Move(file, file.Replace("orders.db", "first.db", StringComparison.Ordinal));
+        }
+        await ServeAsync(events: 9);
+        File.Move(Path.Combine(folder, ".first.db.note"), SqliteClaim.NoteOf(Store), overwrite: true);
+
+        Assert.Contains("is another store than the one that was served here last", (await Assert.ThrowsAsync<StoreSettingsException>(() => ServeAsync())).Message, StringComparison.Ordinal);
+
+        await using var accepted = Open();
+        await accepted.ClaimAsync(Now);
+        Assert.Equal(5, (await accepted.BeginEpochAsync(0, "in-place", Now)).Number);
+    }
+
+    [Fact]
+    public async Task A_new_store_where_there_was_one_goes_on_in_the_next_epoch()
+    {
+        await ServeAsync(events: 7);
+        File.Delete(Store);
+
+        Assert.Contains("There is no store at", Assert.Single(await ServeAsync()), StringComparison.Ordinal);
+        await using var database = Open();
+        await database.ClaimAsync(Now);
+        await database.MigrateAsync(Now);
+
+        Assert.Equal(2, database.Epoch);
+        Assert.Equal(("deleted", 0L), (await database.ReadAsync(EpochsTable.ReadAsync, Now)).Current is var current ? (current.Cause, current.LastPosition) : default);
     }
 
     [Fact]
@@ -188,7 +251,7 @@ public sealed class SqliteClaimTests : IDisposable
 
         Assert.Equal(await File.ReadAllBytesAsync(Store + ".backup", Now), await File.ReadAllBytesAsync(Store, Now));
         Assert.True(new FileInfo(Store + "-wal").Length > 0);
-        var refused = await Assert.ThrowsAsync<StoreSettingsException>(ServeAsync);
+        var refused = await Assert.ThrowsAsync<StoreSettingsException>(() => ServeAsync());
         Assert.Contains("do not belong together", refused.Message, StringComparison.Ordinal);
     }
 
@@ -231,12 +294,27 @@ public sealed class SqliteClaimTests : IDisposable
     private SqliteDatabase Open() => new(Store, TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
 
     /// <summary>A run of the service, from its start to its stop.</summary>
+    /// <param name="events">How many are recorded.</param>
     /// <returns>What it found.</returns>
-    private async Task<IReadOnlyList<string>> ServeAsync()
+    private async Task<IReadOnlyList<string>> ServeAsync(int events = 0)
     {
         await using var database = Open();
         var findings = await database.ClaimAsync(Now);
         await database.MigrateAsync(Now);
+        if (events > 0)
+        {
+            await database.WriteAsync(
+                transaction => transaction.ExecuteAsync(
+                    $"""
+                    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {events})
+                    INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash)
+                    SELECT (SELECT count(*) FROM events) + 1, 'A', i, 'ORDER_PLACED', x'', '', '', 0, x'' FROM n
+                    """),
+                Now);
+            await Infrastructure.Eventually.TrueAsync(async () =>
+                (await File.ReadAllTextAsync(SqliteClaim.NoteOf(Store), Now)).Contains(
+                    $"\"position\":{await database.ReadAsync(EventQueries.NewestAsync, Now)}", StringComparison.Ordinal));
+        }
         return findings;
     }
 

@@ -197,6 +197,10 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         public int Failures => failures;
         public string Provider => inner.Provider;
 
+        public long Epoch => inner.Epoch;
+
+        public Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken) => inner.BeginEpochAsync(atLeast, cause, cancellationToken);
+
 
         public Task MigrateAsync(CancellationToken cancellationToken) => inner.MigrateAsync(cancellationToken);
 

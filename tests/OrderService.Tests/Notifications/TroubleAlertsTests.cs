@@ -314,6 +314,10 @@ public abstract class TroubleAlertsTests
 
         public string Provider => database.Provider;
 
+        public long Epoch => database.Epoch;
+
+        public Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken) => database.BeginEpochAsync(atLeast, cause, cancellationToken);
+
         public Task RequireSchemaAsync(CancellationToken cancellationToken) => database.RequireSchemaAsync(cancellationToken);
 
         public Task MigrateAsync(CancellationToken cancellationToken) => database.MigrateAsync(cancellationToken);

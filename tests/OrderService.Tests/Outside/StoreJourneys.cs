@@ -156,6 +156,7 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
         await service.StartAgainAsync();
         await shop.PublishAsync(Placed("B"));
         await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == 2 * Orders);
+        await NotedAsync(service, 2 * Orders);
         await service.KillAsync();
         Assert.True(new FileInfo(log).Length > 0, "the kill was to leave a log");
         File.Copy(file + ".backup", file, overwrite: true);
@@ -170,6 +171,7 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
         // As the sentence says.
         File.Delete(log);
         File.Delete(file + "-shm");
+        await AcceptAsync(service);
         await service.StartAgainAsync();
         // What was not acknowledged before the kill may have come again.
         Assert.Subset(
@@ -192,6 +194,7 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
         await shop.PublishAsync(Placed("B"));
         await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == 2 * Orders);
 
+        await NotedAsync(service, 2 * Orders);
         // cp orders.db.backup orders.db: the same file, with another content.
         using (var copy = Process.Start("cp", [file + ".backup", file]))
         {
@@ -214,8 +217,24 @@ public sealed class StoreJourneys(RabbitMqContainerFixture broker, PostgresConta
         Assert.Contains("do not belong together", refused.Error, StringComparison.Ordinal);
         File.Delete(log);
         File.Delete(file + "-shm");
+        await AcceptAsync(service);
         await service.StartAgainAsync();
         await Eventually.TrueAsync(async () => (await service.AllAsync("/api/orders")).Count == 2 * Orders);
+    }
+
+    /// <summary>How far it came is noted a moment after the commit.</summary>
+    private static Task NotedAsync(ReleaseService service, int events) => Eventually.TrueAsync(
+        async () => (await File.ReadAllTextAsync(Path.Combine(service.Folder, ".orders.db.note"), Now)).Contains($"\"position\":{events}}}", StringComparison.Ordinal));
+
+    /// <summary>Says that the older file is meant, without which it is not served.</summary>
+    private static async Task AcceptAsync(ReleaseService service)
+    {
+        var refused = await service.RunAsync("serve");
+        Assert.Equal(78, refused.ExitCode);
+        Assert.Contains("is an older state of the store that was served here last", refused.Error, StringComparison.Ordinal);
+        var accepted = await service.RunAsync("store", "restore", "--in-place");
+        Assert.True(accepted.ExitCode == 0, accepted.Error);
+        Assert.Contains("Epoch 2 began", accepted.Output, StringComparison.Ordinal);
     }
 
     private static Dictionary<string, string> AlertsTo(FakeWebhook hook) => new()

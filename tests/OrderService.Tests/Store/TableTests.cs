@@ -15,7 +15,8 @@ public sealed partial class TableTests
         ["checkpoints"] = ["CheckpointsTable.cs"],
         ["dead_letters"] = ["LettersTable.cs", "AlertsTable.cs", "HistoryTable.cs", "IncidentsTable.cs", "OrderQueries.cs", "ReplayJobsTable.cs"],
         ["deferred"] = ["DeferredTable.cs", "OrderQueries.cs"],
-        ["events"] = ["EventQueries.cs", "CheckpointsTable.cs", "OrderQueries.cs", "OutboxStore.cs"],
+        ["epochs"] = ["EpochsTable.cs"],
+        ["events"] = ["EventQueries.cs", "CheckpointsTable.cs", "EpochsTable.cs", "OrderQueries.cs", "OutboxStore.cs"],
         ["history"] = ["HistoryTable.cs"],
         ["http_requests"] = ["HttpRequests.cs"],
         ["inbox"] = ["InboxTable.cs"],
@@ -41,6 +42,7 @@ public sealed partial class TableTests
         ["service_troubles"] = ["TroublesTable.cs"],
         ["sessions"] = ["SessionsTable.cs"],
         ["started"] = ["Lives.cs"],
+        ["store_identity"] = ["EpochsTable.cs"],
         ["tombstones"] = ["TombstonesTable.cs"],
     };
 

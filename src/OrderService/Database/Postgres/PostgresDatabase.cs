@@ -33,6 +33,7 @@ public sealed partial class PostgresDatabase : IDatabase
     private volatile Sources sources;
     private volatile bool isLookedUp;
     private volatile int searches;
+    private long epoch = StoreEpoch.First;
     private readonly string applicationFamily;
     private readonly ILogger<PostgresDatabase> logger;
 
@@ -50,6 +51,8 @@ public sealed partial class PostgresDatabase : IDatabase
     }
 
     public string Provider => "Postgres";
+
+    public long Epoch => Volatile.Read(ref epoch);
 
     /// <summary>Unique for this process: tells its sessions from those of others in <c>pg_stat_activity</c>.</summary>
     internal string ApplicationName { get; }
@@ -129,6 +132,7 @@ public sealed partial class PostgresDatabase : IDatabase
             }
             var current = await CurrentVersionAsync(connection, cancellationToken);
             Migration.RequireNoNewer(current, Provider, "The store");
+            await ReadEpochAsync(connection);
         }
         catch (Exception exception) when (Refused(exception) is { } refused)
         {
@@ -146,6 +150,7 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             await using var connection = await OpenAsync(sources => sources.Reads, cancellationToken);
             Migration.RequireCurrent(await CurrentVersionAsync(connection, cancellationToken), Provider, "The store in PostgreSQL");
+            await ReadEpochAsync(connection);
         }
         catch (Exception exception) when (Refused(exception) is { } refused)
         {
@@ -155,6 +160,18 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             throw translated;
         }
+    }
+
+    private async Task ReadEpochAsync(NpgsqlConnection connection) =>
+        Volatile.Write(ref epoch, await EpochsTable.CurrentAsync(new StoreConnection(connection, isSqlite: false)));
+
+    public async Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken)
+    {
+        await ReadAsync(async connection => { await PostgresEpochs.RequireAloneAsync(connection, applicationFamily, ApplicationName); return true; }, cancellationToken);
+        await MigrateAsync(cancellationToken);
+        var begun = await WriteAsync(transaction => PostgresEpochs.BeginAsync(transaction, applicationFamily, ApplicationName, atLeast, cause), cancellationToken);
+        Volatile.Write(ref epoch, begun.Number);
+        return begun;
     }
 
     /// <summary>What waiting does not mend; null for everything else.</summary>

@@ -165,11 +165,11 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         """;
 
     /// <param name="streams">Gets the number of each order's stream, drawn here for those that do not exist yet. To look it up for every event instead would be a third of the time under the log's lock. Null when nothing is to be drawn.</param>
-    private static async Task<BatchState> ReadAsync(
+    private async Task<BatchState> ReadAsync(
         NpgsqlConnection connection, string[] keys, string[] orderIds, BatchQuery query, Dictionary<string, long>? streams, CancellationToken cancellationToken)
     {
         string[] paidOrderIds = [.. query.PaidOrderIds];
-        var state = new BatchState(keys.Length);
+        var state = new BatchState(keys.Length) { Epoch = database.Epoch };
         if (keys.Length + orderIds.Length == 0)
         {
             return state;

@@ -32,6 +32,9 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
     private volatile bool ever;
     private volatile long[] epochs = new long[Shard.Count];
 
+    /// <summary>The store was put back: numbers that were given out since its backup must not come again.</summary>
+    internal static Task JumpAsync(StoreTransaction transaction, long step) => transaction.ExecuteAsync($"UPDATE relay_leases SET epoch = (epoch / {step} + 1) * {step}");
+
     public bool SharesStreams => true;
 
     /// <summary>A tenth earlier than the database has it, for the time between this check and the publish.</summary>

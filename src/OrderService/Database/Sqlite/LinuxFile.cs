@@ -9,6 +9,7 @@ internal static unsafe class LinuxFile
     private const int AT_EMPTY_PATH = 0x1000;
     private const uint STATX_BASIC_STATS = 0x7ff;
     private const int R_OK_W_OK = 4 | 2;
+    private const int O_CLOEXEC = 0x80000;
 
     /// <param name="Modified">Nanoseconds since 1970.</param>
     public readonly record struct Status(ulong Inode, ulong Device, uint Owner, uint Group, int Mode, long Size, long Modified)
@@ -49,6 +50,29 @@ internal static unsafe class LinuxFile
         }
     }
 
+    /// <summary>Makes the names in a folder durable.</summary>
+    public static void SyncFolder(string path)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return;
+        }
+        fixed (byte* bytes = System.Text.Encoding.UTF8.GetBytes(path + '\0'))
+        {
+            var descriptor = open(bytes, O_CLOEXEC);
+            if (descriptor < 0)
+            {
+                return;
+            }
+            var code = fsync(descriptor);
+            _ = close(descriptor);
+            if (code != 0)
+            {
+                throw new IOException($"The folder {path} could not be synced.");
+            }
+        }
+    }
+
     private static Status? Of(int folder, byte* path, int flags)
     {
         if (!OperatingSystem.IsLinux())
@@ -79,6 +103,15 @@ internal static unsafe class LinuxFile
 
     [DllImport("libc")]
     private static extern int access(byte* path, int mode);
+
+    [DllImport("libc")]
+    private static extern int open(byte* path, int flags);
+
+    [DllImport("libc")]
+    private static extern int fsync(int descriptor);
+
+    [DllImport("libc")]
+    private static extern int close(int descriptor);
 
     [DllImport("libc")]
     private static extern uint geteuid();

@@ -7,11 +7,13 @@ namespace OrderService.Database;
 internal sealed class SqliteAppend : IDisposable
 {
     private readonly SqliteConnection connection;
+    private readonly long firstPosition;
     private readonly List<SqliteStatement> all = [];
     private readonly SqliteStatement insertInbox;
     private readonly SqliteStatement replaceInbox;
     private readonly SqliteStatement countCopies;
     private readonly SqliteStatement insertEvent;
+    private readonly SqliteStatement moveEvent;
     private readonly SqliteStatement insertHead;
     private readonly SqliteStatement updateHead;
     private readonly SqliteStatement insertOutbox;
@@ -19,9 +21,10 @@ internal sealed class SqliteAppend : IDisposable
     private readonly SqliteStatement deleteDeferred;
     private readonly SqliteStatement deleteStarted;
 
-    public SqliteAppend(SqliteConnection connection)
+    public SqliteAppend(SqliteConnection connection, long epoch)
     {
         this.connection = connection;
+        firstPosition = StoreEpoch.FirstPosition(epoch);
         insertInbox = new(connection, all, "INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
         replaceInbox = new(connection, all, """
             INSERT INTO inbox (key, fingerprint, outcome, reason, order_id, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -34,6 +37,7 @@ internal sealed class SqliteAppend : IDisposable
             INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             """);
+        moveEvent = new(connection, all, "UPDATE events SET position = ?1 WHERE position = ?2");
         insertHead = new(connection, all, """
             INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -113,6 +117,12 @@ internal sealed class SqliteAppend : IDisposable
                 .Bind(9, recorded.RecordedAt).Bind(10, recorded.Hash)
                 .Execute();
             recorded.Position = LastRowId;
+            if (recorded.Position < firstPosition)
+            {
+                // The first of its epoch; SQLite counts on from there.
+                moveEvent.Bind(1, firstPosition).Bind(2, recorded.Position).Execute();
+                recorded.Position = firstPosition;
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
@@ -43,8 +44,9 @@ internal sealed class SqliteClaim : IDisposable
         this.held = held;
         OwnerOnly.CreateFile(NoteOf(path));
         note = File.OpenHandle(NoteOf(path), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
-        last = new SqliteNote(Environment.ProcessId, Environment.MachineName, clock.GetUtcNow(), null, BootId(), SqliteFileState.Unknown, 0, 0) { ToldToStop = before?.ToldToStop };
+        last = new SqliteNote(Environment.ProcessId, Environment.MachineName, clock.GetUtcNow(), null, BootId(), SqliteFileState.Unknown, 0, 0) { ToldToStop = before?.ToldToStop, Seen = before?.Seen };
         LastToldToStop = before?.ToldToStop;
+        SeenBefore = before?.Seen;
     }
 
     /// <summary>What was found that a person should hear of, one sentence each.</summary>
@@ -53,6 +55,9 @@ internal sealed class SqliteClaim : IDisposable
     /// <summary>Who said before this process that it was told to stop.</summary>
     public string? LastToldToStop { get; }
 
+    /// <summary>How far the store that was served here before had come.</summary>
+    public SqliteSeen? SeenBefore { get; }
+
     /// <summary>Hidden, and not called after the store: whoever deletes <c>orders.db*</c> leaves what tells of it.</summary>
     public static string NoteOf(string path) => Path.Combine(Path.GetDirectoryName(path)!, $".{Path.GetFileName(path)}.note");
 
@@ -60,27 +65,15 @@ internal sealed class SqliteClaim : IDisposable
     /// <exception cref="StoreSettingsException">The folder can't be written, or what lies there does not belong together.</exception>
     public static SqliteClaim Take(string path, TimeProvider clock)
     {
-        FileStream held;
-        try
-        {
-            OwnerOnly.CreateFolder(Path.GetDirectoryName(path)!);
-            SqliteAccess.Require(path);
-            OwnerOnly.CreateFile(path + ".lock");
-            held = new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
-        }
-        catch (IOException exception) when (IsLocked(exception))
-        {
-            throw new StoreInUseException(
-                $"Another process serves the store {path}{Owner(ReadNote(path))}. One process at a time serves a SQLite store: stop that one, "
-                + "or wait until it has stopped with orderservice serve --wait-for-store 60s. Several at once need PostgreSQL (Store:Provider).");
-        }
-        catch (Exception exception) when (exception is UnauthorizedAccessException or IOException)
-        {
-            throw SqliteAccess.Problem(path) is { } problem ? (Exception)new StoreSettingsException(problem) : new StoreUnavailableException($"The folder of the store can't be used: {exception.Message}", exception);
-        }
+        var held = Hold(path);
         try
         {
             var before = ReadNote(path);
+            if (before is { IsBeingReplaced: true })
+            {
+                throw new StoreSettingsException(
+                    $"A restore of {path} did not come to its end{Owner(before)}: what was there lies beside it ({path}.before-restore-...). Run orderservice store restore FILE again, and serve the store then.");
+            }
             var findings = Inspect(path, before, clock);
             var claim = new SqliteClaim(path, clock, held, before) { Findings = findings };
             // First, so that a process that dies in between leaves no note of a file that looks otherwise.
@@ -94,6 +87,67 @@ internal sealed class SqliteClaim : IDisposable
         {
             held.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>For whoever puts another file in its place: nobody serves it meanwhile, and what lies there is not looked at.</summary>
+    /// <exception cref="StoreInUseException">Another process serves the store.</exception>
+    public static SqliteClaim TakeToReplace(string path, TimeProvider clock)
+    {
+        var held = Hold(path);
+        try
+        {
+            return new SqliteClaim(path, clock, held, ReadNote(path)) { isFrozen = true };
+        }
+        catch
+        {
+            held.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>From here on what lies there is neither the store of before nor the new one.</summary>
+    /// <exception cref="IOException">It could not be noted.</exception>
+    public void BeginReplace()
+    {
+        lock (gate)
+        {
+            if (!Write(last with { IsBeingReplaced = true }))
+            {
+                throw new IOException($"{NoteOf(path)} can't be written.");
+            }
+        }
+    }
+
+    /// <summary>The new store lies there.</summary>
+    public void EndReplace(SqliteSeen seen)
+    {
+        lock (gate)
+        {
+            isFrozen = false;
+            last = last with { IsBeingReplaced = false, Seen = seen };
+            WriteMark(SqliteFileState.Whole, clock.GetUtcNow());
+        }
+    }
+
+    private static FileStream Hold(string path)
+    {
+        try
+        {
+            OwnerOnly.CreateFolder(Path.GetDirectoryName(path)!);
+            SqliteAccess.Require(path);
+            OwnerOnly.CreateFile(path + ".lock");
+            return new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
+        }
+        catch (IOException exception) when (IsLocked(exception))
+        {
+            throw new StoreInUseException(
+                $"Another process serves the store {path}{Owner(ReadNote(path))}. One process at a time serves a SQLite store: stop that one, "
+                + "or wait until it has stopped with orderservice serve --wait-for-store 60s. Several at once need PostgreSQL (Store:Provider).");
+        }
+        catch (Exception exception) when (exception is UnauthorizedAccessException or IOException)
+        {
+            throw SqliteAccess.Problem(path) is { } problem ? (Exception)new StoreSettingsException(problem) : new StoreUnavailableException($"The folder of the store can't be used: {exception.Message}", exception);
         }
     }
 
@@ -240,6 +294,18 @@ internal sealed class SqliteClaim : IDisposable
         }
     }
 
+    /// <summary>Notes how far the store has come.</summary>
+    public void See(SqliteSeen seen)
+    {
+        lock (gate)
+        {
+            if (last.Seen != seen && !isFrozen)
+            {
+                Write(last with { Seen = seen });
+            }
+        }
+    }
+
     public void Dispose()
     {
         lock (gate)
@@ -368,9 +434,16 @@ internal sealed class SqliteClaim : IDisposable
         {
             throw new StoreSettingsException(
                 $"{path} and its log {log} do not belong together: the file was replaced or changed since the service wrote it last{Owner(last)}, and the log is that of the file before. Read together "
-                + $"they would make a damaged store. If a backup was put back, move {log} and {path}-shm away and start again; what the log holds is then not in the store. "
+                + $"they would make a damaged store. If a backup was put back, move {log} and {path}-shm away and run orderservice store restore --in-place; what the log holds is then not in the store. "
                 + $"If all of these files were copied here together, remove {NoteOf(path)} and start again.");
         }
+    }
+
+    /// <summary>The number of its schema, as it stands in the file; null for what is no SQLite database.</summary>
+    public static int? SchemaOf(string path)
+    {
+        var head = Head(path);
+        return head.AsSpan(0, FirstBytes.Length).SequenceEqual(FirstBytes) ? BinaryPrimitives.ReadInt32BigEndian(head.AsSpan(60)) : null;
     }
 
     private static byte[] Head(string path)
@@ -453,6 +526,12 @@ internal sealed record SqliteNote(int Process, string Host, DateTimeOffset Since
 {
     /// <summary>The last process that was told to stop, by its name in the store.</summary>
     public string? ToldToStop { get; init; }
+
+    /// <summary>How far the store had come.</summary>
+    public SqliteSeen? Seen { get; init; }
+
+    /// <summary>A restore has begun to put another file there.</summary>
+    public bool IsBeingReplaced { get; init; }
 }
 
 [JsonSerializable(typeof(SqliteNote))]

@@ -56,6 +56,8 @@ public sealed partial class SqliteDatabase : IDatabase
     private int reading;
     private volatile SqliteClaim? claim;
     private volatile Wait? waiting;
+    private long epoch = StoreEpoch.First;
+    private volatile bool isMigrated;
 
     public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger)
     {
@@ -70,6 +72,8 @@ public sealed partial class SqliteDatabase : IDatabase
     }
 
     public string Provider => "Sqlite";
+
+    public long Epoch => Volatile.Read(ref epoch);
 
     public Task<string> Lost => lost.Task;
 
@@ -88,9 +92,12 @@ public sealed partial class SqliteDatabase : IDatabase
     /// <summary>The connection of the writer thread; only code that runs inside <see cref="WriteAsync"/> may use it.</summary>
     internal SqliteConnection WriterConnection => writerConnection ?? throw new InvalidOperationException("Only a write may use the writer's connection.");
 
-    public async Task MigrateAsync(CancellationToken cancellationToken)
+    public Task MigrateAsync(CancellationToken cancellationToken) => MigrateAsync(mayBeOlder: false, cancellationToken);
+
+    /// <param name="mayBeOlder">Whoever calls knows that it may be an older state of the store.</param>
+    private async Task MigrateAsync(bool mayBeOlder, CancellationToken cancellationToken)
     {
-        await WriteAsync(async transaction =>
+        var seen = await WriteAsync(async transaction =>
         {
             var current = await transaction.ExecuteScalarAsync<int>("PRAGMA user_version");
             foreach (var migration in Migration.All("Sqlite"))
@@ -103,8 +110,28 @@ public sealed partial class SqliteDatabase : IDatabase
                 LogMigrated(migration.Name);
             }
             Migration.RequireNoNewer(current, Provider, $"The store {path}");
-            return true;
+            if (!mayBeOlder && claim?.SeenBefore is { } before)
+            {
+                await SqliteEpochs.CheckAsync(transaction, path, before, isNew: current == 0, clock.GetUtcNow().ToUnixTimeMilliseconds());
+            }
+            return await SqliteEpochs.SeenAsync(transaction);
         }, cancellationToken);
+        Volatile.Write(ref epoch, seen.Epoch);
+        if (!mayBeOlder)
+        {
+            claim?.See(seen);
+            isMigrated = true;
+        }
+    }
+
+    public async Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken)
+    {
+        await MigrateAsync(mayBeOlder: true, cancellationToken);
+        var number = Math.Max(atLeast, Math.Max(Epoch, claim?.SeenBefore?.Epoch ?? 0) + 1);
+        var begun = await WriteAsync(transaction => SqliteEpochs.BeginAsync(transaction, number, clock.GetUtcNow().ToUnixTimeMilliseconds(), cause), cancellationToken);
+        Volatile.Write(ref epoch, begun.Number);
+        claim?.See(await ReadAsync(SqliteEpochs.SeenAsync, cancellationToken));
+        return begun;
     }
 
     public async Task RequireSchemaAsync(CancellationToken cancellationToken)
@@ -118,6 +145,7 @@ public sealed partial class SqliteDatabase : IDatabase
         SqliteClaim.RequireUnmixed(path);
         var current = await ReadAsync(connection => connection.ExecuteScalarAsync<int>("PRAGMA user_version"), cancellationToken);
         Migration.RequireCurrent(current, Provider, $"The store {path}");
+        Volatile.Write(ref epoch, await ReadAsync(EpochsTable.CurrentAsync, cancellationToken));
     }
 
     public Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
@@ -158,6 +186,10 @@ public sealed partial class SqliteDatabase : IDatabase
             }
         }, cancellationToken);
     }
+
+    /// <summary>Makes a backup beside whatever else is done, see <see cref="SqliteBackup.MakeAsync"/>.</summary>
+    internal Task<StoreFacts> BackUpAsync(string file, bool mayReplace, IProgress<(long Done, long Total)>? progress, CancellationToken cancellationToken) =>
+        ReadDirectlyAsync(connection => SqliteBackup.MakeAsync(connection, file, mayReplace, progress, cancellationToken), cancellationToken);
 
     public Task<T> WriteAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
         EnqueueAsync(new Write<T>(write, isLarge: false, cancellationToken));
@@ -601,6 +633,7 @@ public sealed partial class SqliteDatabase : IDatabase
                         continue;
                     }
                     claim?.Mark(isAllCopied: frames == copied);
+                    await NoteSeenAsync(connection);
                     if (!IsCheckpointDue(frames, copied, last))
                     {
                         continue;
@@ -628,7 +661,33 @@ public sealed partial class SqliteDatabase : IDatabase
         }
         finally
         {
+            await NoteAtEndAsync(connection);
             Close(connection);
+        }
+    }
+
+    /// <summary>Notes beside the store how far it has come, so that an older file that is put in its place is noticed.</summary>
+    private async Task NoteSeenAsync(SqliteConnection connection)
+    {
+        if (isMigrated && claim is { } mine)
+        {
+            // What a reader sees is on the disk.
+            mine.See(await SqliteEpochs.SeenAsync(new StoreConnection(connection, isSqlite: true)));
+        }
+    }
+
+    private async Task NoteAtEndAsync(SqliteConnection? connection)
+    {
+        try
+        {
+            if (connection is not null && !lost.Task.IsCompleted)
+            {
+                await NoteSeenAsync(connection);
+            }
+        }
+        catch (SqliteException exception)
+        {
+            LogCheckpointFailed(exception.Message);
         }
     }
 

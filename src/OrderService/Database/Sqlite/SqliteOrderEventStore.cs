@@ -8,7 +8,7 @@ namespace OrderService.Database;
 public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEventStore, IDisposable
 {
     private (Reads, SqliteAppend)? prepared;
-    private int preparedFor = -1;
+    private (int Writer, long Epoch) preparedFor = (-1, 0);
 
     /// <inheritdoc/>
     /// <remarks>Whatever it holds, a commit writes the last page of some ten tables and indexes whole, and syncs the log.</remarks>
@@ -32,7 +32,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             // One moment of the store for all statements.
             using var transaction = connection.BeginTransaction(deferred: true);
             using var reads = new Reads(connection, []);
-            return Task.FromResult(Read(reads, query));
+            return Task.FromResult(Read(reads, query, database.Epoch));
         },
         cancellationToken);
 
@@ -47,7 +47,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private Append Append(BatchQuery query, Func<BatchState, Append> decide, StoreTransaction transaction)
     {
         var (reads, writes) = Prepared();
-        var append = decide(Read(reads, query));
+        var append = decide(Read(reads, query, database.Epoch));
         Failpoint.Hit("store-decided");
         if (!append.IsEmpty)
         {
@@ -57,9 +57,9 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         return append;
     }
 
-    private static BatchState Read(Reads prepared, BatchQuery query)
+    private static BatchState Read(Reads prepared, BatchQuery query, long epoch)
     {
-        var state = new BatchState(query.Keys.Count);
+        var state = new BatchState(query.Keys.Count) { Epoch = epoch };
         var anyLetters = prepared.AnyOpenLetter.Step();
         prepared.AnyOpenLetter.Reset();
         var anyDeferred = prepared.AnyDeferred.Step();
@@ -204,13 +204,13 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
 
     private (Reads Reads, SqliteAppend Writes) Prepared()
     {
-        if (prepared is null || preparedFor != database.WriterGeneration)
+        if (prepared is null || preparedFor != (database.WriterGeneration, database.Epoch))
         {
-            var statements = (new Reads(database.WriterConnection, []), new SqliteAppend(database.WriterConnection));
+            var statements = (new Reads(database.WriterConnection, []), new SqliteAppend(database.WriterConnection, database.Epoch));
             database.CloseWithWriter(statements.Item1);
             database.CloseWithWriter(statements.Item2);
             prepared = statements;
-            preparedFor = database.WriterGeneration;
+            preparedFor = (database.WriterGeneration, database.Epoch);
         }
         return prepared.Value;
     }
