@@ -25,7 +25,7 @@ public static class Commands
             RetentionCommands.Create(),
             TopologyCommand.Create(),
             StoreCommands.CreateMigrate(),
-            new Command("store", "Looks after the store as a whole.") { StoreFileCommands.CreateBackup(), StoreFileCommands.CreateRestore(), StoreSizesCommand.Create() },
+            new Command("store", "Looks after the store as a whole.") { StoreFileCommands.CreateBackup(), StoreFileCommands.CreateRestore(), StoreSizesCommand.Create(), StoreCopyCommand.Create() },
             StoreCommands.CreateProjection(),
             StoreCommands.CreateVerify(),
             KeyCommand.Create(),

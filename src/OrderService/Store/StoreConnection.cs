@@ -41,6 +41,34 @@ public class StoreConnection
     public Task<T?> QuerySingleOrDefaultAsync<T>(string sql, object? parameters = null) =>
         Connection.QuerySingleOrDefaultAsync<T>(sql, parameters, Transaction);
 
+    /// <summary>Rows without names, until they are so many bytes: whole numbers as <see cref="long"/>, others as text, bytes and <see cref="double"/>.</summary>
+    internal async Task<List<object?[]>> QueryRowsAsync(string sql, object? parameters, long maxBytes)
+    {
+        var rows = new List<object?[]>();
+        var bytes = 0L;
+        await using var reader = await Connection.ExecuteReaderAsync(sql, parameters, Transaction);
+        while (bytes < maxBytes && await reader.ReadAsync())
+        {
+            var row = new object?[reader.FieldCount];
+            for (var column = 0; column < row.Length; column++)
+            {
+                row[column] = reader.GetValue(column) switch
+                {
+                    DBNull => null,
+                    int or short => reader.GetInt64(column),
+                    float => reader.GetDouble(column),
+                    var value => value,
+                };
+                bytes += row[column] switch { byte[] some => some.Length, string some => some.Length, _ => 8 };
+            }
+            rows.Add(row);
+        }
+        return rows;
+    }
+
+    internal async Task<bool> HasTableAsync(string table) => await ExecuteScalarAsync<long>(
+        IsSqlite ? "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = @table" : "SELECT count(to_regclass(@table))", new { table }) > 0;
+
     /// <returns>The first column of the first row.</returns>
     public Task<T?> ExecuteScalarAsync<T>(string sql, object? parameters = null, CancellationToken cancellationToken = default) =>
         Connection.ExecuteScalarAsync<T>(new CommandDefinition(sql, parameters, Transaction, cancellationToken: cancellationToken));
@@ -53,6 +81,28 @@ public sealed class StoreTransaction : StoreConnection
 
     /// <returns>How many rows were written. A list of parameters runs the statement once for each.</returns>
     public Task<int> ExecuteAsync(string sql, object? parameters = null) => Connection.ExecuteAsync(sql, parameters, Transaction);
+
+    /// <summary>One statement for each of many rows, whose first values are its parameters <c>@p0</c> and so on.</summary>
+    internal async Task ExecuteEachAsync(string sql, int parameters, IReadOnlyList<object?[]> rows)
+    {
+        await using var command = Connection.CreateCommand();
+        command.Transaction = Transaction;
+        command.CommandText = sql;
+        for (var index = 0; index < parameters; index++)
+        {
+            var parameter = command.CreateParameter();
+            parameter.ParameterName = $"@p{index}";
+            command.Parameters.Add(parameter);
+        }
+        foreach (var row in rows)
+        {
+            for (var index = 0; index < parameters; index++)
+            {
+                command.Parameters[index].Value = row[index] ?? DBNull.Value;
+            }
+            await command.ExecuteNonQueryAsync();
+        }
+    }
 
     internal Task SaveAsync(string savepoint) => Transaction!.SaveAsync(savepoint);
 

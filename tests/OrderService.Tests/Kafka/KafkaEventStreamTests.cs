@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json;
 using Confluent.Kafka;
 using OrderService.Inbox;
+using OrderService.Store;
 using OrderService.Tests.Infrastructure;
 using OrderService.Tests.Store;
 
@@ -120,6 +121,27 @@ public sealed class KafkaEventStreamTests
         var records = world.ReadAll();
         Assert.Equal(300, records.Count);
         AssertFirstOccurrencesInOrder(records, Orders);
+    }
+
+    [Fact]
+    public async Task After_a_restore_the_stream_goes_on_from_the_backups_checkpoint_into_the_next_epoch()
+    {
+        await using var world = await KafkaWorld.OpenAsync();
+        await CommitOrdersAsync(world, 0, 40);
+        await using (await world.StreamAsync())
+        {
+            await CheckpointReachesAsync(world, 120);
+        }
+        await world.Store.Database.BeginEpochAsync(0, "restore", KafkaWorld.Stopping);
+        await CommitOrdersAsync(world, 40, 50);
+
+        await using var running = await world.StreamAsync();
+        await CheckpointReachesAsync(world, StoreEpoch.FirstPosition(2) + 29);
+        await Eventually.TrueAsync(() => running.Stream.State is { Behind: 0, LastError: null });
+
+        var ids = world.ReadAll().ConvertAll(record => Header(record, "ce_id"));
+        Assert.Equal(150, ids.Distinct().Count());
+        Assert.Equal(30, ids.Count(id => id!.EndsWith(".e2", StringComparison.Ordinal)));
     }
 
     [Fact]

@@ -122,6 +122,7 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             await using var connection = await OpenAsync(sources => sources.Writes, cancellationToken);
             await CheckSettingsAsync(connection, cancellationToken);
+            await CopyProgress.RequireNoneAsync(new StoreConnection(connection, isSqlite: false));
             var migrations = Migration.All(Provider);
             foreach (var migration in migrations)
             {
@@ -150,6 +151,7 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             await using var connection = await OpenAsync(sources => sources.Reads, cancellationToken);
             Migration.RequireCurrent(await CurrentVersionAsync(connection, cancellationToken), Provider, "The store in PostgreSQL");
+            await CopyProgress.RequireNoneAsync(new StoreConnection(connection, isSqlite: false));
             await ReadEpochAsync(connection);
         }
         catch (Exception exception) when (Refused(exception) is { } refused)
@@ -162,12 +164,17 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
+    /// <summary>Looks whether other processes use the store.</summary>
+    /// <exception cref="StoreInUseException">They do.</exception>
+    internal Task RequireAloneAsync(CancellationToken cancellationToken) =>
+        ReadAsync(async connection => { await PostgresEpochs.RequireAloneAsync(connection, applicationFamily, ApplicationName); return true; }, cancellationToken);
+
     private async Task ReadEpochAsync(NpgsqlConnection connection) =>
         Volatile.Write(ref epoch, await EpochsTable.CurrentAsync(new StoreConnection(connection, isSqlite: false)));
 
     public async Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken)
     {
-        await ReadAsync(async connection => { await PostgresEpochs.RequireAloneAsync(connection, applicationFamily, ApplicationName); return true; }, cancellationToken);
+        await RequireAloneAsync(cancellationToken);
         await MigrateAsync(cancellationToken);
         var begun = await WriteAsync(transaction => PostgresEpochs.BeginAsync(transaction, applicationFamily, ApplicationName, atLeast, cause), cancellationToken);
         Volatile.Write(ref epoch, begun.Number);

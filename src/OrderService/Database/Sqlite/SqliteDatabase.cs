@@ -99,6 +99,7 @@ public sealed partial class SqliteDatabase : IDatabase
     {
         var seen = await WriteAsync(async transaction =>
         {
+            await CopyProgress.RequireNoneAsync(transaction);
             var current = await transaction.ExecuteScalarAsync<int>("PRAGMA user_version");
             foreach (var migration in Migration.All("Sqlite"))
             {
@@ -145,7 +146,13 @@ public sealed partial class SqliteDatabase : IDatabase
         SqliteClaim.RequireUnmixed(path);
         var current = await ReadAsync(connection => connection.ExecuteScalarAsync<int>("PRAGMA user_version"), cancellationToken);
         Migration.RequireCurrent(current, Provider, $"The store {path}");
-        Volatile.Write(ref epoch, await ReadAsync(EpochsTable.CurrentAsync, cancellationToken));
+        Volatile.Write(ref epoch, await ReadAsync(
+            async connection =>
+            {
+                await CopyProgress.RequireNoneAsync(connection);
+                return await EpochsTable.CurrentAsync(connection);
+            },
+            cancellationToken));
     }
 
     public Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
@@ -675,6 +682,9 @@ public sealed partial class SqliteDatabase : IDatabase
             mine.See(await SqliteEpochs.SeenAsync(new StoreConnection(connection, isSqlite: true)));
         }
     }
+
+    /// <summary>The same at once, for whoever wrote the whole store.</summary>
+    internal async Task NoteSeenAsync(CancellationToken cancellationToken) => claim?.See(await ReadAsync(SqliteEpochs.SeenAsync, cancellationToken));
 
     private async Task NoteAtEndAsync(SqliteConnection? connection)
     {
