@@ -59,7 +59,7 @@ public sealed class StoreCopyTests(PostgresContainerFixture postgres) : IDisposa
         }
         var address = await postgres.AddDatabaseAsync();
         using var interruption = new CancellationTokenSource();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => CopyAsync(() => Sqlite("first.db"), () => Postgres(address), new Progress(done => { if (done > Orders) { interruption.Cancel(); } }), interruption.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => CopyAsync(() => Sqlite("first.db"), () => Postgres(address), new Progress(done => { if (done > Orders) { interruption.Cancel(); } }), interruption));
 
         await using (var served = Postgres(address))
         {
@@ -83,7 +83,7 @@ public sealed class StoreCopyTests(PostgresContainerFixture postgres) : IDisposa
             await FillAsync(first, 1);
         }
         using var interruption = new CancellationTokenSource();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => CopyAsync(() => Sqlite("first.db"), () => Sqlite("second.db"), new Progress(done => { if (done > Orders) { interruption.Cancel(); } }), interruption.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => CopyAsync(() => Sqlite("first.db"), () => Sqlite("second.db"), new Progress(done => { if (done > Orders) { interruption.Cancel(); } }), interruption));
         await using (var first = Sqlite("first.db"))
         {
             await new StoreInstance(first, new SqliteOrderEventStore(first)).AppendAsync(Place("late", "LATE-1"));
@@ -127,12 +127,12 @@ public sealed class StoreCopyTests(PostgresContainerFixture postgres) : IDisposa
     }
 
     private static async Task<(IReadOnlyDictionary<string, long> Rows, VerificationReport Report)> CopyAsync(
-        Func<IDatabase> from, Func<IDatabase> to, IProgress<(long Done, long Total)>? progress = null, CancellationToken cancellationToken = default)
+        Func<IDatabase> from, Func<IDatabase> to, IProgress<(long Done, long Total)>? progress = null, CancellationTokenSource? interruption = null)
     {
         await using var source = from();
         await using var target = to();
         var copy = new StoreCopy(End(source), End(target));
-        var rows = await copy.RunAsync(progress, cancellationToken == default ? Now : cancellationToken);
+        var rows = await copy.RunAsync(progress, interruption?.Token ?? Now);
         var report = await new StoreVerification(target, new EventQueries(target)).RunAsync(repair: false, null, Now);
         Assert.Empty(report.Findings);
         await copy.FinishAsync(Now);
