@@ -27,8 +27,11 @@ internal interface ICopyEnd
     /// <summary>What comes next gets higher numbers than those, and positions of the epoch.</summary>
     Task SetNumbersAsync(StoreTransaction transaction, IReadOnlyDictionary<string, long> numbers, long epoch);
 
-    /// <summary>The copy is whole.</summary>
-    Task FinishedAsync(CancellationToken cancellationToken);
+    /// <summary>The highest number of a relay's lease.</summary>
+    Task<long> HighestLeaseAsync(StoreConnection connection);
+
+    /// <summary>The copy is whole. What relays it next has a higher number.</summary>
+    Task FinishedAsync(long highestLease, CancellationToken cancellationToken);
 }
 
 /// <summary>
@@ -111,6 +114,7 @@ internal sealed class StoreCopy(ICopyEnd from, ICopyEnd to)
                 return read;
             },
             cancellationToken);
+        var lease = await from.Database.ReadAsync(from.HighestLeaseAsync, cancellationToken);
         // What came to its end must not be undone by an interruption that comes too late.
         await to.Database.WriteAsync(
             async transaction =>
@@ -125,7 +129,7 @@ internal sealed class StoreCopy(ICopyEnd from, ICopyEnd to)
                 return true;
             },
             CancellationToken.None);
-        await to.FinishedAsync(CancellationToken.None);
+        await to.FinishedAsync(lease, CancellationToken.None);
     }
 
     private static Func<StoreConnection, Task<List<CopyTable>>> CopiedAsync(ICopyEnd end) => async connection => [.. (await end.TablesAsync(connection)).Where(table => !Apart.Contains(table.Name))];

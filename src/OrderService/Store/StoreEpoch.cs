@@ -17,10 +17,16 @@ public static class StoreEpoch
     /// <summary>How far apart the positions of two epochs begin: more events than a store records.</summary>
     public const long Step = 1_000_000_000_000;
 
+    /// <summary>The same for the numbers of rows and of the relay's leases.</summary>
+    public const long RowStep = 1_000_000_000;
+
     public static long Of(long position) => (position / Step) + 1;
 
     /// <summary>The position of an epoch's first event.</summary>
     public static long FirstPosition(long epoch) => ((epoch - 1) * Step) + 1;
+
+    /// <summary>What numbers of rows and leases are above in an epoch.</summary>
+    public static long RowsBefore(long epoch) => (epoch - 1) * RowStep;
 
     /// <summary>What ids end with from the second epoch on.</summary>
     public static string Suffix(long epoch) => epoch > First ? string.Create(CultureInfo.InvariantCulture, $".e{epoch}") : "";

@@ -54,6 +54,7 @@ public sealed class StoreSizes(IDatabase database, TimeProvider clock)
         ["sessions"] = (null, null),
         ["started"] = (null, null),
         ["store_identity"] = (null, null),
+        ["tombstones"] = ("gone_at", null),
     };
 
     private bool IsSqlite => database.Provider == "Sqlite";

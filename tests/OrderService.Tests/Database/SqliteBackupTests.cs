@@ -136,6 +136,7 @@ public sealed class SqliteBackupTests : IDisposable
         Assert.Equal((100, 2, 100, "restore"), (first.Backup.Events, first.Epoch.Number, first.Epoch.LastPosition, first.Epoch.Cause));
         Assert.Equal(4096, new FileInfo(first.Kept + "-wal").Length);
         Assert.False(File.Exists(Store + "-wal"));
+        Assert.Equal(1_000_000_000, SqliteRelayLease.Highest(Store));
         AssertItsOwnersAlone(Store);
         File.Delete(first.Kept + "-wal");
         Assert.Equal(150, (await SqliteBackup.CheckAsync(first.Kept!, Now)).Events);

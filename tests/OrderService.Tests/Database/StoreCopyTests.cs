@@ -31,6 +31,7 @@ public sealed class StoreCopyTests(PostgresContainerFixture postgres) : IDisposa
         {
             await FillAsync(first, epoch);
         }
+        SqliteRelayLease.Jump(Path.Combine(folder, "first.db"), 77);
         var address = await postgres.AddDatabaseAsync();
 
         var (there, _) = await CopyAsync(() => Sqlite("first.db"), () => Postgres(address));
@@ -38,6 +39,7 @@ public sealed class StoreCopyTests(PostgresContainerFixture postgres) : IDisposa
 
         Assert.True(there["events"] > Orders && there["dead_letters"] == 1 && there["inbox"] > Orders && there["alerts"] == 1, string.Join(", ", there));
         Assert.Equal(there, back);
+        Assert.True(SqliteRelayLease.Highest(Path.Combine(folder, "second.db")) >= 77);
         await using var one = Sqlite("first.db");
         await using var two = Postgres(address);
         await using var three = Sqlite("second.db");
@@ -201,7 +203,7 @@ public sealed class StoreCopyTests(PostgresContainerFixture postgres) : IDisposa
         Assert.Equal([newest + 1, newest + 2, newest + 3], append.Events.Select(recorded => recorded.Position).Order());
         Assert.Equal($"NEW-1.1{StoreEpoch.Suffix(epoch)}", append.Events.Single(recorded => recorded.OrderId == "NEW-1").EventId);
         await database.WriteAsync(transaction => transaction.ExecuteAsync("INSERT INTO alerts (kind, subject, text, data, letters, created_at) VALUES ('test', '', '', '', 0, 0)"), Now);
-        Assert.Equal(epoch > 1 ? 1_000_000_001 : 91, await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT max(id) FROM alerts"), Now));
+        Assert.Equal(epoch > 1 ? 2_000_000_001 : 91, await database.ReadAsync(connection => connection.ExecuteScalarAsync<long>("SELECT max(id) FROM alerts"), Now));
         Assert.Empty((await new StoreVerification(database, store.Events).RunAsync(repair: false, null, Now)).Findings);
     }
 

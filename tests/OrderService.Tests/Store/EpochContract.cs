@@ -146,6 +146,10 @@ public abstract class EpochContract : IAsyncLifetime
 
         Assert.Equal([1, 1_000_000_001], await store.QueryAsync<long>("SELECT id FROM audit ORDER BY id"));
         Assert.Equal(1_000_000_001, await store.ScalarAsync<long>("SELECT id FROM alerts"));
+        // The epochs between were on another machine, and so were their rows.
+        await Database.BeginEpochAsync(7, "restore", Token);
+        await store.ExecuteAsync("INSERT INTO alerts (kind, subject, text, data, letters, created_at) VALUES ('test', '', '', '', 0, 0)");
+        Assert.Equal(6_000_000_001, await store.ScalarAsync<long>("SELECT max(id) FROM alerts"));
     }
 
     [Fact]

@@ -6,9 +6,6 @@ namespace OrderService.Database;
 /// <summary>A store in PostgreSQL that is copied, or copied into.</summary>
 internal sealed class PostgresCopyEnd(PostgresDatabase database) : ICopyEnd
 {
-    // Far above what a SQLite store counts, which is its starts.
-    private const long LeaseStep = 1_000_000_000;
-
     private Dictionary<(string Table, string Column), string>? types;
 
     public IDatabase Database => database;
@@ -65,10 +62,12 @@ internal sealed class PostgresCopyEnd(PostgresDatabase database) : ICopyEnd
             }
             await transaction.ExecuteAsync(string.Create(CultureInfo.InvariantCulture, $"SELECT setval('{sequence}', {highest + 1}, false)"));
         }
-        await PostgresRelayLease.JumpAsync(transaction, LeaseStep);
     }
 
-    public Task FinishedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+    public Task<long> HighestLeaseAsync(StoreConnection connection) => PostgresRelayLease.HighestAsync(connection);
+
+    public Task FinishedAsync(long highestLease, CancellationToken cancellationToken) =>
+        database.WriteAsync(transaction => PostgresRelayLease.JumpAsync(transaction, highestLease), cancellationToken);
 
     private static async Task<List<(string Table, string Column, string Type)>> ColumnsAsync(StoreConnection connection) =>
         await connection.QueryAsync<(string Table, string Column, string Type)>(

@@ -6,9 +6,6 @@ namespace OrderService.Database;
 /// <summary>The epochs of a store in PostgreSQL.</summary>
 internal static class PostgresEpochs
 {
-    /// <summary>Far more rows than any table gets between two restores, so that no number of a letter, an alert or a job is given out twice.</summary>
-    private const long RowStep = 1_000_000_000;
-
     /// <summary>Begins the next epoch: event positions, the numbers of rows and those of the relay's leases go on far beyond what was given out before.</summary>
     public static async Task<EpochRow> BeginAsync(StoreTransaction transaction, string family, string mine, long atLeast, string cause)
     {
@@ -27,9 +24,12 @@ internal static class PostgresEpochs
             var sequence = await transaction.ExecuteScalarAsync<string>("SELECT pg_get_serial_sequence(@table, @column)", new { table, column });
             await transaction.ExecuteAsync(table == "events"
                 ? string.Create(CultureInfo.InvariantCulture, $"SELECT setval('{sequence}', {StoreEpoch.FirstPosition(number)}, false)")
-                : $"SELECT setval('{sequence}', (last_value / {RowStep} + 1) * {RowStep}) FROM {sequence}");
+                // No number of a letter, an alert or a job is given out twice.
+                : string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"SELECT setval('{sequence}', greatest({StoreEpoch.RowsBefore(number)}, (last_value / {StoreEpoch.RowStep} + 1) * {StoreEpoch.RowStep})) FROM {sequence}"));
         }
-        await PostgresRelayLease.JumpAsync(transaction, RowStep);
+        await PostgresRelayLease.JumpAsync(transaction, StoreEpoch.RowsBefore(number));
         return (await EpochsTable.ReadAsync(transaction)).Current;
     }
 

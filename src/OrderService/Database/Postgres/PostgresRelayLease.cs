@@ -32,8 +32,11 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
     private volatile bool ever;
     private volatile long[] epochs = new long[Shard.Count];
 
-    /// <summary>The store was put back: numbers that were given out since its backup must not come again.</summary>
-    internal static Task JumpAsync(StoreTransaction transaction, long step) => transaction.ExecuteAsync($"UPDATE relay_leases SET epoch = (epoch / {step} + 1) * {step}");
+    /// <summary>The store was put back, or came from elsewhere: numbers that were given out before must not come again.</summary>
+    internal static Task JumpAsync(StoreTransaction transaction, long above) => transaction.ExecuteAsync("UPDATE relay_leases SET epoch = @above WHERE epoch < @above", new { above });
+
+    /// <summary>The highest number given out.</summary>
+    internal static Task<long> HighestAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT coalesce(max(epoch), 0) FROM relay_leases");
 
     public bool SharesStreams => true;
 

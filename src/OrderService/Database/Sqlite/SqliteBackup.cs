@@ -20,7 +20,7 @@ internal static class SqliteBackup
     /// <summary>In pages of 4 KB; between two steps the copying can be interrupted, and what was copied goes to the disk, so that no commit waits for all of it.</summary>
     private const int PagesAStep = 256;
 
-    private const int StepsBetweenSyncs = 32;
+    private const int StepsBetweenSyncs = 4;
 
     /// <summary>Beside the file until it is whole.</summary>
     public const string Unfinished = ".unfinished";

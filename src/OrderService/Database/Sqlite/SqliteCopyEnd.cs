@@ -36,5 +36,11 @@ internal sealed class SqliteCopyEnd(SqliteDatabase database) : ICopyEnd
         }
     }
 
-    public Task FinishedAsync(CancellationToken cancellationToken) => database.NoteSeenAsync(cancellationToken);
+    public Task<long> HighestLeaseAsync(StoreConnection connection) => Task.FromResult(database.HighestLease);
+
+    public Task FinishedAsync(long highestLease, CancellationToken cancellationToken)
+    {
+        database.HighestLease = highestLease;
+        return database.NoteSeenAsync(cancellationToken);
+    }
 }

@@ -131,7 +131,11 @@ public sealed partial class SqliteDatabase : IDatabase
         var number = Math.Max(atLeast, Math.Max(Epoch, claim?.SeenBefore?.Epoch ?? 0) + 1);
         var begun = await WriteAsync(transaction => SqliteEpochs.BeginAsync(transaction, number, clock.GetUtcNow().ToUnixTimeMilliseconds(), cause), cancellationToken);
         Volatile.Write(ref epoch, begun.Number);
-        claim?.See(await ReadAsync(SqliteEpochs.SeenAsync, cancellationToken));
+        if (claim is not null)
+        {
+            SqliteRelayLease.Jump(path, StoreEpoch.RowsBefore(begun.Number));
+            await NoteSeenAsync(cancellationToken);
+        }
         return begun;
     }
 
@@ -681,6 +685,13 @@ public sealed partial class SqliteDatabase : IDatabase
             // What a reader sees is on the disk.
             mine.See(await SqliteEpochs.SeenAsync(new StoreConnection(connection, isSqlite: true)));
         }
+    }
+
+    /// <summary>What relays of this store have called themselves, at the highest.</summary>
+    internal long HighestLease
+    {
+        get => SqliteRelayLease.Highest(path);
+        set => SqliteRelayLease.Jump(path, value);
     }
 
     /// <summary>The same at once, for whoever wrote the whole store.</summary>

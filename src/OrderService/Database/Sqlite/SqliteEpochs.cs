@@ -10,9 +10,6 @@ internal sealed record SqliteSeen(string Store, long Epoch, long Position);
 /// <summary>A SQLite store's epochs, and whether the file is one that was served here before, at least as far.</summary>
 internal static class SqliteEpochs
 {
-    /// <summary>Far more rows than any table gets between two restores, so that no number of a letter, an alert or a job is given out twice.</summary>
-    private const long RowStep = 1_000_000_000;
-
     public static async Task<SqliteSeen> SeenAsync(StoreConnection connection) => new(
         await EpochsTable.StoreIdAsync(connection), await EpochsTable.CurrentAsync(connection), await EventQueries.NewestAsync(connection));
 
@@ -24,14 +21,17 @@ internal static class SqliteEpochs
             throw new StoreSettingsException($"Epoch {number} is beyond the last one there can be ({StoreEpoch.Last}).");
         }
         await EpochsTable.BeginAsync(transaction, number, now, cause);
-        await transaction.ExecuteAsync($"UPDATE sqlite_sequence SET seq = (seq / {RowStep} + 1) * {RowStep}");
+        // No number of a letter, an alert or a job is given out twice.
+        var before = StoreEpoch.RowsBefore(number);
+        await transaction.ExecuteAsync($"UPDATE sqlite_sequence SET seq = max(@before, (seq / {StoreEpoch.RowStep} + 1) * {StoreEpoch.RowStep})", new { before });
         // Those that never had a row may have had one in what was lost.
         await transaction.ExecuteAsync(
-            $"""
+            """
             INSERT INTO sqlite_sequence (name, seq)
-            SELECT name, {RowStep} FROM sqlite_master
+            SELECT name, @before FROM sqlite_master
             WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%' AND name NOT IN (SELECT name FROM sqlite_sequence)
-            """);
+            """,
+            new { before });
         return (await EpochsTable.ReadAsync(transaction)).Current;
     }
 

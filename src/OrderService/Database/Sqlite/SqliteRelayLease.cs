@@ -24,8 +24,8 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
         {
             if (held is null)
             {
-                OwnerOnly.CreateFile(Path.GetFullPath(storePath) + ".relay");
-                held = new FileStream(Path.GetFullPath(storePath) + ".relay", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                OwnerOnly.CreateFile(FileOf(storePath));
+                held = new FileStream(FileOf(storePath), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
                 Volatile.Write(ref epoch, Next(held));
             }
             return Task.FromResult<IReadOnlyCollection<int>>(All);
@@ -36,6 +36,25 @@ public sealed class SqliteRelayLease(string storePath) : IRelayLease
             return Task.FromResult<IReadOnlyCollection<int>>([]);
         }
     }
+
+    /// <summary>The number of the last holder; 0 before the first.</summary>
+    internal static long Highest(string storePath)
+    {
+        var path = FileOf(storePath);
+        return File.Exists(path) && Utf8Parser.TryParse(File.ReadAllBytes(path), out long last, out _) ? last : 0;
+    }
+
+    /// <summary>The store was put back, or came from elsewhere: numbers that were given out before must not come again.</summary>
+    internal static void Jump(string storePath, long above)
+    {
+        if (Highest(storePath) < above)
+        {
+            OwnerOnly.CreateFile(FileOf(storePath));
+            File.WriteAllText(FileOf(storePath), above.ToString(CultureInfo.InvariantCulture));
+        }
+    }
+
+    private static string FileOf(string storePath) => Path.GetFullPath(storePath) + ".relay";
 
     public long EpochOf(int shard) => Volatile.Read(ref epoch);
 

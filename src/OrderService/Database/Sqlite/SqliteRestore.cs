@@ -39,6 +39,7 @@ public sealed class SqliteRestore(string path, TimeProvider clock)
             var kept = KeepWhatIsThere();
             File.Move(restored, path);
             LinuxFile.SyncFolder(Path.GetDirectoryName(path)!);
+            SqliteRelayLease.Jump(path, StoreEpoch.RowsBefore(epoch.Number));
             claim.EndReplace(seen);
             return new RestoreReport(backup, epoch, kept);
         }
