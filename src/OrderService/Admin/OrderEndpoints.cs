@@ -12,7 +12,9 @@ internal static class OrderEndpoints
     public static void MapOrders(this IEndpointRouteBuilder api)
     {
         var orders = api.MapGroup("/orders").RequireAuthorization(Scopes.Read).WithTags("Orders");
-        orders.MapGet("", ListAsync).WithName("orders.list").WithSummary("Orders from the read model, newest first.").Produces<Page<OrderRow>>().ProducesProblem(400);
+        orders.MapGet("", ListAsync).WithName("orders.list").WithSummary("Orders from the read model, newest first, by state, customer and time.").Produces<Page<OrderRow>>().ProducesProblem(400);
+        api.MapGet("/sales", SalesAsync).RequireAuthorization(Scopes.Read).WithTags("Orders").WithName("sales")
+            .WithSummary("What was ordered on a day (UTC), by currency, and how much of it was cancelled since.").Produces<SalesAnswer>().ProducesProblem(400);
         orders.MapGet("/{id}", ShowAsync).WithName("orders.show").WithSummary("One order, folded from its events.").Produces<OrderView>().ProducesProblem(400).ProducesProblem(404);
         orders.MapGet("/{id}/events", EventsAsync).WithName("orders.events").WithSummary("One order's events as they are published, oldest first.").Produces<Page<CloudEventView>>().ProducesProblem(400).ProducesProblem(404);
         orders.MapGet("/{id}/timeline", TimelineAsync).WithName("orders.timeline")
@@ -21,29 +23,34 @@ internal static class OrderEndpoints
             .WithSummary("What happened to an order, a message or a dead letter, what happens next, and what an operator may do, in words.").Produces<Explanation>().ProducesProblem(404);
     }
 
-    private static async Task<IResult> ListAsync(HttpContext context, OrderQueries orders, string? status, string? customerId, string? after, string? limit)
+    private static async Task<IResult> ListAsync(
+        HttpContext context, OrderQueries orders, string? status, string? customerId, string? placedFrom, string? placedTo, string? sort, string? after, string? limit)
     {
-        if (!Paging.TryReadOne(context, "status", out status, out var problem) || !Paging.TryReadOne(context, "customerId", out customerId, out problem))
+        if (OrderFilterReader.Read(context, out var list, out var problem) is not { } filter || Paging.ReadPair(context, list, out problem) is not { } page)
         {
             return problem;
         }
-        OrderStatus? wanted = null;
-        if (status is not null)
-        {
-            if (!OrderStatusNames.TryParse(status, out var parsed) || parsed == OrderStatus.None)
-            {
-                return Paging.BadParameter("status", "status is one of placed, paid, shipped, delivered, cancelled.");
-            }
-            wanted = parsed;
-        }
-        var list = $"orders|{status}|{customerId}";
-        if (Paging.Read(context, list, out problem) is not { } page)
-        {
-            return problem;
-        }
-        var found = await orders.ListAsync(wanted, customerId, page.After, page.Limit + 1, context.RequestAborted);
+        var found = await orders.ListAsync(filter, page.After, page.Limit + 1, context.RequestAborted);
         var items = found.Take(page.Limit).Select(OrderRow.Of).ToList();
-        return TypedResults.Ok(new Page<OrderRow>(items, found.Count > page.Limit ? Paging.Encode(list, found[page.Limit - 1].Seq) : null));
+        return TypedResults.Ok(new Page<OrderRow>(items, found.Count > page.Limit ? Next(found[page.Limit - 1]) : null));
+
+        string Next(OrderSummary last) => filter.IsPlain ? Paging.Encode(list, last.Seq) : Paging.Encode(list, filter.TimeOf(last), last.Seq);
+    }
+
+    private static async Task<IResult> SalesAsync(HttpContext context, OrderQueries orders, string? day)
+    {
+        if (!Paging.TryReadOne(context, "day", out day, out var problem))
+        {
+            return problem;
+        }
+        if (!DateOnly.TryParseExact(day, "yyyy-MM-dd", System.Globalization.CultureInfo.InvariantCulture, System.Globalization.DateTimeStyles.None, out var date))
+        {
+            return Paging.BadParameter("day", "day is a day in UTC, such as 2026-11-26.");
+        }
+        var sold = await orders.SoldAsync(date.DayNumber - DateOnly.FromDateTime(DateTime.UnixEpoch).DayNumber, context.RequestAborted);
+        return TypedResults.Ok(new SalesAnswer(
+            date.ToString("yyyy-MM-dd", System.Globalization.CultureInfo.InvariantCulture),
+            [.. sold.Select(one => new SalesRow(one.Currency, one.Orders, OrderRow.Amount(one.TotalMinor, one.Currency), one.Cancelled, OrderRow.Amount(one.CancelledMinor, one.Currency)))]));
     }
 
     private static async Task<IResult> ShowAsync(HttpContext context, string id, EventQueries events, OrderQueries orders)
@@ -97,6 +104,14 @@ internal static class OrderEndpoints
     private static IResult NoSuchOrder() => Problems.Result(StatusCodes.Status404NotFound, "order_not_found", "There is no such order (yet): commands are processed a moment after they are accepted.");
 }
 
+/// <param name="Day">In UTC, by when the orders were recorded.</param>
+internal sealed record SalesAnswer(string Day, IReadOnlyList<SalesRow> Items);
+
+/// <param name="Orders">How many were placed, whatever became of them.</param>
+/// <param name="Total">What they add up to.</param>
+/// <param name="Cancelled">How many of them were cancelled since.</param>
+internal sealed record SalesRow(string Currency, long Orders, decimal Total, long Cancelled, decimal CancelledTotal);
+
 /// <summary>A list whose items are JSON already.</summary>
 internal sealed class RenderedList(IReadOnlyList<ReadOnlyMemory<byte>> items, string? next) : IResult
 {
@@ -138,7 +153,7 @@ internal sealed record OrderRow(
         order.OrderId, order.Status.ToWire(), order.Version, order.CustomerId, order.Currency, Amount(order.TotalMinor, order.Currency), order.LineCount,
         DateTimeOffset.FromUnixTimeMilliseconds(order.PlacedAt), DateTimeOffset.FromUnixTimeMilliseconds(order.UpdatedAt));
 
-    private static decimal Amount(long minor, string code) => Domain.Currency.TryGet(code, out var currency) ? Money.ToDecimal(minor, currency) : minor;
+    internal static decimal Amount(long minor, string code) => Domain.Currency.TryGet(code, out var currency) ? Money.ToDecimal(minor, currency) : minor;
 }
 
 /// <summary>One order. The customer's e-mail address is not among it.</summary>

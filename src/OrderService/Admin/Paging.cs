@@ -16,16 +16,15 @@ internal static class Paging
     public const int DefaultLimit = 50;
     public const int MaxLimit = 500;
 
+    /// <summary>Of 24 bytes in base64url.</summary>
+    private const int PairLength = 32;
+
     /// <summary>Reads the query of a list; null and an answer when it can't be understood.</summary>
     /// <param name="list">The list's name and its filters: a cursor of another list, or of other filters, is refused.</param>
     public static (int Limit, long? After)? Read(HttpContext context, string list, out IResult problem)
     {
-        problem = Results.Empty;
-        var limit = DefaultLimit;
-        var given = context.Request.Query["limit"];
-        if (given.Count > 1 || (given.Count == 1 && (!int.TryParse(given[0], NumberStyles.None, CultureInfo.InvariantCulture, out limit) || limit is < 1 or > MaxLimit)))
+        if (ReadLimit(context, out problem) is not { } limit)
         {
-            problem = BadParameter("limit", $"limit is a number from 1 to {MaxLimit}.");
             return null;
         }
         var cursor = context.Request.Query["after"];
@@ -39,6 +38,21 @@ internal static class Paging
         }
         problem = BadParameter("after", "after is not a cursor of this list with these filters; begin without it.");
         return null;
+    }
+
+    /// <summary>The same for a list whose place is a pair: by what it is sorted, and a number that tells equals apart.</summary>
+    public static (int Limit, (long First, long Second)? After)? ReadPair(HttpContext context, string list, out IResult problem)
+    {
+        if (context.Request.Query["after"] is not [{ Length: PairLength } cursor])
+        {
+            return Read(context, list, out problem) is { } page ? (page.Limit, page.After is { } second ? (0, second) : null) : null;
+        }
+        if (!Base64Url.IsValid(cursor) || Pair(list, Base64Url.DecodeFromChars(cursor)) is not { } after)
+        {
+            problem = BadParameter("after", "after is not a cursor of this list with these filters; begin without it.");
+            return null;
+        }
+        return ReadLimit(context, out problem) is { } limit ? (limit, after) : null;
     }
 
     /// <summary>One value of a query parameter, or null when it is absent; a repeated one is an error.</summary>
@@ -59,6 +73,34 @@ internal static class Paging
         BinaryPrimitives.WriteInt64BigEndian(bytes, position);
         Check(list, position)[..8].CopyTo(bytes[8..]);
         return Base64Url.EncodeToString(bytes);
+    }
+
+    public static string Encode(string list, long first, long second)
+    {
+        Span<byte> bytes = stackalloc byte[24];
+        BinaryPrimitives.WriteInt64BigEndian(bytes, first);
+        BinaryPrimitives.WriteInt64BigEndian(bytes[8..], second);
+        Check($"{list}\n{first}", second)[..8].CopyTo(bytes[16..]);
+        return Base64Url.EncodeToString(bytes);
+    }
+
+    private static (long First, long Second)? Pair(string list, ReadOnlySpan<byte> bytes)
+    {
+        var (first, second) = (BinaryPrimitives.ReadInt64BigEndian(bytes), BinaryPrimitives.ReadInt64BigEndian(bytes[8..]));
+        return Check($"{list}\n{first}", second)[..8].SequenceEqual(bytes[16..]) ? (first, second) : null;
+    }
+
+    private static int? ReadLimit(HttpContext context, out IResult problem)
+    {
+        problem = Results.Empty;
+        var limit = DefaultLimit;
+        var given = context.Request.Query["limit"];
+        if (given.Count > 1 || (given.Count == 1 && (!int.TryParse(given[0], NumberStyles.None, CultureInfo.InvariantCulture, out limit) || limit is < 1 or > MaxLimit)))
+        {
+            problem = BadParameter("limit", $"limit is a number from 1 to {MaxLimit}.");
+            return null;
+        }
+        return limit;
     }
 
     private static long? Decode(string list, string cursor)

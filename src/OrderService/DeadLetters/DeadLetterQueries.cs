@@ -24,7 +24,7 @@ public sealed record LetterFilter(string? Status = null, string? Reason = null, 
         Add("order_id", OrderId);
         if (Text is not null)
         {
-            conditions.Add("(l.order_id = @filter_text OR l.customer_id = @filter_text OR l.message_id = @filter_text OR l.key = @filter_text OR l.correlation_id = @filter_text OR l.detail LIKE @filter_like ESCAPE '\\')");
+            conditions.Add($"l.id IN ({LettersTable.TextSql})");
             parameters.Add("filter_text", Text);
             parameters.Add("filter_like", "%" + Text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("%", "\\%", StringComparison.Ordinal).Replace("_", "\\_", StringComparison.Ordinal) + "%");
         }

@@ -18,14 +18,46 @@ internal static class LettersTable
     private const string OrderFlow = "order flow";
     private const string DecidedAfterAll = "The message was decided after all.";
 
-    /// <summary>The order of a letter <c>l</c> as <c>o</c>, looked up where the letter itself does not say whose it is or what it is worth.</summary>
-    private const string JoinOrders = "LEFT JOIN orders o ON o.order_id = CASE WHEN l.customer_id IS NULL OR l.currency IS NULL THEN l.order_id END";
-
     /// <summary>What counts as one order: it, or else the letter.</summary>
     private const string OneOrder = "coalesce(l.order_id, CAST(l.id AS TEXT))";
 
-    private const string Costs =
-        "count(DISTINCT l.order_id) AS orders, count(DISTINCT coalesce(l.customer_id, o.customer_id)) AS customers, min(l.parked_at) AS oldest";
+    private const string Costs = "count(DISTINCT l.order_id) AS orders, count(DISTINCT l.customer_id) AS customers, min(l.parked_at) AS oldest";
+
+    /// <summary>
+    /// Parked letters as <c>l</c>. Where a letter does not say whose it is or what it is worth, its order does. The two kinds are read apart: only the one without looks into orders, along
+    /// their index; a condition in the join would have PostgreSQL read all orders there are.
+    /// </summary>
+    internal static string Parked(string? incident) =>
+        $"""
+        (SELECT a.id, a.incident, a.order_id, a.customer_id, a.currency, a.value_minor AS value, a.parked_at
+         FROM dead_letters a WHERE a.status = 'parked' AND a.customer_id IS NOT NULL AND a.currency IS NOT NULL{Of("a", incident)}
+         UNION ALL
+         SELECT b.id, b.incident, b.order_id, coalesce(b.customer_id, o.customer_id), coalesce(b.currency, o.currency),
+                CASE WHEN b.currency IS NULL THEN o.total_minor ELSE b.value_minor END, b.parked_at
+         FROM dead_letters b LEFT JOIN orders o ON o.order_id = b.order_id
+         WHERE b.status = 'parked' AND (b.customer_id IS NULL OR b.currency IS NULL){Of("b", incident)}) l
+        """;
+
+    private const string Head = "substr(detail, 1, 500)";
+
+    /// <summary>
+    /// The letters that a text names, for a statement with <c>@filter_text</c> and <c>@filter_like</c>: exactly one of their names, each along its own index, or a part of their detail. A
+    /// detail is one of few sentences that many letters have, so the sentences are looked through, from one to the next along their index, and not the letters.
+    /// </summary>
+    internal const string TextSql =
+        $"""
+        SELECT id FROM dead_letters WHERE order_id = @filter_text
+        UNION SELECT id FROM dead_letters WHERE customer_id = @filter_text
+        UNION SELECT id FROM dead_letters WHERE message_id = @filter_text
+        UNION SELECT id FROM dead_letters WHERE key = @filter_text
+        UNION SELECT id FROM dead_letters WHERE correlation_id = @filter_text
+        UNION SELECT id FROM dead_letters WHERE {Head} IN (
+            WITH RECURSIVE heads (head) AS (
+                SELECT min({Head}) FROM dead_letters
+                UNION ALL
+                SELECT (SELECT min({Head}) FROM dead_letters WHERE {Head} > heads.head) FROM heads WHERE heads.head IS NOT NULL)
+            SELECT head FROM heads WHERE lower(head) LIKE lower(@filter_like) ESCAPE '\')
+        """;
 
     private const string SummaryColumns =
         """
@@ -296,7 +328,11 @@ internal static class LettersTable
 
     /// <summary>The letters of a message's key or id, or of their own number.</summary>
     public static Task<List<LetterState>> OfMessageAsync(StoreConnection connection, string id, long number) =>
-        connection.QueryAsync<LetterState>($"{SelectState} WHERE key = @id OR message_id = @id OR id = @number ORDER BY id", new { id, number });
+        connection.QueryAsync<LetterState>(OfMessageSql, new { id, number });
+
+    // Apart, so that each part goes along its index.
+    internal const string OfMessageSql =
+        $"{SelectState} WHERE id IN (SELECT id FROM dead_letters WHERE key = @id UNION SELECT id FROM dead_letters WHERE message_id = @id UNION SELECT id FROM dead_letters WHERE id = @number) ORDER BY id";
 
     private const string SelectState = "SELECT id, status, reason, detail, order_id, settled_at, settled_by, settle_reason FROM dead_letters";
 
@@ -317,26 +353,20 @@ internal static class LettersTable
             .ToDictionary(row => row.Reason, row => row.Letters);
 
     /// <summary>What the parked letters of an incident hold up, or all of them.</summary>
-    public static Task<LetterCosts> CostsAsync(StoreConnection connection, string? incident) => connection.QuerySingleAsync<LetterCosts>(
-        $"SELECT count(*) AS letters, {Costs} FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{Of(incident)}", new { incident });
+    public static Task<LetterCosts> CostsAsync(StoreConnection connection, string? incident) =>
+        connection.QuerySingleAsync<LetterCosts>($"SELECT count(*) AS letters, {Costs} FROM {Parked(incident)}", new { incident });
 
     /// <summary>The same for each incident, or for one.</summary>
-    public static Task<List<LetterCosts>> CostsByIncidentAsync(StoreConnection connection, string? incident) => connection.QueryAsync<LetterCosts>(
-        $"""
-        SELECT l.incident, count(*) AS letters, {Costs} FROM dead_letters l {JoinOrders} WHERE l.status = 'parked'{Of(incident)} GROUP BY l.incident
-        """,
-        new { incident });
+    public static Task<List<LetterCosts>> CostsByIncidentAsync(StoreConnection connection, string? incident) =>
+        connection.QueryAsync<LetterCosts>($"SELECT l.incident, count(*) AS letters, {Costs} FROM {Parked(incident)} GROUP BY l.incident", new { incident });
 
     /// <summary>What the parked letters of an incident are worth, or all of them, by currency.</summary>
-    // An order counts once, however many of its messages are parked; where the letter does not say what it is worth, the order does.
+    // An order counts once, however many of its messages are parked.
     // Added up as floating point: what a sender claims must not overflow a sum.
     public static Task<List<LetterValue>> ValuesAsync(StoreConnection connection, string? incident) => connection.QueryAsync<LetterValue>(
         $"""
         SELECT currency, sum(CAST(value AS DOUBLE PRECISION)) AS value
-        FROM (SELECT coalesce(l.currency, o.currency) AS currency, max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
-              FROM dead_letters l {JoinOrders}
-              WHERE l.status = 'parked'{Of(incident)} AND coalesce(l.currency, o.currency) IS NOT NULL
-              GROUP BY coalesce(l.currency, o.currency), {OneOrder}) held
+        FROM (SELECT l.currency, max(l.value) AS value FROM {Parked(incident)} WHERE l.currency IS NOT NULL GROUP BY l.currency, {OneOrder}) held
         GROUP BY currency ORDER BY 2 DESC
         """,
         new { incident });
@@ -345,11 +375,7 @@ internal static class LettersTable
     public static Task<List<LetterValue>> ValuesByIncidentAsync(StoreConnection connection, string? incident) => connection.QueryAsync<LetterValue>(
         $"""
         SELECT incident, currency, sum(CAST(value AS DOUBLE PRECISION)) AS value
-        FROM (SELECT l.incident AS incident, coalesce(l.currency, o.currency) AS currency,
-                     max(CASE WHEN l.currency IS NULL THEN o.total_minor ELSE l.value_minor END) AS value
-              FROM dead_letters l {JoinOrders}
-              WHERE l.status = 'parked'{Of(incident)} AND coalesce(l.currency, o.currency) IS NOT NULL
-              GROUP BY l.incident, coalesce(l.currency, o.currency), {OneOrder}) held
+        FROM (SELECT l.incident, l.currency, max(l.value) AS value FROM {Parked(incident)} WHERE l.currency IS NOT NULL GROUP BY l.incident, l.currency, {OneOrder}) held
         GROUP BY incident, currency ORDER BY 3 DESC
         """,
         new { incident });
@@ -361,12 +387,12 @@ internal static class LettersTable
         return connection.QueryAsync<LettersOfHour>(
             $"""
             SELECT l.incident, (@now - l.parked_at) / {Hour} AS hours_ago, count(*) AS letters FROM dead_letters l
-            WHERE l.status <> 'superseded' AND l.parked_at > @since{Of(incident)} GROUP BY 1, 2
+            WHERE l.status <> 'superseded' AND l.parked_at > @since{Of("l", incident)} GROUP BY 1, 2
             """,
             new { incident, now, since = now - (hours * Hour) });
     }
 
-    private static string Of(string? incident) => incident is null ? "" : " AND l.incident = @incident";
+    private static string Of(string letter, string? incident) => incident is null ? "" : $" AND {letter}.incident = @incident";
 
     /// <summary>The first orders with a parked letter of an incident.</summary>
     public static Task<List<string>> OrderIdsOfIncidentAsync(StoreConnection connection, string incident, int most) =>

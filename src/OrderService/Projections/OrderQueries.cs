@@ -9,27 +9,105 @@ namespace OrderService.Projections;
 public sealed record OrderSummary(
     long Seq, string OrderId, long Version, OrderStatus Status, string CustomerId, string Currency, long TotalMinor, long LineCount, long PlacedAt, long UpdatedAt);
 
+/// <summary>In which order a list comes.</summary>
+public enum OrderSort
+{
+    /// <summary>The order that was recorded last comes first.</summary>
+    Newest,
+
+    /// <summary>The order that was recorded first comes first.</summary>
+    Oldest,
+
+    /// <summary>The order that changed last comes first.</summary>
+    LatestChange,
+}
+
+/// <summary>Which orders; what is empty or null takes all.</summary>
+/// <param name="PlacedFrom">Recorded at this time or later, Unix milliseconds.</param>
+/// <param name="PlacedTo">Recorded before this time.</param>
+public sealed record OrderFilter(IReadOnlyCollection<OrderStatus> Statuses, string? CustomerId = null, long? PlacedFrom = null, long? PlacedTo = null, OrderSort Sort = OrderSort.Newest)
+{
+    /// <summary>Nothing is asked for: the list is the table itself.</summary>
+    public bool IsPlain => Statuses.Count == 0 && CustomerId is null && PlacedFrom is null && PlacedTo is null && Sort != OrderSort.LatestChange;
+
+    internal bool IsAscending => Sort == OrderSort.Oldest;
+
+    internal string Time => Sort == OrderSort.LatestChange ? "updated_at" : "placed_at";
+
+    /// <summary>By what an order has its place in the list.</summary>
+    public long TimeOf(OrderSummary order) => IsPlain ? 0 : Sort == OrderSort.LatestChange ? order.UpdatedAt : order.PlacedAt;
+}
+
 /// <summary>Lists of orders from the read model.</summary>
 public sealed class OrderQueries(IDatabase database)
 {
     private const string Columns = "seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at";
 
-    /// <summary>Orders, newest first, that match every filter that is given.</summary>
-    /// <param name="before">Only orders with a smaller <see cref="OrderSummary.Seq"/>; null for the newest.</param>
-    public Task<IReadOnlyList<OrderSummary>> ListAsync(
-        OrderStatus? status, string? customerId, long? before, int limit, CancellationToken cancellationToken = default) =>
+    private static readonly OrderStatus[] Every = [.. Enum.GetValues<OrderStatus>().Where(status => status != OrderStatus.None)];
+
+    /// <summary>Orders that match every filter that is given. Each state is read along an index of its own, and what they have is merged here: no list sorts or scans.</summary>
+    /// <param name="last">The place of the last order of the page before; null for the first page.</param>
+    public Task<IReadOnlyList<OrderSummary>> ListAsync(OrderFilter filter, (long Time, long Seq)? last, int limit, CancellationToken cancellationToken = default) =>
         database.ReadAsync<IReadOnlyList<OrderSummary>>(
-            async connection => [.. (await connection.QueryAsync<Row>(
-                $"""
-                SELECT {Columns}
-                FROM orders
-                WHERE seq < @before
-                {(status is null ? "" : "AND status = @status")}
-                {(customerId is null ? "" : "AND customer_id = @customerId")}
-                ORDER BY seq DESC LIMIT @limit
-                """,
-                new { before = before ?? long.MaxValue, status = (long?)status, customerId, limit })).Select(row => row.ToSummary())],
+            async connection =>
+            {
+                var sql = ListSql(filter);
+                var found = new List<OrderSummary>();
+                foreach (var status in filter.IsPlain ? [OrderStatus.None] : filter.Statuses.Count == 0 ? Every : filter.Statuses.Distinct())
+                {
+                    found.AddRange((await connection.QueryAsync<Row>(sql, Parameters(filter, status, last, limit))).Select(row => row.ToSummary()));
+                }
+                var inTurn = filter.IsAscending
+                    ? found.OrderBy(filter.TimeOf).ThenBy(order => order.Seq)
+                    : found.OrderByDescending(filter.TimeOf).ThenByDescending(order => order.Seq);
+                return [.. inTurn.Take(limit)];
+            },
             cancellationToken);
+
+    /// <summary>The statement for one state, or for all orders where nothing is asked for.</summary>
+    internal static string ListSql(OrderFilter filter)
+    {
+        var (beyond, direction) = filter.IsAscending ? (">", "ASC") : ("<", "DESC");
+        if (filter.IsPlain)
+        {
+            return $"SELECT {Columns} FROM orders WHERE seq {beyond} @seq ORDER BY seq {direction} LIMIT @limit";
+        }
+        var time = filter.Time;
+        return
+            $"""
+            SELECT {Columns} FROM orders
+            WHERE {(filter.CustomerId is null ? "" : "customer_id = @customerId AND ")}status = @status AND {time} {(filter.IsAscending ? "<" : ">=")} @bound AND ({time}, seq) {beyond} (@time, @seq)
+            ORDER BY {time} {direction}, seq {direction} LIMIT @limit
+            """;
+    }
+
+    /// <summary>A page begins where the one before ended, or at the end of the time that is asked for.</summary>
+    internal static object Parameters(OrderFilter filter, OrderStatus status, (long Time, long Seq)? last, int limit)
+    {
+        var from = filter.PlacedFrom ?? long.MinValue;
+        var to = filter.PlacedTo ?? long.MaxValue;
+        var (time, seq) = last ?? (filter.IsPlain ? (0, filter.IsAscending ? long.MinValue : long.MaxValue) : filter.IsAscending ? (from, long.MinValue) : (to, long.MinValue));
+        return new { customerId = filter.CustomerId, status = (long)status, bound = filter.IsAscending ? to : from, time, seq, limit };
+    }
+
+    /// <summary>What was sold with the orders of a day (UTC), by currency and by where they stand now; those that have left the store included.</summary>
+    /// <param name="day">Days since 1970.</param>
+    public Task<IReadOnlyList<Sold>> SoldAsync(long day, CancellationToken cancellationToken) => database.ReadAsync<IReadOnlyList<Sold>>(
+        async connection =>
+        {
+            var rows = await SalesTable.OfDayAsync(connection, day);
+            foreach (var status in Every)
+            {
+                rows.AddRange(await connection.QueryAsync<SoldRow>(SoldSql, new { status = (long)status, from = SalesTable.BeginningOf(day), to = SalesTable.BeginningOf(day + 1) }));
+            }
+            return [.. rows.GroupBy(row => row.Currency, StringComparer.Ordinal).OrderBy(group => group.Key, StringComparer.Ordinal).Select(group => new Sold(
+                group.Key, group.Sum(row => row.Orders), group.Sum(row => row.TotalMinor),
+                group.Where(row => row.Status == OrderStatus.Cancelled).Sum(row => row.Orders), group.Where(row => row.Status == OrderStatus.Cancelled).Sum(row => row.TotalMinor)))];
+        },
+        cancellationToken);
+
+    internal const string SoldSql =
+        "SELECT currency, @status AS status, count(*) AS orders, CAST(sum(total_minor) AS BIGINT) AS total_minor FROM orders WHERE status = @status AND placed_at >= @from AND placed_at < @to GROUP BY currency";
 
     /// <summary>When an order was taken out of the store; null when it was not, or when that is not remembered.</summary>
     public Task<DateTimeOffset?> GoneAtAsync(string orderId, CancellationToken cancellationToken) => database.ReadAsync(
@@ -112,3 +190,7 @@ public sealed class OrderQueries(IDatabase database)
             new(Seq, OrderId, Version, Status, CustomerId, Currency, TotalMinor, LineCount, PlacedAt, UpdatedAt);
     }
 }
+
+/// <summary>What was sold in a currency.</summary>
+/// <param name="Cancelled">How many of the orders were cancelled since.</param>
+public sealed record Sold(string Currency, long Orders, long TotalMinor, long Cancelled, long CancelledMinor);

@@ -44,20 +44,21 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         {
             return await ExplainOrderAsync(id, story, cancellationToken);
         }
-        return await ExplainMessageAsync(id, cancellationToken);
+        return await ExplainMessageAsync(id, cancellationToken) ?? await ExplainGoneAsync(id, cancellationToken);
     }
 
     private async Task<Explanation> ExplainOrderAsync(string orderId, IReadOnlyList<StoryEntry> story, CancellationToken cancellationToken)
     {
         var stream = story.Where(entry => entry.Event is not null).Select(entry => entry.Event!).OrderBy(recorded => recorded.Version).ToList();
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
-        var (waiting, letters) = await database.ReadAsync(async connection => (
+        var (goneAt, waiting, letters) = await database.ReadAsync(async connection => (
+            order.Status == OrderStatus.None ? await TombstonesTable.GoneAtAsync(connection, orderId) : null,
             await DeferredTable.OfOrderAsync(connection, orderId),
             await LettersTable.OfOrderAsync(connection, orderId)),
             cancellationToken);
 
         var state = order.Status == OrderStatus.None
-            ? letters.Exists(letter => letter.Status == "parked") ? "The order does not exist: the message that places it is a parked dead letter." : "The order does not exist yet."
+            ? goneAt is { } left ? Gone(left) : letters.Exists(letter => letter.Status == "parked") ? "The order does not exist: the message that places it is a parked dead letter." : "The order does not exist yet."
             : $"The order is {order.Status.ToWire()} (version {order.Version}).{PaidOf(order)}";
         var next = new List<string>();
         foreach (var (type, expiresAt) in waiting)
@@ -75,6 +76,20 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
             });
         }
         return new Explanation($"order {orderId}", state, [.. story.Select(Sentence)], next, Actions(letters, orderId));
+    }
+
+    private static string Gone(long at) => $"The order was closed long ago and left the store at {Time(at)}; it does not begin anew.";
+
+    /// <summary>An order, or a message of one, that was closed and left the store.</summary>
+    private async Task<Explanation?> ExplainGoneAsync(string id, CancellationToken cancellationToken)
+    {
+        var (order, key) = await database.ReadAsync(
+            async connection => (await TombstonesTable.GoneAtAsync(connection, id), await TombstonesTable.KeyGoneAtAsync(connection, id)), cancellationToken);
+        return order is { } at
+            ? new Explanation($"order {id}", Gone(at), [], ["Nothing; what comes for it is refused, and copies of its messages have no effect."], [$"orderservice order show {id} --archive FOLDER"])
+            : key is { } keyAt
+                ? new Explanation($"message {id}", $"The message was decided, and its order was closed and left the store at {Time(keyAt)}.", [], ["Nothing; further copies of it are acknowledged and have no effect."], [])
+                : null;
     }
 
     private async Task<Explanation?> ExplainMessageAsync(string id, CancellationToken cancellationToken)

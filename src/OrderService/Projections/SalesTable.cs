@@ -11,6 +11,8 @@ internal static class SalesTable
     /// <summary>The day of a moment in UTC, counted from 1970.</summary>
     public static long DayOf(long milliseconds) => Math.DivRem(milliseconds, MillisecondsADay).Quotient;
 
+    public static long BeginningOf(long day) => day * MillisecondsADay;
+
     public static Task KeepAsync(StoreTransaction transaction, OrderSummary order) => transaction.ExecuteAsync(
         """
         INSERT INTO sales_kept (day, currency, status, orders, total_minor) VALUES (@day, @Currency, @status, 1, @TotalMinor)

@@ -44,7 +44,7 @@ internal static class HistoryTable
     /// <param name="letterId">A letter that is meant as well; null for none.</param>
     public static Task<List<HistoryLine>> OfMessageAsync(StoreConnection connection, string key, long? letterId, int most)
     {
-        var which = letterId is null ? "key = @key" : "(key = @key OR letter_id = @letterId)";
+        var which = letterId is null ? "key = @key" : "id IN (SELECT id FROM history WHERE key = @key UNION SELECT id FROM history WHERE letter_id = @letterId)";
         return connection.QueryAsync<HistoryLine>($"{Select} WHERE {which} ORDER BY id LIMIT @most", new { key, letterId, most });
     }
 

@@ -21,8 +21,13 @@ internal static class TombstonesTable
         "INSERT INTO tombstones (hash, fingerprint, gone_at) VALUES (@hash, @fingerprint, @now) ON CONFLICT (hash) DO NOTHING", new { hash, fingerprint, now });
 
     /// <returns>When an order was taken out (Unix milliseconds); null when it was not.</returns>
-    public static Task<long?> GoneAtAsync(StoreConnection connection, string orderId) =>
-        connection.ExecuteScalarAsync<long?>("SELECT gone_at FROM tombstones WHERE hash = @hash", new { hash = OfOrder(orderId) });
+    public static Task<long?> GoneAtAsync(StoreConnection connection, string orderId) => AtAsync(connection, OfOrder(orderId));
+
+    /// <returns>When the order of a message was taken out (Unix milliseconds); null when it was not.</returns>
+    public static Task<long?> KeyGoneAtAsync(StoreConnection connection, string key) => AtAsync(connection, OfKey(key));
+
+    private static Task<long?> AtAsync(StoreConnection connection, byte[] hash) =>
+        connection.ExecuteScalarAsync<long?>("SELECT gone_at FROM tombstones WHERE hash = @hash", new { hash });
 
     public static async Task<bool> AnyAsync(StoreConnection connection) => await connection.ExecuteScalarAsync<long?>(Any) is not null;
 

@@ -138,6 +138,10 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
         await CallAsync("relay.release", 404, "/api/relay/order.other/release");
 
         await CallAsync("stats", 200, "/api/stats?samples=5");
+        await CallAsync("orders.list", 200, "/api/orders?limit=1&status=placed,paid&sort=-updatedAt");
+        await CallAsync("orders.list", 400, "/api/orders?sort=total");
+        await CallAsync("sales", 200, "/api/sales?day=2026-11-26");
+        await CallAsync("sales", 400, "/api/sales?day=yesterday");
         await CallAsync("retention", 200, "/api/retention");
         await CallAsync("queues", 200, "/api/queues");
         await CallAsync("audit", 200, "/api/audit?limit=5");

@@ -57,6 +57,9 @@ public abstract class RetentionContract
         Assert.Contains(archived.History, line => line.Kind == "refused" && line.Key == "late-A-1");
         Assert.Null(await ArchiveReader.FindAsync(world.Folder, "newest-1", Stopping));
         Assert.Equal((1L, 2L, 0L), await world.VerifyArchiveAsync());
+        var story = new OrderStory(world.Store.Database, world.Instance.Events);
+        Assert.StartsWith("The order was closed long ago and left the store at 2027-", (await story.WhyAsync("A-1", Stopping))!.State, StringComparison.Ordinal);
+        Assert.StartsWith("The message was decided, and its order was closed", (await story.WhyAsync("cancel-A-1", Stopping))!.State, StringComparison.Ordinal);
         // Readers by position go on over the gap.
         Assert.Equal(["first", "newest-1"], (await world.Instance.Events.AfterAsync(0, 100, Stopping)).Events.Select(recorded => recorded.OrderId));
         Assert.Equal((99_80L, "EUR", 1L), await world.Store.Database.ReadAsync(connection => connection.QuerySingleAsync<(long, string, long)>("SELECT total_minor, currency, orders FROM sales_kept"), Stopping));

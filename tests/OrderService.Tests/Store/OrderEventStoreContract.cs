@@ -84,7 +84,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         var (fingerprint, outcome, reason, orderId) = await InboxAsync("k-1");
         Assert.Equal(place.Fingerprint(), fingerprint);
         Assert.Equal((1L, null, "A-1"), (outcome, reason, orderId));
-        var summary = Assert.Single(await new OrderQueries(Store.Database).ListAsync(null, null, null, 10, Token));
+        var summary = Assert.Single(await new OrderQueries(Store.Database).ListAsync(new OrderFilter([]), null, 10, Token));
         Assert.Equal(("A-1", 1L, OrderStatus.Placed, "C-7", "EUR", 9980L, 1L), (summary.OrderId, summary.Version, summary.Status, summary.CustomerId, summary.Currency, summary.TotalMinor, summary.LineCount));
         var loaded = await new OutboxStore(Store.Database).LoadAsync(Load(10), Token);
         var rows = loaded.Rows;
@@ -495,11 +495,11 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"), Place("k-3", "A-3"), Pay("k-4", "A-2"));
         var queries = new OrderQueries(Store.Database);
 
-        var all = await queries.ListAsync(null, null, null, 2, Token);
+        var all = await queries.ListAsync(new OrderFilter([]), null, 2, Token);
         Assert.Equal(["A-3", "A-2"], all.Select(order => order.OrderId));
-        Assert.Equal(["A-1"], (await queries.ListAsync(null, null, all[^1].Seq, 2, Token)).Select(order => order.OrderId));
-        Assert.Equal(["A-2"], (await queries.ListAsync(OrderStatus.Paid, "C-7", null, 9, Token)).Select(order => order.OrderId));
-        Assert.Empty(await queries.ListAsync(null, "C-8", null, 9, Token));
+        Assert.Equal(["A-1"], (await queries.ListAsync(new OrderFilter([]), (0, all[^1].Seq), 2, Token)).Select(order => order.OrderId));
+        Assert.Equal(["A-2"], (await queries.ListAsync(new OrderFilter([OrderStatus.Paid], "C-7"), null, 9, Token)).Select(order => order.OrderId));
+        Assert.Empty(await queries.ListAsync(new OrderFilter([], "C-8"), null, 9, Token));
     }
 
     [Fact]
