@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using OrderService.Configuration;
 using OrderService.Observability;
 using OrderService.Store;
@@ -30,6 +31,7 @@ public static class Commands
             StoreCommands.CreateVerify(),
             KeyCommand.Create(),
             DoctorCommand.Create(),
+            SettingsCommand.Create(),
             HealthCommand.Create(),
         };
         var parsed = root.Parse(arguments);
@@ -38,6 +40,10 @@ public static class Commands
             foreach (var error in parsed.Errors)
             {
                 await Console.Error.WriteLineAsync(error.Message);
+            }
+            foreach (var suggestion in Suggestions(parsed))
+            {
+                await Console.Error.WriteLineAsync(suggestion);
             }
             await Console.Error.WriteLineAsync($"See: orderservice {(parsed.CommandResult.Command == root ? "" : Path(parsed.CommandResult.Command) + " ")}--help");
             return ExitCode.Usage;
@@ -142,6 +148,24 @@ public static class Commands
         }
         await StandardError.FlushAsync(ServiceLog.FlushTimeout);
         return settings.Mistakes.Count == 0;
+    }
+
+    /// <summary>What a misspelt command or option was meant to be.</summary>
+    private static IEnumerable<string> Suggestions(ParseResult parsed)
+    {
+        var command = parsed.CommandResult.Command;
+        string[] known = [.. command.Subcommands.Select(one => one.Name), .. command.Options.SelectMany(one => one.Aliases.Append(one.Name))];
+        // A misspelt option may have been taken for an argument.
+        var options = parsed.Tokens.Where(token => token.Type == TokenType.Argument && token.Value.StartsWith("--", StringComparison.Ordinal)).Select(token => token.Value);
+        foreach (var token in parsed.UnmatchedTokens.Union(options))
+        {
+            // Of "--option=value" the value may be a secret that somebody put there by mistake.
+            var name = token.Split('=')[0];
+            if (Spelling.Nearest(name, known.Where(one => one.StartsWith('-') == name.StartsWith('-'))) is { } meant)
+            {
+                yield return $"Did you mean {meant}?";
+            }
+        }
     }
 
     private static string Path(Command command) =>

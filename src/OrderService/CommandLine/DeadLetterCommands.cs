@@ -26,12 +26,19 @@ internal static class DeadLetterCommands
         });
         var groups = new Option<bool>("--groups") { Description = "List incidents (letters of one cause) instead of letters." };
         var command = new Command("list", "Lists dead letters, newest first.") { limit, groups };
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
         filter.AddTo(command);
         command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
             var letters = stations.GetRequiredService<DeadLetterQueries>();
             if (parsed.GetValue(groups))
             {
+                if (parsed.GetValue(json))
+                {
+                    JsonOutput.Write(new { Items = await letters.IncidentsAsync(token) });
+                    return ExitCode.Done;
+                }
                 var table = NewTable("incident", "state", "letters", "parked", "orders", "last seen", "what");
                 foreach (var incident in await letters.IncidentsAsync(token))
                 {
@@ -42,6 +49,11 @@ internal static class DeadLetterCommands
             }
             var wanted = filter.Read(parsed);
             var found = await letters.ListAsync(wanted, null, parsed.GetValue(limit), token);
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(new { Items = found, Total = await letters.CountAsync(wanted, token) });
+                return ExitCode.Done;
+            }
             var list = NewTable("id", "status", "reason", "order", "value", "parked", "detail");
             foreach (var letter in found)
             {
@@ -60,6 +72,8 @@ internal static class DeadLetterCommands
         var id = new Argument<string>("ID") { Description = "The letter's number." };
         var body = new Option<bool>("--body") { Description = "Print the exact bytes of the message and nothing else." };
         var command = new Command("show", "Shows one dead letter: why, the message, its headers and history.") { id, body };
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
         command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
             var letters = stations.GetRequiredService<DeadLetterQueries>();
@@ -73,6 +87,11 @@ internal static class DeadLetterCommands
             {
                 await using var output = Console.OpenStandardOutput();
                 await output.WriteAsync(bytes, token);
+                return ExitCode.Done;
+            }
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(letter);
                 return ExitCode.Done;
             }
             var summary = letter.Letter;

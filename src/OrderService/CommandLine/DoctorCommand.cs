@@ -16,12 +16,26 @@ namespace OrderService.CommandLine;
 /// <summary><c>doctor</c>: looks at everything the service needs and says what is wrong and how to mend it.</summary>
 internal static class DoctorCommand
 {
+    /// <summary>With <c>--json</c> what was found, instead of lines.</summary>
+    private static readonly AsyncLocal<List<Finding>?> Collected = new();
+
     private static readonly DateTimeOffset Plausible = new(2025, 1, 1, 0, 0, 0, TimeSpan.Zero);
 
     public static Command Create()
     {
         var command = new Command("doctor", "Checks settings, clock, store, broker, queues and permissions: what is wrong and how to mend it. Exit code 0, 1 when something is wrong, 69 when broker or store is out of reach.");
-        command.SetAction((_, cancellationToken) => RunAsync(cancellationToken));
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            Collected.Value = parsed.GetValue(json) ? [] : null;
+            var code = await RunAsync(cancellationToken);
+            if (Collected.Value is { } findings)
+            {
+                JsonOutput.Write(new { Findings = findings, Wrong = findings.Count(finding => !finding.Fine) });
+            }
+            return code;
+        });
         return command;
     }
 
@@ -59,8 +73,11 @@ internal static class DoctorCommand
         var (brokerReached, differences) = await CheckBrokerAsync(stations, cancellationToken);
         wrong += differences + (brokerReached ? 0 : 1);
         wrong += CheckKafka(stations);
-        Console.WriteLine();
-        Console.WriteLine(wrong == 0 ? "All is well." : $"{wrong} thing{(wrong == 1 ? "" : "s")} to mend.");
+        if (Collected.Value is null)
+        {
+            Console.WriteLine();
+        }
+        Conclude(wrong == 0 ? "All is well." : $"{wrong} thing{(wrong == 1 ? "" : "s")} to mend.");
         return !storeReached || !brokerReached ? ExitCode.Unavailable : wrong == 0 ? ExitCode.Done : ExitCode.SomeFailed;
     }
 
@@ -221,9 +238,24 @@ internal static class DoctorCommand
         return findings.Wrong.Sum(sentence => Print(false, "kafka", sentence));
     }
 
+    private static void Conclude(string line)
+    {
+        if (Collected.Value is null)
+        {
+            Console.WriteLine(line);
+        }
+    }
+
     private static int Print(bool fine, string subject, string text)
     {
+        if (Collected.Value is { } findings)
+        {
+            findings.Add(new Finding(fine, subject, text));
+            return fine ? 0 : 1;
+        }
         Console.WriteLine($"{(fine ? "ok   " : "WRONG")}  {subject,-9} {text}");
         return fine ? 0 : 1;
     }
+
+    private sealed record Finding(bool Fine, string Subject, string Text);
 }

@@ -12,11 +12,13 @@ internal static class HealthCommand
     public static Command Create()
     {
         var command = new Command("health", "Asks the service on this machine whether it is ready; prints every cause when it is not. Exit code 0 or 1.");
-        command.SetAction((_, cancellationToken) => RunAsync(cancellationToken));
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
+        command.SetAction((parsed, cancellationToken) => RunAsync(parsed.GetValue(json), cancellationToken));
         return command;
     }
 
-    private static async Task<int> RunAsync(CancellationToken cancellationToken)
+    private static async Task<int> RunAsync(bool json, CancellationToken cancellationToken)
     {
         var settings = OrderServiceHost.LoadSettings();
         if (!await Commands.ReportAsync(settings))
@@ -30,6 +32,11 @@ internal static class HealthCommand
         {
             using var response = await http.GetAsync(new Uri(address, "/health/ready"), cancellationToken);
             var report = await response.Content.ReadFromJsonAsync<ReadinessReport>(cancellationToken);
+            if (json)
+            {
+                JsonOutput.Write(report);
+                return response.IsSuccessStatusCode ? ExitCode.Done : ExitCode.SomeFailed;
+            }
             Console.WriteLine(report?.Status ?? "no answer");
             foreach (var cause in report?.Causes ?? [])
             {

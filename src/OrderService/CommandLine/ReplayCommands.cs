@@ -17,8 +17,15 @@ internal static class ReplayCommands
     {
         var limit = new Option<int>("--limit") { Description = "How many at most.", DefaultValueFactory = _ => 20 };
         var command = new Command("jobs", "Lists replay jobs, newest first.") { limit };
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
         command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(new { Items = await stations.GetRequiredService<ReplayJobs>().ListAsync(null, Math.Clamp(parsed.GetValue(limit), 1, 500), token) });
+                return ExitCode.Done;
+            }
             var table = DeadLetterCommands.NewTable("job", "state", "mode", "letters", "sent", "succeeded", "failed", "skipped", "by", "requested", "why");
             foreach (var job in await stations.GetRequiredService<ReplayJobs>().ListAsync(null, Math.Clamp(parsed.GetValue(limit), 1, 500), token))
             {
@@ -39,6 +46,8 @@ internal static class ReplayCommands
         var cancel = new Option<bool>("--cancel") { Description = "End it; letters that were not sent stay parked." };
         var follow = new Option<bool>("--follow") { Description = "Show its progress until it ends." };
         var command = new Command("job", "Shows one replay job; pauses, resumes or cancels it.") { id, pause, resume, cancel, follow };
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
         command.Validators.Add(result =>
         {
             if (new[] { pause, resume, cancel }.Count(option => result.ValueOf(option)) > 1)
@@ -68,7 +77,14 @@ internal static class ReplayCommands
             {
                 return await FollowAsync(jobs, job, token);
             }
-            Print(job);
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(job);
+            }
+            else
+            {
+                Print(job);
+            }
             return ExitCode.Done;
         }, cancellationToken));
         return command;

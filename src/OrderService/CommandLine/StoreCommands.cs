@@ -27,12 +27,19 @@ internal static class StoreCommands
     {
         var id = new Argument<string>("ID") { Description = "An order's id, a message's key or id, or a dead letter's number." };
         var command = new Command("why", "Says in plain words what happened to an order, a message or a dead letter, what happens next, and what you may do.") { id };
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
         command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
             if (await stations.GetRequiredService<OrderStory>().WhyAsync(parsed.GetValue(id)!, token) is not { } explanation)
             {
                 await Console.Error.WriteLineAsync($"Nothing is known by the name {parsed.GetValue(id)}: no order, no message, no dead letter. It may still be in the queue: orderservice doctor");
                 return ExitCode.SomeFailed;
+            }
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(explanation);
+                return ExitCode.Done;
             }
             Console.WriteLine($"{explanation.Subject}: {explanation.State}");
             Print("What happened", explanation.Happened);
@@ -61,9 +68,18 @@ internal static class StoreCommands
         var command = new Command("verify", "Recomputes the hash chain of every order and compares the read model with the events; changes nothing. Exit code 1 when something differs.");
         var archive = new Option<string>("--archive") { Description = "Check this folder of closed orders instead: every file against its manifest, every order's hash chain; the store is not needed." };
         command.Add(archive);
+        var json = JsonOutput.Option();
+        command.Add(json);
+        command.Validators.Add(result =>
+        {
+            if (result.ValueOf(json) && result.ValueOf(archive) is not null)
+            {
+                result.AddError("--json tells of the store; an archive is checked without it.");
+            }
+        });
         command.SetAction((parsed, cancellationToken) => parsed.GetValue(archive) is { } folder
             ? ArchiveCommands.VerifyAsync(folder, cancellationToken)
-            : Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: false, token), cancellationToken));
+            : Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: false, token, parsed.GetValue(json)), cancellationToken));
         return command;
     }
 
@@ -143,10 +159,15 @@ internal static class StoreCommands
         }
     }
 
-    private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken)
+    private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken, bool json = false)
     {
         var verification = stations.GetRequiredService<StoreVerification>();
         var report = await ProgressBar.RunAsync("checking orders", progress => verification.RunAsync(repair, progress, cancellationToken));
+        if (json)
+        {
+            JsonOutput.Write(report);
+            return report.Wrong == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+        }
         return Tell(report) || repair ? ExitCode.Done : ExitCode.SomeFailed;
     }
 

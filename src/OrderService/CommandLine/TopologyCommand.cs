@@ -16,6 +16,8 @@ internal static class TopologyCommand
             Description = "A file with the broker's address and a user who may configure it (amqp://USER:PASSWORD@HOST/VHOST), in place of the service's own: the service's user then needs no right to configure.",
         };
         var command = new Command("topology", "Prints the queues, exchanges and bindings that the service uses.") { declare, check, administrator };
+        var json = JsonOutput.Option();
+        command.Options.Add(json);
         command.Validators.Add(result =>
         {
             if (result.ValueOf(declare) && result.ValueOf(check))
@@ -33,11 +35,16 @@ internal static class TopologyCommand
             if (parsed.GetValue(check))
             {
                 var (_, differences) = await Broker.CheckAsync(stations, token);
+                var (policies, unknown) = await Broker.UnsafePoliciesAsync(stations, token);
+                if (parsed.GetValue(json))
+                {
+                    JsonOutput.Write(new { Differences = differences, UnsafePolicies = policies, PoliciesUnknown = unknown });
+                    return differences.Count + policies.Count == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+                }
                 foreach (var difference in differences)
                 {
                     Console.WriteLine(difference.Sentence);
                 }
-                var (policies, unknown) = await Broker.UnsafePoliciesAsync(stations, token);
                 foreach (var policy in policies)
                 {
                     Console.WriteLine(policy);
@@ -52,6 +59,11 @@ internal static class TopologyCommand
             if (parsed.GetValue(declare))
             {
                 await Broker.RequireAsync(stations, token);
+            }
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(new { topology.Queues, topology.Exchanges, topology.Bindings });
+                return ExitCode.Done;
             }
             foreach (var line in topology.Describe())
             {

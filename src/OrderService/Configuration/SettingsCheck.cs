@@ -6,9 +6,15 @@ namespace OrderService.Configuration;
 /// <summary>Every check of the settings: names, types, ranges, and what contradicts what.</summary>
 internal static class SettingsCheck
 {
+    /// <summary>Settings without a section.</summary>
+    public static IReadOnlyList<string> Scalars { get; } = ["Urls", "ManagementUrls", "Roles", "AllowedHosts"];
+
+    /// <summary>Sections that are libraries' own.</summary>
+    public static IReadOnlyList<string> Foreign { get; } = ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"];
+
     public static IReadOnlyList<string> Mistakes(IConfigurationRoot configuration, SettingsRules rules)
     {
-        var known = new KnownSettings(rules.Sections, scalars: ["Urls", "ManagementUrls", "Roles", "AllowedHosts"], foreign: ["Serilog", "OpenTelemetry", "Logging", "Kestrel", "$schema"]);
+        var known = new KnownSettings(rules.Sections, Scalars, Foreign);
         SettingMistake[] mistakes = [.. known.Check(configuration), .. CollectorSettings.Mistakes(configuration)];
         // What could not be read is left out, so that the validators can still judge the rest: all mistakes at once.
         var readable = new ConfigurationBuilder()

@@ -58,7 +58,7 @@ public sealed partial class StationReadings(
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         metrics.Begin(RejectionReason.All);
-        messaging.Begin([TopologyNames.OrderEvents, TopologyNames.Orders], [.. stations.GetRequiredService<Topology>().OrderQueues, TopologyNames.DeadLetters]);
+        messaging.Begin([TopologyNames.OrderEvents, TopologyNames.OrdersIn], [.. stations.GetRequiredService<Topology>().OrderQueues, TopologyNames.DeadLetters]);
         using var tick = new PeriodicTimer(Interval, clock);
         do
         {
