@@ -115,6 +115,8 @@ public sealed partial class MetricsPageTests(SharedService shared) : IClassFixtu
         Assert.Equal(Alerts().Select(alert => Text(alert["alert"])), tested);
         var (checkedCode, checkedOutput) = await Tool.RunAsync(promtool, ["check", "rules", "deploy/prometheus/rules.yml"]);
         Assert.True(checkedCode == 0, checkedOutput);
+        (checkedCode, checkedOutput) = await Tool.RunAsync(promtool, ["check", "config", "--syntax-only", "deploy/prometheus/prometheus.yml"]);
+        Assert.True(checkedCode == 0, checkedOutput);
         var (code, output) = await Tool.RunAsync(promtool, ["test", "rules", "deploy/prometheus/rules.test.yml"]);
         Assert.True(code == 0, output);
         Assert.Contains("SUCCESS", output, StringComparison.Ordinal);
