@@ -57,7 +57,7 @@ internal static class EventSchema
     }
 
     private static CloudEventHead Head(string type, int? version, bool traced) => new(
-        $"A-1.{version}", type, "A-1", version, DateTimeOffset.UnixEpoch, "c-1", "k-1", traced ? "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" : null);
+        $"A-1.{version}", type, "A-1", version, DateTimeOffset.UnixEpoch, "c-1", "k-1", traced ? "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" : null, traced ? 1 : 2);
 
     private static JsonObject Describe(string name, IReadOnlyList<JsonNode?> values)
     {
