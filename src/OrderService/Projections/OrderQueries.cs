@@ -119,6 +119,10 @@ public sealed class OrderQueries(IDatabase database)
     internal static Task<Row?> FindAsync(StoreConnection connection, long number) =>
         connection.QuerySingleOrDefaultAsync<Row>($"SELECT {Columns}, last_hash FROM orders WHERE seq = @number", new { number });
 
+    /// <summary>The rows of the streams behind one up to another.</summary>
+    internal static Task<List<Row>> FindAsync(StoreConnection connection, long after, long last) =>
+        connection.QueryAsync<Row>($"SELECT {Columns}, last_hash FROM orders WHERE seq > @after AND seq <= @last", new { after, last });
+
     /// <summary>Orders of the read model that have no events.</summary>
     internal static Task<List<string>> WithoutEventsAsync(StoreConnection connection, int limit) => connection.QueryAsync<string>(
         "SELECT order_id FROM orders WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.stream = orders.seq) LIMIT @limit", new { limit });

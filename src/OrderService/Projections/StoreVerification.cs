@@ -24,7 +24,15 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
         while (true)
         {
             var streams = await database.ReadAsync(connection => EventQueries.StreamsAsync(connection, after, PageSize), cancellationToken);
-            foreach (var stream in streams)
+            if (streams.Count == 0)
+            {
+                break;
+            }
+            // Page by page, which is many times faster. What does not fit, or was written meanwhile, is looked at alone.
+            var (soundEvents, sound) = await database.ReadAsync(connection => SoundAsync(connection, after, streams[^1]), cancellationToken);
+            eventCount += soundEvents;
+            orderCount += sound.Count;
+            foreach (var stream in streams.Where(stream => !sound.Contains(stream)))
             {
                 var (count, found) = await CheckAsync(stream, repair, cancellationToken);
                 eventCount += count;
@@ -55,6 +63,46 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
             return (0, findings);
         }
         var orderId = stream[0].OrderId;
+        if (Walk(stream, findings) is not (var order, var hash))
+        {
+            return (stream.Count, findings);
+        }
+        var difference = Difference(await database.ReadAsync(connection => OrderQueries.FindAsync(connection, number), cancellationToken), order, hash);
+        if (difference is not null)
+        {
+            findings.Add($"Order {orderId}: the read model differs from the events ({difference}){(repair ? "; it was rebuilt" : "")}.");
+            if (repair)
+            {
+                await RebuildAsync(number, order, hash, stream, cancellationToken);
+            }
+        }
+        return (stream.Count, findings);
+    }
+
+    /// <summary>The streams of a page in which all is as it was written, and how many events they have.</summary>
+    private static async Task<(long Events, HashSet<long> Streams)> SoundAsync(StoreConnection connection, long after, long last)
+    {
+        // Before the events: a row that is written in between is newer than they are, and looked at again.
+        var heads = (await OrderQueries.FindAsync(connection, after, last)).ToDictionary(head => head.Seq);
+        var (count, sound) = (0L, new HashSet<long>());
+        var findings = new List<string>();
+        await foreach (var (number, stream) in EventQueries.StreamsAsync(connection, after, last))
+        {
+            findings.Clear();
+            if (Walk(stream, findings) is (var order, var hash) && findings.Count == 0 && Difference(heads.GetValueOrDefault(number), order, hash) is null)
+            {
+                sound.Add(number);
+                count += stream.Count;
+            }
+        }
+        return (count, sound);
+    }
+
+    /// <summary>Recomputes a stream.</summary>
+    /// <returns>Where its order stands, and its last hash; null when an event can't be read.</returns>
+    private static (Order Order, byte[] Hash)? Walk(IReadOnlyList<RecordedEvent> stream, List<string> findings)
+    {
+        var orderId = stream[0].OrderId;
         var hash = EventHash.Genesis;
         var order = Order.None(orderId);
         foreach (var recorded in stream)
@@ -77,37 +125,23 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
             catch (InvalidDataException exception)
             {
                 findings.Add($"Order {orderId}: the event at position {recorded.Position} can't be read: {exception.Message}");
-                return (stream.Count, findings);
+                return null;
             }
         }
-
-        var difference = await database.ReadAsync(connection => DifferenceAsync(connection, number, order, hash), cancellationToken);
-        if (difference is not null)
-        {
-            findings.Add($"Order {orderId}: the read model differs from the events ({difference}){(repair ? "; it was rebuilt" : "")}.");
-            if (repair)
-            {
-                await RebuildAsync(number, order, hash, stream, cancellationToken);
-            }
-        }
-        return (stream.Count, findings);
+        return (order, hash);
     }
 
-    private static async Task<string?> DifferenceAsync(StoreConnection connection, long number, Order order, byte[] hash)
+    private static string? Difference(OrderQueries.Row? row, Order order, byte[] hash) => row switch
     {
-        var row = await OrderQueries.FindAsync(connection, number);
-        return row switch
-        {
-            null => "there is no row",
-            _ when row.OrderId != order.OrderId => $"it names order {row.OrderId}",
-            _ when row.Version != order.Version => $"version {row.Version} instead of {order.Version}",
-            _ when row.Status != order.Status => "another status",
-            _ when row.CustomerId != order.CustomerId => "another customer",
-            _ when row.Currency != order.Currency?.Code || row.TotalMinor != order.TotalMinor || row.LineCount != order.Lines.Count => "other amounts",
-            _ when !row.LastHash.AsSpan().SequenceEqual(hash) => "another hash",
-            _ => null,
-        };
-    }
+        null => "there is no row",
+        _ when row.OrderId != order.OrderId => $"it names order {row.OrderId}",
+        _ when row.Version != order.Version => $"version {row.Version} instead of {order.Version}",
+        _ when row.Status != order.Status => "another status",
+        _ when row.CustomerId != order.CustomerId => "another customer",
+        _ when row.Currency != order.Currency?.Code || row.TotalMinor != order.TotalMinor || row.LineCount != order.Lines.Count => "other amounts",
+        _ when !row.LastHash.AsSpan().SequenceEqual(hash) => "another hash",
+        _ => null,
+    };
 
     private Task RebuildAsync(long number, Order order, byte[] hash, IReadOnlyList<RecordedEvent> stream, CancellationToken cancellationToken) =>
         database.WriteAsync(transaction => OrderQueries.RebuildAsync(transaction, number, order, hash, stream[0].RecordedAt, stream[^1].RecordedAt), cancellationToken);

@@ -92,6 +92,27 @@ public sealed class EventQueries(IDatabase database)
     internal static Task<List<long>> StreamsAsync(StoreConnection connection, long after, int limit) =>
         connection.QueryAsync<long>("SELECT DISTINCT stream FROM events WHERE stream > @after ORDER BY stream LIMIT @limit", new { after, limit });
 
+    /// <summary>The streams behind one up to another, in order, each oldest first; one stream is in memory at a time.</summary>
+    internal static async IAsyncEnumerable<(long Stream, IReadOnlyList<RecordedEvent> Events)> StreamsAsync(StoreConnection connection, long after, long last)
+    {
+        var rows = connection.QueryUnbufferedAsync<Row>($"SELECT stream, {Columns} FROM events WHERE stream > @after AND stream <= @last ORDER BY stream, version", new { after, last });
+        var (stream, events) = (0L, new List<RecordedEvent>());
+        await foreach (var row in rows)
+        {
+            if (row.Stream != stream && events.Count > 0)
+            {
+                yield return (stream, events);
+                events = [];
+            }
+            stream = row.Stream;
+            events.Add(row.ToEvent());
+        }
+        if (events.Count > 0)
+        {
+            yield return (stream, events);
+        }
+    }
+
     private Task<IReadOnlyList<RecordedEvent>> QueryAsync(string sql, object parameters, CancellationToken cancellationToken) =>
         database.ReadAsync<IReadOnlyList<RecordedEvent>>(
             async connection => [.. (await connection.QueryAsync<Row>(sql, parameters)).Select(row => row.ToEvent())],
@@ -99,6 +120,8 @@ public sealed class EventQueries(IDatabase database)
 
     private sealed class Row
     {
+        /// <summary>Of whole streams only.</summary>
+        public long Stream { get; init; }
         public long Position { get; init; }
         public string OrderId { get; init; } = "";
         public long Version { get; init; }
