@@ -20,6 +20,9 @@ public sealed record Order
 
     public IReadOnlyList<OrderLine> Lines { get; private init; } = [];
 
+    /// <summary>What the order has beyond its lines; null for a plain one.</summary>
+    public OrderDetails? Details { get; private init; }
+
     /// <summary>In minor units of <see cref="Currency"/>.</summary>
     public long TotalMinor { get; private init; }
 
@@ -46,6 +49,29 @@ public sealed record Order
     /// <summary>The stream says that the order is paid. It stays said when the order is shipped or cancelled.</summary>
     public bool IsPaid { get; private init; }
 
+    /// <summary>What befell it beyond the plain course; null where nothing did, or where it was not read (see <see cref="AtHead"/>).</summary>
+    public OrderProgress? Progress { get; private init; }
+
+    /// <summary>The head of its stream is not enough to decide on it: its stream has events beyond the plain course.</summary>
+    public bool NeedsStream { get; private init; }
+
+    /// <summary>It is the fold of a whole stream.</summary>
+    public bool IsWhole { get; private init; }
+
+    public PaymentStatus PaymentStatus => Payments is null ? PaymentAtHead : PaymentNow;
+
+    public FulfillmentStatus FulfillmentStatus => Progress is { } progress && (progress.Shipments.Count > 0 || progress.Cancelled.Count > 0)
+        ? Fulfilled(progress)
+        : Status is OrderStatus.Shipped or OrderStatus.Delivered ? FulfillmentStatus.Fulfilled : FulfillmentStatus.Unfulfilled;
+
+    public bool IsHeld => Progress is { IsHeld: true };
+
+    /// <summary>Money is missing: for a plain order its status says so.</summary>
+    public bool IsPaymentDue => TotalMinor > 0 && (Payments is null ? Status == OrderStatus.Placed : DueMinor > 0);
+
+    /// <summary>Where the pieces of each line are. Only of a whole order.</summary>
+    public IReadOnlyList<LineGoods> Goods => (Progress ?? OrderProgress.None).GoodsOf(Lines);
+
     public string? Carrier { get; private init; }
 
     public string? TrackingNumber { get; private init; }
@@ -53,7 +79,7 @@ public sealed record Order
     public string? CancelReason { get; private init; }
 
     /// <summary>The order before its first event.</summary>
-    public static Order None(string orderId) => new(orderId) { Payments = NoPayments };
+    public static Order None(string orderId) => new(orderId) { Payments = NoPayments, IsWhole = true };
 
     /// <summary>
     /// What a stream's head alone tells: enough for <see cref="OrderDecider"/>, and nothing else is filled in.
@@ -64,8 +90,9 @@ public sealed record Order
     /// <param name="version">The version of the last event.</param>
     /// <param name="currency">The order's currency; null only for an order without events.</param>
     /// <param name="totalMinor">What the order costs, in minor units.</param>
-    public static Order AtHead(string orderId, OrderStatus status, long version, Currency? currency, long totalMinor) =>
-        new(orderId) { Status = status, Version = version, Currency = currency, TotalMinor = totalMinor };
+    /// <param name="payment">How much of it is paid.</param>
+    public static Order AtHead(string orderId, OrderStatus status, long version, Currency? currency, long totalMinor, PaymentStatus payment = PaymentStatus.Unpaid) =>
+        new(orderId) { Status = status, Version = version, Currency = currency, TotalMinor = totalMinor, PaymentAtHead = payment };
 
     /// <summary>A head and what was paid: the stream's events of payments, oldest first.</summary>
     public Order WithPayments(IEnumerable<OrderEvent> payments)
@@ -106,30 +133,101 @@ public sealed record Order
             CustomerId = placed.CustomerId,
             Currency = placed.Currency,
             Lines = placed.Lines,
+            Details = placed.Details,
             TotalMinor = placed.TotalMinor,
             Email = placed.Email,
             PlacedAt = placed.PlacedAt,
         },
-        OrderEvent.PaymentReceived payment => WithPayment(payment.PaymentReference, Minor(payment.Amount)) with { Version = Version + 1 },
+        OrderEvent.PaymentReceived payment => Received(payment) with { Version = Version + 1 },
         OrderEvent.Paid paid => Settled(paid) with { Version = Version + 1 },
-        OrderEvent.Shipped shipped => this with
+        OrderEvent.Shipped shipped => WithLastShipment(shipped) with
         {
             Status = OrderStatus.Shipped,
             Version = Version + 1,
-            Carrier = shipped.Carrier,
-            TrackingNumber = shipped.TrackingNumber,
+            Carrier = shipped.Carrier ?? Carrier,
+            TrackingNumber = shipped.TrackingNumber ?? TrackingNumber,
         },
-        OrderEvent.Delivered => this with { Status = OrderStatus.Delivered, Version = Version + 1 },
+        OrderEvent.Delivered => this with { Status = OrderStatus.Delivered, Version = Version + 1, Progress = Progress?.AllDelivered() },
         OrderEvent.Cancelled cancelled => this with
         {
             Status = OrderStatus.Cancelled,
             Version = Version + 1,
             CancelReason = cancelled.Reason,
         },
+        _ => Beyond(happened) with { Version = Version + 1, NeedsStream = true },
+    };
+
+    /// <summary>The events beyond the plain course.</summary>
+    private Order Beyond(OrderEvent happened) => happened switch
+    {
+        OrderEvent.Amended amended => this with { Lines = amended.Lines, Details = amended.Details, TotalMinor = amended.TotalMinor },
+        OrderEvent.LinesCancelled cancelled => this with { TotalMinor = Minor(cancelled.Total), Progress = (Progress ?? OrderProgress.None).Cancel(cancelled.Lines) },
+        OrderEvent.PartlyShipped shipped => this with
+        {
+            Carrier = shipped.Carrier ?? Carrier,
+            TrackingNumber = shipped.TrackingNumber ?? TrackingNumber,
+            Progress = (Progress ?? OrderProgress.None).Ship(new Shipment(shipped.ShipmentId, shipped.Lines, shipped.Carrier, shipped.TrackingNumber, false)),
+        },
+        _ when (Progress ?? OrderProgress.None).Apply(happened, Minor) is { } progress => this with { Progress = progress },
         _ => throw new ArgumentOutOfRangeException(nameof(happened), "There is no such event."),
     };
 
     private static readonly ImmutableDictionary<string, long> NoPayments = ImmutableDictionary.Create<string, long>(StringComparer.Ordinal);
+
+    private PaymentStatus PaymentAtHead { get; init; }
+
+    private PaymentStatus PaymentNow => Progress is { RefundedMinor: > 0 and var refunded }
+        ? refunded >= PaidMinor ? PaymentStatus.Refunded : PaymentStatus.PartlyRefunded
+        : PaidMinor > TotalMinor ? PaymentStatus.Overpaid
+        : PaidMinor == TotalMinor ? PaymentStatus.Paid
+        : PaidMinor > 0 ? PaymentStatus.PartlyPaid
+        : Progress is { AuthorizedMinor: > 0 } ? PaymentStatus.Authorized : PaymentStatus.Unpaid;
+
+    private FulfillmentStatus Fulfilled(OrderProgress progress)
+    {
+        long open = 0, shipped = 0, returned = 0;
+        foreach (var line in progress.GoodsOf(Lines))
+        {
+            open += line.Open;
+            shipped += line.Shipped;
+            returned += line.Returned;
+        }
+
+        return returned > 0 ? returned == shipped && open == 0 ? FulfillmentStatus.Returned : FulfillmentStatus.PartlyReturned
+            : shipped == 0 ? FulfillmentStatus.Unfulfilled
+            : open == 0 ? FulfillmentStatus.Fulfilled : FulfillmentStatus.PartlyFulfilled;
+    }
+
+    /// <summary>See <see cref="OrderProgress.NextShipmentId"/>.</summary>
+    public string NextShipmentId() => (Progress ?? OrderProgress.None).NextShipmentId();
+
+    /// <summary>The shipment of that name; null when there is none.</summary>
+    public Shipment? Shipment(string shipmentId) => Progress?.Shipments.Find(shipment => shipment.ShipmentId == shipmentId);
+
+    // Of a plain order the lines are known only where the whole stream was read, and only there somebody asks for them.
+    private Order WithLastShipment(OrderEvent.Shipped shipped)
+    {
+        if (!IsWhole || shipped.Lines is { Count: 0 })
+        {
+            return this;
+        }
+
+        var progress = Progress ?? OrderProgress.None;
+        var lines = shipped.Lines ?? [.. progress.GoodsOf(Lines).Where(line => line.Open > 0).Select(line => new LineQuantity(line.LineId, line.Open))];
+        return this with
+        {
+            Progress = progress.Ship(new Shipment(shipped.ShipmentId ?? progress.NextShipmentId(), lines, shipped.Carrier, shipped.TrackingNumber, false)),
+        };
+    }
+
+    private Order Received(OrderEvent.PaymentReceived payment)
+    {
+        var amount = Minor(payment.Amount);
+        var order = WithPayment(payment.PaymentReference, amount);
+        return payment.Authorization is { } authorization && order.Progress is { } progress
+            ? order with { Progress = progress with { Captured = progress.Captured.SetItem(authorization, progress.Captured.GetValueOrDefault(authorization) + amount) } }
+            : order;
+    }
 
     // A shipped order stays shipped, whenever its payment comes.
     private Order Settled(OrderEvent.Paid paid) => Counted(paid) with

@@ -30,6 +30,26 @@ public sealed class OrderTests(Shop shop)
     }, at: "#/orders");
 
     [Fact]
+    public Task Money_and_goods_of_an_order_are_seen_at_a_glance() => shop.VisitAsync(async visitor =>
+    {
+        var id = shop.NewId("parts");
+        await shop.PublishAsync(TestMessage.Place(id));
+        await shop.WaitForOrderAsync(id);
+        await shop.PublishAsync(
+            TestMessage.Of("order.pay", $"pay-{id}", $$"""{"orderId":"{{id}}","paymentReference":"P-1","amount":99.80}"""),
+            TestMessage.Of("order.ship", $"ship-{id}", $$"""{"orderId":"{{id}}","shipmentId":"S-1","lines":[{"lineId":"1","quantity":1}]}"""));
+        await shop.PublishAsync(TestMessage.Of("order.refund", $"refund-{id}", $$"""{"orderId":"{{id}}","refundReference":"REF-1","amount":49.90}"""));
+
+        await visitor.LoadAsync($"/#/orders/{id}");
+
+        var main = visitor.Page.Locator("main");
+        await Expect(main.Locator(".chip", new() { HasTextString = "partly refunded" }).First).ToBeVisibleAsync();
+        await Expect(main.Locator(".chip", new() { HasTextString = "partly fulfilled" }).First).ToBeVisibleAsync();
+        await Expect(main.Locator("table", new() { HasTextString = "REF-1" })).ToContainTextAsync("S-1");
+        await Expect(main.Locator("table", new() { HasTextString = "KB-01" })).ToContainTextAsync("Shipped");
+    }, at: "#/orders");
+
+    [Fact]
     public Task A_filter_is_kept_in_the_address() => shop.VisitAsync(async visitor =>
     {
         await visitor.Link("Delivered", exact: true).ClickAsync();

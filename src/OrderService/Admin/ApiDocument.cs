@@ -58,7 +58,7 @@ internal static class ApiDocument
         }
         foreach (var parameter in (operation.Parameters ?? []).OfType<OpenApiParameter>())
         {
-            var text = ApiTexts.Parameters.GetValueOrDefault($"{operation.OperationId} {parameter.Name}") ?? ApiTexts.Parameters.GetValueOrDefault(parameter.Name!)
+            var text = ApiTexts.Parameters.GetValueOrDefault($"{operation.OperationId} {parameter.Name}") ?? ApiTexts.OfCommand(operation.OperationId, parameter.Name) ?? ApiTexts.Parameters.GetValueOrDefault(parameter.Name!)
                 ?? throw new InvalidOperationException($"Nothing says what the parameter {parameter.Name} of {operation.OperationId} is.");
             parameter.Description = text.Description;
             parameter.Schema = text.Schema();
@@ -68,7 +68,7 @@ internal static class ApiDocument
             operation.Parameters ??= [];
             operation.Parameters.Add(new OpenApiParameter { Name = name, In = ParameterLocation.Header, Description = header.Description, Schema = header.Schema() });
         }
-        if (operation.OperationId is { } id && ApiTexts.Examples.GetValueOrDefault(id) is { } example && operation.RequestBody?.Content is { } bodies)
+        if (operation.OperationId is { } id && ApiTexts.Example(id) is { } example && operation.RequestBody?.Content is { } bodies)
         {
             bodies["application/json"].Example = JsonNode.Parse(example);
         }
@@ -195,6 +195,9 @@ internal static class ApiTexts
         ["placedTo"] = new("Only orders that were recorded before this time.", Text),
         ["sort"] = new("`-placedAt` (the default) and `placedAt` go by when an order was recorded; `-updatedAt`, the last change first, goes with `status` alone.", () => OneOf(OrderFilterReader.Newest, OrderFilterReader.Oldest, OrderFilterReader.ByChange)),
         ["day"] = new("A day in UTC, such as 2026-11-26.", () => new OpenApiSchema { Type = JsonSchemaType.String, Format = "date" }),
+        ["attribute"] = new("Only orders with this attribute, as `name:value`; the name is one of the setting `Orders:SearchableAttributes`.", Text),
+        ["paymentStatus"] = new("Only orders that are paid so far.", () => OneOf([.. Domain.PartialStatusNames.Payment])),
+        ["fulfillmentStatus"] = new("Only orders that are fulfilled so far.", () => OneOf([.. Domain.PartialStatusNames.Fulfillment])),
         ["customerId"] = new("Only orders of this customer.", Text),
         ["samples"] = new("How many of the last seconds `series` holds.", () => Number(0, Health.StationReadings.MaxSamples, 0)),
         ["who"] = new("Only what this key, user or token did.", Text),
@@ -210,22 +213,26 @@ internal static class ApiTexts
         ["orders.show id"] = new("The order's id.", OrderId),
         ["orders.events id"] = new("The order's id.", OrderId),
         ["orders.timeline id"] = new("The order's id.", OrderId),
-        ["order.pay id"] = new("The order's id.", OrderId),
-        ["order.ship id"] = new("The order's id.", OrderId),
-        ["order.deliver id"] = new("The order's id.", OrderId),
-        ["order.cancel id"] = new("The order's id.", OrderId),
         ["session.end id"] = new("The session's `id` in `GET /api/sessions`.", Text),
         ["session.end-all key"] = new("Only sessions of the key with this name.", Text),
         ["why id"] = new("An order's id, a message's key or id, or a letter's number.", Text),
     };
 
+    /// <summary>What a parameter of a command is; null where it is none.</summary>
+    public static ApiText? OfCommand(string? operation, string? parameter) =>
+        parameter == "id" && CommandShapes.All.Any(shape => shape.Type == operation) ? Parameters["orders.show id"] : null;
+
+    /// <summary>The example of a request's body.</summary>
+    public static string? Example(string operation) => CommandShapes.All.FirstOrDefault(shape => shape.Type == operation)?.Example ?? Examples.GetValueOrDefault(operation);
+
     private const string KeyRule = "1 to 255 visible ASCII characters";
 
     /// <summary>By operation and name.</summary>
-    public static readonly IReadOnlyDictionary<string, ApiText> Headers = new[] { "order.place", "order.pay", "order.ship", "order.deliver", "order.cancel" }
+    public static readonly IReadOnlyDictionary<string, ApiText> Headers = CommandShapes.All.Select(shape => shape.Type)
         .SelectMany(command => new KeyValuePair<string, ApiText>[]
         {
             new($"{command} {IdempotencyKey.Header}", new ApiText($"Names this command, {KeyRule}: a repetition takes effect once and gets the first answer. Derived from the command when absent.", Text)),
+            new($"{command} {ExpectedVersion.Header}", new ApiText("The ETag of the order as the sender saw it; the command is refused when the order is at another version.", Text)),
             new($"{command} X-Correlation-Id", new ApiText($"Goes along with the command and its events, {KeyRule}; the trace's id when absent.", Text)),
         })
         .Append(new("events.stream Last-Event-ID", new ApiText("The position of the last event that was read; goes on after it.", () => Number(0, null))))
@@ -235,11 +242,6 @@ internal static class ApiTexts
     public static readonly IReadOnlyDictionary<string, string> Examples = new Dictionary<string, string>
     {
         ["session.sign-in"] = """{"key":"the API key"}""",
-        ["order.place"] = """{"orderId":"A-1001","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}],"email":"anna@example.com","placedAt":"2026-01-05T10:00:00Z"}""",
-        ["order.pay"] = """{"paymentReference":"PAY-778","amount":99.80}""",
-        ["order.ship"] = """{"carrier":"DHL","trackingNumber":"00340434161094042557"}""",
-        ["order.deliver"] = """{"orderId":"A-1001"}""",
-        ["order.cancel"] = """{"reason":"The customer changed her mind."}""",
         ["dead-letters.check"] = """{"body":"{\"orderId\":\"A-1001\",\"customerId\":\"C-7\",\"currency\":\"EUR\",\"lines\":[{\"sku\":\"KB-01\",\"quantity\":2,\"unitPrice\":49.90}]}"}""",
         ["dead-letters.replay"] = """{"reason":"The shop mended its prices."}""",
         ["dead-letters.discard"] = """{"reason":"A test order."}""",
@@ -262,8 +264,10 @@ internal static class ApiTexts
         ["order.place"] = """{"orderId":"A-1001","command":"order.place","idempotencyKey":"b1946ac9","correlationId":"4bf92f3577b34da6a3ce929d0e0e4736","status":"accepted for processing"}""",
         ["orders.show"] =
             """
-            {"orderId":"A-1001","status":"paid","version":3,"customerId":"C-7","currency":"EUR","total":99.80,"paid":99.80,"due":0.00,"overpaid":0.00,"lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90}],"placedAt":null,
-             "paymentReference":"PAY-778","paidAmount":99.80,"carrier":null,"trackingNumber":null,"cancelReason":null,"recordedAt":"2026-01-05T10:00:00Z","updatedAt":"2026-01-05T10:05:00Z"}
+            {"orderId":"A-1001","status":"paid","version":3,"customerId":"C-7","currency":"EUR","total":99.80,"paid":99.80,"due":0.00,"overpaid":0.00,"lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90,"lineId":"1","name":null,"discount":null,"tax":null,"attributes":{},"shipped":0,"cancelled":0,"returned":0,"open":2}],"placedAt":null,
+             "paymentReference":"PAY-778","paidAmount":99.80,"carrier":null,"trackingNumber":null,"cancelReason":null,"recordedAt":"2026-01-05T10:00:00Z","updatedAt":"2026-01-05T10:05:00Z",
+             "shippingCost":null,"shippingTax":null,"discounts":[],"taxes":[],"channel":"web","attributes":{},"externalReferences":{},
+             "paymentStatus":"paid","fulfillmentStatus":"unfulfilled","authorized":0.00,"refunded":0.00,"held":false,"holdReason":null,"payments":[{"paymentReference":"PAY-778","amount":99.80}],"refunds":[],"shipments":[],"returns":[]}
             """,
         ["dead-letters.discards"] = """{"count":14,"upTo":123,"discarded":14}""",
         ["replays.what-if"] =
@@ -287,8 +291,8 @@ internal static class ApiTexts
     };
 
     /// <summary>What the header Location of a 202 leads to, by operation.</summary>
-    public static readonly IReadOnlyDictionary<string, string> Locations = new[] { "order.place", "order.pay", "order.ship", "order.deliver", "order.cancel" }
-        .Select(command => KeyValuePair.Create(command, "The order."))
+    public static readonly IReadOnlyDictionary<string, string> Locations = CommandShapes.All
+        .Select(shape => KeyValuePair.Create(shape.Type, "The order."))
         .Append(new("replays.start", "The job."))
         .Append(new("relay.release", "What waits."))
         .ToDictionary();

@@ -16,52 +16,39 @@ internal static class CommandEndpoints
 {
     public static void MapCommands(this IEndpointRouteBuilder api)
     {
-        Map<PlaceBody>(api, "/orders", CommandType.Place, "Places an order.");
-        Map<PayBody>(api, "/orders/{id}/pay", CommandType.Pay, "Records a payment.");
-        Map<ShipBody>(api, "/orders/{id}/ship", CommandType.Ship, "Ships an order.");
-        Map<DeliverBody>(api, "/orders/{id}/deliver", CommandType.Deliver, "Records that an order arrived.");
-        Map<CancelBody>(api, "/orders/{id}/cancel", CommandType.Cancel, "Cancels an order.");
+        foreach (var shape in CommandShapes.All)
+        {
+            Map(api, shape);
+        }
+        api.MapGet("/commands", () => TypedResults.Ok(new Page<CommandView>([.. CommandShapes.All.Select(CommandView.Of)], null)))
+            .RequireAuthorization(Scopes.Read).WithName("commands.list").WithTags("Orders")
+            .WithSummary("The commands there are, in the order of an order's life.").Produces<Page<CommandView>>();
     }
 
-    /// <typeparam name="TBody">For the document alone: the queue's own parser reads the body.</typeparam>
-    private static void Map<TBody>(IEndpointRouteBuilder api, string route, string commandType, string summary) where TBody : notnull
+    private static void Map(IEndpointRouteBuilder api, CommandShape shape)
     {
-        var mapped = route.Contains("{id}", StringComparison.Ordinal)
-            ? api.MapPost(route, (HttpContext context, CommandIntake intake, string id) => intake.AcceptAsync(context, commandType, id))
-            : api.MapPost(route, (HttpContext context, CommandIntake intake) => intake.AcceptAsync(context, commandType, null));
+        var mapped = shape.Verb is not null
+            ? api.MapPost(shape.Route, (HttpContext context, CommandIntake intake, string id) => intake.AcceptAsync(context, shape.Type, id))
+            : api.MapPost(shape.Route, (HttpContext context, CommandIntake intake) => intake.AcceptAsync(context, shape.Type, null));
         mapped
             .RequireAuthorization(Scopes.Publish)
-            .WithName(commandType)
+            .WithName(shape.Type)
             .WithTags("Orders")
-            .WithSummary(summary)
-            .WithDescription("The body is the command's, as on the queue. With the header Idempotency-Key a repetition gets the first answer, marked Idempotency-Replayed.")
-            .Accepts<TBody>("application/json")
+            .WithSummary(shape.Summary)
+            .WithDescription("The body is the command's, as on the queue. With the header Idempotency-Key a repetition gets the first answer, marked Idempotency-Replayed. With If-Match it is refused (version-conflict) when the order is at another version.")
+            .Accepts(shape.Body, "application/json")
             .Produces<AcceptedCommand>(StatusCodes.Status202Accepted)
             .ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(409).ProducesProblem(413).ProducesProblem(415).ProducesProblem(422).ProducesProblem(429).ProducesProblem(503);
     }
 }
 
-/// <param name="Lines">1 to 500.</param>
-/// <param name="Currency">ISO 4217.</param>
-/// <param name="Email">Where the customer is written to.</param>
-/// <param name="PlacedAt">When the customer ordered.</param>
-internal sealed record PlaceBody(string OrderId, string CustomerId, string Currency, IReadOnlyList<PlaceLine> Lines, string? Email = null, DateTimeOffset? PlacedAt = null);
-
-/// <param name="Quantity">1 to 1,000,000.</param>
-/// <param name="UnitPrice">0 or more, with at most the currency's decimals.</param>
-internal sealed record PlaceLine(string Sku, int Quantity, decimal UnitPrice);
-
-/// <param name="OrderId">May be left out: the address names the order.</param>
-internal sealed record PayBody(string PaymentReference, decimal? Amount = null, string? OrderId = null);
-
-/// <param name="OrderId">May be left out: the address names the order.</param>
-internal sealed record ShipBody(string? Carrier = null, string? TrackingNumber = null, string? OrderId = null);
-
-/// <param name="OrderId">May be left out: the address names the order.</param>
-internal sealed record DeliverBody(string? OrderId = null);
-
-/// <param name="OrderId">May be left out: the address names the order.</param>
-internal sealed record CancelBody(string Reason, string? OrderId = null);
+/// <summary>A command that orders understand.</summary>
+/// <param name="Path">Where it is sent over HTTP.</param>
+/// <param name="Example">A body as the address takes it.</param>
+internal sealed record CommandView(string Type, string Path, string Summary, JsonElement Example)
+{
+    public static CommandView Of(CommandShape shape) => new(shape.Type, $"/api{shape.Route}", shape.Summary, JsonElement.Parse(shape.Example));
+}
 
 /// <summary>What a 202 says: the queue has the command; what becomes of it is seen at the order.</summary>
 /// <param name="IdempotencyKey">The request's, or the one derived from the command: the same command again is the same key.</param>
@@ -69,7 +56,7 @@ internal sealed record AcceptedCommand(string OrderId, string Command, string Id
 
 /// <summary>Takes one command from a request to the queue.</summary>
 internal sealed partial class CommandIntake(
-    [FromKeyedServices(TopologyNames.Orders)] ConfirmedPublisher publisher, HttpRequests requests, IOptions<ApiOptions> options, TimeProvider clock, ILogger<CommandIntake> logger)
+    [FromKeyedServices(TopologyNames.Orders)] ConfirmedPublisher publisher, HttpRequests requests, IOptions<ApiOptions> options, IOptions<OrdersOptions> orders, TimeProvider clock, ILogger<CommandIntake> logger)
 {
     private const string CorrelationHeader = "X-Correlation-Id";
 
@@ -111,9 +98,18 @@ internal sealed partial class CommandIntake(
         {
             return Refuse(rejection);
         }
+        if (command is OrderCommand.Place { IsPlain: false } place && OrderDecider.Contradiction(place, orders.Value.Rules) is { } contradiction)
+        {
+            return Refuse(Rejection.Of(contradiction));
+        }
+        var expects = command;
+        if (!ExpectedVersion.TryRead(context.Request, ref expects))
+        {
+            return Problems.Result(StatusCodes.Status400BadRequest, "version_invalid", ExpectedVersion.Rule);
+        }
         // The address may have named the order; the message always does. A body that is complete goes out byte for byte,
         // so that the same order has the same derived key over HTTP and on the queue.
-        var message = orderId is null ? body : CommandWriter.Write(command);
+        var message = orderId is null && ReferenceEquals(expects, command) ? body : CommandWriter.Write(expects);
         var fingerprint = EnvelopeDecoder.Fingerprint(commandType, message);
         var key = givenKey ?? EnvelopeDecoder.DerivedKey(fingerprint);
         var answer = new AcceptedCommand(command.OrderId, commandType, key, correlationId, "accepted for processing");

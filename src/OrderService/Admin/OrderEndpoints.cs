@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Options;
 using OrderService.Domain;
 using OrderService.Inbox;
 using OrderService.Outbox;
@@ -24,9 +25,10 @@ internal static class OrderEndpoints
     }
 
     private static async Task<IResult> ListAsync(
-        HttpContext context, OrderQueries orders, string? status, string? customerId, string? placedFrom, string? placedTo, string? sort, string? after, string? limit)
+        HttpContext context, OrderQueries orders, IOptions<OrdersOptions> options, string? status, string? customerId, string? placedFrom, string? placedTo, string? attribute, string? paymentStatus,
+        string? fulfillmentStatus, string? sort, string? after, string? limit)
     {
-        if (OrderFilterReader.Read(context, out var list, out var problem) is not { } filter || Paging.ReadPair(context, list, out problem) is not { } page)
+        if (OrderFilterReader.Read(context, options.Value, out var list, out var problem) is not { } filter || Paging.ReadPair(context, list, out problem) is not { } page)
         {
             return problem;
         }
@@ -34,7 +36,7 @@ internal static class OrderEndpoints
         var items = found.Take(page.Limit).Select(OrderRow.Of).ToList();
         return TypedResults.Ok(new Page<OrderRow>(items, found.Count > page.Limit ? Next(found[page.Limit - 1]) : null));
 
-        string Next(OrderSummary last) => filter.IsPlain ? Paging.Encode(list, last.Seq) : Paging.Encode(list, filter.TimeOf(last), last.Seq);
+        string Next(OrderSummary last) => filter.IsBySequence ? Paging.Encode(list, last.Seq) : Paging.Encode(list, filter.TimeOf(last), last.Seq);
     }
 
     private static async Task<IResult> SalesAsync(HttpContext context, OrderQueries orders, string? day)
@@ -60,7 +62,12 @@ internal static class OrderEndpoints
             return BadId();
         }
         var stream = await events.StreamAsync(id, context.RequestAborted);
-        return stream.Count > 0 ? TypedResults.Ok(OrderView.Of(id, stream)) : NoSuchOrder(await orders.GoneAtAsync(id, context.RequestAborted));
+        if (stream.Count == 0)
+        {
+            return NoSuchOrder(await orders.GoneAtAsync(id, context.RequestAborted));
+        }
+        context.Response.Headers.ETag = ExpectedVersion.Tag(stream[^1].Version);
+        return TypedResults.Ok(OrderView.Of(id, stream));
     }
 
     private static async Task<IResult> EventsAsync(HttpContext context, string id, EventQueries events)
@@ -147,38 +154,14 @@ internal sealed record PositionedEventView(
 
 /// <summary>An order in a list. Amounts are numbers with the currency's decimals.</summary>
 internal sealed record OrderRow(
-    string OrderId, string Status, long Version, string CustomerId, string Currency, decimal Total, long LineCount, DateTimeOffset PlacedAt, DateTimeOffset UpdatedAt)
+    string OrderId, string Status, long Version, string CustomerId, string Currency, decimal Total, long LineCount, DateTimeOffset PlacedAt, DateTimeOffset UpdatedAt,
+    string PaymentStatus, string FulfillmentStatus)
 {
     public static OrderRow Of(OrderSummary order) => new(
         order.OrderId, order.Status.ToWire(), order.Version, order.CustomerId, order.Currency, Amount(order.TotalMinor, order.Currency), order.LineCount,
-        DateTimeOffset.FromUnixTimeMilliseconds(order.PlacedAt), DateTimeOffset.FromUnixTimeMilliseconds(order.UpdatedAt));
+        DateTimeOffset.FromUnixTimeMilliseconds(order.PlacedAt), DateTimeOffset.FromUnixTimeMilliseconds(order.UpdatedAt), order.Payment.ToWire(), order.Fulfillment.ToWire());
 
     internal static decimal Amount(long minor, string code) => Domain.Currency.TryGet(code, out var currency) ? Money.ToDecimal(minor, currency) : minor;
-}
-
-/// <summary>One order. The customer's e-mail address is not among it.</summary>
-/// <param name="PlacedAt">When the customer ordered, by the shop's clock, where the shop said so.</param>
-/// <param name="Paid">The sum of all payments.</param>
-/// <param name="Due">What of the total is still open; never below 0.</param>
-/// <param name="Overpaid">What was paid beyond the total.</param>
-/// <param name="PaymentReference">The payment that came last.</param>
-/// <param name="PaidAmount">The same as <c>paid</c>; null as long as nothing was paid.</param>
-internal sealed record OrderView(
-    string OrderId, string Status, long Version, string? CustomerId, string? Currency, decimal? Total, decimal? Paid, decimal? Due, decimal? Overpaid, IReadOnlyList<OrderLineView> Lines,
-    DateTimeOffset? PlacedAt, string? PaymentReference, decimal? PaidAmount, string? Carrier, string? TrackingNumber, string? CancelReason,
-    DateTimeOffset RecordedAt, DateTimeOffset UpdatedAt)
-{
-    public static OrderView Of(string orderId, IReadOnlyList<RecordedEvent> stream)
-    {
-        var order = Order.Fold(orderId, stream.Select(recorded => recorded.Event ?? EventSerializer.Read(recorded.Type, recorded.Data.Span)));
-        decimal? Amount(long minor) => order.Currency is { } currency ? Money.ToDecimal(minor, currency) : null;
-        return new OrderView(
-            orderId, order.Status.ToWire(), order.Version, order.CustomerId, order.Currency?.Code, Amount(order.TotalMinor),
-            Amount(order.PaidMinor), Amount(order.DueMinor), Amount(order.OverpaidMinor),
-            [.. order.Lines.Select(line => new OrderLineView(line.Sku, line.Quantity, Amount(line.UnitPriceMinor)))],
-            order.PlacedAt, order.PaymentReference, order.PaymentReference is null ? null : Amount(order.PaidMinor), order.Carrier, order.TrackingNumber, order.CancelReason,
-            DateTimeOffset.FromUnixTimeMilliseconds(stream[0].RecordedAt), DateTimeOffset.FromUnixTimeMilliseconds(stream[^1].RecordedAt));
-    }
 }
 
 /// <summary>A moment of an order.</summary>
@@ -195,5 +178,3 @@ internal sealed record TimelineEntry(
         return document.RootElement.GetProperty("data").Clone();
     }
 }
-
-internal sealed record OrderLineView(string Sku, int Quantity, decimal? UnitPrice);

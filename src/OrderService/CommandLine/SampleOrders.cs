@@ -70,7 +70,7 @@ internal sealed class SampleOrders
                 // A repetition that comes before there is anything to repeat changes places with an order.
                 goodLeft--;
                 var placed = waiting.Count > 0 ? waiting.Dequeue() : orderId;
-                var message = MessageFile.Message(CommandType.Place, Encoding.UTF8.GetBytes(Place(placed)), $"web-{placed}", correlationId: $"cart-{placed}");
+                var message = MessageFile.Message(CommandType.Place, Encoding.UTF8.GetBytes(Place(placed, more: More())), $"web-{placed}", correlationId: $"cart-{placed}");
                 if (sent.Count < Remembered)
                 {
                     sent.Add(message);
@@ -103,6 +103,13 @@ internal sealed class SampleOrders
         }
         return $$"""{"orderId":"{{orderId}}","customerId":"C-{{random.Next(1000, 9999)}}","currency":"{{currency ?? code}}","lines":[{{string.Join(',', lines)}}],"placedAt":"{{now.AddSeconds(-random.Next(600)):yyyy-MM-ddTHH:mm:ssZ}}"{{more}}}""";
     }
+
+    /// <summary>What every third order says beyond its lines.</summary>
+    private string More() => random.Next(3) > 0
+        ? ""
+        : $$"""
+        ,"channel":"{{(random.Next(2) == 0 ? "web" : "app")}}","shippingCost":{{random.Next(4, 9)}},"shippingTax":{"rate":20,"included":true},"attributes":{"gift":"{{(random.Next(4) == 0 ? "yes" : "no")}}"},"externalReferences":{"cart":"{{random.Next(100_000, 999_999)}}"}
+        """;
 
     private string Line(int decimals)
     {

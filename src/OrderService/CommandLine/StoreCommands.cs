@@ -134,22 +134,9 @@ internal static class StoreCommands
         }
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
         Console.WriteLine($"Order {orderId} is {order.Status.ToWire()} (version {order.Version})");
-        if (order.Currency is { } currency)
+        foreach (var fact in OrderFacts.Of(order))
         {
-            Console.WriteLine($"  customer {order.CustomerId}, {order.Lines.Count} {(order.Lines.Count == 1 ? "line" : "lines")}, {Money.Format(order.TotalMinor, currency)} {currency}");
-            foreach (var line in order.Lines.Take(20))
-            {
-                Console.WriteLine($"  {line.Quantity,7} x {line.Sku,-24} {Money.Format(line.UnitPriceMinor, currency),14}");
-            }
-            if (order.Lines.Count > 20)
-            {
-                Console.WriteLine($"  and {order.Lines.Count - 20} more lines");
-            }
-        }
-        if (order.Currency is { } paidIn && order.Payments is { Count: > 0 } payments)
-        {
-            var over = order.OverpaidMinor > 0 ? $", {Money.Format(order.OverpaidMinor, paidIn)} overpaid" : "";
-            Console.WriteLine($"  paid {Money.Format(order.PaidMinor, paidIn)} {paidIn} in {payments.Count} {(payments.Count == 1 ? "payment" : "payments")}, due {Money.Format(order.DueMinor, paidIn)}{over}");
+            Console.WriteLine("  " + fact);
         }
         Console.WriteLine();
         foreach (var recorded in stream)

@@ -52,6 +52,12 @@ public sealed record LetterFacts(string? OrderId, string? CustomerId, string? Cu
 
     private static long? Total(JsonElement root, Currency currency)
     {
+        // What the shop itself says it costs, with shipping, discounts and taxes.
+        if (root.TryGetProperty("total", out var said) && said.ValueKind == JsonValueKind.Number && said.TryGetDecimal(out var whole) && whole >= 0
+            && Money.TryToMinor(whole, currency, out var told))
+        {
+            return told;
+        }
         if (!root.TryGetProperty("lines", out var lines) || lines.ValueKind != JsonValueKind.Array)
         {
             return null;

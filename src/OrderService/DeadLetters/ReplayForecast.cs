@@ -55,7 +55,7 @@ public sealed class ReplayForecast(IDatabase database, IOrderEventStore store, I
     // Bodies may be large; few are in memory at a time.
     private const int ChunkSize = 50;
 
-    private readonly BatchDecider decider = new(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
+    private readonly BatchDecider decider = new(orders.Value.Rules, orders.Value.DeferFor, [.. orders.Value.SearchableAttributes]);
 
     /// <summary>Looks at parked letters in the order in which a job would send them.</summary>
     /// <param name="patch">What is changed in each of them.</param>
@@ -119,7 +119,7 @@ public sealed class ReplayForecast(IDatabase database, IOrderEventStore store, I
             var newOrders = letters.Select(letter => letter.Decoded).OfType<Decoded.Valid>().Select(valid => valid.Envelope.Command.OrderId).Where(orderIds.Add).ToList();
             if (newKeys.Count + newOrders.Count > 0)
             {
-                state.Add(await store.ReadAsync(new BatchQuery(newKeys, newOrders, newOrders, []), cancellationToken));
+                state.Add(await store.ReadAsync(new BatchQuery(newKeys, newOrders, [], []) { WholeOrderIds = newOrders }, cancellationToken));
             }
         }
 

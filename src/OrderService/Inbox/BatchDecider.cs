@@ -49,13 +49,14 @@ public enum Fate
 }
 
 /// <summary>Decides a batch: pure, from what the store knew and the messages in their order. Answers all rows to write.</summary>
-public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
+/// <param name="searchable">The attributes by which orders can be found.</param>
+public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyCollection<string>? searchable = null)
 {
     /// <param name="now">Unix milliseconds.</param>
     /// <param name="storeNow">The clock that deadlines are judged by, where it is another one.</param>
     public Append Decide(IReadOnlyList<Incoming> batch, BatchState state, long now, long? storeNow = null)
     {
-        var run = new Run(rules, (storeNow ?? now) + (long)deferFor.TotalMilliseconds, state, now, batch.Count);
+        var run = new Run(rules, searchable ?? [], (storeNow ?? now) + (long)deferFor.TotalMilliseconds, state, now, batch.Count);
         foreach (var incoming in batch)
         {
             run.Decide(incoming);
@@ -67,7 +68,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
     /// <param name="now">Unix milliseconds.</param>
     public Append DecideBacklog(BatchState state, long now)
     {
-        var run = new Run(rules, now + (long)deferFor.TotalMilliseconds, state, now, 0);
+        var run = new Run(rules, searchable ?? [], now + (long)deferFor.TotalMilliseconds, state, now, 0);
         foreach (var orderId in state.Deferred.Keys.Where(state.Heads.ContainsKey).ToList())
         {
             run.DecideDeferred(orderId);
@@ -75,7 +76,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
         return run.Finish();
     }
 
-    private sealed class Run(OrderRules rules, long deferUntil, BatchState state, long now, int capacity)
+    private sealed class Run(OrderRules rules, IReadOnlyCollection<string> searchable, long deferUntil, BatchState state, long now, int capacity)
     {
         private readonly Append append = new(capacity);
         private readonly Dictionary<string, HeadChange> heads = new(capacity, StringComparer.Ordinal);
@@ -152,6 +153,9 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                     Claim(envelope, InboxOutcome.Refused, refused.Code, replaces: known);
                     Announce(envelope.Command, refused, envelope.Key, envelope.CorrelationId, envelope.TraceContext);
                     break;
+                case Decision.Contradiction contradiction:
+                    Reject(incoming, envelope.Key, envelope.Fingerprint, Rejection.Of(contradiction), envelope.Command.OrderId);
+                    return;
                 case Decision.OrderUnknown:
                     incoming.Fate = Fate.Deferred;
                     Claim(envelope, InboxOutcome.Deferred, null, replaces: known);
@@ -285,6 +289,10 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
             {
                 Record(Head(head.Order.OrderId), then, key, correlationId, traceContext);
             }
+            if (accepted.Last is { } last)
+            {
+                Record(Head(head.Order.OrderId), last, key, correlationId, traceContext);
+            }
         }
 
         private void Record(OrderHead head, OrderEvent happened, string key, string correlationId, string? traceContext)
@@ -298,12 +306,48 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
             append.Outbox.Add(new OutboxRow(OutboxKind.Event, orderId, version, recorded, null, null, now));
 
             var order = head.Order.Apply(happened);
+            if (searchable.Count > 0 && order.Details is { } details && happened is OrderEvent.Placed or OrderEvent.Amended)
+            {
+                Index(orderId, details, happened);
+            }
             state.Heads[orderId] = new OrderHead(order, hash);
             heads[orderId] = heads.TryGetValue(orderId, out var change)
-                ? change with { Version = version, Status = order.Status, At = now, LastHash = hash }
+                ? change with
+                {
+                    Version = version,
+                    Status = order.Status,
+                    At = now,
+                    LastHash = hash,
+                    TotalMinor = order.TotalMinor,
+                    LineCount = LineCount(order),
+                    Payment = order.PaymentStatus,
+                    Fulfillment = order.FulfillmentStatus,
+                    NeedsStream = order.NeedsStream,
+                }
                 : new HeadChange(
-                    orderId, head.Order.Version, version, order.Status, order.CustomerId ?? "", order.Currency!.Code,
-                    order.TotalMinor, order.Lines.Count, now, hash);
+                    orderId, head.Order.Version, version, order.Status, order.CustomerId ?? "", order.Currency!.Code, order.TotalMinor, LineCount(order), now, hash)
+                {
+                    Payment = order.PaymentStatus,
+                    Fulfillment = order.FulfillmentStatus,
+                    NeedsStream = order.NeedsStream,
+                };
+        }
+
+        // The head alone does not tell.
+        private static int? LineCount(Order order) => order.IsWhole ? order.Lines.Count : null;
+
+        private void Index(string orderId, OrderDetails details, OrderEvent happened)
+        {
+            if (happened is OrderEvent.Amended)
+            {
+                append.AttributesReplaced.Add(orderId);
+                append.Attributes.RemoveAll(row => row.OrderId == orderId);
+            }
+            if (details.Channel is { } channel && searchable.Contains("channel"))
+            {
+                append.Attributes.Add(new AttributeRow(orderId, "channel", channel));
+            }
+            append.Attributes.AddRange(details.Attributes.Where(attribute => searchable.Contains(attribute.Key)).Select(attribute => new AttributeRow(orderId, attribute.Key, attribute.Value)));
         }
 
         private void Announce(OrderCommand command, Decision.Refused refused, string key, string correlationId, string? traceContext)
@@ -311,12 +355,18 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
             var order = Head(command.OrderId).Order;
             append.Outbox.Add(Announcement.Refusal(command, refused, order.Status, key, correlationId, traceContext, now, state.Epoch));
             var what = "";
-            if (command is OrderCommand.Pay pay)
+            (string? reference, decimal? paid) = command switch
             {
-                var named = pay.Amount is { } given && order.Currency is { } currency ? Money.WithDecimalsOf(given, currency) ?? given : pay.Amount;
+                OrderCommand.Pay pay => (pay.PaymentReference, pay.Amount),
+                OrderCommand.Capture capture => (capture.CaptureReference ?? capture.PaymentReference, capture.Amount),
+                _ => (null, null),
+            };
+            if (reference is not null)
+            {
+                var named = paid is { } given && order.Currency is { } currency ? Money.WithDecimalsOf(given, currency) ?? given : paid;
                 var amount = named?.ToString(System.Globalization.CultureInfo.InvariantCulture);
-                what = $" Payment {pay.PaymentReference}{(amount is null ? "" : $", {amount}")}.";
-                append.RefusedPayments.Add(new RefusedPayment(pay.OrderId, key, pay.PaymentReference, amount, refused.Code, refused.Reason, now));
+                what = $" Payment {reference}{(amount is null ? "" : $", {amount}")}.";
+                append.RefusedPayments.Add(new RefusedPayment(command.OrderId, key, reference, amount, refused.Code, refused.Reason, now));
             }
             append.History.Add(new HistoryRow(command.OrderId, key, now, "refused", $"{command.Type} was refused ({refused.Code}): {refused.Reason}{what}"));
         }
@@ -365,7 +415,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                 }
                 if (command is null)
                 {
-                    GiveUp(deferred);
+                    GiveUp(deferred, Unreadable);
                     continue;
                 }
                 var head = Head(orderId);
@@ -383,16 +433,22 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor)
                         Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Refused, refused.Code, orderId, replaces: true);
                         Announce(command, refused, deferred.Key, deferred.CorrelationId, deferred.TraceContext);
                         break;
+                    case Decision.Contradiction contradiction:
+                        GiveUp(deferred, Rejection.Of(contradiction));
+                        break;
                 }
             }
         }
 
-        /// <summary>It can't be read any more, so it becomes a letter itself. The bytes lie with the rejection, and the search for missing letters parks them at once: no broker has it.</summary>
-        private void GiveUp(DeferredCommand deferred)
+        private static readonly Rejection Unreadable = new(
+            RejectionReason.InternalError, "It came before its order, and when the order came it could not be read any more; look at it and replay it.", null);
+
+        /// <summary>It can't be done whatever happens, so it becomes a letter itself. The bytes lie with the rejection, and the search for missing letters parks them at once: no broker has it.</summary>
+        private void GiveUp(DeferredCommand deferred, Rejection rejection)
         {
-            Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Rejected, RejectionReason.InternalError, deferred.OrderId, replaces: true);
+            Claim(deferred.Key, deferred.Fingerprint, InboxOutcome.Rejected, rejection.Reason, deferred.OrderId, replaces: true);
             append.Rejections.Add(new RejectionRow(
-                deferred.Key, deferred.Fingerprint, RejectionReason.InternalError, "It came before its order, and when the order came it could not be read any more; look at it and replay it.", null, null,
+                deferred.Key, deferred.Fingerprint, rejection.Reason, rejection.Detail, rejection.Field, null,
                 deferred.OrderId, deferred.Body, deferred.Properties, 0));
         }
 

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Domain;
 
@@ -9,14 +8,10 @@ namespace OrderService.Inbox;
 /// reader, because this is the hottest code of the service and because a serializer's leniences (last duplicate wins, digits rounded,
 /// time without offset) are each a way to take an order that nobody sent.
 /// </summary>
-internal ref struct CommandParser
+internal ref partial struct CommandParser
 {
     private const int MaxLines = 500;
     private const int MaxQuantity = 1_000_000;
-    private const int MaxReferenceLength = 128;
-    private const int MaxCarrierLength = 64;
-    private const int MaxTrackingNumberLength = 128;
-    private const int MaxReasonLength = 500;
 
     private static readonly JsonReaderOptions Strict = new()
     {
@@ -32,13 +27,17 @@ internal ref struct CommandParser
     private readonly string? orderIdFromPath;
     private Utf8JsonReader reader;
     private Rejection? rejection;
+    // Where the reader is, for what is said of a fault: the entry of an array, and the object within it or within the body.
     private int line;
+    private string list;
+    private string? inner;
 
     private CommandParser(ReadOnlySpan<byte> body, string? orderIdFromPath)
     {
         reader = new Utf8JsonReader(body, Strict);
         this.orderIdFromPath = orderIdFromPath;
         line = -1;
+        list = "lines";
     }
 
     /// <param name="type">A known command.</param>
@@ -80,15 +79,7 @@ internal ref struct CommandParser
             return null;
         }
 
-        OrderCommand? command = type switch
-        {
-            CommandType.Place => Place(),
-            CommandType.Pay => Pay(),
-            CommandType.Ship => Ship(),
-            CommandType.Deliver => Deliver(),
-            CommandType.Cancel => Cancel(),
-            _ => throw new UnreachableException($"{type} is a command and is not parsed."),
-        };
+        var command = type == CommandType.Place ? Place() : Fields(CommandShapes.Of(type));
 
         // Reads on to the end of the body: anything but blanks there is an exception.
         return command is not null && !reader.Read() ? command : null;
@@ -100,8 +91,10 @@ internal ref struct CommandParser
         Currency? currency = null;
         DateTimeOffset? placedAt = null;
         PendingLine[]? pending = null;
+        CommandFields? more = null;
         var count = 0;
         var seen = 0;
+        var seenMore = 0;
         while (NextMember())
         {
             var read =
@@ -111,7 +104,7 @@ internal ref struct CommandParser
                 : reader.ValueTextEquals("lines"u8) ? Once(ref seen, 8, "lines") && Lines(out pending, out count)
                 : reader.ValueTextEquals("email"u8) ? Once(ref seen, 16, "email") && Email(out email)
                 : reader.ValueTextEquals("placedAt"u8) ? Once(ref seen, 32, "placedAt") && Time("placedAt", out placedAt)
-                : Unknown("orderId, customerId, currency, lines, email, placedAt");
+                : Member(CommandShapes.PlaceMore, ref seenMore, more ??= new CommandFields(), CommandShapes.PlaceNames);
             if (!read)
             {
                 return null;
@@ -127,113 +120,94 @@ internal ref struct CommandParser
 
         // The currency may come after the lines, so the prices wait until here.
         var lines = new OrderLine[count];
+        var isPlain = more?.Details is null;
         for (var index = 0; index < count; index++)
         {
             line = index;
-            var (sku, quantity, unitPrice) = pending[index];
+            var (sku, quantity, unitPrice, details) = pending[index];
             if (!Minor(unitPrice, currency, "unitPrice", out var minor))
             {
                 return null;
             }
 
-            lines[index] = new OrderLine(sku, quantity, minor);
+            lines[index] = new OrderLine(sku, quantity, minor) { Details = details };
+            isPlain &= details is null;
         }
 
         line = -1;
-        if (!Money.TryTotal(lines, out _))
+        var command = new OrderCommand.Place(orderId, customerId, currency, lines, email, placedAt) { Details = more?.Details, ExpectedVersion = more?.ExpectedVersion };
+        return isPlain ? Plain(command) : Priced(command);
+    }
+
+    private OrderCommand.Place? Plain(OrderCommand.Place command)
+    {
+        if (Money.TryTotal(command.Lines, out _))
         {
-            Reject(
-                RejectionReason.AmountOutOfRange, $"The lines add up to more than {Money.MaxMinor} minor units of the currency; split the order.", Pointer("lines"));
+            return command;
+        }
+
+        Reject(
+            RejectionReason.AmountOutOfRange, $"The lines add up to more than {Money.MaxMinor} minor units of the currency; split the order.", Pointer("lines"));
+        return null;
+    }
+
+    /// <summary>Whether the amounts fit the currency. Whether the total is right is decided with the order: that depends on how the shop rounds taxes.</summary>
+    private OrderCommand.Place? Priced(OrderCommand.Place command)
+    {
+        if (LineIds.Twice(command.Lines) is not null)
+        {
+            Reject(RejectionReason.IdInvalid, "Two lines have the same lineId (a line without one has its place, counted from 1); give each its own.", "/lines");
             return null;
         }
 
-        return new OrderCommand.Place(orderId, customerId, currency, lines, email, placedAt);
+        Pricing.TryPrice(command.Currency, command.Lines, command.Details, TaxRounding.LineHalfUp, checkTotal: false, out var fault);
+        if (fault is null)
+        {
+            return command;
+        }
+
+        Reject(Rejection.ReasonOf(fault.Kind), fault.Detail, fault.Pointer);
+        return null;
     }
 
-    private OrderCommand.Pay? Pay()
+    /// <summary>Reads a command as its row in the table of commands says.</summary>
+    private OrderCommand? Fields(CommandShape shape)
     {
-        string? orderId = null, paymentReference = null;
-        decimal? amount = null;
+        var fields = new CommandFields();
         var seen = 0;
         while (NextMember())
         {
-            var read =
-                reader.ValueTextEquals("orderId"u8) ? Once(ref seen, 1, "orderId") && Id("orderId", out orderId)
-                : reader.ValueTextEquals("paymentReference"u8) ? Once(ref seen, 2, "paymentReference") && Text("paymentReference", MaxReferenceLength, out paymentReference)
-                : reader.ValueTextEquals("amount"u8) ? Once(ref seen, 4, "amount") && PaidAmount(out amount)
-                : Unknown("orderId, paymentReference, amount");
-            if (!read)
+            if (!Member(shape.Members, ref seen, fields, shape.Names))
             {
                 return null;
             }
         }
 
-        return OrderId(ref orderId) && orderId is not null && paymentReference is not null
-            ? new OrderCommand.Pay(orderId, paymentReference, amount)
-            : Missing<OrderCommand.Pay>((orderId is null, "orderId"), (paymentReference is null, "paymentReference"));
+        if (!OrderId(ref fields.OrderId))
+        {
+            return null;
+        }
+
+        if (shape.Missing(fields) is { Count: > 0 } missing)
+        {
+            Reject(RejectionReason.MissingField, $"{string.Join(", ", missing.Select(name => "/" + name))} must be there and not null.", "/" + missing[0]);
+            return null;
+        }
+
+        return shape.Build(fields);
     }
 
-    private OrderCommand.Ship? Ship()
+    private bool Member(CommandMember[] members, ref int seen, CommandFields fields, string names)
     {
-        string? orderId = null, carrier = null, trackingNumber = null;
-        var seen = 0;
-        while (NextMember())
+        for (var index = 0; index < members.Length; index++)
         {
-            var read =
-                reader.ValueTextEquals("orderId"u8) ? Once(ref seen, 1, "orderId") && Id("orderId", out orderId)
-                : reader.ValueTextEquals("carrier"u8) ? Once(ref seen, 2, "carrier") && Text("carrier", MaxCarrierLength, out carrier)
-                : reader.ValueTextEquals("trackingNumber"u8) ? Once(ref seen, 4, "trackingNumber") && Text("trackingNumber", MaxTrackingNumberLength, out trackingNumber)
-                : Unknown("orderId, carrier, trackingNumber");
-            if (!read)
+            if (reader.ValueTextEquals(members[index].Utf8Name))
             {
-                return null;
+                return Once(ref seen, 1 << index, members[index].Name) && members[index].Read(ref this, fields);
             }
         }
 
-        return OrderId(ref orderId) && orderId is not null
-            ? new OrderCommand.Ship(orderId, carrier, trackingNumber)
-            : Missing<OrderCommand.Ship>((orderId is null, "orderId"));
-    }
-
-    private OrderCommand.Deliver? Deliver()
-    {
-        string? orderId = null;
-        var seen = 0;
-        while (NextMember())
-        {
-            var read = reader.ValueTextEquals("orderId"u8)
-                ? Once(ref seen, 1, "orderId") && Id("orderId", out orderId)
-                : Unknown("orderId");
-            if (!read)
-            {
-                return null;
-            }
-        }
-
-        return OrderId(ref orderId) && orderId is not null
-            ? new OrderCommand.Deliver(orderId)
-            : Missing<OrderCommand.Deliver>((orderId is null, "orderId"));
-    }
-
-    private OrderCommand.Cancel? Cancel()
-    {
-        string? orderId = null, reason = null;
-        var seen = 0;
-        while (NextMember())
-        {
-            var read =
-                reader.ValueTextEquals("orderId"u8) ? Once(ref seen, 1, "orderId") && Id("orderId", out orderId)
-                : reader.ValueTextEquals("reason"u8) ? Once(ref seen, 2, "reason") && Text("reason", MaxReasonLength, out reason)
-                : Unknown("orderId, reason");
-            if (!read)
-            {
-                return null;
-            }
-        }
-
-        return OrderId(ref orderId) && orderId is not null && reason is not null
-            ? new OrderCommand.Cancel(orderId, reason)
-            : Missing<OrderCommand.Cancel>((orderId is null, "orderId"), (reason is null, "reason"));
+        return Unknown(names);
     }
 
     private bool Lines(out PendingLine[]? pending, out int count)
@@ -295,6 +269,7 @@ internal ref struct CommandParser
         string? sku = null;
         int? quantity = null;
         AmountToken? unitPrice = null;
+        LineDetails? details = null;
         var seen = 0;
         while (NextMember())
         {
@@ -302,7 +277,7 @@ internal ref struct CommandParser
                 reader.ValueTextEquals("sku"u8) ? Once(ref seen, 1, "sku") && Id("sku", out sku, recurs: true)
                 : reader.ValueTextEquals("quantity"u8) ? Once(ref seen, 2, "quantity") && Quantity(out quantity)
                 : reader.ValueTextEquals("unitPrice"u8) ? Once(ref seen, 4, "unitPrice") && Amount("unitPrice", out unitPrice)
-                : Unknown("sku, quantity, unitPrice");
+                : LineMore(ref seen, ref details);
             if (!known)
             {
                 return false;
@@ -315,7 +290,7 @@ internal ref struct CommandParser
             return false;
         }
 
-        read = new PendingLine(sku, quantity.Value, unitPrice.Value);
+        read = new PendingLine(sku, quantity.Value, unitPrice.Value, details);
         return true;
     }
 
@@ -337,7 +312,7 @@ internal ref struct CommandParser
     // Every reader below leaves null for a JSON null: for an optional member that is "absent", for a required one "missing".
 
     /// <param name="recurs">Many commands have the same one.</param>
-    private bool Id(string name, out string? id, bool recurs = false)
+    internal bool Id(string name, out string? id, bool recurs = false)
     {
         id = null;
         if (reader.TokenType != JsonTokenType.String)
@@ -383,7 +358,7 @@ internal ref struct CommandParser
         return true;
     }
 
-    private bool Text(string name, int maxLength, out string? text)
+    internal bool Text(string name, int maxLength, out string? text)
     {
         text = null;
         if (reader.TokenType != JsonTokenType.String)
@@ -487,24 +462,43 @@ internal ref struct CommandParser
         return true;
     }
 
-    /// <summary>A payment's amount: positive; how many decimals it may have is decided with the order, but never more than any currency has.</summary>
-    private bool PaidAmount(out decimal? amount)
+    /// <summary>An amount above 0; how many decimals it may have is decided with the order, but never more than any currency has.</summary>
+    internal bool PaidAmount(string name, out decimal? amount)
+    {
+        if (!Exact(name, out amount))
+        {
+            return false;
+        }
+
+        return amount is not 0 || Reject(RejectionReason.AmountOutOfRange, $"{Where(name)} must be above 0 and at most {Money.MaxMinor} minor units of the currency.", Pointer(name));
+    }
+
+    /// <summary>An amount of 0 or more whose currency is not known yet.</summary>
+    internal bool Exact(string name, out decimal? amount)
     {
         amount = null;
-        if (!Amount("amount", out var token) || token is not { } read)
+        if (!Amount(name, out var token) || token is not { } read)
         {
             return rejection is null;
         }
 
+        var fits = Exact(name, read, out var exact);
+        amount = fits ? exact : null;
+        return fits;
+    }
+
+    private bool Exact(string name, AmountToken read, out decimal amount)
+    {
+        amount = 0;
         if (read.Scale > Money.MaxDecimals)
         {
             return Reject(
-                RejectionReason.AmountPrecision, $"amount has more decimals than any currency ({Money.MaxDecimals}); round it.", Pointer("amount"));
+                RejectionReason.AmountPrecision, $"{Where(name)} has more decimals than any currency ({Money.MaxDecimals}); round it.", Pointer(name));
         }
 
-        if (read.Coefficient is 0 or > Money.MaxMinor)
+        if (read.Coefficient > Money.MaxMinor)
         {
-            return Reject(RejectionReason.AmountOutOfRange, $"amount must be above 0 and at most {Money.MaxMinor} minor units of the currency.", Pointer("amount"));
+            return Reject(RejectionReason.AmountOutOfRange, $"{Where(name)} must be at most {Money.MaxMinor} minor units of the currency.", Pointer(name));
         }
 
         amount = new decimal((int)read.Coefficient, (int)(read.Coefficient >> 32), 0, false, (byte)read.Scale);
@@ -590,17 +584,14 @@ internal ref struct CommandParser
     }
 
     /// <summary>The field in words; the pointer where there is no name.</summary>
-    private readonly string Where(string name) => line < 0
-        ? name.Length == 0 ? "The body" : name
-        : $"Entry {line} of lines{(name.Length == 0 ? "" : $": {name}")}";
-
-    private readonly string Pointer(string name) => (line, name.Length) switch
+    private readonly string Where(string name)
     {
-        ( < 0, 0) => "",
-        ( < 0, _) => "/" + name,
-        (_, 0) => $"/lines/{line}",
-        _ => $"/lines/{line}/{name}",
-    };
+        var place = inner is null ? name : name.Length == 0 ? inner : $"{inner}/{name}";
+        return line < 0 ? place.Length == 0 ? "The body" : place : $"Entry {line} of {list}{(place.Length == 0 ? "" : $": {place}")}";
+    }
+
+    private readonly string Pointer(string name) =>
+        $"{(line < 0 ? "" : $"/{list}/{line}")}{(inner is null ? "" : $"/{inner}")}{(name.Length == 0 ? "" : $"/{name}")}";
 
     private bool Reject(string reason, string detail, string field)
     {
@@ -608,5 +599,5 @@ internal ref struct CommandParser
         return false;
     }
 
-    private readonly record struct PendingLine(string Sku, int Quantity, AmountToken UnitPrice);
+    private readonly record struct PendingLine(string Sku, int Quantity, AmountToken UnitPrice, LineDetails? Details);
 }

@@ -24,28 +24,67 @@ public static class CommandWriter
 
             case OrderCommand.Pay pay:
                 writer.WriteString("paymentReference"u8, pay.PaymentReference);
-                if (pay.Amount is { } amount)
-                {
-                    // 49.90 and 49.9 are one amount and get one form; the order's currency, which tells the decimals, is not known here.
-                    writer.WriteNumber("amount"u8, amount / 1.0000000000000000000000000000m);
-                }
+                WriteAmount(writer, "amount"u8, pay.Amount);
+                break;
 
+            case OrderCommand.Authorize authorize:
+                writer.WriteString("paymentReference"u8, authorize.PaymentReference);
+                WriteAmount(writer, "amount"u8, authorize.Amount);
+                break;
+
+            case OrderCommand.Capture capture:
+                writer.WriteString("paymentReference"u8, capture.PaymentReference);
+                WriteOptional(writer, "captureReference"u8, capture.CaptureReference);
+                WriteAmount(writer, "amount"u8, capture.Amount);
+                break;
+
+            case OrderCommand.Refund refund:
+                writer.WriteString("refundReference"u8, refund.RefundReference);
+                WriteAmount(writer, "amount"u8, refund.Amount);
+                WriteOptional(writer, "paymentReference"u8, refund.PaymentReference);
+                WriteOptional(writer, "reason"u8, refund.Reason);
+                break;
+
+            case OrderCommand.Amend amend:
+                WriteAmend(amend, writer);
+                break;
+
+            case OrderCommand.Hold hold:
+                writer.WriteString("reason"u8, hold.Reason);
                 break;
 
             case OrderCommand.Ship ship:
                 WriteOptional(writer, "carrier"u8, ship.Carrier);
                 WriteOptional(writer, "trackingNumber"u8, ship.TrackingNumber);
+                WriteOptional(writer, "shipmentId"u8, ship.ShipmentId);
+                WriteQuantities(writer, ship.Lines);
                 break;
 
-            case OrderCommand.Deliver:
+            case OrderCommand.Deliver deliver:
+                WriteOptional(writer, "shipmentId"u8, deliver.ShipmentId);
+                break;
+
+            case OrderCommand.Release:
+                break;
+
+            case OrderCommand.Return back:
+                writer.WriteString("returnId"u8, back.ReturnId);
+                WriteQuantities(writer, back.Lines);
+                writer.WriteString("reason"u8, back.Reason);
                 break;
 
             case OrderCommand.Cancel cancel:
                 writer.WriteString("reason"u8, cancel.Reason);
+                WriteQuantities(writer, cancel.Lines);
                 break;
 
             default:
                 throw new UnreachableException($"{command.GetType().Name} is a command and is not written.");
+        }
+
+        if (command.ExpectedVersion is { } version)
+        {
+            writer.WriteNumber("expectedVersion"u8, version);
         }
 
         writer.WriteEndObject();
@@ -56,22 +95,69 @@ public static class CommandWriter
     {
         writer.WriteString("customerId"u8, place.CustomerId);
         writer.WriteString("currency"u8, place.Currency.Code);
-        writer.WriteStartArray("lines"u8);
-        for (var index = 0; index < place.Lines.Count; index++)
-        {
-            var line = place.Lines[index];
-            writer.WriteStartObject();
-            writer.WriteString("sku"u8, line.Sku);
-            writer.WriteNumber("quantity"u8, line.Quantity);
-            writer.WriteNumber("unitPrice"u8, Money.ToDecimal(line.UnitPriceMinor, place.Currency));
-            writer.WriteEndObject();
-        }
-
-        writer.WriteEndArray();
+        OrderJson.WriteLines(place.Lines, place.Currency, writer);
         WriteOptional(writer, "email"u8, place.Email);
         if (place.PlacedAt is { } placedAt)
         {
             writer.WriteString("placedAt"u8, placedAt);
+        }
+
+        if (place.Details is { } details)
+        {
+            OrderJson.WriteDetails(details, writer);
+        }
+    }
+
+    private static void WriteAmend(OrderCommand.Amend amend, Utf8JsonWriter writer)
+    {
+        if (amend.Lines is { } lines)
+        {
+            writer.WriteStartArray("lines"u8);
+            foreach (var line in lines)
+            {
+                writer.WriteStartObject();
+                writer.WriteString("sku"u8, line.Sku);
+                writer.WriteNumber("quantity"u8, line.Quantity);
+                WriteAmount(writer, "unitPrice"u8, line.UnitPrice);
+                if (line.Details is { } details)
+                {
+                    OrderJson.WriteLineDetails(details, writer);
+                }
+
+                writer.WriteEndObject();
+            }
+
+            writer.WriteEndArray();
+        }
+
+        if (amend.Attributes is { } attributes)
+        {
+            OrderJson.WritePairs(writer, "attributes"u8, attributes, evenIfEmpty: true);
+        }
+
+        WriteAmount(writer, "shippingCost"u8, amend.ShippingCost);
+        if (amend.Discounts is { } discounts)
+        {
+            OrderJson.WriteDiscounts(discounts, writer);
+        }
+
+        WriteAmount(writer, "total"u8, amend.Total);
+    }
+
+    private static void WriteQuantities(Utf8JsonWriter writer, IReadOnlyList<LineQuantity>? lines)
+    {
+        if (lines is not null)
+        {
+            ProgressJson.WriteQuantities(lines, writer);
+        }
+    }
+
+    // 49.90 and 49.9 are one amount and get one form; the order's currency, which tells the decimals, is not known here.
+    private static void WriteAmount(Utf8JsonWriter writer, ReadOnlySpan<byte> name, decimal? amount)
+    {
+        if (amount is { } given)
+        {
+            writer.WriteNumber(name, given / 1.0000000000000000000000000000m);
         }
     }
 

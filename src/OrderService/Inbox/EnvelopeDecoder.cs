@@ -329,7 +329,7 @@ public static class EnvelopeDecoder
 
     private static Rejection UnknownCommand() => new(
         RejectionReason.UnknownCommand,
-        "The property type must be order.place, order.pay, order.ship, order.deliver or order.cancel, or absent for order.place.",
+        $"The property type must be one of {string.Join(", ", CommandType.All)}, or absent for order.place.",
         null);
 
     private static Rejection InternalError(Exception? exception) => new(

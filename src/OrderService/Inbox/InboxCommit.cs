@@ -31,7 +31,7 @@ public sealed class InboxCommit : IDisposable
         this.committed = [.. committed];
         this.clock = clock;
         this.time = time;
-        decider = new BatchDecider(new OrderRules(orders.Value.RequirePaymentBeforeShipping), orders.Value.DeferFor);
+        decider = new BatchDecider(orders.Value.Rules, orders.Value.DeferFor, [.. orders.Value.SearchableAttributes]);
     }
 
     /// <inheritdoc cref="IOrderEventStore.IsGatheringWorthwhile"/>
@@ -180,7 +180,7 @@ public sealed class InboxCommit : IDisposable
         var keys = new HashSet<string>(batch.Count, StringComparer.Ordinal);
         var orderIds = new HashSet<string>(batch.Count, StringComparer.Ordinal);
         var fingerprints = new List<byte[]>(batch.Count);
-        HashSet<string>? paid = null;
+        HashSet<string>? paid = null, whole = null;
         foreach (var incoming in batch)
         {
             switch (incoming.Decoded)
@@ -189,6 +189,10 @@ public sealed class InboxCommit : IDisposable
                     keys.Add(envelope.Key);
                     orderIds.Add(envelope.Command.OrderId);
                     fingerprints.Add(envelope.Fingerprint);
+                    if (envelope.Command.NeedsStream)
+                    {
+                        (whole ??= new HashSet<string>(StringComparer.Ordinal)).Add(envelope.Command.OrderId);
+                    }
                     if (envelope.Command is OrderCommand.Pay)
                     {
                         (paid ??= new HashSet<string>(StringComparer.Ordinal)).Add(envelope.Command.OrderId);
@@ -199,11 +203,11 @@ public sealed class InboxCommit : IDisposable
                     break;
             }
         }
-        return new BatchQuery(keys, orderIds, paid is null ? [] : paid, fingerprints);
+        return new BatchQuery(keys, orderIds, paid is null ? [] : paid, fingerprints) { WholeOrderIds = whole is null ? [] : whole };
     }
 
     /// <summary>What has to be known before more of the commands that waited for an order can be decided.</summary>
-    internal static BatchQuery BacklogQuery(string orderId) => new([], [orderId], [orderId], []);
+    internal static BatchQuery BacklogQuery(string orderId) => new([], [orderId], [], []) { WholeOrderIds = [orderId] };
 
     private long Now() => clock.GetUtcNow().ToUnixTimeMilliseconds();
 }

@@ -1,5 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using Microsoft.Extensions.Options;
+using OrderService.Domain;
 
 namespace OrderService.Inbox;
 
@@ -44,6 +45,17 @@ public sealed class OrdersOptions
 
     /// <summary>Refuse to ship what is not paid.</summary>
     public bool RequirePaymentBeforeShipping { get; init; }
+
+    /// <summary>How taxes are rounded: each line's, or once for all of a rate; a half goes up, or to the even neighbour.</summary>
+    [EnumDataType(typeof(TaxRounding))]
+    public TaxRounding TaxRounding { get; init; } = TaxRounding.LineHalfUp;
+
+    /// <summary>The attributes of orders that can be searched for (<c>?attribute=channel:web</c>); the order's channel is the attribute <c>channel</c>. Holds for orders placed or amended from then on.</summary>
+    [MaxLength(20)]
+    public IList<string> SearchableAttributes { get; init; } = [];
+
+    /// <summary>What of this the decisions need.</summary>
+    internal OrderRules Rules => new(RequirePaymentBeforeShipping, TaxRounding);
 }
 
 [OptionsValidator]

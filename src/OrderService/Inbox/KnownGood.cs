@@ -7,8 +7,7 @@ namespace OrderService.Inbox;
 internal static class KnownGood
 {
     /// <summary>An order as its body.</summary>
-    public static byte[] Order(string orderId) => Encoding.UTF8.GetBytes(
-        $$"""{"orderId":"{{orderId}}","customerId":"known-good","currency":"EUR","lines":[{"sku":"KNOWN-GOOD","quantity":1,"unitPrice":1.00}]}""");
+    public static byte[] Order(string orderId) => OrderOf(orderId, "");
 
     /// <param name="everything">Not only an order that is placed, but a command of every kind of fate.</param>
     public static IReadOnlyList<Incoming> Batch(bool everything)
@@ -20,6 +19,8 @@ internal static class KnownGood
             ?
             [
                 placed,
+                // Found by its channel, where orders are.
+                Message(id, "channel", CommandType.Place, OrderOf(id + "-channel", ",\"channel\":\"known-good\"")),
                 Message(id, "cancel", CommandType.Cancel, Json(id, ",\"reason\":\"known good\"")),
                 // Refused, for the order is cancelled.
                 Message(id, "ship", CommandType.Ship, Json(id, "")),
@@ -32,6 +33,9 @@ internal static class KnownGood
             ]
             : [placed];
     }
+
+    private static byte[] OrderOf(string orderId, string more) => Encoding.UTF8.GetBytes(
+        $$"""{"orderId":"{{orderId}}","customerId":"known-good","currency":"EUR","lines":[{"sku":"KNOWN-GOOD","quantity":1,"unitPrice":1.00}]{{more}}}""");
 
     private static byte[] Json(string orderId, string more) => Encoding.UTF8.GetBytes($$"""{"orderId":"{{orderId}}"{{more}}}""");
 

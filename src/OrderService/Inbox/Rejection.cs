@@ -1,10 +1,24 @@
+using OrderService.Domain;
+
 namespace OrderService.Inbox;
 
 /// <summary>Why a message becomes a dead letter.</summary>
 /// <param name="Reason">One of <see cref="RejectionReason"/>.</param>
-/// <param name="Detail">One sentence that says what is wrong and how to mend it. It never repeats a value from the body.</param>
+/// <param name="Detail">One sentence that says what is wrong and how to mend it. It never repeats a value from the body, but for the two totals of <c>total_mismatch</c>.</param>
 /// <param name="Field">The JSON pointer of the known field it is about (the parent's for an unknown one); null when it is not about a field.</param>
-public sealed record Rejection(string Reason, string Detail, string? Field);
+public sealed record Rejection(string Reason, string Detail, string? Field)
+{
+    /// <summary>The reason of an order that can't be priced.</summary>
+    internal static string ReasonOf(PricingFaultKind kind) => kind switch
+    {
+        PricingFaultKind.Precision => RejectionReason.AmountPrecision,
+        PricingFaultKind.OutOfRange => RejectionReason.AmountOutOfRange,
+        _ => RejectionReason.TotalMismatch,
+    };
+
+    /// <summary>The rejection of an order that contradicts itself.</summary>
+    public static Rejection Of(Decision.Contradiction contradiction) => new(ReasonOf(contradiction.Kind), contradiction.Detail, contradiction.Pointer);
+}
 
 /// <summary>Every reason a dead letter can have: stable strings that other programs compare.</summary>
 public static class RejectionReason
@@ -27,6 +41,8 @@ public static class RejectionReason
     public const string TextInvalid = "text_invalid";
     public const string AmountOutOfRange = "amount_out_of_range";
     public const string AmountPrecision = "amount_precision";
+    public const string TotalMismatch = "total_mismatch";
+    public const string TooManyEntries = "too_many_entries";
     public const string CurrencyUnknown = "currency_unknown";
     public const string QuantityOutOfRange = "quantity_out_of_range";
     public const string TooManyLines = "too_many_lines";
@@ -45,7 +61,7 @@ public static class RejectionReason
     [
         MalformedJson, BodyEmpty, BodyTooLarge, UnsupportedContentType, UnsupportedContentEncoding, InvalidEncoding, DepthExceeded,
         DuplicateField, UnknownField, MissingField, WrongType, UnknownCommand, KeyInvalid, KeyConflict, IdInvalid, TextInvalid,
-        AmountOutOfRange, AmountPrecision, CurrencyUnknown, QuantityOutOfRange, TooManyLines, TimeInvalid, PropertyInvalid,
+        AmountOutOfRange, AmountPrecision, TotalMismatch, TooManyEntries, CurrencyUnknown, QuantityOutOfRange, TooManyLines, TimeInvalid, PropertyInvalid,
         OrderUnknown, DeliveryLimit, Expired, CrashSuspect, ForeignDeadLetter, ReplayExhausted, InternalError,
     ];
 }

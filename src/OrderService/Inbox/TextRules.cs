@@ -49,6 +49,9 @@ internal static class TextRules
         return false;
     }
 
+    /// <summary>A free text of 1 to <paramref name="maxLength"/> characters that are not all blank.</summary>
+    public static bool IsText(string text, int maxLength) => text.Length <= maxLength && !string.IsNullOrWhiteSpace(text) && !HasForbiddenControl(text);
+
     /// <summary>Whether a text is one plausible mail address. Quoted local parts and address literals are refused: nobody's customers have them.</summary>
     public static bool IsEmail(ReadOnlySpan<char> text)
     {

@@ -373,11 +373,10 @@ public sealed partial class OrderConfirmation(
         var text = new StringBuilder()
             .AppendLine(CultureInfo.InvariantCulture, $"Thank you for your order {recorded.OrderId} at {options.Value.ShopName}.")
             .AppendLine();
-        foreach (var line in placed.Lines)
+        foreach (var line in OrderSum.Of(placed))
         {
-            text.AppendLine(CultureInfo.InvariantCulture, $"  {line.Quantity} x {line.Sku}  {Money.ToDecimal(line.UnitPriceMinor, placed.Currency)} {placed.Currency.Code}");
+            text.AppendLine(line);
         }
-        text.AppendLine().AppendLine(CultureInfo.InvariantCulture, $"Total: {Money.ToDecimal(placed.TotalMinor, placed.Currency)} {placed.Currency.Code}");
         var message = new MimeMessage
         {
             Subject = $"Your order {recorded.OrderId} at {options.Value.ShopName}",

@@ -134,6 +134,9 @@ public sealed partial class RefusedPaymentAlerts(
         RefusalCode.PaymentConflict => "the order has a payment of the same reference with another amount",
         RefusalCode.AmountPrecision => "the amount has more decimals than the order's currency",
         RefusalCode.AmountOutOfRange => "the amounts are larger than any order may cost",
+        RefusalCode.VersionConflict => "the order was at another version than its sender had seen",
+        RefusalCode.AuthorizationUnknown => "the order has no such authorization",
+        RefusalCode.CaptureExceedsAuthorization => "more was taken than was authorized",
         _ => code,
     };
 

@@ -7,7 +7,24 @@ namespace OrderService.Projections;
 /// <param name="Seq">Its place in the list, in the order in which orders were placed; the cursor of paging.</param>
 /// <param name="PlacedAt">Unix milliseconds, as are all times here.</param>
 public sealed record OrderSummary(
-    long Seq, string OrderId, long Version, OrderStatus Status, string CustomerId, string Currency, long TotalMinor, long LineCount, long PlacedAt, long UpdatedAt);
+    long Seq, string OrderId, long Version, OrderStatus Status, string CustomerId, string Currency, long TotalMinor, long LineCount, long PlacedAt, long UpdatedAt,
+    PaymentStatus Payment, FulfillmentStatus Fulfillment);
+
+/// <summary>An attribute of an order.</summary>
+public sealed record OrderAttribute(string Name, string Value);
+
+/// <summary>What orders in a list have, and how far they are; null where it does not matter.</summary>
+/// <param name="Attribute">Exactly this value; only of attributes that are searchable.</param>
+public sealed record OrderParts(OrderAttribute? Attribute, PaymentStatus? Payment, FulfillmentStatus? Fulfillment)
+{
+    // The states that few orders are in have an index, whose condition stands here as it does there.
+    internal string Sql => string.Join(' ', new[]
+    {
+        Payment is { } payment ? $"{(payment > PaymentStatus.Paid ? "AND payment_status > 1 " : "")}AND payment_status = {(int)payment}" : "",
+        Fulfillment is { } fulfillment ? $"{(fulfillment > FulfillmentStatus.Fulfilled ? "AND fulfillment_status > 1 " : "")}AND fulfillment_status = {(int)fulfillment}" : "",
+        Attribute is null ? "" : "AND seq IN (SELECT seq FROM order_attributes WHERE name = @name AND value = @value)",
+    });
+}
 
 /// <summary>In which order a list comes.</summary>
 public enum OrderSort
@@ -27,21 +44,27 @@ public enum OrderSort
 /// <param name="PlacedTo">Recorded before this time.</param>
 public sealed record OrderFilter(IReadOnlyCollection<OrderStatus> Statuses, string? CustomerId = null, long? PlacedFrom = null, long? PlacedTo = null, OrderSort Sort = OrderSort.Newest)
 {
+    /// <summary>What they have or how far they are; null takes all.</summary>
+    public OrderParts? Parts { get; init; }
+
+    /// <summary>The list goes by the place at which orders were recorded.</summary>
+    public bool IsBySequence => IsPlain || Parts is not null;
+
     /// <summary>Nothing is asked for: the list is the table itself.</summary>
-    public bool IsPlain => Statuses.Count == 0 && CustomerId is null && PlacedFrom is null && PlacedTo is null && Sort != OrderSort.LatestChange;
+    public bool IsPlain => Parts is null && Statuses.Count == 0 && CustomerId is null && PlacedFrom is null && PlacedTo is null && Sort != OrderSort.LatestChange;
 
     internal bool IsAscending => Sort == OrderSort.Oldest;
 
     internal string Time => Sort == OrderSort.LatestChange ? "updated_at" : "placed_at";
 
     /// <summary>By what an order has its place in the list.</summary>
-    public long TimeOf(OrderSummary order) => IsPlain ? 0 : Sort == OrderSort.LatestChange ? order.UpdatedAt : order.PlacedAt;
+    public long TimeOf(OrderSummary order) => IsBySequence ? 0 : Sort == OrderSort.LatestChange ? order.UpdatedAt : order.PlacedAt;
 }
 
 /// <summary>Lists of orders from the read model.</summary>
 public sealed class OrderQueries(IDatabase database)
 {
-    private const string Columns = "seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at";
+    private const string Columns = "seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, payment_status, fulfillment_status";
 
     private static readonly OrderStatus[] Every = [.. Enum.GetValues<OrderStatus>().Where(status => status != OrderStatus.None)];
 
@@ -53,7 +76,7 @@ public sealed class OrderQueries(IDatabase database)
             {
                 var sql = ListSql(filter);
                 var found = new List<OrderSummary>();
-                foreach (var status in filter.IsPlain ? [OrderStatus.None] : filter.Statuses.Count == 0 ? Every : filter.Statuses.Distinct())
+                foreach (var status in filter.IsBySequence ? [OrderStatus.None] : filter.Statuses.Count == 0 ? Every : filter.Statuses.Distinct())
                 {
                     found.AddRange((await connection.QueryAsync<Row>(sql, Parameters(filter, status, last, limit))).Select(row => row.ToSummary()));
                 }
@@ -72,6 +95,18 @@ public sealed class OrderQueries(IDatabase database)
         {
             return $"SELECT {Columns} FROM orders WHERE seq {beyond} @seq ORDER BY seq {direction} LIMIT @limit";
         }
+        if (filter.Parts is { } parts)
+        {
+            return
+                $"""
+                SELECT {Columns} FROM orders
+                WHERE seq {beyond} @seq
+                {(filter.CustomerId is null ? "" : "AND customer_id = @customerId")}
+                {(filter.Statuses.Count == 0 ? "" : $"AND status IN ({string.Join(", ", filter.Statuses.Distinct().Select(status => (int)status))})")}
+                {parts.Sql}
+                ORDER BY seq {direction} LIMIT @limit
+                """;
+        }
         var time = filter.Time;
         return
             $"""
@@ -86,8 +121,8 @@ public sealed class OrderQueries(IDatabase database)
     {
         var from = filter.PlacedFrom ?? long.MinValue;
         var to = filter.PlacedTo ?? long.MaxValue;
-        var (time, seq) = last ?? (filter.IsPlain ? (0, filter.IsAscending ? long.MinValue : long.MaxValue) : filter.IsAscending ? (from, long.MinValue) : (to, long.MinValue));
-        return new { customerId = filter.CustomerId, status = (long)status, bound = filter.IsAscending ? to : from, time, seq, limit };
+        var (time, seq) = last ?? (filter.IsBySequence ? (0, filter.IsAscending ? long.MinValue : long.MaxValue) : filter.IsAscending ? (from, long.MinValue) : (to, long.MinValue));
+        return new { customerId = filter.CustomerId, status = (long)status, bound = filter.IsAscending ? to : from, time, seq, limit, name = filter.Parts?.Attribute?.Name, value = filter.Parts?.Attribute?.Value };
     }
 
     /// <summary>What was sold with the orders of a day (UTC), by currency and by where they stand now; those that have left the store included.</summary>
@@ -117,11 +152,11 @@ public sealed class OrderQueries(IDatabase database)
 
     /// <summary>The row of the stream with that number (<c>seq</c>); null when there is none.</summary>
     internal static Task<Row?> FindAsync(StoreConnection connection, long number) =>
-        connection.QuerySingleOrDefaultAsync<Row>($"SELECT {Columns}, last_hash FROM orders WHERE seq = @number", new { number });
+        connection.QuerySingleOrDefaultAsync<Row>($"SELECT {Columns}, needs_stream, last_hash FROM orders WHERE seq = @number", new { number });
 
     /// <summary>The rows of the streams behind one up to another.</summary>
     internal static Task<List<Row>> FindAsync(StoreConnection connection, long after, long last) =>
-        connection.QueryAsync<Row>($"SELECT {Columns}, last_hash FROM orders WHERE seq > @after AND seq <= @last", new { after, last });
+        connection.QueryAsync<Row>($"SELECT {Columns}, needs_stream, last_hash FROM orders WHERE seq > @after AND seq <= @last", new { after, last });
 
     /// <summary>Orders of the read model that have no events.</summary>
     internal static Task<List<string>> WithoutEventsAsync(StoreConnection connection, int limit) => connection.QueryAsync<string>(
@@ -145,19 +180,28 @@ public sealed class OrderQueries(IDatabase database)
         $"SELECT count(*) FROM orders WHERE {Closed} AND updated_at <= @before", new { status = (long)status, before });
 
     /// <returns>False when it is not as it was read.</returns>
-    internal static async Task<bool> RemoveClosedAsync(StoreTransaction transaction, OrderSummary order) => await transaction.ExecuteAsync(
-        $"DELETE FROM orders WHERE seq = @Seq AND version = @Version AND {Closed}", new { order.Seq, order.Version, status = (long)order.Status }) == 1;
+    internal static async Task<bool> RemoveClosedAsync(StoreTransaction transaction, OrderSummary order)
+    {
+        var removed = await transaction.ExecuteAsync(
+            $"DELETE FROM orders WHERE seq = @Seq AND version = @Version AND {Closed}", new { order.Seq, order.Version, status = (long)order.Status }) == 1;
+        if (removed)
+        {
+            await transaction.ExecuteAsync("DELETE FROM order_attributes WHERE seq = @Seq", new { order.Seq });
+        }
+        return removed;
+    }
 
     /// <summary>Writes a row anew. Only while the stream is as it was read: an order that moved on meanwhile has written its own row.</summary>
     internal static Task RebuildAsync(StoreTransaction transaction, long number, Order order, byte[] hash, long placedAt, long updatedAt) => transaction.ExecuteAsync(
         """
-        INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
-        SELECT @number, @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @placedAt, @updatedAt, @hash
+        INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash, payment_status, fulfillment_status, needs_stream)
+        SELECT @number, @OrderId, @Version, @Status, @CustomerId, @Currency, @TotalMinor, @LineCount, @placedAt, @updatedAt, @hash, @Payment, @Fulfillment, @NeedsStream
         WHERE (SELECT max(version) FROM events WHERE stream = @number) = @Version
         ON CONFLICT (seq) DO UPDATE SET
             order_id = excluded.order_id, version = excluded.version, status = excluded.status, customer_id = excluded.customer_id, currency = excluded.currency,
             total_minor = excluded.total_minor, line_count = excluded.line_count, placed_at = excluded.placed_at,
-            updated_at = excluded.updated_at, last_hash = excluded.last_hash
+            updated_at = excluded.updated_at, last_hash = excluded.last_hash, payment_status = excluded.payment_status,
+            fulfillment_status = excluded.fulfillment_status, needs_stream = excluded.needs_stream
         """,
         new
         {
@@ -169,6 +213,9 @@ public sealed class OrderQueries(IDatabase database)
             Currency = order.Currency?.Code,
             order.TotalMinor,
             LineCount = order.Lines.Count,
+            Payment = (long)order.PaymentStatus,
+            Fulfillment = (long)order.FulfillmentStatus,
+            NeedsStream = order.NeedsStream ? 1L : 0,
             placedAt,
             updatedAt,
             hash,
@@ -186,12 +233,17 @@ public sealed class OrderQueries(IDatabase database)
         public long LineCount { get; init; }
         public long PlacedAt { get; init; }
         public long UpdatedAt { get; init; }
+        public PaymentStatus PaymentStatus { get; init; }
+        public FulfillmentStatus FulfillmentStatus { get; init; }
+
+        /// <summary>Only of <see cref="FindAsync"/>.</summary>
+        public long NeedsStream { get; init; }
 
         /// <summary>Only of <see cref="FindAsync"/>.</summary>
         public byte[] LastHash { get; init; } = [];
 
         public OrderSummary ToSummary() =>
-            new(Seq, OrderId, Version, Status, CustomerId, Currency, TotalMinor, LineCount, PlacedAt, UpdatedAt);
+            new(Seq, OrderId, Version, Status, CustomerId, Currency, TotalMinor, LineCount, PlacedAt, UpdatedAt, PaymentStatus, FulfillmentStatus);
     }
 }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using OrderService.DeadLetters;
 using OrderService.Domain;
@@ -59,13 +60,17 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
 
         var state = order.Status == OrderStatus.None
             ? goneAt is { } left ? Gone(left) : letters.Exists(letter => letter.Status == "parked") ? "The order does not exist: the message that places it is a parked dead letter." : "The order does not exist yet."
-            : $"The order is {order.Status.ToWire()} (version {order.Version}).{PaidOf(order)}";
+            : $"The order is {order.Status.ToWire()} (version {order.Version}).{PaidOf(order)}{GoodsOf(order)}";
         var next = new List<string>();
         foreach (var (type, expiresAt) in waiting)
         {
             next.Add($"{type} waits for the order and is decided when it is placed, or becomes a dead letter at {Time(expiresAt)}.");
         }
         next.AddRange(letters.Where(letter => letter.Status == "replayed").Select(letter => $"Dead letter {letter.Id} is on its way through the queue again."));
+        if (next.Count == 0 && order.IsHeld)
+        {
+            next.Add("Nothing is shipped until order.release comes.");
+        }
         if (next.Count == 0)
         {
             next.Add(order.Status switch
@@ -182,10 +187,29 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         OrderEvent.Placed placed => $"{placed.Lines.Count} line{(placed.Lines.Count == 1 ? "" : "s")}, {Money.Format(placed.TotalMinor, placed.Currency)} {placed.Currency}",
         OrderEvent.PaymentReceived payment => Describe(payment),
         OrderEvent.Paid paid => $"payment {paid.PaymentReference}{(paid.Amount is { } amount ? $", {amount.ToString(CultureInfo.InvariantCulture)}" : "")}",
-        OrderEvent.Shipped shipped => string.Join(' ', new[] { shipped.Carrier, shipped.TrackingNumber }.Where(text => text is not null)),
+        OrderEvent.Shipped shipped => Parcel(shipped.ShipmentId, shipped.Lines, shipped.Carrier, shipped.TrackingNumber),
+        OrderEvent.PartlyShipped shipped => Parcel(shipped.ShipmentId, shipped.Lines, shipped.Carrier, shipped.TrackingNumber),
+        OrderEvent.Delivered delivered => delivered.ShipmentId is { } last ? $"shipment {last}, the last" : "",
+        OrderEvent.ShipmentDelivered delivered => $"shipment {delivered.ShipmentId}",
         OrderEvent.Cancelled cancelled => cancelled.Reason,
-        _ => "",
+        OrderEvent.LinesCancelled cancelled => string.Create(CultureInfo.InvariantCulture, $"{Pieces(cancelled.Lines)}; {cancelled.Amount} less, {cancelled.Total} in all; {cancelled.Reason}"),
+        OrderEvent.Returned returned => $"return {returned.ReturnId}: {Pieces(returned.Lines)}; {returned.Reason}",
+        OrderEvent.Refunded refunded => string.Create(
+            CultureInfo.InvariantCulture,
+            $"refund {refunded.RefundReference}, {refunded.Amount}; {refunded.TotalRefunded} refunded{(refunded.PaymentReference is { } payment ? $", of payment {payment}" : "")}{(refunded.Reason is { } reason ? $"; {reason}" : "")}"),
+        OrderEvent.PaymentAuthorized authorized => string.Create(
+            CultureInfo.InvariantCulture, $"authorization {authorized.PaymentReference}, {authorized.Amount}; {authorized.TotalAuthorized} may be captured"),
+        OrderEvent.Amended amended => $"{amended.Lines.Count} line{(amended.Lines.Count == 1 ? "" : "s")}, {Money.Format(amended.TotalMinor, amended.Currency)} {amended.Currency}",
+        OrderEvent.Held held => held.Reason,
+        OrderEvent.Released => "",
+        _ => throw new UnreachableException($"{recorded.Type} is an event and is not described."),
     };
+
+    private static string Parcel(string? shipmentId, IReadOnlyList<LineQuantity>? lines, string? carrier, string? trackingNumber) => string.Join(
+        ' ', new[] { shipmentId is null ? null : $"shipment {shipmentId}:", lines is null ? null : lines.Count == 0 ? "nothing more" : Pieces(lines), carrier, trackingNumber }.Where(text => text is not null));
+
+    private static string Pieces(IReadOnlyList<LineQuantity> lines) =>
+        string.Join(", ", lines.Take(10).Select(line => string.Create(CultureInfo.InvariantCulture, $"{line.Quantity} of line {line.LineId}"))) + (lines.Count > 10 ? ", ..." : "");
 
     private static string Describe(OrderEvent.PaymentReceived payment) => string.Create(
         CultureInfo.InvariantCulture,
@@ -199,7 +223,22 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
             return "";
         }
         var rest = order.OverpaidMinor > 0 ? $"{Money.Format(order.OverpaidMinor, currency)} {currency} too much" : $"{Money.Format(order.DueMinor, currency)} {currency} due";
-        return $" {Money.Format(order.PaidMinor, currency)} of {Money.Format(order.TotalMinor, currency)} {currency} paid, {rest}.";
+        var back = order.Progress is { RefundedMinor: > 0 and var refunded } ? $" {Money.Format(refunded, currency)} {currency} were refunded." : "";
+        return $" {Money.Format(order.PaidMinor, currency)} of {Money.Format(order.TotalMinor, currency)} {currency} paid, {rest}.{back}";
+    }
+
+    /// <summary>What of the goods is not where it should be, where that is so.</summary>
+    private static string GoodsOf(Order order)
+    {
+        var said = order.IsHeld ? $" It is held: {order.Progress?.HoldReason?.TrimEnd('.')}." : "";
+        if (order.FulfillmentStatus is FulfillmentStatus.Unfulfilled or FulfillmentStatus.Fulfilled)
+        {
+            return said;
+        }
+        var goods = order.Goods;
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{said} It is {order.FulfillmentStatus.ToWire().Replace('_', ' ')}: {goods.Sum(line => line.Shipped)} of {goods.Sum(line => line.Ordered - line.Cancelled)} pieces shipped, {goods.Sum(line => line.Open)} open, {goods.Sum(line => line.Returned)} returned.");
     }
 
     private static string Kind(string history) => history switch

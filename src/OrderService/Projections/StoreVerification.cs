@@ -139,6 +139,9 @@ public sealed class StoreVerification(IDatabase database, EventQueries events)
         _ when row.Status != order.Status => "another status",
         _ when row.CustomerId != order.CustomerId => "another customer",
         _ when row.Currency != order.Currency?.Code || row.TotalMinor != order.TotalMinor || row.LineCount != order.Lines.Count => "other amounts",
+        _ when row.PaymentStatus != order.PaymentStatus => "another payment status",
+        _ when row.FulfillmentStatus != order.FulfillmentStatus => "another fulfillment status",
+        _ when row.NeedsStream != (order.NeedsStream ? 1 : 0) => "another mark of how it is decided on",
         _ when !row.LastHash.AsSpan().SequenceEqual(hash) => "another hash",
         _ => null,
     };

@@ -52,6 +52,8 @@ public static class EventSerializer
                     writer.WriteNumber("overpaid"u8, overpaid);
                 }
 
+                WriteOptional(writer, "authorization"u8, payment.Authorization);
+
                 break;
 
             case OrderEvent.Paid paid:
@@ -66,17 +68,40 @@ public static class EventSerializer
             case OrderEvent.Shipped shipped:
                 WriteOptional(writer, "carrier"u8, shipped.Carrier);
                 WriteOptional(writer, "trackingNumber"u8, shipped.TrackingNumber);
+                WriteOptional(writer, "shipmentId"u8, shipped.ShipmentId);
+                if (shipped.Lines is { } lines)
+                {
+                    ProgressJson.WriteQuantities(lines, writer);
+                }
+
                 break;
 
-            case OrderEvent.Delivered:
+            case OrderEvent.Delivered delivered:
+                WriteOptional(writer, "shipmentId"u8, delivered.ShipmentId);
                 break;
 
             case OrderEvent.Cancelled cancelled:
                 writer.WriteString("reason"u8, cancelled.Reason);
                 break;
 
+            case OrderEvent.Amended amended:
+                writer.WriteString("currency"u8, amended.Currency.Code);
+                OrderJson.WriteLines(amended.Lines, amended.Currency, writer);
+                writer.WriteNumber("total"u8, Money.ToDecimal(amended.TotalMinor, amended.Currency));
+                if (amended.Details is { } details)
+                {
+                    OrderJson.WriteDetails(details, writer);
+                }
+
+                break;
+
             default:
-                throw new UnreachableException($"{happened.GetType().Name} is an event and is not written.");
+                if (!ProgressJson.TryWrite(happened, writer))
+                {
+                    throw new UnreachableException($"{happened.GetType().Name} is an event and is not written.");
+                }
+
+                break;
         }
 
         writer.WriteEndObject();
@@ -96,12 +121,13 @@ public static class EventSerializer
 
             return type switch
             {
-                EventType.Placed => ReadPlaced(ref reader),
+                EventType.Placed or EventType.Amended => ReadOrder(type, ref reader),
                 EventType.PaymentReceived => ReadPaymentReceived(ref reader),
                 EventType.Paid => ReadPaid(ref reader),
                 EventType.Shipped => ReadShipped(ref reader),
-                EventType.Delivered => new OrderEvent.Delivered(),
+                EventType.Delivered => new OrderEvent.Delivered { ShipmentId = ReadShipped(ref reader).ShipmentId },
                 EventType.Cancelled => ReadCancelled(ref reader),
+                _ when ProgressJson.Knows(type) => ProgressJson.Read(type, ref reader) ?? throw Incomplete(type),
                 _ => throw new InvalidDataException($"There is no event type {type}; a newer version may have written it."),
             };
         }
@@ -115,22 +141,16 @@ public static class EventSerializer
     {
         writer.WriteString("customerId"u8, placed.CustomerId);
         writer.WriteString("currency"u8, placed.Currency.Code);
-        writer.WriteStartArray("lines"u8);
-        for (var index = 0; index < placed.Lines.Count; index++)
-        {
-            var line = placed.Lines[index];
-            writer.WriteStartObject();
-            writer.WriteString("sku"u8, line.Sku);
-            writer.WriteNumber("quantity"u8, line.Quantity);
-            writer.WriteNumber("unitPrice"u8, Money.ToDecimal(line.UnitPriceMinor, placed.Currency));
-            writer.WriteEndObject();
-        }
-
-        writer.WriteEndArray();
+        OrderJson.WriteLines(placed.Lines, placed.Currency, writer);
         writer.WriteNumber("total"u8, Money.ToDecimal(placed.TotalMinor, placed.Currency));
         if (placed.PlacedAt is { } placedAt)
         {
             writer.WriteString("placedAt"u8, placedAt);
+        }
+
+        if (placed.Details is { } details)
+        {
+            OrderJson.WriteDetails(details, writer);
         }
 
         if (withPersonalData)
@@ -147,13 +167,15 @@ public static class EventSerializer
         }
     }
 
-    private static OrderEvent.Placed ReadPlaced(ref Utf8JsonReader reader)
+    /// <summary>An order as it was placed, or as it is after an amendment.</summary>
+    private static OrderEvent ReadOrder(string type, ref Utf8JsonReader reader)
     {
         string? customerId = null, email = null;
         Currency? currency = null;
         decimal? total = null;
         DateTimeOffset? placedAt = null;
-        var lines = new List<(string Sku, int Quantity, decimal UnitPrice)>();
+        OrderDetails? details = null;
+        var lines = new List<(string Sku, int Quantity, decimal UnitPrice, LineDetails? Details)>();
 
         while (NextMember(ref reader))
         {
@@ -181,35 +203,46 @@ public static class EventSerializer
             {
                 placedAt = reader.TokenType == JsonTokenType.Null ? null : reader.GetDateTimeOffset();
             }
-            else
+            else if (!OrderJson.TryReadDetail(ref reader, ref details))
             {
                 SkipMember(ref reader);
             }
         }
 
-        if (customerId is null || currency is null || total is null)
+        if ((customerId is null && type == EventType.Placed) || currency is null || total is null)
         {
-            throw Incomplete(EventType.Placed);
+            throw Incomplete(type);
         }
 
-        // The members may come in any order, so the prices wait for the currency.
+        if (type == EventType.Amended)
+        {
+            return new OrderEvent.Amended(currency, Exact(lines, currency), ToMinor(total.Value, currency), details);
+        }
+
+        return new OrderEvent.Placed(customerId!, currency, Exact(lines, currency), ToMinor(total.Value, currency), email, placedAt) { Details = details };
+    }
+
+    // The members may come in any order, so the prices wait for the currency.
+    private static OrderLine[] Exact(List<(string Sku, int Quantity, decimal UnitPrice, LineDetails? Details)> lines, Currency currency)
+    {
         var exact = new OrderLine[lines.Count];
         for (var index = 0; index < exact.Length; index++)
         {
-            var (sku, quantity, unitPrice) = lines[index];
-            exact[index] = new OrderLine(sku, quantity, ToMinor(unitPrice, currency));
+            var (sku, quantity, unitPrice, details) = lines[index];
+            exact[index] = new OrderLine(sku, quantity, ToMinor(unitPrice, currency)) { Details = details };
         }
 
-        return new OrderEvent.Placed(customerId, currency, exact, ToMinor(total.Value, currency), email, placedAt);
+        return exact;
     }
 
-    private static void ReadLines(ref Utf8JsonReader reader, List<(string Sku, int Quantity, decimal UnitPrice)> lines)
+    private static void ReadLines(ref Utf8JsonReader reader, List<(string Sku, int Quantity, decimal UnitPrice, LineDetails? Details)> lines)
     {
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {
             string? sku = null;
             int? quantity = null;
             decimal? unitPrice = null;
+            LineDetails? details = null;
             while (NextMember(ref reader))
             {
                 if (Is(ref reader, "sku"u8))
@@ -224,7 +257,7 @@ public static class EventSerializer
                 {
                     unitPrice = reader.GetDecimal();
                 }
-                else
+                else if (!OrderJson.TryReadLineDetail(ref reader, ref details))
                 {
                     SkipMember(ref reader);
                 }
@@ -235,13 +268,13 @@ public static class EventSerializer
                 throw Incomplete(EventType.Placed);
             }
 
-            lines.Add((sku, quantity.Value, unitPrice.Value));
+            lines.Add((sku, quantity.Value, unitPrice.Value, details));
         }
     }
 
     private static OrderEvent.PaymentReceived ReadPaymentReceived(ref Utf8JsonReader reader)
     {
-        string? paymentReference = null;
+        string? paymentReference = null, authorization = null;
         decimal? amount = null, paid = null, due = null, overpaid = null;
         while (NextMember(ref reader))
         {
@@ -265,6 +298,10 @@ public static class EventSerializer
             {
                 overpaid = reader.GetDecimal();
             }
+            else if (Is(ref reader, "authorization"u8))
+            {
+                authorization = reader.GetString();
+            }
             else
             {
                 SkipMember(ref reader);
@@ -272,7 +309,7 @@ public static class EventSerializer
         }
 
         return paymentReference is not null && amount is not null && paid is not null && due is not null
-            ? new OrderEvent.PaymentReceived(paymentReference, amount.Value, paid.Value, due.Value, overpaid)
+            ? new OrderEvent.PaymentReceived(paymentReference, amount.Value, paid.Value, due.Value, overpaid) { Authorization = authorization }
             : throw Incomplete(EventType.PaymentReceived);
     }
 
@@ -301,7 +338,8 @@ public static class EventSerializer
 
     private static OrderEvent.Shipped ReadShipped(ref Utf8JsonReader reader)
     {
-        string? carrier = null, trackingNumber = null;
+        string? carrier = null, trackingNumber = null, shipmentId = null;
+        List<LineQuantity>? lines = null;
         while (NextMember(ref reader))
         {
             if (Is(ref reader, "carrier"u8))
@@ -312,13 +350,21 @@ public static class EventSerializer
             {
                 trackingNumber = reader.GetString();
             }
+            else if (Is(ref reader, "shipmentId"u8))
+            {
+                shipmentId = reader.GetString();
+            }
+            else if (Is(ref reader, "lines"u8))
+            {
+                lines = ProgressJson.ReadQuantities(ref reader);
+            }
             else
             {
                 SkipMember(ref reader);
             }
         }
 
-        return new OrderEvent.Shipped(carrier, trackingNumber);
+        return new OrderEvent.Shipped(carrier, trackingNumber) { ShipmentId = shipmentId, Lines = lines };
     }
 
     private static OrderEvent.Cancelled ReadCancelled(ref Utf8JsonReader reader)

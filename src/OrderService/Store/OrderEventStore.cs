@@ -43,6 +43,9 @@ public sealed record BatchQuery(
     IReadOnlyCollection<string> Keys, IReadOnlyCollection<string> OrderIds, IReadOnlyCollection<string> PaidOrderIds, IReadOnlyList<byte[]> Fingerprints)
 {
     public BatchQuery(IReadOnlyCollection<string> keys, IReadOnlyCollection<string> orderIds) : this(keys, orderIds, [], []) { }
+
+    /// <summary>Those of <see cref="OrderIds"/> whose whole stream is read; so it is for every order that is beyond the plain course.</summary>
+    public IReadOnlyCollection<string> WholeOrderIds { get; init; } = [];
 }
 
 /// <summary>What the store knew when the batch was decided.</summary>
@@ -130,8 +133,8 @@ public sealed record DeferredCommand(
     /// <summary>
     /// Those that came before the order, in the order of an order's life; then those that came after it, as they came. SQL over the table's columns.
     /// </summary>
-    internal const string InTurn =
-        "CASE WHEN expires_at = 9223372036854775807 THEN 9 ELSE CASE type WHEN 'order.pay' THEN 0 WHEN 'order.ship' THEN 1 WHEN 'order.deliver' THEN 2 ELSE 3 END END, received_at, key";
+    internal static readonly string InTurn =
+        $"CASE WHEN expires_at = 9223372036854775807 THEN {CommandType.All.Count} ELSE CASE type {string.Join(' ', CommandType.All.Select((type, rank) => $"WHEN '{type}' THEN {rank}"))} ELSE 0 END END, received_at, key";
 }
 
 /// <summary>A dead letter that a delivery of the same key may settle.</summary>
@@ -200,6 +203,13 @@ public sealed class Append(int capacity = 0)
     public List<HistoryRow> History { get; } = [];
     public List<LetterChange> Letters { get; } = [];
     public List<RefusedPayment> RefusedPayments { get; } = [];
+
+    /// <summary>What orders can be searched for by.</summary>
+    public List<AttributeRow> Attributes { get; } = [];
+
+    /// <summary>Orders that were amended: what they were found by before counts no more.</summary>
+    public HashSet<string> AttributesReplaced { get; } = new(StringComparer.Ordinal);
+
     public List<byte[]> StartedDone { get; } = [];
 
     /// <summary>How many more copies came of messages that were decided before, by idempotency key. They are counted with the message: a row for each would be a million rows some day.</summary>
@@ -220,9 +230,21 @@ public readonly record struct InboxRow(string Key, byte[] Fingerprint, InboxOutc
 
 /// <summary>A stream's head row, which is the read model's row too.</summary>
 /// <param name="ExpectedVersion">0 makes the row; any other must be what stands there.</param>
+/// <param name="LineCount">Null where it is not known and did not change.</param>
 public sealed record HeadChange(
     string OrderId, long ExpectedVersion, long Version, OrderStatus Status, string CustomerId, string Currency,
-    long TotalMinor, int LineCount, long At, byte[] LastHash);
+    long TotalMinor, int? LineCount, long At, byte[] LastHash)
+{
+    public PaymentStatus Payment { get; init; }
+
+    public FulfillmentStatus Fulfillment { get; init; }
+
+    /// <summary>Decisions take the whole stream from now on.</summary>
+    public bool NeedsStream { get; init; }
+}
+
+/// <summary>An attribute by which an order can be found.</summary>
+public readonly record struct AttributeRow(string OrderId, string Name, string Value);
 
 /// <summary>What an outbox row publishes. The numbers are stored.</summary>
 public enum OutboxKind

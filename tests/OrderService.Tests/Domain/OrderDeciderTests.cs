@@ -41,7 +41,51 @@ public sealed class OrderDeciderTests
         { "cancelled", CommandType.Ship, "wrong-status", "wrong-status" },
         { "cancelled", CommandType.Deliver, "wrong-status", "wrong-status" },
         { "cancelled", CommandType.Cancel, "wrong-status", "wrong-status" },
+        { "none", CommandType.Authorize, "-", "-" },
+        { "placed", CommandType.Authorize, "placed", "placed" },
+        { "paid", CommandType.Authorize, "paid", "paid" },
+        { "shipped", CommandType.Authorize, "shipped", "shipped" },
+        { "delivered", CommandType.Authorize, "delivered", "delivered" },
+        { "cancelled", CommandType.Authorize, "wrong-status", "wrong-status" },
+        { "none", CommandType.Capture, "-", "-" },
+        { "placed", CommandType.Capture, "authorization-unknown", "authorization-unknown" },
+        { "paid", CommandType.Capture, "authorization-unknown", "authorization-unknown" },
+        { "shipped", CommandType.Capture, "authorization-unknown", "authorization-unknown" },
+        { "delivered", CommandType.Capture, "authorization-unknown", "authorization-unknown" },
+        { "cancelled", CommandType.Capture, "authorization-unknown", "authorization-unknown" },
+        { "none", CommandType.Amend, "-", "-" },
+        { "placed", CommandType.Amend, "placed", "placed" },
+        { "paid", CommandType.Amend, "paid", "paid" },
+        { "shipped", CommandType.Amend, "wrong-status", "wrong-status" },
+        { "delivered", CommandType.Amend, "wrong-status", "wrong-status" },
+        { "cancelled", CommandType.Amend, "wrong-status", "wrong-status" },
+        { "none", CommandType.Hold, "-", "-" },
+        { "placed", CommandType.Hold, "placed", "placed" },
+        { "paid", CommandType.Hold, "paid", "paid" },
+        { "shipped", CommandType.Hold, "wrong-status", "wrong-status" },
+        { "delivered", CommandType.Hold, "wrong-status", "wrong-status" },
+        { "cancelled", CommandType.Hold, "wrong-status", "wrong-status" },
+        { "none", CommandType.Release, "-", "-" },
+        { "placed", CommandType.Release, "-", "-" },
+        { "paid", CommandType.Release, "-", "-" },
+        { "shipped", CommandType.Release, "-", "-" },
+        { "delivered", CommandType.Release, "-", "-" },
+        { "cancelled", CommandType.Release, "-", "-" },
+        { "none", CommandType.Return, "-", "-" },
+        { "placed", CommandType.Return, "quantity-exceeded", "quantity-exceeded" },
+        { "paid", CommandType.Return, "quantity-exceeded", "quantity-exceeded" },
+        { "shipped", CommandType.Return, "shipped", "shipped" },
+        { "delivered", CommandType.Return, "delivered", "delivered" },
+        { "cancelled", CommandType.Return, "quantity-exceeded", "quantity-exceeded" },
+        { "none", CommandType.Refund, "-", "-" },
+        { "placed", CommandType.Refund, "refund-exceeds-paid", "refund-exceeds-paid" },
+        { "paid", CommandType.Refund, "paid", "paid" },
+        { "shipped", CommandType.Refund, "refund-exceeds-paid", "refund-exceeds-paid" },
+        { "delivered", CommandType.Refund, "refund-exceeds-paid", "refund-exceeds-paid" },
+        { "cancelled", CommandType.Refund, "refund-exceeds-paid", "refund-exceeds-paid" },
     };
+
+    public static TheoryData<string, string, string, string> HeadTable { get; } = [.. Table.Where(row => !Samples.Command(row.Data.Item2).NeedsStream)];
 
     [Theory]
     [MemberData(nameof(Table))]
@@ -54,7 +98,7 @@ public sealed class OrderDeciderTests
     }
 
     [Theory]
-    [MemberData(nameof(Table))]
+    [MemberData(nameof(HeadTable))]
     public void The_head_of_a_stream_is_enough_to_decide(string status, string command, string answer, string answerPaymentFirst)
     {
         var folded = Samples.OrderThatIs(status);
@@ -123,11 +167,9 @@ public sealed class OrderDeciderTests
     [Fact]
     public void Early_commands_are_decided_in_the_order_of_an_orders_life()
     {
-        var early = new[] { CommandType.Cancel, CommandType.Deliver, CommandType.Ship, CommandType.Pay, CommandType.Place };
-
-        Assert.Equal(
-            [CommandType.Place, CommandType.Pay, CommandType.Ship, CommandType.Deliver, CommandType.Cancel],
-            early.Select(Samples.Command).OrderBy(command => command.LifecycleRank).Select(command => command.Type));
+        Assert.Equal(CommandType.All, CommandType.All.Reverse().Select(Samples.Command).OrderBy(command => command.LifecycleRank).ThenBy(command => command.Type).Select(command => command.Type));
+        // What is cancelled of it is not shipped.
+        Assert.True(new OrderCommand.Cancel("A-1", "sold out", [new("1", 1)]).LifecycleRank < Samples.Command(CommandType.Ship).LifecycleRank);
     }
 
     [Fact]
@@ -154,7 +196,7 @@ public sealed class OrderDeciderTests
                     foreach (var happened in Events(accepted))
                     {
                         var next = order.Apply(happened);
-                        Assert.True(legal.Contains((order.Status, next.Status)) || (command is OrderCommand.Pay && order.Status == next.Status));
+                        Assert.True(legal.Contains((order.Status, next.Status)) || ((command is OrderCommand.Pay || command.NeedsStream) && order.Status == next.Status));
                         Assert.False(paymentFirst && order.DueMinor > 0 && (order.Status, next.Status) == (OrderStatus.Placed, OrderStatus.Shipped));
                         Assert.Equal(order.Version + 1, next.Version);
                         order = next;
@@ -169,18 +211,21 @@ public sealed class OrderDeciderTests
 
             // The state is nothing but the fold of what happened.
             var folded = Order.Fold("A-1", events);
-            Assert.Equal(order.ToString(), folded.ToString());
+            Assert.Equal(
+                (order.Status, order.Version, order.TotalMinor, order.PaidMinor, order.IsPaid, order.PaymentStatus, order.FulfillmentStatus, order.NeedsStream),
+                (folded.Status, folded.Version, folded.TotalMinor, folded.PaidMinor, folded.IsPaid, folded.PaymentStatus, folded.FulfillmentStatus, folded.NeedsStream));
             Assert.Equal(order.Payments, folded.Payments);
         });
     }
 
     private static bool SameDecision(Decision one, Decision other) => one switch
     {
-        Decision.Accepted { Event: OrderEvent.Placed } => other is Decision.Accepted { Event: OrderEvent.Placed },
+        // Lists are not compared item by item.
+        Decision.Accepted accepted => other is Decision.Accepted same && accepted.Events.Select(happened => happened.Type).SequenceEqual(same.Events.Select(happened => happened.Type)),
         _ => one.Equals(other),
     };
 
-    private static IEnumerable<OrderEvent> Events(Decision.Accepted accepted) => accepted.Then is { } then ? [accepted.Event, then] : [accepted.Event];
+    private static IEnumerable<OrderEvent> Events(Decision.Accepted accepted) => accepted.Events;
 
     private static string Answer(Order order, Decision decision) => decision switch
     {

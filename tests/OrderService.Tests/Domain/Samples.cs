@@ -23,7 +23,15 @@ internal static class Samples
         CommandType.Pay => new OrderCommand.Pay("A-1", "P-1", 99.80m),
         CommandType.Ship => new OrderCommand.Ship("A-1", "DHL", "T-1"),
         CommandType.Deliver => new OrderCommand.Deliver("A-1"),
-        _ => new OrderCommand.Cancel("A-1", "changed my mind"),
+        CommandType.Authorize => new OrderCommand.Authorize("A-1", "AUTH-1", 99.80m),
+        CommandType.Capture => new OrderCommand.Capture("A-1", "AUTH-1", null, null),
+        CommandType.Amend => new OrderCommand.Amend("A-1", null, [new("gift", "yes")], null, null, null),
+        CommandType.Hold => new OrderCommand.Hold("A-1", "fraud?"),
+        CommandType.Release => new OrderCommand.Release("A-1"),
+        CommandType.Return => new OrderCommand.Return("A-1", "R-1", [new("1", 1)], "too small"),
+        CommandType.Refund => new OrderCommand.Refund("A-1", "REF-1", 1m, null, null),
+        CommandType.Cancel => new OrderCommand.Cancel("A-1", "changed my mind"),
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "There is no such command."),
     };
 
     public static Order OrderThatIs(string status) => Order.Fold("A-1", status switch

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.DependencyInjection;
@@ -14,6 +15,55 @@ public sealed class OrdersOverHttpTests(SharedService shared) : IClassFixture<Sh
     private static CancellationToken Now => TestContext.Current.CancellationToken;
 
     private readonly HttpClient http = shared.Service.Client();
+
+    [Fact]
+    public async Task An_order_with_everything_is_shown_with_everything_and_a_wrong_total_is_refused_at_once()
+    {
+        var id = NewId();
+        string Body(string total) => $$$"""
+            {"orderId":"{{{id}}}","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90,"lineId":"kb","name":"Keyboard","discount":9.80,"tax":{"rate":19,"included":false}}],
+             "shippingCost":4.90,"discounts":[{"amount":5,"code":"SPRING"}],"total":{{{total}}},"channel":"web","attributes":{"gift":"yes"},"externalReferences":{"purchaseOrder":"PO-7"}}
+            """;
+
+        using var wrong = await PostAsync("/api/orders", Body("99.80"));
+        using var right = await PostAsync("/api/orders", Body("107.00"));
+
+        Assert.Equal((HttpStatusCode.BadRequest, "total_mismatch"), (wrong.StatusCode, (await wrong.Content.ReadFromJsonAsync<JsonElement>(Now)).GetProperty("code").GetString()));
+        Assert.Equal(HttpStatusCode.Accepted, right.StatusCode);
+        await Eventually.TrueAsync(async () => (await http.GetAsync(new Uri($"/api/orders/{id}", UriKind.Relative), Now)).IsSuccessStatusCode);
+        using var response = await http.GetAsync(new Uri($"/api/orders/{id}", UriKind.Relative), Now);
+        Assert.Equal("\"1\"", response.Headers.ETag?.Tag);
+        var order = await response.Content.ReadFromJsonAsync<JsonElement>(Now);
+        Assert.Equal("107.00", order.GetProperty("total").GetRawText());
+        Assert.Equal("""[{"rate":19,"included":false,"amount":17.10}]""", order.GetProperty("taxes").GetRawText());
+        Assert.Equal("""{"sku":"KB-01","quantity":2,"unitPrice":49.90,"lineId":"kb","name":"Keyboard","discount":9.80,"tax":{"rate":19,"included":false,"amount":17.10},"attributes":{},"shipped":0,"cancelled":0,"returned":0,"open":2}""", order.GetProperty("lines")[0].GetRawText());
+        Assert.Equal(("web", """{"gift":"yes"}""", """{"purchaseOrder":"PO-7"}"""), (order.GetProperty("channel").GetString(), order.GetProperty("attributes").GetRawText(), order.GetProperty("externalReferences").GetRawText()));
+    }
+
+    [Fact]
+    public async Task A_command_upon_another_version_is_refused_and_said()
+    {
+        var id = NewId();
+        using var placed = await PostAsync("/api/orders", HostedService.Order(id));
+        await Eventually.TrueAsync(async () => (await http.GetAsync(new Uri($"/api/orders/{id}", UriKind.Relative), Now)).IsSuccessStatusCode);
+
+        using var nonsense = await ShipAsync("three", "{}");
+        using var contradiction = await ShipAsync("\"1\"", """{"expectedVersion":2}""");
+        using var late = await ShipAsync("\"7\"", "{}");
+        await Eventually.TrueAsync(async () => (await GetAsync($"/api/orders/{id}/timeline")).GetRawText().Contains("version-conflict", StringComparison.Ordinal));
+        using var right = await ShipAsync("\"1\"", "{}");
+
+        Assert.Equal((HttpStatusCode.BadRequest, HttpStatusCode.BadRequest, HttpStatusCode.Accepted, HttpStatusCode.Accepted), (nonsense.StatusCode, contradiction.StatusCode, late.StatusCode, right.StatusCode));
+        await Eventually.TrueAsync(async () => (await GetAsync($"/api/orders/{id}")).GetProperty("status").GetString() == "shipped");
+        Assert.Equal(2, (await GetAsync($"/api/orders/{id}")).GetProperty("version").GetInt64());
+
+        async Task<HttpResponseMessage> ShipAsync(string match, string body)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Post, $"/api/orders/{id}/ship") { Content = HostedService.Json(body) };
+            request.Headers.TryAddWithoutValidation("If-Match", match);
+            return await http.SendAsync(request, Now);
+        }
+    }
 
     [Fact]
     public async Task An_order_is_accepted_processed_and_seen()

@@ -66,7 +66,7 @@ public sealed class BadInputTests
         { "B11 null and value", Good.Insert(1, "\"email\":null,\"email\":null,"), RejectionReason.DuplicateField, "/email" },
         { "B12", Good.Insert(1, "\"OrderId\":\"A-1001\","), RejectionReason.UnknownField, "" },
         { "B13", Good.Insert(1, "\"isAdmin\":true,"), RejectionReason.UnknownField, "" },
-        { "B13 in a line", WithLine("""{"sku":"A","quantity":1,"unitPrice":1,"discount":1}"""), RejectionReason.UnknownField, "/lines/0" },
+        { "B13 in a line", WithLine("""{"sku":"A","quantity":1,"unitPrice":1,"rebate":1}"""), RejectionReason.UnknownField, "/lines/0" },
         { "B13 an empty name", Good.Insert(1, "\"\":1,"), RejectionReason.UnknownField, "" },
         { "B14 missing", "{}", RejectionReason.MissingField, "/orderId" },
         { "B14 one missing", Good.Replace("\"customerId\":\"C-7\",", "", StringComparison.Ordinal), RejectionReason.MissingField, "/customerId" },

@@ -25,6 +25,15 @@ public sealed partial class MessagesPageTests
         { "4", new OrderEvent.Shipped("DHL", "00340434161094042557") },
         { "5", new OrderEvent.Delivered() },
         { "6", new OrderEvent.Cancelled("changed my mind") },
+        { "2", new OrderEvent.PaymentAuthorized("AUTH-1", 99.80m, 99.80m) },
+        { "3", new OrderEvent.PartlyShipped("1", [new("1", 1)], "DHL", "00340434161094042557") },
+        { "4", new OrderEvent.ShipmentDelivered("1") },
+        { "5", new OrderEvent.Returned("R-1", [new("1", 1)], "too small") },
+        { "6", new OrderEvent.Refunded("REF-1", 49.90m, 49.90m, "PAY-2026-0042", "one piece came back") },
+        { "2", new OrderEvent.LinesCancelled([new("1", 1)], "sold out", 49.90m, 49.90m) },
+        { "2", new OrderEvent.Amended(Tests.Domain.Samples.Euro, [new OrderLine("KB-01", 1, 49_90)], 49_90, null) },
+        { "2", new OrderEvent.Held("the address is checked") },
+        { "3", new OrderEvent.Released() },
     };
 
     [Theory]

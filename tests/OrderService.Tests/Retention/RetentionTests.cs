@@ -32,6 +32,8 @@ public abstract class RetentionContract
         await world.AppendAsync(refused, done, accepted);
         await world.PublishAllAsync();
         var before = await world.Instance.Events.StreamAsync("A-1", Stopping);
+        await world.Store.Database.WriteAsync(
+            transaction => transaction.ExecuteAsync("INSERT INTO order_attributes (name, value, seq) SELECT 'channel', 'web', seq FROM orders"), Stopping);
 
         var removed = await world.RunAsync(closedOrders: 30, days: 31);
 
@@ -41,6 +43,7 @@ public abstract class RetentionContract
             Assert.Equal(0, await world.CountAsync($"{table} WHERE order_id = 'A-1'"));
             Assert.True(table == "history" || await world.CountAsync($"{table} WHERE order_id = 'newest-1'") > 0);
         }
+        Assert.Equal(await world.CountAsync("orders"), await world.CountAsync("order_attributes"));
         // The order and its four messages.
         Assert.Equal(5, await world.CountAsync("tombstones"));
 

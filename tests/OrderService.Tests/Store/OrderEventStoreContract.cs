@@ -1,3 +1,4 @@
+using System.Text;
 using System.Security.Cryptography;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
@@ -490,6 +491,97 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Orders_beyond_the_plain_course_are_decided_by_their_whole_stream()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"));
+        await Store.AppendAsync(Of("k-3", CommandType.Ship, """{"orderId":"A-1","lines":[{"lineId":"1","quantity":1}]}"""), Payment("k-4", "A-1", "P-1", "120"));
+        // Each in a transaction of its own, so each reads what the others left. A plain command too: its order is beyond the plain course.
+        await Store.AppendAsync(Ship("k-5", "A-1"));
+        await Store.AppendAsync(Of("k-6", CommandType.Return, """{"orderId":"A-1","returnId":"R-1","lines":[{"lineId":"1","quantity":1}],"reason":"too small"}"""));
+        await Store.AppendAsync(Of("k-7", CommandType.Refund, """{"orderId":"A-1","refundReference":"REF-1","amount":20.20}"""));
+        await Store.AppendAsync(Of("k-8", CommandType.Refund, """{"orderId":"A-1","refundReference":"REF-2","amount":99.81}"""));
+        await Store.AppendAsync(Ship("k-9", "A-2"));
+
+        Assert.Equal(
+            [EventType.Placed, EventType.PartlyShipped, EventType.PaymentReceived, EventType.Paid, EventType.Shipped, EventType.Returned, EventType.Refunded],
+            (await Store.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
+        Assert.Equal((2L, RefusalCode.RefundExceedsPaid), ((await InboxAsync("k-8")).Outcome, (await InboxAsync("k-8")).Reason));
+        var queries = new OrderQueries(Store.Database);
+        var all = (await queries.ListAsync(new OrderFilter([]), null, 9, Token)).ToDictionary(order => order.OrderId);
+        Assert.Equal((OrderStatus.Shipped, PaymentStatus.PartlyRefunded, FulfillmentStatus.PartlyReturned), (all["A-1"].Status, all["A-1"].Payment, all["A-1"].Fulfillment));
+        Assert.Equal((OrderStatus.Shipped, PaymentStatus.Unpaid, FulfillmentStatus.Fulfilled), (all["A-2"].Status, all["A-2"].Payment, all["A-2"].Fulfillment));
+        Assert.Equal(["A-1"], (await queries.ListAsync(new OrderFilter([]) { Parts = new OrderParts(null, PaymentStatus.PartlyRefunded, FulfillmentStatus.PartlyReturned) }, null, 9, Token)).Select(order => order.OrderId));
+        Assert.Equal(["A-2"], (await queries.ListAsync(new OrderFilter([]) { Parts = new OrderParts(null, PaymentStatus.Unpaid, FulfillmentStatus.Fulfilled) }, null, 9, Token)).Select(order => order.OrderId));
+        Assert.Equal(1, await ScalarAsync("SELECT sum(needs_stream) FROM orders"));
+        Assert.Empty((await new StoreVerification(Store.Database, Store.Events).RunAsync(repair: false, null, Token)).Findings);
+    }
+
+    [Fact]
+    public async Task What_an_amended_order_costs_and_has_is_in_the_read_model()
+    {
+        await Store.AppendAsync(Place("k-1", "A-1"));
+        await Store.AppendAsync(Of("k-2", CommandType.Amend, """{"orderId":"A-1","expectedVersion":1,"lines":[{"sku":"A","quantity":1,"unitPrice":1.5},{"sku":"B","quantity":1,"unitPrice":2}]}"""));
+        await Store.AppendAsync(Of("k-3", CommandType.Amend, """{"orderId":"A-1","expectedVersion":1,"attributes":{"gift":"yes"}}"""));
+
+        var order = Assert.Single(await new OrderQueries(Store.Database).ListAsync(new OrderFilter([]), null, 9, Token));
+        Assert.Equal((2L, 3_50L, 2L), (order.Version, order.TotalMinor, order.LineCount));
+        Assert.Equal(RefusalCode.VersionConflict, (await InboxAsync("k-3")).Reason);
+        Assert.Empty((await new StoreVerification(Store.Database, Store.Events).RunAsync(repair: false, null, Token)).Findings);
+    }
+
+    [Fact]
+    public async Task Early_commands_of_every_kind_are_decided_with_their_order()
+    {
+        await Store.AppendAsync(
+            Of("k-1", CommandType.Refund, """{"orderId":"A-1","refundReference":"REF-1","amount":1}"""),
+            Of("k-2", CommandType.Return, """{"orderId":"A-1","returnId":"R-1","lines":[{"lineId":"1","quantity":1}],"reason":"too small"}"""),
+            Of("k-3", CommandType.Deliver, """{"orderId":"A-1"}"""),
+            Ship("k-4", "A-1"),
+            Of("k-5", CommandType.Capture, """{"orderId":"A-1","paymentReference":"AUTH"}"""),
+            Of("k-6", CommandType.Authorize, """{"orderId":"A-1","paymentReference":"AUTH","amount":99.80}"""),
+            Of("k-7", CommandType.Release, """{"orderId":"A-1"}"""),
+            Of("k-8", CommandType.Hold, """{"orderId":"A-1","reason":"fraud?"}"""),
+            Of("k-9", CommandType.Amend, """{"orderId":"A-1","attributes":{"gift":"yes"}}"""));
+        await Store.AppendAsync(Place("k-10", "A-1"));
+
+        Assert.Equal(
+            [
+                EventType.Placed, EventType.PaymentAuthorized, EventType.PaymentReceived, EventType.Paid, EventType.Amended, EventType.Held, EventType.Released,
+                EventType.Shipped, EventType.Delivered, EventType.Returned, EventType.Refunded,
+            ],
+            (await Store.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
+        Assert.Empty((await new StoreVerification(Store.Database, Store.Events).RunAsync(repair: false, null, Token)).Findings);
+    }
+
+    [Fact]
+    public async Task Orders_are_found_by_the_attributes_that_are_searchable()
+    {
+        var decider = new BatchDecider(OrderRules.Default, TimeSpan.FromMinutes(1), ["channel", "market"]);
+        await PlaceAsync("k-1", "A-1", ",\"channel\":\"web\",\"attributes\":{\"market\":\"DE\",\"gift\":\"yes\"}");
+        await PlaceAsync("k-2", "A-2", ",\"channel\":\"web\"");
+        await PlaceAsync("k-3", "A-3", "");
+
+        Assert.Equal(["A-2", "A-1"], await FoundAsync("channel", "web"));
+        Assert.Equal(["A-1"], await FoundAsync("market", "DE"));
+        Assert.Empty(await FoundAsync("market", "FR"));
+        // Kept with the order, and no row of the index.
+        Assert.Empty(await FoundAsync("gift", "yes"));
+        Assert.Contains("\"gift\":\"yes\"", Encoding.UTF8.GetString(Assert.Single(await Store.Events.StreamAsync("A-1", Token)).Data.Span), StringComparison.Ordinal);
+        Assert.Equal(3, await ScalarAsync("SELECT count(*) FROM order_attributes"));
+
+        async Task PlaceAsync(string key, string orderId, string more)
+        {
+            var body = Encoding.UTF8.GetBytes($$"""{"orderId":"{{orderId}}","customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":1,"unitPrice":1.00}]{{more}}}""");
+            var properties = new MessageProperties { MessageId = key, Type = CommandType.Place };
+            IReadOnlyList<Incoming> batch = [new Incoming(EnvelopeDecoder.Decode(properties, body), body, properties)];
+            await Store.Log.AppendAsync(InboxCommit.Query(batch), state => decider.Decide(batch, state, Now), Token);
+        }
+
+        async Task<IEnumerable<string>> FoundAsync(string name, string value) =>
+            (await new OrderQueries(Store.Database).ListAsync(new OrderFilter([]) { Parts = new OrderParts(new OrderAttribute(name, value), null, null) }, null, 9, Token)).Select(order => order.OrderId);
+    }
+
+    [Fact]
     public async Task Orders_are_listed_newest_first_with_filters()
     {
         await Store.AppendAsync(Place("k-1", "A-1"), Place("k-2", "A-2"), Place("k-3", "A-3"), Pay("k-4", "A-2"));
@@ -518,7 +610,10 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     [Fact]
     public async Task A_store_whose_events_lie_by_order_id_is_brought_up_with_all_it_holds()
     {
-        await Store.AppendAsync(Place("k-1", "A-1"), Pay("k-2", "A-1"), Place("k-3", "A-2"), Place("k-4", "A-3"));
+        await Store.AppendAsync(
+            Place("k-1", "A-1"), Pay("k-2", "A-1"), Place("k-3", "A-2"), Place("k-4", "A-3"), Payment("k-6", "A-2", "P-1", "1"), Ship("k-7", "A-3"), Payment("k-8", "A-3", "P-2", "100"));
+        await AppendOldAsync("A-4", 99.81m);
+        await AppendOldAsync("A-5", 0.01m);
         // From the last order to the first, so that a stream's number is not by chance the position of its event.
         var orders = await RowsAsync("orders", "order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash", "seq DESC");
         var events = await RowsAsync("events", "position, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash", "position");
@@ -540,9 +635,14 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await old.Database.MigrateAsync(Token);
 
         var report = await new StoreVerification(old.Database, old.Events).RunAsync(repair: false, null, Token);
-        Assert.Equal((5L, 3L, 0L), (report.Events, report.Orders, report.Wrong));
+        Assert.Equal((13L, 5L, 0L), (report.Events, report.Orders, report.Wrong));
+        // What later columns say is told by the events.
+        Assert.Equal(
+            [(PaymentStatus.Paid, FulfillmentStatus.Unfulfilled), (PaymentStatus.PartlyPaid, FulfillmentStatus.Unfulfilled), (PaymentStatus.Overpaid, FulfillmentStatus.Fulfilled),
+                (PaymentStatus.Overpaid, FulfillmentStatus.Unfulfilled), (PaymentStatus.Paid, FulfillmentStatus.Unfulfilled)],
+            (await new OrderQueries(old.Database).ListAsync(new OrderFilter([]), null, 9, Token)).OrderBy(order => order.OrderId).Select(order => (order.Payment, order.Fulfillment)));
         Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID"], (await old.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
-        Assert.Equal([1L, 2L, 3L, 4L, 5L], (await old.Events.AfterAsync(0, 10, Token)).Events.Select(recorded => recorded.Position));
+        Assert.Equal(Enumerable.Range(1, 13).Select(position => (long)position), (await old.Events.AfterAsync(0, 20, Token)).Events.Select(recorded => recorded.Position));
         var copy = Place("k-1", "A-1");
         var next = Ship("k-5", "A-1");
         await old.AppendAsync(copy, next);
@@ -637,26 +737,29 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
     }
 
     /// <summary>A store that a version before ORDER_PAYMENT_RECEIVED wrote: its ORDER_PAID means paid, and what comes later adds to it.</summary>
+    /// <summary>An order as versions before several payments left it: paid in full by the one payment it could have, whatever that brought.</summary>
+    private Task AppendOldAsync(string orderId, decimal amount) => Store.Log.AppendAsync(
+        new BatchQuery([$"old-{orderId}"], [orderId]),
+        _ =>
+        {
+            var append = new Append();
+            var head = new OrderHead(Order.None(orderId), EventHash.Genesis);
+            foreach (var happened in new OrderEvent[] { Tests.Domain.Samples.Placed, new OrderEvent.Paid("P-1", amount) })
+            {
+                var (version, data) = (head.Order.Version + 1, EventSerializer.Serialize(happened));
+                var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, "c", $"old-{orderId}", null, Now);
+                append.Events.Add(new RecordedEvent(orderId, version, happened.Type, data, "c", $"old-{orderId}", null, Now, hash));
+                head = new OrderHead(head.Order.Apply(happened), hash);
+            }
+            append.Heads.Add(new HeadChange(orderId, 0, 2, head.Order.Status, "C-7", "EUR", 99_80, 1, Now, head.LastHash) { Payment = head.Order.PaymentStatus });
+            return append;
+        },
+        Token);
+
     [Fact]
     public async Task Payments_go_on_upon_an_old_stream()
     {
-        await Store.Log.AppendAsync(
-            new BatchQuery(["k-1"], ["A-1"]),
-            _ =>
-            {
-                var append = new Append();
-                var head = new OrderHead(Tests.Domain.Samples.OrderThatIs("none"), EventHash.Genesis);
-                foreach (var happened in new OrderService.Domain.OrderEvent[] { Tests.Domain.Samples.Placed, new OrderService.Domain.OrderEvent.Paid("P-1", 0.01m) })
-                {
-                    var (version, data) = (head.Order.Version + 1, EventSerializer.Serialize(happened));
-                    var hash = EventHash.Next(head.LastHash, "A-1", version, happened.Type, data, "c", "k-1", null, Now);
-                    append.Events.Add(new RecordedEvent("A-1", version, happened.Type, data, "c", "k-1", null, Now, hash));
-                    head = new OrderHead(head.Order.Apply(happened), hash);
-                }
-                append.Heads.Add(new HeadChange("A-1", 0, 2, head.Order.Status, "C-7", "EUR", 99_80, 1, Now, head.LastHash));
-                return append;
-            },
-            Token);
+        await AppendOldAsync("A-1", 0.01m);
         await AssertSoundAsync();
         var again = Payment("k-2", "A-1", "P-1", "0.01");
         var more = Payment("k-3", "A-1", "P-2", "10");

@@ -25,6 +25,7 @@ public sealed partial class TableTests
         ["intake_pauses"] = ["IntakeTable.cs"],
         ["keyless_letters"] = ["LettersTable.cs"],
         ["lives"] = ["Lives.cs"],
+        ["order_attributes"] = ["OrderQueries.cs"],
         ["order_mails"] = ["OrderMailsTable.cs"],
         ["orders"] = ["OrderQueries.cs", "DeferredTable.cs", "EventQueries.cs", "LettersTable.cs", "OutboxStore.cs", "RefusedPaymentsTable.cs"],
         ["outbox"] = ["OutboxStore.cs"],

@@ -130,14 +130,15 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
         {
             Add(batch,
                 """
-                INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
-                SELECT seq, order_id, version, status, customer_id, currency, total_minor, line_count, at, at, last_hash
-                FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS head (seq, order_id, version, status, customer_id, currency, total_minor, line_count, at, last_hash)
+                INSERT INTO orders (seq, order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash, payment_status, fulfillment_status, needs_stream)
+                SELECT seq, order_id, version, status, customer_id, currency, total_minor, line_count, at, at, last_hash, payment, fulfillment, needs_stream
+                FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                    AS head (seq, order_id, version, status, customer_id, currency, total_minor, line_count, at, last_hash, payment, fulfillment, needs_stream)
                 """,
                 null,
                 Numbers(added, head => streams[head.OrderId]), Texts(added, head => head.OrderId), Numbers(added, head => head.Version), Numbers(added, head => (long)head.Status), Texts(added, head => head.CustomerId),
-                Texts(added, head => head.Currency), Numbers(added, head => head.TotalMinor), Numbers(added, head => head.LineCount), Numbers(added, head => head.At),
-                Bytes(added, head => head.LastHash));
+                Texts(added, head => head.Currency), Numbers(added, head => head.TotalMinor), Numbers(added, head => head.LineCount ?? 0), Numbers(added, head => head.At),
+                Bytes(added, head => head.LastHash), Numbers(added, head => (long)head.Payment), Numbers(added, head => (long)head.Fulfillment), Numbers(added, head => head.NeedsStream ? 1 : 0));
         }
         var moved = Array.FindAll(heads, head => head.ExpectedVersion != 0);
         if (moved.Length > 0)
@@ -145,15 +146,19 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
             Add(batch,
                 """
                 WITH written AS (
-                    UPDATE orders SET version = head.version, status = head.status, updated_at = head.at, last_hash = head.last_hash
-                    FROM unnest($1, $2, $3, $4, $5, $6) AS head (order_id, expected, version, status, at, last_hash)
+                    UPDATE orders SET version = head.version, status = head.status, updated_at = head.at, last_hash = head.last_hash,
+                        payment_status = head.payment, fulfillment_status = head.fulfillment, needs_stream = head.needs_stream,
+                        total_minor = head.total_minor, line_count = CASE WHEN head.line_count < 0 THEN orders.line_count ELSE head.line_count END
+                    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                        AS head (order_id, expected, version, status, at, last_hash, payment, fulfillment, needs_stream, total_minor, line_count)
                     WHERE orders.order_id = head.order_id AND orders.version = head.expected
                     RETURNING 1)
                 SELECT append_conflict('An order is at another version.') WHERE (SELECT count(*) FROM written) <> cardinality($1)
                 """,
                 Answer.Nothing,
                 Texts(moved, head => head.OrderId), Numbers(moved, head => head.ExpectedVersion), Numbers(moved, head => head.Version), Numbers(moved, head => (long)head.Status),
-                Numbers(moved, head => head.At), Bytes(moved, head => head.LastHash));
+                Numbers(moved, head => head.At), Bytes(moved, head => head.LastHash), Numbers(moved, head => (long)head.Payment), Numbers(moved, head => (long)head.Fulfillment),
+                Numbers(moved, head => head.NeedsStream ? 1 : 0), Numbers(moved, head => head.TotalMinor), Numbers(moved, head => head.LineCount ?? -1));
         }
     }
 
@@ -241,6 +246,16 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
                 """,
                 null,
                 Numbers(changes, change => change.LetterId), Numbers(changes, change => change.At), Texts(changes, change => change.Detail));
+        }
+        if (append.AttributesReplaced.Count > 0)
+        {
+            Add(batch, "DELETE FROM order_attributes WHERE seq = ANY($1)", null, Numbers(append.AttributesReplaced.ToArray(), orderId => streams[orderId]));
+        }
+        if (append.Attributes.Count > 0)
+        {
+            var rows = append.Attributes.ToArray();
+            Add(batch, "INSERT INTO order_attributes (name, value, seq) SELECT * FROM unnest($1, $2, $3) ON CONFLICT DO NOTHING", null,
+                Texts(rows, row => row.Name), Texts(rows, row => row.Value), Numbers(rows, row => streams[row.OrderId]));
         }
         if (append.StartedDone.Count > 0)
         {

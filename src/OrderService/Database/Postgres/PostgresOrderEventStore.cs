@@ -160,7 +160,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     private static string Heads(string number) =>
         $"""
-        SELECT place, {number}, version, status, currency, last_hash, total_minor
+        SELECT place, {number}, version, status, currency, last_hash, total_minor, payment_status, needs_stream
         FROM unnest($1) WITH ORDINALITY AS wanted (order_id, place) LEFT JOIN orders ON orders.order_id = wanted.order_id
         """;
 
@@ -207,9 +207,14 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
                 """) { Parameters = { Array(paidOrderIds, NpgsqlDbType.Text) } });
         }
         bool anyKeyless, anyGone;
+        var whole = new HashSet<string>(query.WholeOrderIds, StringComparer.Ordinal);
         await using (var reader = await batch.ExecuteReaderAsync(cancellationToken))
         {
-            (anyKeyless, anyGone) = await ReadAsync(reader, orderIds, paidOrderIds, state, streams, cancellationToken);
+            (anyKeyless, anyGone) = await ReadAsync(reader, orderIds, paidOrderIds, whole, state, streams, cancellationToken);
+        }
+        if (whole.Count > 0)
+        {
+            await ReadStreamsAsync(connection, [.. whole.Where(state.Heads.ContainsKey)], state, cancellationToken);
         }
         if (anyKeyless && query.Fingerprints.Count > 0)
         {
@@ -224,7 +229,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
 
     /// <returns>Whether there are open letters that are found by their content, and whether orders were taken out.</returns>
     private static async Task<(bool AnyKeyless, bool AnyGone)> ReadAsync(
-        NpgsqlDataReader reader, string[] orderIds, string[] paidOrderIds, BatchState state, Dictionary<string, long>? streams,
+        NpgsqlDataReader reader, string[] orderIds, string[] paidOrderIds, HashSet<string> whole, BatchState state, Dictionary<string, long>? streams,
         CancellationToken cancellationToken)
     {
         await reader.NextResultAsync(cancellationToken);
@@ -242,7 +247,11 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             }
             if (!reader.IsDBNull(2))
             {
-                state.Heads[orderId] = HeadRow.Read(orderId, reader.GetInt64(2), (OrderStatus)reader.GetInt64(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5), reader.GetInt64(6));
+                state.Heads[orderId] = HeadRow.Read(orderId, reader.GetInt64(2), (OrderStatus)reader.GetInt64(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5), reader.GetInt64(6), (PaymentStatus)reader.GetInt64(7));
+                if (reader.GetInt64(8) != 0)
+                {
+                    whole.Add(orderId);
+                }
             }
         }
         await reader.NextResultAsync(cancellationToken);
@@ -298,6 +307,31 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
     private static OpenLetter OpenLetterOf(NpgsqlDataReader row) => new(
         row.GetInt64(0), row.GetFieldValue<byte[]>(2), row.GetString(3) == "replayed", row.IsDBNull(4) ? null : row.GetFieldValue<byte[]>(4),
         row.GetBoolean(5));
+
+    /// <summary>The streams of orders whose heads were read: a round trip of its own, which no plain order needs.</summary>
+    private static async Task ReadStreamsAsync(NpgsqlConnection connection, string[] orderIds, BatchState state, CancellationToken cancellationToken)
+    {
+        var streams = new Dictionary<string, List<(string, byte[])>>(StringComparer.Ordinal);
+        await using var command = new NpgsqlCommand(
+            """
+            SELECT events.order_id, events.type, events.data FROM orders JOIN events ON events.stream = orders.seq
+            WHERE orders.order_id = ANY($1) ORDER BY events.stream, events.version
+            """,
+            connection);
+        command.Parameters.Add(Array(orderIds, NpgsqlDbType.Text));
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            ListOf(streams, reader.GetString(0)).Add((reader.GetString(1), reader.GetFieldValue<byte[]>(2)));
+        }
+        foreach (var orderId in orderIds)
+        {
+            // Its head was there a moment ago; the next look tells what became of it.
+            state.Heads[orderId] = streams.TryGetValue(orderId, out var events)
+                ? HeadRow.Whole(state.Heads[orderId], events)
+                : throw new StoreUnavailableException($"Order {orderId} left the store while it was read.");
+        }
+    }
 
     private static async Task ReadPaymentsAsync(NpgsqlDataReader reader, string[] paidOrderIds, BatchState state, CancellationToken cancellationToken)
     {

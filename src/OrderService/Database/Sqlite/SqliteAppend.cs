@@ -39,11 +39,15 @@ internal sealed class SqliteAppend : IDisposable
             """);
         moveEvent = new(connection, all, "UPDATE events SET position = ?1 WHERE position = ?2");
         insertHead = new(connection, all, """
-            INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash, payment_status, fulfillment_status, needs_stream)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
             """);
         updateHead = new(
-            connection, all, "UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4 WHERE order_id = ?5 AND version = ?6 RETURNING seq");
+            connection, all, """
+            UPDATE orders SET version = ?1, status = ?2, updated_at = ?3, last_hash = ?4, payment_status = ?7, fulfillment_status = ?8, needs_stream = ?9,
+                total_minor = ?10, line_count = coalesce(?11, line_count)
+            WHERE order_id = ?5 AND version = ?6 RETURNING seq
+            """);
         insertOutbox = new(
             connection, all, "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
         insertHistory = new(connection, all, "INSERT INTO history (order_id, key, at, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5)");
@@ -60,10 +64,10 @@ internal sealed class SqliteAppend : IDisposable
         WriteEvents(append, streams);
         WriteOutbox(append);
         WriteRest(append);
-        if (append.Deferred.Count + append.Rejections.Count + append.Letters.Count + append.RefusedPayments.Count > 0)
+        if (append.Deferred.Count + append.Rejections.Count + append.Letters.Count + append.RefusedPayments.Count + append.Attributes.Count + append.AttributesReplaced.Count > 0)
         {
             // Rare rows go the plain way; on SQLite these calls complete at once.
-            WriteRareRowsAsync(append, transaction).GetAwaiter().GetResult();
+            WriteRareRowsAsync(append, streams, transaction).GetAwaiter().GetResult();
         }
     }
 
@@ -90,13 +94,23 @@ internal sealed class SqliteAppend : IDisposable
             {
                 insertHead
                     .Bind(1, head.OrderId).Bind(2, head.Version).Bind(3, (long)head.Status).Bind(4, head.CustomerId).Bind(5, head.Currency)
-                    .Bind(6, head.TotalMinor).Bind(7, head.LineCount).Bind(8, head.At).Bind(9, head.At).Bind(10, head.LastHash)
+                    .Bind(6, head.TotalMinor).Bind(7, head.LineCount ?? 0).Bind(8, head.At).Bind(9, head.At).Bind(10, head.LastHash)
+                    .Bind(11, (long)head.Payment).Bind(12, (long)head.Fulfillment).Bind(13, head.NeedsStream ? 1 : 0)
                     .Execute();
                 streams[head.OrderId] = LastRowId;
                 continue;
             }
             var moved = updateHead
-                .Bind(1, head.Version).Bind(2, (long)head.Status).Bind(3, head.At).Bind(4, head.LastHash).Bind(5, head.OrderId).Bind(6, head.ExpectedVersion);
+                .Bind(1, head.Version).Bind(2, (long)head.Status).Bind(3, head.At).Bind(4, head.LastHash).Bind(5, head.OrderId).Bind(6, head.ExpectedVersion)
+                .Bind(7, (long)head.Payment).Bind(8, (long)head.Fulfillment).Bind(9, head.NeedsStream ? 1 : 0).Bind(10, head.TotalMinor);
+            if (head.LineCount is { } lines)
+            {
+                moved.Bind(11, lines);
+            }
+            else
+            {
+                moved.BindNull(11);
+            }
             if (!moved.Step())
             {
                 throw new StoreConflictException($"Order {head.OrderId} is not at version {head.ExpectedVersion}.");
@@ -165,8 +179,16 @@ internal sealed class SqliteAppend : IDisposable
         }
     }
 
-    private static async Task WriteRareRowsAsync(Append append, StoreTransaction transaction)
+    private static async Task WriteRareRowsAsync(Append append, Dictionary<string, long> streams, StoreTransaction transaction)
     {
+        foreach (var orderId in append.AttributesReplaced)
+        {
+            await transaction.ExecuteAsync("DELETE FROM order_attributes WHERE seq = @Stream", new { Stream = streams[orderId] });
+        }
+        foreach (var row in append.Attributes)
+        {
+            await transaction.ExecuteAsync("INSERT INTO order_attributes (name, value, seq) VALUES (@Name, @Value, @Stream) ON CONFLICT DO NOTHING", new { row.Name, row.Value, Stream = streams[row.OrderId] });
+        }
         foreach (var row in append.Deferred)
         {
             await transaction.ExecuteAsync(

@@ -92,10 +92,13 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
             var head = prepared.Head.Bind(1, orderId);
             if (head.Step())
             {
-                var found = HeadRow.Read(orderId, head.Int64(0), (OrderStatus)head.Int64(1), head.Text(2), head.Blob(3), head.Int64(4));
+                var found = HeadRow.Read(orderId, head.Int64(0), (OrderStatus)head.Int64(1), head.Text(2), head.Blob(3), head.Int64(4), (PaymentStatus)head.Int64(6));
                 var stream = head.Int64(5);
+                var needsStream = head.Int64(7) != 0;
                 head.Reset();
-                state.Heads[orderId] = query.PaidOrderIds.Contains(orderId) ? HeadRow.WithPayments(found, ReadPayments(prepared, stream, found)) : found;
+                state.Heads[orderId] = needsStream || query.WholeOrderIds.Contains(orderId) ? HeadRow.Whole(found, ReadEvents(prepared.Events, stream))
+                    : query.PaidOrderIds.Contains(orderId) ? HeadRow.WithPayments(found, found.Order.Version > 1 ? ReadEvents(prepared.Payments, stream) : [])
+                    : found;
             }
             if (anyDeferred)
             {
@@ -111,16 +114,13 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         return state;
     }
 
-    private static List<(string Type, byte[] Data)> ReadPayments(Reads prepared, long stream, OrderHead head)
+    private static List<(string Type, byte[] Data)> ReadEvents(SqliteStatement statement, long stream)
     {
         var found = new List<(string, byte[])>();
-        if (head.Order.Version > 1)
+        var events = statement.Bind(1, stream);
+        while (events.Step())
         {
-            var payments = prepared.Payments.Bind(1, stream);
-            while (payments.Step())
-            {
-                found.Add((payments.Text(0), payments.Blob(1)));
-            }
+            found.Add((events.Text(0), events.Blob(1)));
         }
         return found;
     }
@@ -219,8 +219,9 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private sealed class Reads(SqliteConnection connection, List<SqliteStatement> all) : IDisposable
     {
         public SqliteStatement Inbox { get; } = new(connection, all, "SELECT fingerprint, outcome, reason FROM inbox WHERE key = ?1");
-        public SqliteStatement Head { get; } = new(connection, all, "SELECT version, status, currency, last_hash, total_minor, seq FROM orders WHERE order_id = ?1");
+        public SqliteStatement Head { get; } = new(connection, all, "SELECT version, status, currency, last_hash, total_minor, seq, payment_status, needs_stream FROM orders WHERE order_id = ?1");
         public SqliteStatement Payments { get; } = new(connection, all, $"SELECT type, data FROM events WHERE stream = ?1 AND type IN ({HeadRow.PaymentTypes}) ORDER BY version");
+        public SqliteStatement Events { get; } = new(connection, all, "SELECT type, data FROM events WHERE stream = ?1 ORDER BY version");
         public SqliteStatement AnyOpenLetter { get; } = new(connection, all, "SELECT 1 FROM dead_letters WHERE status IN ('parked', 'replayed') LIMIT 1");
         public SqliteStatement OpenLetters { get; } = new(connection, all, """
             SELECT id, fingerprint, status, twins, reason = 'key_conflict' FROM dead_letters WHERE key = ?1 AND status IN ('parked', 'replayed')

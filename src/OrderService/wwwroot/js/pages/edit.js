@@ -9,8 +9,6 @@ import { DiffView } from '../parts/json-view.js';
 import { openReplay } from './replay-dialog.js';
 import { useBody } from './letter.js';
 
-const commands = ['order.place', 'order.pay', 'order.ship', 'order.deliver', 'order.cancel'];
-
 /** The JSON within an AMQP 1.0 value, whose first bytes say what it is: what the sender should have sent alone. */
 function withinAmqpValue(data) {
   const start = data?.[0] === 0 ? data.indexOf(0x7b) : -1;
@@ -28,6 +26,7 @@ export function Edit({ id }) {
   const [reason, setReason] = useState('');
   const [confirmed, setConfirmed] = useState(false);
   const { busy, error, run } = useAction();
+  const { data: commands } = usePolled('/api/commands', 600000);
   const [command, setCommand] = useState('');
   const inside = body.text === null ? withinAmqpValue(body.data) : null;
   const original = body.text === null ? inside : pretty(body.text);
@@ -96,7 +95,7 @@ export function Edit({ id }) {
             <${Field} label="Command" hint=${asJson ? `It came as ${shown(letter.contentType)} and goes out as application/json.` : 'The property type of the message.'}>${(fieldId, hint) => html`
               <select id=${fieldId} aria-describedby=${hint} value=${command} onChange=${event => setCommand(event.target.value)}>
                 <option value="">As it came: ${letter?.type ? shown(letter.type) : 'order.place (none given)'}</option>
-                ${commands.map(one => html`<option key=${one} value=${one}>${one}</option>`)}
+                ${(commands?.items ?? []).map(one => html`<option key=${one.type} value=${one.type}>${one.type}</option>`)}
               </select>`}<//>
             <textarea id="edited" class="editor" spellcheck="false" autocomplete="off" autocapitalize="off" rows=${Math.min(32, Math.max(12, edited.split('\n').length + 1))} value=${edited} onInput=${event => setText(event.target.value)} aria-describedby="check" aria-invalid=${checked && check.answer?.valid === false ? 'true' : undefined}></textarea>
             <div id="check" role="status" class="check-line">

@@ -10,6 +10,41 @@ import { SearchBox } from './incidents.js';
 
 const statuses = { all: 'All', placed: 'Placed', paid: 'Paid', shipped: 'Shipped', delivered: 'Delivered', cancelled: 'Cancelled' };
 
+/** How an order's money and goods stand, where its state alone does not say it. */
+const Partial = ({ order }) => html`
+  ${order.held && html` <${Chip} state="held" />`}
+  ${['authorized', 'partly_paid', 'overpaid', 'partly_refunded', 'refunded'].includes(order.paymentStatus) && html` <${Chip} state=${order.paymentStatus} />`}
+  ${['partly_fulfilled', 'partly_returned', 'returned'].includes(order.fulfillmentStatus) && html` <${Chip} state=${order.fulfillmentStatus} />`}`;
+
+const pieces = lines => lines.map(line => `${line.quantity} × ${shown(line.lineId)}`).join(', ');
+
+/** What is in the order, and where the pieces are. */
+function Lines({ data }) {
+  const moved = data.lines.some(line => line.shipped || line.cancelled || line.returned);
+  const span = moved ? 5 : 1;
+  const extra = (name, value) => html`<tr><th scope="row">${name}</th><td colspan=${span}></td><td class="number">${value}</td></tr>`;
+  return html`<${Card} title=${plural(data.lines.length, 'line')}><table class="plain"><caption class="hidden">Lines of the order</caption>
+    <thead><tr><th scope="col">Article</th><th scope="col" class="number">Quantity</th>${moved && html`<th scope="col" class="number">Open</th><th scope="col" class="number">Shipped</th><th scope="col" class="number">Cancelled</th><th scope="col" class="number">Returned</th>`}<th scope="col" class="number">Price</th></tr></thead>
+    <tbody>${data.lines.slice(0, 100).map(line => html`<tr key=${line.lineId}><td><span class="mono">${shown(line.sku)}</span>${line.name && html` ${shown(line.name)}`}${line.discount > 0 && html` <span class="quiet">less ${amount(line.discount, data.currency)}</span>`}</td><td class="number">${count(line.quantity)}</td>
+      ${moved && html`<td class="number">${count(line.open)}</td><td class="number">${count(line.shipped)}</td><td class="number">${count(line.cancelled)}</td><td class="number">${count(line.returned)}</td>`}<td class="number">${amount(line.unitPrice, data.currency)}</td></tr>`)}</tbody>
+    <tfoot>${data.shippingCost > 0 && extra('Shipping', amount(data.shippingCost, data.currency))}
+      ${data.discounts.map((discount, index) => html`<tr key=${index}><th scope="row">Discount${discount.code && html` ${shown(discount.code)}`}</th><td colspan=${span}></td><td class="number">−${amount(discount.amount, data.currency)}</td></tr>`)}
+      ${data.taxes.map((tax, index) => html`<tr key=${`t${index}`}><th scope="row">Tax ${tax.rate} %${tax.included ? ', included' : ''}</th><td colspan=${span}></td><td class="number">${amount(tax.amount, data.currency)}</td></tr>`)}
+      <tr><th scope="row">Total</th><td colspan=${span}></td><td class="number"><b>${amount(data.total, data.currency)} ${shown(data.currency)}</b></td></tr></tfoot></table>${data.lines.length > 100 && html`<p class="quiet">The first 100 are shown.</p>`}<//>`;
+}
+
+/** Payments and refunds, shipments and returns, where there are several or something is not plain. */
+function MoneyAndGoods({ data }) {
+  const rows = [
+    ...(data.payments.length > 1 || data.refunds.length > 0 ? data.payments.map(payment => ['Payment', payment.paymentReference, amount(payment.amount, data.currency)]) : []),
+    ...data.refunds.map(refund => ['Refund', refund.refundReference, `−${amount(refund.amount, data.currency)}`]),
+    ...(data.shipments.length > 1 || data.fulfillmentStatus !== 'fulfilled' ? data.shipments.map(shipment => [shipment.delivered ? 'Delivered' : 'Shipment', shipment.shipmentId, `${pieces(shipment.lines)}${shipment.trackingNumber ? ` (${shown(shipment.trackingNumber)})` : ''}`]) : []),
+    ...data.returns.map(back => ['Return', back.returnId, pieces(back.lines)]),
+  ];
+  return rows.length > 0 && html`<${Card} title="Money and goods"><table class="plain"><caption class="hidden">Payments, refunds, shipments and returns</caption>
+    <tbody>${rows.map(([what, name, value], index) => html`<tr key=${index}><th scope="row">${what}</th><td class="mono">${shown(name)}</td><td class="number">${value}</td></tr>`)}</tbody></table><//>`;
+}
+
 export function Orders({ query }) {
   const status = statuses[query.status] ? query.status : 'all';
   const list = useList('/api/orders', { status: status === 'all' ? undefined : status, customerId: query.q || query.customerId }, item => item.orderId);
@@ -34,7 +69,7 @@ export function Orders({ query }) {
         <td class="number" data-label="Events">${count(order.version)}</td>
         <td data-label="Placed"><${Time} at=${order.placedAt ?? order.recordedAt} /></td>
         <td data-label="Changed"><${Time} at=${order.updatedAt} /></td>
-        <td data-label="State"><${Chip} state=${order.status} /></td></tr>`)}</tbody></table>`}
+        <td data-label="State"><${Chip} state=${order.status} /><${Partial} order=${order} /></td></tr>`)}</tbody></table>`}
     <${MoreRows} list=${list} />`;
 }
 
@@ -63,13 +98,11 @@ export function Order({ id, query }) {
   const { data } = order;
   const missing = order.error?.status === 404;
   return html`
-    <${PageHead} title=${html`Order <span class="mono">${shown(id)}</span>`} back=${{ href: link('/orders'), text: 'Orders' }} sub=${data && html`<${Chip} state=${data.status} /> <span class="quiet">version ${data.version}</span>`} />
+    <${PageHead} title=${html`Order <span class="mono">${shown(id)}</span>`} back=${{ href: link('/orders'), text: 'Orders' }} sub=${data && html`<${Chip} state=${data.status} /><${Partial} order=${data} /> <span class="quiet">version ${data.version}</span>`} />
     ${missing ? html`<p class="note tone-warn">There is no such order yet: no message that placed it was accepted.</p>` : html`<${Trouble} error=${order.error} kept=${data !== null} />`}
     <div class="split">
       <div class="split-main">
-        ${data?.lines && html`<${Card} title=${plural(data.lines.length, 'line')}><table class="plain"><caption class="hidden">Lines of the order</caption><thead><tr><th scope="col">Article</th><th scope="col" class="number">Quantity</th><th scope="col" class="number">Price</th></tr></thead>
-          <tbody>${data.lines.slice(0, 100).map((line, index) => html`<tr key=${index}><td class="mono">${shown(line.sku)}</td><td class="number">${count(line.quantity)}</td><td class="number">${amount(line.unitPrice, data.currency)}</td></tr>`)}</tbody>
-          <tfoot><tr><th scope="row">Total</th><td></td><td class="number"><b>${amount(data.total, data.currency)} ${shown(data.currency)}</b></td></tr></tfoot></table>${data.lines.length > 100 && html`<p class="quiet">The first 100 are shown.</p>`}<//>`}
+        ${data?.lines && html`<${Lines} data=${data} /><${MoneyAndGoods} data=${data} />`}
         <${Card} title="Everything that happened">
           <${Trouble} error=${timeline.error} kept=${timeline.data !== null} />
           ${!timeline.data && !timeline.error && html`<${Loading} what="Loading the timeline" />`}
@@ -90,6 +123,12 @@ export function Order({ id, query }) {
               ? html`<${Fact} name="Overpaid"><b>${amount(data.overpaid, data.currency)} ${shown(data.currency)}</b><//>`
               : html`<${Fact} name="Still due">${amount(data.due, data.currency)} ${shown(data.currency)}<//>`}`}
           ${data.paymentReference && html`<${Fact} name="Last payment"><${Given} text=${data.paymentReference} /><//>`}
+          ${data.authorized > 0 && html`<${Fact} name="May be captured">${amount(data.authorized, data.currency)} ${shown(data.currency)}<//>`}
+          ${data.refunded > 0 && html`<${Fact} name="Refunded">${amount(data.refunded, data.currency)} ${shown(data.currency)}<//>`}
+          ${data.held && html`<${Fact} name="Held because"><${Given} text=${data.holdReason} /><//>`}
+          ${data.channel && html`<${Fact} name="Channel"><${Given} text=${data.channel} /><//>`}
+          ${Object.entries(data.externalReferences).map(([name, text]) => html`<${Fact} key=${name} name=${shown(name)}><${Given} text=${text} /><//>`)}
+          ${Object.entries(data.attributes).map(([name, text]) => html`<${Fact} key=${name} name=${shown(name)}><${Given} text=${text} /><//>`)}
           ${data.carrier && html`<${Fact} name="Carrier"><${Given} text=${data.carrier} /><//>`}
           ${data.trackingNumber && html`<${Fact} name="Tracking"><${Given} text=${data.trackingNumber} /><//>`}
           ${data.cancelReason && html`<${Fact} name="Cancelled because"><${Given} text=${data.cancelReason} /><//>`}

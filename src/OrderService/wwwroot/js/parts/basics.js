@@ -25,6 +25,8 @@ const tones = {
   parked: 'bad', replayed: 'busy', resolved: 'good', discarded: 'calm', superseded: 'calm',
   new: 'bad', regressed: 'bad', acknowledged: 'warn', muted: 'calm',
   placed: 'busy', paid: 'violet', shipped: 'warn', delivered: 'good', cancelled: 'calm',
+  held: 'warn', authorized: 'busy', partly_paid: 'warn', overpaid: 'bad', partly_refunded: 'calm', refunded: 'calm',
+  partly_fulfilled: 'warn', partly_returned: 'calm', returned: 'calm',
   running: 'busy', paused: 'warn', stopped: 'bad', done: 'good',
   pending: 'warn', sent: 'good', failed: 'bad',
   ok: 'good', degraded: 'warn', down: 'bad', off: 'calm',
