@@ -129,9 +129,10 @@ public sealed class StoreSizes(IDatabase database, TimeProvider clock)
     private static async Task<double> SqliteWeightAsync(StoreConnection connection, string table, long rows)
     {
         var columns = await connection.QueryAsync<string>("SELECT name FROM pragma_table_info(@table)", new { table });
+        // An expression in an index has no name; what it takes is left out.
         var indexed = await connection.QueryAsync<string>(
             """
-            SELECT i.name FROM pragma_index_list(@table) AS l, pragma_index_info(l.name) AS i WHERE l.partial = 0 AND NOT (l.origin = 'pk' AND
+            SELECT i.name FROM pragma_index_list(@table) AS l, pragma_index_info(l.name) AS i WHERE i.name IS NOT NULL AND l.partial = 0 AND NOT (l.origin = 'pk' AND
                 EXISTS (SELECT 1 FROM sqlite_master WHERE name = @table AND sql LIKE '%WITHOUT ROWID%'))
             """,
             new { table });
