@@ -114,7 +114,7 @@ public static class OrderServiceHost
         services.AddSingleton<Troubles>();
         services.AddStore(configuration);
         services.AddRabbitMq();
-        services.AddInbox();
+        services.AddInbox(configuration);
         services.AddOutbox();
         services.AddEvents();
         services.AddProjections();

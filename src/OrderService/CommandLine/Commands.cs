@@ -22,6 +22,7 @@ public static class Commands
             DeadLetterCommands.Create(),
             StoreCommands.CreateWhy(),
             IntakeCommands.Create(),
+            MapCommand.Create(),
             RelayCommands.Create(),
             RetentionCommands.Create(),
             TopologyCommand.Create(),

@@ -65,7 +65,7 @@ public sealed record DeadLetter
     public static DeadLetter Of(string key, byte[] fingerprint, Rejection rejection, string? exception, byte[] body, MessageProperties properties, string? orderId = null)
     {
         // What may have killed a process is not read again.
-        var facts = rejection.Reason == RejectionReason.CrashSuspect ? LetterFacts.None : LetterFacts.Read(properties.Type, body);
+        var facts = rejection.Reason == RejectionReason.CrashSuspect ? LetterFacts.None : FactsOf(properties, body);
         return new DeadLetter
         {
             Key = key,
@@ -91,6 +91,10 @@ public sealed record DeadLetter
             Properties = MessageProperties.Empty,
         };
     }
+
+    private static LetterFacts FactsOf(MessageProperties properties, byte[] body) => EnvelopeDecoder.Mapping.Map(properties, body) is { } mapped
+        ? LetterFacts.Read(mapped.Rule.Command, mapped.Body)
+        : LetterFacts.Read(properties.Type, body);
 
     internal string PropertiesJson() => MessagePropertiesJson.Write(Properties);
 

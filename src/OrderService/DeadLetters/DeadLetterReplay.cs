@@ -90,7 +90,8 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         {
             return new LetterAnswer.Invalid(new Rejection(RejectionReason.BodyTooLarge, "The broker has not brought its bytes, so there is nothing to send. Give it a body or discard it.", null));
         }
-        var properties = new MessageProperties { MessageId = sent.Key, Type = sent.Type, ContentType = sent.ContentType };
+        var headers = Headers(original, new ReplayMark(letter.Id, (int)letter.Replays + 1)).ToDictionary(header => header.Key, header => (object?)header.Value, StringComparer.Ordinal);
+        var properties = new MessageProperties { MessageId = sent.Key, Type = sent.Type, ContentType = sent.ContentType, Headers = headers };
         if (isEdited && EnvelopeDecoder.Decode(properties, sent.Body) is Decoded.Invalid invalid)
         {
             return new LetterAnswer.Invalid(invalid.Rejection);

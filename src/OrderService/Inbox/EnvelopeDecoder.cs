@@ -34,6 +34,9 @@ public static class EnvelopeDecoder
 
     private const string DerivedKeyPrefix = "sha256:";
 
+    /// <summary>What this process makes of messages of other shapes: one mapping for every way in, set once before the first message is read.</summary>
+    public static CommandMapping Mapping { get; internal set; } = CommandMapping.None;
+
     private static readonly SearchValues<char> KeyCharacters = SearchValues.Create(
         [.. Enumerable.Range('!', '~' - '!' + 1).Select(character => (char)character)]);
 
@@ -48,16 +51,20 @@ public static class EnvelopeDecoder
         var fingerprint = Fingerprint(type, body.Span);
         string? key = null;
         OrderCommand? command = null;
+        MappedBody? mapped = null;
         Rejection? rejection;
         try
         {
+            mapped = Mapping.Map(properties, body);
+            var commandType = mapped?.Rule.Command ?? type;
             // A body in AMQP 1.0's own types first: for it the broker makes up a type, which the sender never wrote.
             rejection = ReadKey(properties, out key)
                 ?? (BodySyntax.IsAmqpSection(body.Span) ? AmqpSection() : null)
-                ?? CheckProperties(properties, type);
-            if (rejection is null)
+                ?? CheckProperties(properties, commandType)
+                ?? mapped?.Rejection;
+            if (rejection is null && !TryDecodeBody(commandType, (mapped?.Body ?? body).Span, orderIdFromPath: null, out command, out rejection) && mapped is not null)
             {
-                TryDecodeBody(type, body.Span, orderIdFromPath: null, out command, out rejection);
+                rejection = rejection with { Detail = $"{rejection.Detail} {mapped.Rule.Hint}" };
             }
         }
         catch (Exception exception) when (exception is not OutOfMemoryException)
@@ -71,7 +78,7 @@ public static class EnvelopeDecoder
         if (rejection is not null || command is null)
         {
             return new Decoded.Invalid(
-                key, fingerprint, rejection ?? InternalError(null), BodySyntax.FindOrderId(body.Span), correlationId);
+                key, fingerprint, rejection ?? InternalError(null), BodySyntax.FindOrderId((mapped?.Body ?? body).Span), correlationId);
         }
 
         var traceParent = TraceContext.Parent(Header(properties, "traceparent"));

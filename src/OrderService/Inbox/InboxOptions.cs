@@ -32,6 +32,9 @@ public sealed class InboxOptions
     /// <summary>When the store is out of reach for this long, the consumer is cancelled so that other instances get the messages.</summary>
     [Range(typeof(TimeSpan), "00:00:00.100", "00:10:00")]
     public TimeSpan HoldAfter { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>A file with rules that make commands of messages of other shapes (docs/messages.md, "Other shapes"); null takes every message as it is.</summary>
+    public string? MappingFile { get; init; }
 }
 
 /// <summary>The rules of the shop.</summary>
@@ -60,6 +63,22 @@ public sealed class OrdersOptions
 
 [OptionsValidator]
 internal sealed partial class InboxOptionsValidator : IValidateOptions<InboxOptions>;
+
+/// <summary>All that is wrong with the mapping, each with its place in the file.</summary>
+internal sealed class MappingFileValidator : IValidateOptions<InboxOptions>
+{
+    public ValidateOptionsResult Validate(string? name, InboxOptions options)
+    {
+        if (string.IsNullOrEmpty(options.MappingFile))
+        {
+            return ValidateOptionsResult.Success;
+        }
+        MappingFile.Read(options.MappingFile, out var mistakes);
+        return mistakes.Count == 0
+            ? ValidateOptionsResult.Success
+            : ValidateOptionsResult.Fail(mistakes.Select(mistake => $"{InboxOptions.Section}:{nameof(InboxOptions.MappingFile)}: {options.MappingFile} {(mistake[0] == '/' ? "is wrong: " : "")}{mistake}."));
+    }
+}
 
 [OptionsValidator]
 internal sealed partial class OrdersOptionsValidator : IValidateOptions<OrdersOptions>;

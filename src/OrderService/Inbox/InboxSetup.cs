@@ -5,8 +5,12 @@ namespace OrderService.Inbox;
 public static class InboxSetup
 {
     /// <summary>Registers the intake of orders.</summary>
-    public static IServiceCollection AddInbox(this IServiceCollection services)
+    public static IServiceCollection AddInbox(this IServiceCollection services, IConfiguration configuration)
     {
+        // Every command of the command line decodes as the service does, so this does not wait for a station to be made.
+        var file = configuration[$"{InboxOptions.Section}:{nameof(InboxOptions.MappingFile)}"];
+        EnvelopeDecoder.Mapping = string.IsNullOrEmpty(file) ? CommandMapping.None : MappingFile.Read(file, out _);
+        services.AddSingleton<IValidateOptions<InboxOptions>, MappingFileValidator>();
         services.AddOptions<InboxOptions>().BindConfiguration(InboxOptions.Section).ValidateOnStart();
         services.AddOptions<OrdersOptions>().BindConfiguration(OrdersOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<InboxOptions>, InboxOptionsValidator>();
