@@ -24,8 +24,11 @@ public sealed class CommandMapping(IReadOnlyList<MappingRule> rules)
     {
         ArgumentNullException.ThrowIfNull(properties);
 
-        return rules.FirstOrDefault(rule => rule.When.IsFor(properties)) is { } found ? Map(found, body) : null;
+        // Most shops have no rules, and for those this costs nothing.
+        return rules.Count > 0 && Find(properties) is { } found ? Map(found, body) : null;
     }
+
+    private MappingRule? Find(MessageProperties properties) => rules.FirstOrDefault(rule => rule.When.IsFor(properties));
 
     private static MappedBody Map(MappingRule rule, ReadOnlyMemory<byte> body)
     {
