@@ -38,6 +38,7 @@ public sealed class StoreSizes(IDatabase database, TimeProvider clock)
         ["incidents"] = ("first_seen", null),
         ["keyless_letters"] = (null, null),
         ["lives"] = (null, null),
+        ["order_attributes"] = (null, null),
         ["order_mails"] = (null, null),
         ["orders"] = ("placed_at", "seq"),
         ["outbox"] = (null, null),

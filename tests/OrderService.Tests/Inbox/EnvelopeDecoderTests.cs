@@ -51,6 +51,13 @@ public sealed class EnvelopeDecoderTests
             [CommandType.Ship] = """{"orderId":"A-1"}"""u8.ToArray(),
             [CommandType.Deliver] = """{"orderId":"A-1"}"""u8.ToArray(),
             [CommandType.Cancel] = """{"orderId":"A-1","reason":"changed my mind"}"""u8.ToArray(),
+            [CommandType.Authorize] = """{"orderId":"A-1","paymentReference":"AUTH-1","amount":1}"""u8.ToArray(),
+            [CommandType.Capture] = """{"orderId":"A-1","paymentReference":"AUTH-1"}"""u8.ToArray(),
+            [CommandType.Refund] = """{"orderId":"A-1","refundReference":"REF-1","amount":1}"""u8.ToArray(),
+            [CommandType.Amend] = """{"orderId":"A-1","attributes":{"gift":"yes"}}"""u8.ToArray(),
+            [CommandType.Hold] = """{"orderId":"A-1","reason":"fraud?"}"""u8.ToArray(),
+            [CommandType.Release] = """{"orderId":"A-1"}"""u8.ToArray(),
+            [CommandType.Return] = """{"orderId":"A-1","returnId":"R-1","lines":[{"lineId":"1","quantity":1}],"reason":"too small"}"""u8.ToArray(),
         };
         Assert.Equal(typeof(OrderCommand).GetNestedTypes().Count(type => type.IsSubclassOf(typeof(OrderCommand))), CommandType.All.Count);
         foreach (var type in CommandType.All)

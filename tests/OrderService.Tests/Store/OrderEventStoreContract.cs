@@ -613,7 +613,6 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         await Store.AppendAsync(
             Place("k-1", "A-1"), Pay("k-2", "A-1"), Place("k-3", "A-2"), Place("k-4", "A-3"), Payment("k-6", "A-2", "P-1", "1"), Ship("k-7", "A-3"), Payment("k-8", "A-3", "P-2", "100"));
         await AppendOldAsync("A-4", 99.81m);
-        await AppendOldAsync("A-5", 0.01m);
         // From the last order to the first, so that a stream's number is not by chance the position of its event.
         var orders = await RowsAsync("orders", "order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash", "seq DESC");
         var events = await RowsAsync("events", "position, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash", "position");
@@ -629,20 +628,25 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
             await transaction.ExecuteAsync(string.Join(';', [.. before.Select(migration => migration.Sql), noted]));
             await transaction.ExecuteAsync(orders.Insert, orders.Rows);
             await transaction.ExecuteAsync(events.Insert, events.Rows);
+            if (old.Database.Provider != "Sqlite")
+            {
+                // The rows brought their positions along; the next one comes behind them.
+                await transaction.ExecuteAsync("SELECT setval(pg_get_serial_sequence('events', 'position'), (SELECT max(position) FROM events))");
+            }
             await transaction.ExecuteAsync(inbox.Insert, inbox.Rows);
         }, Token);
 
         await old.Database.MigrateAsync(Token);
 
         var report = await new StoreVerification(old.Database, old.Events).RunAsync(repair: false, null, Token);
-        Assert.Equal((13L, 5L, 0L), (report.Events, report.Orders, report.Wrong));
+        Assert.Equal((11L, 4L, 0L), (report.Events, report.Orders, report.Wrong));
         // What later columns say is told by the events.
         Assert.Equal(
             [(PaymentStatus.Paid, FulfillmentStatus.Unfulfilled), (PaymentStatus.PartlyPaid, FulfillmentStatus.Unfulfilled), (PaymentStatus.Overpaid, FulfillmentStatus.Fulfilled),
-                (PaymentStatus.Overpaid, FulfillmentStatus.Unfulfilled), (PaymentStatus.Paid, FulfillmentStatus.Unfulfilled)],
+                (PaymentStatus.Overpaid, FulfillmentStatus.Unfulfilled)],
             (await new OrderQueries(old.Database).ListAsync(new OrderFilter([]), null, 9, Token)).OrderBy(order => order.OrderId).Select(order => (order.Payment, order.Fulfillment)));
         Assert.Equal(["ORDER_PLACED", "ORDER_PAYMENT_RECEIVED", "ORDER_PAID"], (await old.Events.StreamAsync("A-1", Token)).Select(recorded => recorded.Type));
-        Assert.Equal(Enumerable.Range(1, 13).Select(position => (long)position), (await old.Events.AfterAsync(0, 20, Token)).Events.Select(recorded => recorded.Position));
+        Assert.Equal(Enumerable.Range(1, 11).Select(position => (long)position), (await old.Events.AfterAsync(0, 20, Token)).Events.Select(recorded => recorded.Position));
         var copy = Place("k-1", "A-1");
         var next = Ship("k-5", "A-1");
         await old.AppendAsync(copy, next);
