@@ -13,6 +13,9 @@ internal sealed partial class CommandSchema
 {
     private const int Far = 1_000_000_000;
 
+    /// <summary>Stands for any name, where the sender chooses it.</summary>
+    private const string FreeName = "key";
+
     private readonly string type;
     private readonly JsonObject example;
 
@@ -96,7 +99,7 @@ internal sealed partial class CommandSchema
         if (Ask(path, new JsonObject { ["zzz-unknown"] = new JsonArray(true) }) is not { Reason: RejectionReason.UnknownField } unknown)
         {
             // Names that the sender chooses.
-            found["additionalProperties"] = Describe([.. path, "key"]);
+            found["additionalProperties"] = Describe([.. path, FreeName]);
             return;
         }
         var members = new JsonObject();
@@ -108,9 +111,19 @@ internal sealed partial class CommandSchema
         found["additionalProperties"] = false;
         if (Ask(path, new JsonObject()) is { Reason: RejectionReason.MissingField } missing)
         {
-            var names = missing.Detail[..missing.Detail.IndexOf(" must ", StringComparison.Ordinal)].Split(", ").Select(pointer => pointer.Split('/')[^1]);
+            var names = missing.Detail[..missing.Detail.IndexOf(" must ", StringComparison.Ordinal)].Split(", ").Select(pointer => pointer.Split('/')[^1]).Where(name => !DoesWithout(path, name));
             found["required"] = new JsonArray([.. names.Select(name => (JsonNode)name)]);
         }
+    }
+
+    /// <summary>One of several is enough, and the decoder names one of them: a change of an order, say. A schema does not tell.</summary>
+    private bool DoesWithout(List<object> path, string name)
+    {
+        if (At(example, path)?.DeepClone() is not JsonObject without || !without.Remove(name))
+        {
+            return false;
+        }
+        return Ask(path, without) is null;
     }
 
     private void Text(List<object> path, JsonObject found)
@@ -158,10 +171,14 @@ internal sealed partial class CommandSchema
     }
 
     /// <summary>Whether a value of this kind is read there at all, whatever else is said of it.</summary>
-    private bool Fits(List<object> path, JsonNode value) => Ask(path, value) is not { Reason: RejectionReason.WrongType } wrong || wrong.Field != Pointer(path);
+    private bool Fits(List<object> path, JsonNode value) => Ask(path, value) is not { Reason: RejectionReason.WrongType } wrong || !IsAt(wrong, path);
 
     /// <summary>Whether this very value is refused, for whatever it is.</summary>
-    private bool Rejects(List<object> path, JsonNode? value) => Ask(path, value) is { } rejection && (rejection.Field == Pointer(path) || rejection.Reason == RejectionReason.TooManyLines);
+    private bool Rejects(List<object> path, JsonNode? value) => Ask(path, value) is { } rejection && (IsAt(rejection, path) || rejection.Reason == RejectionReason.TooManyLines);
+
+    // A name that the sender chooses is not repeated to him: the pointer is that of the object around it.
+    private static bool IsAt(Rejection rejection, List<object> path) =>
+        rejection.Field == Pointer(path) || (path.Count > 0 && path[^1] is FreeName && rejection.Field == Pointer(path[..^1]));
 
     private bool Entries(List<object> path, JsonNode entry, int count) =>
         Ask(path, new JsonArray([.. Enumerable.Range(0, count).Select(_ => entry.DeepClone())])) is { } rejection && rejection.Field == Pointer(path);

@@ -97,7 +97,7 @@ public sealed partial class ContractFileTests(SharedService shared) : IClassFixt
                     Interlocked.Increment(ref accepted);
                     Assert.True(mistakes.Count == 0, $"{type} {body} is accepted, and the schema says {string.Join(", ", mistakes)}");
                 }
-                else if (CommandSchema.Sayable.Contains(rejection!.Reason))
+                else if (CommandSchema.Sayable.Contains(rejection!.Reason) && !(type == CommandType.Amend && rejection is { Reason: RejectionReason.MissingField, Field: "/lines" }))
                 {
                     Interlocked.Increment(ref refused);
                     Assert.True(mistakes.Count > 0, $"{type} {body} is {rejection.Reason} ({rejection.Detail}), and the schema says nothing");
