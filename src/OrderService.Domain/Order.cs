@@ -26,8 +26,8 @@ public sealed record Order
     /// <summary>In minor units of <see cref="Currency"/>.</summary>
     public long TotalMinor { get; private init; }
 
-    /// <summary>Personal data.</summary>
-    public string? Email { get; private init; }
+    /// <summary>Null where there is none, and where whoever read the stream did not open it.</summary>
+    public PersonalData? Personal { get; private init; }
 
     public DateTimeOffset? PlacedAt { get; private init; }
 
@@ -135,7 +135,7 @@ public sealed record Order
             Lines = placed.Lines,
             Details = placed.Details,
             TotalMinor = placed.TotalMinor,
-            Email = placed.Email,
+            Personal = placed.Personal,
             PlacedAt = placed.PlacedAt,
         },
         OrderEvent.PaymentReceived payment => Received(payment) with { Version = Version + 1 },

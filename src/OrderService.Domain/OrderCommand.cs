@@ -61,10 +61,10 @@ public abstract record OrderCommand
     /// <param name="CustomerId">Who buys.</param>
     /// <param name="Currency">The currency of every amount.</param>
     /// <param name="Lines">1 to 500 positions.</param>
-    /// <param name="Email">Personal data: stored with the order, never logged, never published.</param>
+    /// <param name="Personal">Who it is for and where to; null where the message says nothing of it.</param>
     /// <param name="PlacedAt">When the customer ordered, by the shop's clock.</param>
     public sealed record Place(
-        string OrderId, string CustomerId, Currency Currency, IReadOnlyList<OrderLine> Lines, string? Email, DateTimeOffset? PlacedAt)
+        string OrderId, string CustomerId, Currency Currency, IReadOnlyList<OrderLine> Lines, PersonalData? Personal, DateTimeOffset? PlacedAt)
         : OrderCommand(OrderId)
     {
         public override string Type => CommandType.Place;

@@ -138,12 +138,12 @@ public static class OrderDecider
         if (priced is not null)
         {
             return new Decision.Accepted(
-                new OrderEvent.Placed(place.CustomerId, place.Currency, priced.Lines, priced.TotalMinor, place.Email, place.PlacedAt) { Details = priced.Details });
+                new OrderEvent.Placed(place.CustomerId, place.Currency, priced.Lines, priced.TotalMinor, place.Personal, place.PlacedAt) { Details = priced.Details });
         }
 
         return Money.TryTotal(place.Lines, out var total)
             ? new Decision.Accepted(
-                new OrderEvent.Placed(place.CustomerId, place.Currency, place.Lines, total, place.Email, place.PlacedAt))
+                new OrderEvent.Placed(place.CustomerId, place.Currency, place.Lines, total, place.Personal, place.PlacedAt))
             : new Decision.Refused(RefusalCode.AmountOutOfRange, "The lines add up to more than an order may cost.");
     }
 

@@ -85,10 +85,10 @@ public abstract record OrderEvent
     /// <param name="Currency">The currency of every amount.</param>
     /// <param name="Lines">1 to 500 positions.</param>
     /// <param name="TotalMinor">What the order costs, in minor units.</param>
-    /// <param name="Email">Personal data: stored, never published.</param>
+    /// <param name="Personal">Stored under the customer's key; null where there is none, and where whoever read the event did not open it.</param>
     /// <param name="PlacedAt">When the customer ordered, by the shop's clock.</param>
     public sealed record Placed(
-        string CustomerId, Currency Currency, IReadOnlyList<OrderLine> Lines, long TotalMinor, string? Email, DateTimeOffset? PlacedAt)
+        string CustomerId, Currency Currency, IReadOnlyList<OrderLine> Lines, long TotalMinor, PersonalData? Personal, DateTimeOffset? PlacedAt)
         : OrderEvent
     {
         public override string Type => EventType.Placed;

@@ -1,5 +1,6 @@
 using OrderService.Admin;
 using OrderService.Configuration;
+using OrderService.Customers;
 using OrderService.Database;
 using OrderService.DeadLetters;
 using OrderService.Events;
@@ -30,10 +31,12 @@ public static class OrderServiceHost
         new Dictionary<string, Type>(StringComparer.OrdinalIgnoreCase)
         {
             [StoreOptions.Section] = typeof(StoreOptions),
+            [KeysOptions.Section] = typeof(KeysOptions),
             [RabbitMqOptions.Section] = typeof(RabbitMqOptions),
             [InboxOptions.Section] = typeof(InboxOptions),
             [OrdersOptions.Section] = typeof(OrdersOptions),
             [OutboxOptions.Section] = typeof(OutboxOptions),
+            [EventsOptions.Section] = typeof(EventsOptions),
             [DeadLettersOptions.Section] = typeof(DeadLettersOptions),
             [AlertsOptions.Section] = typeof(AlertsOptions),
             [OrderConfirmationOptions.Section] = typeof(OrderConfirmationOptions),
@@ -118,6 +121,7 @@ public static class OrderServiceHost
         services.AddOutbox();
         services.AddEvents();
         services.AddProjections();
+        services.AddCustomers();
         services.AddRetention();
         services.AddKafka(configuration);
         services.AddDeadLetters();

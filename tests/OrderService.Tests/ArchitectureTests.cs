@@ -27,11 +27,12 @@ public sealed partial class ArchitectureTests
         ("DeadLetters", ["Store", "Outbox", "Database", "Inbox", "RabbitMq", "Notifications", "Observability"]),
         ("Projections", ["Store", "Outbox", "Notifications", "DeadLetters"]),
         ("Retention", ["Store", "Notifications", "DeadLetters", "Projections", "Observability"]),
+        ("Customers", ["Store", "Outbox", "Notifications", "DeadLetters", "Projections"]),
         ("Kafka", ["Store", "Outbox", "Inbox", "Events", "DeadLetters", "Observability"]),
         // Those who look at the stations from outside. No station knows them.
         ("Health", ["Store", "Configuration", "Outbox", "Inbox", "RabbitMq", "DeadLetters", "Kafka", "Observability"]),
-        ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "RabbitMq", "Events", "Notifications", "DeadLetters", "Retention", "Health", "Observability"]),
-        ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "Retention", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
+        ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "Customers", "RabbitMq", "Events", "Notifications", "DeadLetters", "Retention", "Health", "Observability"]),
+        ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "Customers", "Retention", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
     ];
 
     /// <summary>A driver's name in code, and the one folder that may say it.</summary>

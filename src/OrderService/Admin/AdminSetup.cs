@@ -90,6 +90,7 @@ public static class AdminSetup
         api.MapOperations();
         api.MapIntake();
         api.MapRelay();
+        api.MapCustomers();
         api.MapRetention();
         api.MapDeadLetters();
         api.MapReplays();

@@ -213,6 +213,11 @@ internal static class ApiTexts
         ["orders.show id"] = new("The order's id.", OrderId),
         ["orders.events id"] = new("The order's id.", OrderId),
         ["orders.timeline id"] = new("The order's id.", OrderId),
+        ["customers.show id"] = new("The customer's id.", OrderId),
+        ["customers.export id"] = new("The customer's id.", OrderId),
+        ["customers.forget id"] = new("The customer's id.", OrderId),
+        ["customers.hold id"] = new("The customer's id.", OrderId),
+        ["customers.unhold id"] = new("The customer's id.", OrderId),
         ["session.end id"] = new("The session's `id` in `GET /api/sessions`.", Text),
         ["session.end-all key"] = new("Only sessions of the key with this name.", Text),
         ["why id"] = new("An order's id, a message's key or id, or a letter's number.", Text),
@@ -244,6 +249,9 @@ internal static class ApiTexts
         ["session.sign-in"] = """{"key":"the API key"}""",
         ["dead-letters.check"] = """{"body":"{\"orderId\":\"A-1001\",\"customerId\":\"C-7\",\"currency\":\"EUR\",\"lines\":[{\"sku\":\"KB-01\",\"quantity\":2,\"unitPrice\":49.90}]}"}""",
         ["dead-letters.replay"] = """{"reason":"The shop mended its prices."}""",
+        ["customers.forget"] = """{"reason":"He asked for it on 2026-11-27."}""",
+        ["customers.hold"] = """{"reason":"Court case 7 O 12/26"}""",
+        ["customers.unhold"] = """{"reason":"The case is closed."}""",
         ["dead-letters.discard"] = """{"reason":"A test order."}""",
         ["intake.pause"] = """{"reason":"The database moves at ten.","queues":["orders"]}""",
         ["intake.resume"] = """{"reason":"It has moved."}""",
@@ -267,7 +275,8 @@ internal static class ApiTexts
             {"orderId":"A-1001","status":"paid","version":3,"customerId":"C-7","currency":"EUR","total":99.80,"paid":99.80,"due":0.00,"overpaid":0.00,"lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90,"lineId":"1","name":null,"discount":null,"tax":null,"attributes":{},"shipped":0,"cancelled":0,"returned":0,"open":2}],"placedAt":null,
              "paymentReference":"PAY-778","paidAmount":99.80,"carrier":null,"trackingNumber":null,"cancelReason":null,"recordedAt":"2026-01-05T10:00:00Z","updatedAt":"2026-01-05T10:05:00Z",
              "shippingCost":null,"shippingTax":null,"discounts":[],"taxes":[],"channel":"web","attributes":{},"externalReferences":{},
-             "paymentStatus":"paid","fulfillmentStatus":"unfulfilled","authorized":0.00,"refunded":0.00,"held":false,"holdReason":null,"payments":[{"paymentReference":"PAY-778","amount":99.80}],"refunds":[],"shipments":[],"returns":[]}
+             "paymentStatus":"paid","fulfillmentStatus":"unfulfilled","authorized":0.00,"refunded":0.00,"held":false,"holdReason":null,"payments":[{"paymentReference":"PAY-778","amount":99.80}],"refunds":[],"shipments":[],"returns":[],
+             "email":"anna@example.com","name":"Anna Muster","phone":null,"billingAddress":null,"shippingAddress":{"lines":["Am Ring 7"],"city":"Köln","postalCode":"50667","country":"DE"},"forgotten":null}
             """,
         ["dead-letters.discards"] = """{"count":14,"upTo":123,"discarded":14}""",
         ["replays.what-if"] =

@@ -21,6 +21,9 @@ public sealed class ApiOptions
     /// <summary>Refuse a <c>POST</c> of a command without the header <c>Idempotency-Key</c>. Otherwise the key is derived from the command, as for the queue.</summary>
     public bool RequireIdempotencyKey { get; init; }
 
+    /// <summary>Show what is personal (names, addresses, e-mail, phone, the bodies of dead letters) only to keys with the scope <c>personal</c>; others see <c>***</c>.</summary>
+    public bool RequirePersonalScope { get; init; }
+
     /// <summary>How long the answer to an <c>Idempotency-Key</c> is kept. The order itself is protected for its whole life.</summary>
     public TimeSpan KeepAnswersFor { get; init; } = TimeSpan.FromHours(24);
 
@@ -63,7 +66,7 @@ public sealed class ApiKeyOptions
     /// <summary>At least 32 characters. A secret: prefer <c>KeyFile</c>.</summary>
     public string Key { get; init; } = "";
 
-    /// <summary><c>publish</c> (send commands), <c>read</c> (see orders and dead letters), <c>operate</c> (replay, discard).</summary>
+    /// <summary><c>publish</c> (send commands), <c>read</c> (see orders and dead letters), <c>operate</c> (replay, discard), <c>personal</c> (see what is personal).</summary>
     public IList<string> Scopes { get; init; } = [];
 
     /// <summary>With the scope <c>publish</c>: the commands that it may send, such as <c>order.place</c>; all of them when it names none.</summary>
@@ -225,5 +228,8 @@ public static class Scopes
     /// <summary>Replay, edit and discard dead letters, acknowledge incidents.</summary>
     public const string Operate = "operate";
 
-    public static readonly IReadOnlyList<string> All = [Publish, Read, Operate];
+    /// <summary>See what is personal, where <see cref="ApiOptions.RequirePersonalScope"/> asks for it.</summary>
+    public const string Personal = "personal";
+
+    public static readonly IReadOnlyList<string> All = [Publish, Read, Operate, Personal];
 }

@@ -67,13 +67,21 @@ internal static class DeadLetterEndpoints
         {
             return problem;
         }
+        if (PersonalSight.Refuse(context) is { } refusal)
+        {
+            return refusal;
+        }
         if (await letters.BodyAsync(number, context.RequestAborted) is not { } body)
         {
             return NoSuchLetter();
         }
+        if (body.IsForgotten)
+        {
+            return PersonalSight.Forgotten();
+        }
         await audit.TryWriteAsync(Who(context), "dead-letter.body", $"dead letter {number}", "");
         // A download and never a page: what is in it came from anybody.
-        return TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}.bin");
+        return TypedResults.File(body.Bytes, "application/octet-stream", $"dead-letter-{number}.bin");
     }
 
     private static async Task<IResult> AttemptBodyAsync(HttpContext context, string id, string attempt, DeadLetterQueries letters, AuditLog audit)
@@ -82,12 +90,20 @@ internal static class DeadLetterEndpoints
         {
             return problem;
         }
+        if (PersonalSight.Refuse(context) is { } refusal)
+        {
+            return refusal;
+        }
         if (await letters.ReplayBodyAsync(number, replay, context.RequestAborted) is not { } body)
         {
             return Problems.Result(StatusCodes.Status404NotFound, "attempt_not_found", "There is no such replay of this dead letter, or its original bytes went out.");
         }
+        if (body.IsForgotten)
+        {
+            return PersonalSight.Forgotten();
+        }
         await audit.TryWriteAsync(Who(context), "dead-letter.body", $"dead letter {number}", $"of attempt {replay}");
-        return TypedResults.File(body, "application/octet-stream", $"dead-letter-{number}-attempt-{replay}.bin");
+        return TypedResults.File(body.Bytes, "application/octet-stream", $"dead-letter-{number}-attempt-{replay}.bin");
     }
 
     private static async Task<IResult> CheckAsync(HttpContext context, string id, ReplayForecast forecast)
@@ -102,6 +118,10 @@ internal static class DeadLetterEndpoints
         {
             return mistake ?? Problems.Result(
                 400, "missing_field", "Say what is edited: body, type, contentType or key.", new FieldError("/body", "missing_field", "body is missing."));
+        }
+        if (PersonalSight.Refuse(context) is { } refusal)
+        {
+            return refusal;
         }
         if (await forecast.OfEditedAsync(number, edit, context.RequestAborted) is not var (item, letter))
         {
@@ -216,6 +236,10 @@ internal static class DeadLetterEndpoints
             return Paging.BadParameter("format", "format is ndjson or csv.");
         }
         var csv = format == "csv";
+        if (!csv && PersonalSight.Refuse(context) is { } refusal)
+        {
+            return refusal;
+        }
         // Before it begins, so that one that is cut off is there too. What somebody searched for may be personal, so the filters are named without their values.
         (string Name, string? Value)[] filters = [("status", status), ("reason", reason), ("fingerprint", fingerprint), ("orderId", orderId), ("q", q)];
         var used = filters.Where(one => one.Value is not null).Select(one => one.Name).ToList();
@@ -238,7 +262,7 @@ internal static class DeadLetterEndpoints
     };
 
     private static async Task<IResult> DetailAsync(DeadLetterQueries letters, long id, int status, HttpContext context) =>
-        await letters.GetAsync(id, context.RequestAborted) is { } letter ? TypedResults.Json(LetterDetail.Of(letter), statusCode: status) : NoSuchLetter();
+        await letters.GetAsync(id, context.RequestAborted) is { } letter ? TypedResults.Json(LetterDetail.Of(letter, PersonalSight.Has(context)), statusCode: status) : NoSuchLetter();
 
     private static bool TryReadFilter(HttpContext context, out LetterFilter filter, out string name, out IResult problem)
     {
@@ -380,13 +404,15 @@ internal sealed record LetterDetail(
     string? MessageId, string? CorrelationId, string? ContentType, string? Exception, string ContentHash, JsonElement Properties, JsonElement? Deaths,
     IReadOnlyList<ReplayRecord> Attempts, IReadOnlyList<LetterHistory> History, IReadOnlyList<LetterAlert> Alerts, long? AlertId, long? PreviousId, long? NextId)
 {
-    public static LetterDetail Of(LetterRecord record)
+    /// <param name="seesPersonal">The bodies of replays are shown.</param>
+    public static LetterDetail Of(LetterRecord record, bool seesPersonal)
     {
+        IReadOnlyList<ReplayRecord> attempts = seesPersonal ? record.Replays : [.. record.Replays.Select(replay => replay.Body is null ? replay : replay with { Body = Store.PersonalJson.Masked })];
         var letter = LetterView.Of(record.Letter);
         return new LetterDetail(
             letter.Id, letter.Status, letter.Reason, letter.Detail, letter.Field, letter.Fingerprint, letter.Type, letter.OrderId, letter.CustomerId, letter.Value, letter.Key,
             letter.ParkedAt, letter.OpenedAt, letter.Copies, letter.Replays, letter.Size, letter.ReplayedAt, letter.SettledAt, letter.SettledBy, letter.SettleReason,
-            letter.MessageId, letter.CorrelationId, record.ContentType, record.Exception, record.Fingerprint, record.Properties, record.Deaths, record.Replays, record.History, record.Alerts,
+            letter.MessageId, letter.CorrelationId, record.ContentType, record.Exception, record.Fingerprint, record.Properties, record.Deaths, attempts, record.History, record.Alerts,
             record.Letter.AlertId, record.PreviousId, record.NextId);
     }
 }

@@ -17,7 +17,7 @@ internal static class OrderEndpoints
         api.MapGet("/sales", SalesAsync).RequireAuthorization(Scopes.Read).WithTags("Orders").WithName("sales")
             .WithSummary("What was ordered on a day (UTC), by currency, and how much of it was cancelled since.").Produces<SalesAnswer>().ProducesProblem(400);
         orders.MapGet("/{id}", ShowAsync).WithName("orders.show").WithSummary("One order, folded from its events.").Produces<OrderView>().ProducesProblem(400).ProducesProblem(404);
-        orders.MapGet("/{id}/events", EventsAsync).WithName("orders.events").WithSummary("One order's events as they are published, oldest first.").Produces<Page<CloudEventView>>().ProducesProblem(400).ProducesProblem(404);
+        orders.MapGet("/{id}/events", EventsAsync).WithName("orders.events").WithSummary("One order's events as they are published, with what is personal, oldest first.").Produces<Page<CloudEventView>>().ProducesProblem(400).ProducesProblem(404);
         orders.MapGet("/{id}/timeline", TimelineAsync).WithName("orders.timeline")
             .WithSummary("Everything that happened to an order, oldest first: events, copies, refusals, waits, dead letters, replays, alerts.").Produces<Page<TimelineEntry>>().ProducesProblem(400).ProducesProblem(404);
         api.MapGet("/why/{id}", WhyAsync).RequireAuthorization(Scopes.Read).WithTags("Orders").WithName("why")
@@ -55,7 +55,7 @@ internal static class OrderEndpoints
             [.. sold.Select(one => new SalesRow(one.Currency, one.Orders, OrderRow.Amount(one.TotalMinor, one.Currency), one.Cancelled, OrderRow.Amount(one.CancelledMinor, one.Currency)))]));
     }
 
-    private static async Task<IResult> ShowAsync(HttpContext context, string id, EventQueries events, OrderQueries orders)
+    private static async Task<IResult> ShowAsync(HttpContext context, string id, EventQueries events, OrderQueries orders, PersonalKeys keys)
     {
         if (!TextRules.IsId(id))
         {
@@ -67,10 +67,10 @@ internal static class OrderEndpoints
             return NoSuchOrder(await orders.GoneAtAsync(id, context.RequestAborted));
         }
         context.Response.Headers.ETag = ExpectedVersion.Tag(stream[^1].Version);
-        return TypedResults.Ok(OrderView.Of(id, stream));
+        return TypedResults.Ok(OrderView.Of(id, stream, keys, PersonalSight.Has(context)));
     }
 
-    private static async Task<IResult> EventsAsync(HttpContext context, string id, EventQueries events)
+    private static async Task<IResult> EventsAsync(HttpContext context, string id, EventQueries events, PersonalKeys keys)
     {
         if (!TextRules.IsId(id))
         {
@@ -81,7 +81,8 @@ internal static class OrderEndpoints
         {
             return NoSuchOrder();
         }
-        return new RenderedList([.. stream.Select(recorded => (ReadOnlyMemory<byte>)PublishedEvent.Render(recorded))], null);
+        var isMasked = !PersonalSight.Has(context);
+        return new RenderedList([.. stream.Select(recorded => (ReadOnlyMemory<byte>)PublishedEvent.RenderWithPersonal(recorded, keys.Open, isMasked))], null);
     }
 
     private static async Task<IResult> TimelineAsync(HttpContext context, string id, OrderStory story)

@@ -4,7 +4,10 @@ using OrderService.Store;
 
 namespace OrderService.Admin;
 
-/// <summary>One order. The customer's e-mail address is not among it.</summary>
+/// <summary>One order. What is personal is <c>***</c> for callers that may not see it (<c>Api:RequirePersonalScope</c>).</summary>
+/// <param name="Forgotten">True when the customer was forgotten: what was personal is gone.</param>
+/// <param name="BillingAddress"><c>{name?, company?, lines, city, region?, postalCode?, country}</c>, as it came.</param>
+/// <param name="ShippingAddress">The same.</param>
 /// <param name="PlacedAt">When the customer ordered, by the shop's clock, where the shop said so.</param>
 /// <param name="Paid">The sum of all payments.</param>
 /// <param name="Due">What of the total is still open; never below 0.</param>
@@ -21,11 +24,16 @@ internal sealed record OrderView(
     DateTimeOffset RecordedAt, DateTimeOffset UpdatedAt,
     decimal? ShippingCost, TaxBody? ShippingTax, IReadOnlyList<DiscountBody> Discounts, IReadOnlyList<TaxView> Taxes, string? Channel, IReadOnlyDictionary<string, string> Attributes,
     IReadOnlyDictionary<string, string> ExternalReferences, string PaymentStatus, string FulfillmentStatus, decimal? Authorized, decimal? Refunded, bool Held, string? HoldReason,
-    IReadOnlyList<PaymentView> Payments, IReadOnlyList<RefundView> Refunds, IReadOnlyList<ShipmentView> Shipments, IReadOnlyList<ReturnView> Returns)
+    IReadOnlyList<PaymentView> Payments, IReadOnlyList<RefundView> Refunds, IReadOnlyList<ShipmentView> Shipments, IReadOnlyList<ReturnView> Returns,
+    string? Email, string? Name, string? Phone, System.Text.Json.JsonElement? BillingAddress, System.Text.Json.JsonElement? ShippingAddress, bool? Forgotten)
 {
-    public static OrderView Of(string orderId, IReadOnlyList<RecordedEvent> stream)
+    /// <param name="seesPersonal">What is personal is shown, and not only that there is some.</param>
+    public static OrderView Of(string orderId, IReadOnlyList<RecordedEvent> stream, PersonalKeys keys, bool seesPersonal)
     {
-        var order = Order.Fold(orderId, stream.Select(recorded => recorded.Event ?? EventSerializer.Read(recorded.Type, recorded.Data.Span)));
+        var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span, keys.Open)));
+        var personal = order.Personal is { } read ? PersonalMembers(read, seesPersonal) : [];
+        System.Text.Json.JsonElement? Address(string name) => personal.TryGetValue(name, out var value) ? value : null;
+        string? Text(string name) => Address(name)?.GetString();
         var details = order.Details ?? OrderDetails.None;
         var progress = order.Progress ?? OrderProgress.None;
         var goods = order.Goods;
@@ -42,7 +50,28 @@ internal sealed record OrderView(
             [.. (order.Payments ?? []).OrderBy(payment => payment.Key, StringComparer.Ordinal).Select(payment => new PaymentView(payment.Key, Amount(payment.Value)))],
             [.. progress.Refunds.Select(refund => new RefundView(refund.RefundReference, Amount(refund.AmountMinor), refund.PaymentReference, refund.Reason))],
             [.. progress.Shipments.Select(shipment => new ShipmentView(shipment.ShipmentId, Quantities(shipment.Lines), shipment.Carrier, shipment.TrackingNumber, shipment.IsDelivered))],
-            [.. progress.Returns.Select(back => new ReturnView(back.ReturnId, Quantities(back.Lines), back.Reason))]);
+            [.. progress.Returns.Select(back => new ReturnView(back.ReturnId, Quantities(back.Lines), back.Reason))],
+            Text("email"), Text("name"), Text("phone"), Address("billingAddress"), Address("shippingAddress"), order.Personal?.IsForgotten == true ? true : null);
+    }
+
+    private static Dictionary<string, System.Text.Json.JsonElement> PersonalMembers(PersonalData personal, bool seesPersonal)
+    {
+        var output = new System.Buffers.ArrayBufferWriter<byte>();
+        using (var writer = new System.Text.Json.Utf8JsonWriter(output))
+        {
+            writer.WriteStartObject();
+            if (seesPersonal)
+            {
+                PersonalJson.WriteMembers(writer, personal);
+            }
+            else
+            {
+                PersonalJson.WriteMasked(writer, personal);
+            }
+            writer.WriteEndObject();
+        }
+        using var document = System.Text.Json.JsonDocument.Parse(output.WrittenMemory);
+        return document.RootElement.EnumerateObject().ToDictionary(member => member.Name, member => member.Value.Clone());
     }
 
     private static IReadOnlyList<QuantityBody> Quantities(IReadOnlyList<LineQuantity> lines) => [.. lines.Select(line => new QuantityBody(line.LineId, line.Quantity))];

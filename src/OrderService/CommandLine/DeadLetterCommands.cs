@@ -82,7 +82,12 @@ internal static class DeadLetterCommands
                 await Console.Error.WriteLineAsync($"There is no dead letter {parsed.GetValue(id)}.");
                 return ExitCode.SomeFailed;
             }
-            var bytes = await letters.BodyAsync(number, token) ?? [];
+            var found = await letters.BodyAsync(number, token);
+            var bytes = found is null ? [] : found.Bytes;
+            if (found is { IsForgotten: true })
+            {
+                await Console.Error.WriteLineAsync("Its customer is forgotten: the message can't be read any more.");
+            }
             if (parsed.GetValue(body))
             {
                 await using var output = Console.OpenStandardOutput();

@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Configuration;
+using OrderService.Customers;
 using OrderService.Health;
 using OrderService.Observability;
 using OrderService.RabbitMq;
@@ -109,6 +110,7 @@ internal static partial class ServeCommand
         if (roles.Api)
         {
             TellFirstKey(app, log);
+            TellWhoSeesPersonal(app, log);
         }
         if (await BreaksDownAsync(app, log))
         {
@@ -224,6 +226,8 @@ internal static partial class ServeCommand
             try
             {
                 await services.GetRequiredService<IDatabase>().MigrateAsync(stopping);
+                // Before anybody reads what came back with a backup.
+                await services.GetRequiredService<CustomerForgetting>().ApplyAgainAsync(stopping);
                 return;
             }
             catch (StoreUnavailableException exception) when (clock.GetElapsedTime(began) < patience)
@@ -281,6 +285,20 @@ internal static partial class ServeCommand
         KeyCommand.Print(key, app.Services.GetRequiredService<IOptions<ApiOptions>>().Value, app.Services.GetRequiredService<LoadedSettings>().Configuration, words);
         StandardError.Say($"\n{Made} It is shown this once; orderservice key show prints it again.\n{words}");
     }
+
+    /// <summary>Keys that see what is personal although nobody gave them the scope for it.</summary>
+    private static void TellWhoSeesPersonal(WebApplication app, ILogger log)
+    {
+        var api = app.Services.GetRequiredService<IOptions<ApiOptions>>().Value;
+        var seeing = api.Keys.Where(key => key.Scopes.Contains(Scopes.Read) && !key.Scopes.Contains(Scopes.Personal)).Select(key => key.Name).ToList();
+        if (!api.RequirePersonalScope && seeing.Count > 0)
+        {
+            LogSeesPersonal(log, string.Join(", ", seeing));
+        }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "The API keys {Names} see names, addresses and the bodies of dead letters without the scope personal. Give it to those that need it and set Api:RequirePersonalScope")]
+    private static partial void LogSeesPersonal(ILogger logger, string names);
 
     [LoggerMessage(LogLevel.Warning, "Whoever has the key of the first start may do everything, until {Ends}; it is in {File}. Set Api:Keys for keys of your own")]
     private static partial void LogFirstKey(ILogger logger, string file, string ends);

@@ -19,7 +19,7 @@ internal static class StoreCommands
         show.SetAction((parsed, cancellationToken) => parsed.GetValue(archive) is { } folder
             ? ArchiveCommands.ShowAsync(folder, parsed.GetValue(id)!, parsed.GetValue(json), cancellationToken)
             : Commands.WithStationsAsync(
-                (stations, token) => ShowAsync(stations.GetRequiredService<EventQueries>(), parsed.GetValue(id)!, parsed.GetValue(json), token), cancellationToken));
+                (stations, token) => ShowAsync(stations.GetRequiredService<EventQueries>(), stations.GetRequiredService<PersonalKeys>(), parsed.GetValue(id)!, parsed.GetValue(json), token), cancellationToken));
         return new Command("order", "Looks at orders.") { show };
     }
 
@@ -109,7 +109,7 @@ internal static class StoreCommands
         return command;
     }
 
-    private static async Task<int> ShowAsync(EventQueries events, string orderId, bool json, CancellationToken cancellationToken)
+    private static async Task<int> ShowAsync(EventQueries events, PersonalKeys keys, string orderId, bool json, CancellationToken cancellationToken)
     {
         var stream = await events.StreamAsync(orderId, cancellationToken);
         if (stream.Count == 0)
@@ -117,33 +117,62 @@ internal static class StoreCommands
             await Console.Error.WriteLineAsync($"There is no order {orderId} in the store. It may be waiting as a dead letter or an early command: orderservice why {orderId}");
             return ExitCode.SomeFailed;
         }
-        Print(orderId, stream, json);
+        Print(orderId, stream, json, keys.Open);
         return ExitCode.Done;
     }
 
     /// <summary>An order as its events tell of it.</summary>
-    internal static void Print(string orderId, IReadOnlyList<RecordedEvent> stream, bool json)
+    /// <param name="open">For what is personal; without it that is left out.</param>
+    internal static void Print(string orderId, IReadOnlyList<RecordedEvent> stream, bool json, OpenSealed? open = null)
     {
         if (json)
         {
             foreach (var recorded in stream)
             {
-                Console.WriteLine(PublishedEvent.RenderWithPosition(recorded));
+                Console.WriteLine(PublishedEvent.RenderWithPosition(recorded, open));
             }
             return;
         }
-        var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
+        var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span, open)));
         Console.WriteLine($"Order {orderId} is {order.Status.ToWire()} (version {order.Version})");
         foreach (var fact in OrderFacts.Of(order))
         {
             Console.WriteLine("  " + fact);
         }
+        PrintPersonal(order.Personal);
         Console.WriteLine();
         foreach (var recorded in stream)
         {
             var at = DateTimeOffset.FromUnixTimeMilliseconds(recorded.RecordedAt).ToString("yyyy-MM-dd HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
             Console.WriteLine($"  {recorded.Version,3}  {at}  {recorded.Type,-22} by {recorded.CausationId}, correlation {recorded.CorrelationId}");
         }
+    }
+
+    private static void PrintPersonal(PersonalData? personal)
+    {
+        if (personal is { IsForgotten: true })
+        {
+            Console.WriteLine("  the customer is forgotten: what was personal is gone");
+            return;
+        }
+        Print("name", personal?.Name);
+        Print("e-mail", personal?.Email);
+        Print("phone", personal?.Phone);
+        Print("bill to", Line(personal?.BillingAddress));
+        Print("ship to", Line(personal?.ShippingAddress));
+
+        static void Print(string what, string? text)
+        {
+            if (text is not null)
+            {
+                Console.WriteLine($"  {what,-7} {string.Concat(text.Select(character => char.IsControl(character) ? '\uFFFD' : character))}");
+            }
+        }
+
+        static string? Line(PostalAddress? address) => address is null
+            ? null
+            : string.Join(", ", new[] { address.Name, address.Company }.Concat(address.Lines)
+                .Append($"{address.PostalCode} {address.City}".Trim()).Append(address.Region).Append(address.Country).Where(part => !string.IsNullOrEmpty(part)));
     }
 
     private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken, bool json = false)

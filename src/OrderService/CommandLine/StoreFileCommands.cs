@@ -86,7 +86,10 @@ internal static class StoreFileCommands
             Console.WriteLine("Its schema is that of an older version, so the hash chains were not checked: a restore brings it up to date, and orderservice verify checks them then.");
             return ExitCode.Done;
         }
-        await using var database = new SqliteDatabase(file, stations.GetRequiredService<TimeProvider>(), NullLogger<SqliteDatabase>.Instance);
+        await using var database = new SqliteDatabase(
+            file, stations.GetRequiredService<TimeProvider>(), NullLogger<SqliteDatabase>.Instance,
+            // Those of the store: who vouches for what was taken out is not in the backup.
+            stations.GetRequiredService<IOptions<KeysOptions>>().Value.Of(stations.GetRequiredService<IOptions<StoreOptions>>().Value));
         var verification = new StoreVerification(database, new EventQueries(database));
         var report = await ProgressBar.RunAsync("checking orders", progress => verification.RunAsync(repair: false, progress, cancellationToken));
         return StoreCommands.Tell(report) ? ExitCode.Done : ExitCode.SomeFailed;

@@ -12,17 +12,23 @@ public static class DatabaseSetup
         services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
         services.AddSingleton<IValidateOptions<StoreOptions>, PostgresOptionsValidator>();
         services.AddSingleton<StoreTime>();
+        services.AddOptions<KeysOptions>().BindConfiguration(KeysOptions.Section).ValidateOnStart();
+        services.AddSingleton<IValidateOptions<KeysOptions>, KeysOptionsValidator>();
+        services.AddSingleton(provider => provider.GetRequiredService<IDatabase>().Keys);
         var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
         if (store.UsesPostgres)
         {
-            services.AddSingleton(provider => new PostgresDatabase(store.ConnectionString ?? "", provider.GetRequiredService<ILogger<PostgresDatabase>>()));
+            services.AddSingleton(provider => new PostgresDatabase(
+                store.ConnectionString ?? "", provider.GetRequiredService<ILogger<PostgresDatabase>>(), keys: provider.GetRequiredService<IOptions<KeysOptions>>().Value,
+                clock: provider.GetRequiredService<TimeProvider>()));
             services.AddSingleton<IDatabase>(provider => provider.GetRequiredService<PostgresDatabase>());
             services.AddSingleton<IOrderEventStore, PostgresOrderEventStore>();
             services.AddSingleton<IRelayLease, PostgresRelayLease>();
             return services;
         }
         services.AddSingleton(provider => new SqliteDatabase(
-            store.Path, provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<SqliteDatabase>>()));
+            store.Path, provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<SqliteDatabase>>(),
+            provider.GetRequiredService<IOptions<KeysOptions>>().Value));
         services.AddSingleton<IDatabase>(provider => provider.GetRequiredService<SqliteDatabase>());
         services.AddSingleton<IOrderEventStore, SqliteOrderEventStore>();
         services.AddSingleton<IRelayLease>(_ => new SqliteRelayLease(store.Path));

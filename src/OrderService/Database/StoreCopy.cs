@@ -88,6 +88,8 @@ internal sealed class StoreCopy(ICopyEnd from, ICopyEnd to)
                     cancellationToken);
             }
         }
+        // What was copied is sealed: without them nobody reads it there.
+        from.Database.Keys.CopyTo(to.Database.Keys);
         var made = await CountAsync(to.Database, tables, cancellationToken);
         var different = counts.Where(table => made[table.Key] != table.Value).Select(table => string.Create(CultureInfo.InvariantCulture, $"{table.Key} has {made[table.Key]} rows instead of {table.Value}")).ToList();
         if (different.Count > 0)

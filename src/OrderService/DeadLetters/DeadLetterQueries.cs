@@ -85,11 +85,11 @@ public sealed class DeadLetterQueries(IDatabase database, TimeProvider clock)
     }, cancellationToken);
 
     /// <summary>A letter's exact bytes; null when there is no such letter.</summary>
-    public Task<byte[]?> BodyAsync(long id, CancellationToken cancellationToken) =>
+    public Task<LetterBody?> BodyAsync(long id, CancellationToken cancellationToken) =>
         database.ReadAsync(connection => LettersTable.BodyAsync(connection, id), cancellationToken);
 
     /// <summary>The edited bytes of one replay; null when the original ones went out.</summary>
-    public Task<byte[]?> ReplayBodyAsync(long letterId, long replayId, CancellationToken cancellationToken) => database.ReadAsync(
+    public Task<LetterBody?> ReplayBodyAsync(long letterId, long replayId, CancellationToken cancellationToken) => database.ReadAsync(
         connection => ReplaysTable.BodyAsync(connection, letterId, replayId), cancellationToken);
 
     /// <summary>All incidents, those with parked letters and the latest first.</summary>

@@ -77,6 +77,11 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
             return new LetterAnswer.Conflict("confirmation_needed", "Another program put it among the dead letters; look at it and confirm that it is to be processed.");
         }
 
+        if (letter.IsForgotten)
+        {
+            return new LetterAnswer.Conflict("forgotten", "Its customer is forgotten and nobody can read the message any more; discard it.");
+        }
+
         var original = MessagePropertiesJson.Read(letter.Properties);
         var before = new LetterContent(letter.Id, letter.OrderId, letter.Key, original.Type, original.ContentType, original.ContentEncoding, letter.Body);
         var isEdited = request.Patch is not null;
@@ -111,7 +116,7 @@ public sealed class DeadLetterReplay(IDatabase database, IOptions<DeadLettersOpt
         {
             return await WhoWasFirstAsync(transaction, (await LettersTable.FindAsync(transaction, request.LetterId))!);
         }
-        await ReplaysTable.AddAsync(transaction, request, isEdited ? sent.Body : null, isEdited ? LetterPatch.Change(before, sent) : null, now);
+        await ReplaysTable.AddAsync(transaction, request, isEdited ? sent.Body : null, letter.CustomerId, isEdited ? LetterPatch.Change(before, sent) : null, now);
         await OutboxStore.AddAsync(transaction, new OutboxRow(OutboxKind.Replay, letter.OrderId ?? letter.Key, 0, null, message.ToJson(), sent.Body, now));
         var what = isEdited ? "replayed with an edited body" : "replayed";
         var leftOut = LeftOut(original, message);

@@ -56,6 +56,7 @@ public static class DeadLettersSetup
         });
         services.AddHostedService<DeadLetterNotifier>();
         services.AddHostedService<MissingLetters>();
+        services.AddHostedService<PlainLetters>();
         services.AddHostedService<ReplayJobRunner>();
         services.AddHostedService<OverdueCommands>();
         services.AddHostedService(provider => provider.GetRequiredService<DeadLetterIntake>());

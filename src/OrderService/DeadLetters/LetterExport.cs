@@ -54,12 +54,20 @@ internal static partial class LetterExport
 
     private static async Task<string> NdjsonAsync(DeadLetterQueries letters, LetterSummary letter, CancellationToken cancellationToken)
     {
-        var body = await letters.BodyAsync(letter.Id, cancellationToken) ?? [];
+        var found = await letters.BodyAsync(letter.Id, cancellationToken);
+        var body = found is null ? [] : found.Bytes;
         return JsonSerializer.Serialize(
-            new { letter = LetterView.Of(letter), body = Utf8(body), bodyBase64 = Utf8(body) is null ? Convert.ToBase64String(body) : null }, Json) + "\n";
+            new
+            {
+                letter = LetterView.Of(letter),
+                body = found is { IsForgotten: true } ? null : Utf8(body),
+                bodyBase64 = Utf8(body) is null ? Convert.ToBase64String(body) : null,
+                forgotten = found is { IsForgotten: true } ? true : (bool?)null,
+            },
+            Json) + "\n";
     }
 
-    private static string? Utf8(byte[] body)
+    internal static string? Utf8(byte[] body)
     {
         try
         {

@@ -59,25 +59,33 @@ internal static class LettersTable
             SELECT head FROM heads WHERE lower(head) LIKE lower(@filter_like) ESCAPE '\')
         """;
 
+    /// <summary>How long a body is, without reading it: those of before the keys are as long as they are.</summary>
+    private const string BodyBytes =
+        "length(l.body) - CASE WHEN length(l.body) = 0 OR EXISTS (SELECT 1 FROM plain_letters p WHERE p.id = l.id) THEN 0 ELSE 52 END";
+
     private const string SummaryColumns =
-        """
+        $"""
         l.id, l.key, l.incident, l.status, l.reason, l.detail, l.field, l.type, l.message_id, l.correlation_id, l.order_id, l.customer_id,
-        l.currency, l.value_minor, length(l.body) AS body_bytes, l.parked_at, l.opened_at, l.copies, l.replays, l.replayed_at,
+        l.currency, l.value_minor, {BodyBytes} AS body_bytes, l.parked_at, l.opened_at, l.copies, l.replays, l.replayed_at,
         l.settled_at, l.settled_by, l.settle_reason, l.alert_id
         """;
 
     private const string SelectStored =
-        "SELECT l.id, l.key, l.status, l.reason, l.body, l.properties, l.order_id, l.replays, l.replayed_at, l.settled_at, l.settled_by FROM dead_letters l";
+        "SELECT l.id, l.key, l.status, l.reason, l.body, l.properties, l.order_id, l.customer_id, l.replays, l.replayed_at, l.settled_at, l.settled_by FROM dead_letters l";
 
     /// <summary>Inserts those that are not there yet, many in one statement: a storm must not become as many round trips.</summary>
     /// <returns>The rows that were inserted.</returns>
     public static async Task<List<InsertedLetter>> InsertAsync(StoreTransaction transaction, IEnumerable<NewLetter> letters, long now)
     {
         var inserted = new List<InsertedLetter>();
-        foreach (var chunk in letters.Chunk(RowsPerStatement))
+        var all = letters.ToList();
+        // All at once: each is a commit of its own where a customer has none yet.
+        var customers = all.Select(row => row.Letter.Facts.CustomerId).OfType<string>().ToHashSet(StringComparer.Ordinal);
+        var keys = customers.Count == 0 ? [] : transaction.Keys.OfCustomers(customers);
+        foreach (var chunk in all.Chunk(RowsPerStatement))
         {
             var parameters = new DynamicParameters(new { now });
-            var rows = chunk.Select((letter, index) => Row(parameters, letter, index, now)).ToList();
+            var rows = chunk.Select((letter, index) => Row(parameters, letter, Sealed(letter.Letter), index, now)).ToList();
             inserted.AddRange(await transaction.QueryAsync<InsertedLetter>(
                 $"""
                 INSERT INTO dead_letters (
@@ -89,9 +97,13 @@ internal static class LettersTable
                 parameters));
         }
         return inserted;
+
+        byte[] Sealed(DeadLetter letter) => letter.Facts.CustomerId is { } customer && letter.Body.Length > 0
+            ? SealedBytes.Seal(keys[customer], letter.Body)
+            : transaction.Keys.Seal(letter.Body, null);
     }
 
-    private static string Row(DynamicParameters parameters, NewLetter row, int index, long now)
+    private static string Row(DynamicParameters parameters, NewLetter row, byte[] body, int index, long now)
     {
         var (letter, incident, isSuperseded) = row;
         var properties = letter.PropertiesJson();
@@ -104,7 +116,7 @@ internal static class LettersTable
             Add("detail", Clean(letter.Rejection.Detail)),
             Add("field", letter.Rejection.Field),
             Add("exception", Clean(letter.Exception, LongestException)),
-            Add("body", letter.Body),
+            Add("body", body),
             Add("content_type", Clean(letter.Properties.ContentType)),
             Add("type", Clean(letter.Properties.Type)),
             Add("message_id", Clean(letter.Properties.MessageId)),
@@ -165,7 +177,7 @@ internal static class LettersTable
 
     /// <summary>A letter that was parked without its bytes gets them.</summary>
     public static Task AddBodyAsync(StoreTransaction transaction, long id, DeadLetter letter) => transaction.ExecuteAsync(
-        "UPDATE dead_letters SET body = @Body, detail = @Detail WHERE id = @id AND OCTET_LENGTH(body) = 0", new { letter.Body, letter.Rejection.Detail, id });
+        "UPDATE dead_letters SET body = @Body, detail = @Detail WHERE id = @id AND OCTET_LENGTH(body) = 0", new { Body = transaction.Keys.Seal(letter.Body, letter.Facts.CustomerId), letter.Rejection.Detail, id });
 
     /// <summary>The message was decided after all.</summary>
     public static Task SupersedeAsync(StoreTransaction transaction, long id, long now) => transaction.ExecuteAsync(
@@ -261,15 +273,15 @@ internal static class LettersTable
     }
 
     /// <summary>What operators need to settle a letter; null when there is no such letter.</summary>
-    public static Task<StoredLetter?> FindAsync(StoreConnection connection, long id) =>
-        connection.QuerySingleOrDefaultAsync<StoredLetter>($"{SelectStored} WHERE l.id = @id", new { id });
+    public static async Task<StoredLetter?> FindAsync(StoreConnection connection, long id) =>
+        (await connection.QuerySingleOrDefaultAsync<StoredLetter>($"{SelectStored} WHERE l.id = @id", new { id }))?.Opened(connection.Keys);
 
     /// <summary>The same of chosen letters, from behind <paramref name="after"/>.</summary>
-    public static Task<List<StoredLetter>> ChosenAsync(StoreConnection connection, LetterSelection selection, long after, long most)
+    public static async Task<List<StoredLetter>> ChosenAsync(StoreConnection connection, LetterSelection selection, long after, long most)
     {
         var parameters = new DynamicParameters(new { after, most });
-        return connection.QueryAsync<StoredLetter>(
-            $"{SelectStored} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters);
+        return (await connection.QueryAsync<StoredLetter>(
+            $"{SelectStored} WHERE l.id > @after AND {selection.Where(parameters)} ORDER BY l.id LIMIT @most", parameters)).ConvertAll(letter => letter.Opened(connection.Keys));
     }
 
     /// <summary>Their numbers.</summary>
@@ -319,8 +331,48 @@ internal static class LettersTable
         new { id });
 
     /// <returns>Null when there is no such letter.</returns>
-    public static Task<byte[]?> BodyAsync(StoreConnection connection, long id) =>
-        connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM dead_letters WHERE id = @id", new { id });
+    public static async Task<LetterBody?> BodyAsync(StoreConnection connection, long id) =>
+        await connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM dead_letters WHERE id = @id", new { id }) is { } stored ? LetterBody.Open(stored, connection.Keys) : null;
+
+    /// <summary>Some letters whose bodies a version before the keys stored as they were.</summary>
+    public static Task<List<PlainLetter>> PlainAsync(StoreConnection connection, int limit) => connection.QueryAsync<PlainLetter>(
+        "SELECT l.id, l.body, l.customer_id FROM plain_letters p JOIN dead_letters l ON l.id = p.id ORDER BY p.id LIMIT @limit", new { limit });
+
+    /// <summary>Their bodies lie under keys now.</summary>
+    public static async Task SealAsync(StoreTransaction transaction, IReadOnlyCollection<PlainLetter> letters)
+    {
+        var customers = letters.Select(letter => letter.CustomerId).OfType<string>().ToHashSet(StringComparer.Ordinal);
+        var keys = customers.Count == 0 ? [] : transaction.Keys.OfCustomers(customers);
+        foreach (var letter in letters)
+        {
+            if (SealedBytes.IsSealed(letter.Body))
+            {
+                // Its bytes came later than it.
+                continue;
+            }
+            var body = letter.CustomerId is { } customer && letter.Body.Length > 0 ? SealedBytes.Seal(keys[customer], letter.Body) : transaction.Keys.Seal(letter.Body, null);
+            await transaction.ExecuteAsync("UPDATE dead_letters SET body = @body WHERE id = @Id", new { body, letter.Id });
+        }
+        await transaction.ExecuteAsync($"DELETE FROM plain_letters WHERE id IN {SqlList.Of([.. letters.Select(letter => letter.Id)])}");
+    }
+
+    /// <summary>The letters of a customer, those of his orders included, from behind <paramref name="after"/>.</summary>
+    /// <param name="before">Parked until then (Unix milliseconds).</param>
+    public static Task<List<long>> OfCustomerAsync(StoreConnection connection, string customerId, long before, long after, int limit) => connection.QueryAsync<long>(
+        $"SELECT l.id FROM dead_letters l WHERE l.id > @after AND l.parked_at <= @before AND {OfCustomer} ORDER BY l.id LIMIT @limit",
+        new { customerId, before, after, limit });
+
+    public static Task<long> CountOfCustomerAsync(StoreConnection connection, string customerId) =>
+        connection.ExecuteScalarAsync<long>($"SELECT count(*) FROM dead_letters l WHERE {OfCustomer}", new { customerId });
+
+    private const string OfCustomer = "(l.customer_id = @customerId OR l.order_id IN (SELECT c.order_id FROM orders c WHERE c.customer_id = @customerId))";
+
+    /// <summary>Nobody reads their bodies any more.</summary>
+    public static async Task EmptyAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids)
+    {
+        await transaction.ExecuteAsync($"UPDATE dead_letters SET body = @Gone WHERE OCTET_LENGTH(body) > 0 AND id IN {SqlList.Of(ids)}", new { SealedBytes.Gone });
+        await transaction.ExecuteAsync($"DELETE FROM plain_letters WHERE id IN {SqlList.Of(ids)}");
+    }
 
     /// <summary>The letters of an order, as far as the story of it needs them.</summary>
     public static Task<List<LetterState>> OfOrderAsync(StoreConnection connection, string orderId) =>
@@ -444,13 +496,33 @@ internal sealed class StoredLetter
     public string Key { get; init; } = "";
     public string Status { get; init; } = "";
     public string Reason { get; init; } = "";
-    public byte[] Body { get; init; } = [];
+    public byte[] Body { get; private set; } = [];
     public string Properties { get; init; } = "{}";
     public string? OrderId { get; init; }
+    public string? CustomerId { get; init; }
+
+    /// <summary>The key of its body is destroyed.</summary>
+    public bool IsForgotten { get; private set; }
     public long Replays { get; init; }
     public long? ReplayedAt { get; init; }
     public long? SettledAt { get; init; }
     public string? SettledBy { get; init; }
+
+    /// <summary>With the bytes as they came.</summary>
+    public StoredLetter Opened(PersonalKeys keys)
+    {
+        var body = LetterBody.Open(Body, keys);
+        (Body, IsForgotten) = (body.Bytes, body.IsForgotten);
+        return this;
+    }
+}
+
+/// <summary>A letter whose body lies in the store as it came.</summary>
+internal sealed class PlainLetter
+{
+    public long Id { get; init; }
+    public byte[] Body { get; init; } = [];
+    public string? CustomerId { get; init; }
 }
 
 /// <summary>Where a letter stands.</summary>

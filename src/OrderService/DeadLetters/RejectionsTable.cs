@@ -36,8 +36,8 @@ internal static class RejectionsTable
             new { before, beyond, skip, limit });
 
     public static async Task<byte[]> BodyAsync(StoreConnection connection, string key, byte[] fingerprint) =>
-        await connection.ExecuteScalarAsync<byte[]?>(
-            "SELECT body FROM rejections WHERE key = @key AND fingerprint = @fingerprint", new { key, fingerprint }) ?? [];
+        connection.Keys.OpenOrNone(await connection.ExecuteScalarAsync<byte[]?>(
+            "SELECT body FROM rejections WHERE key = @key AND fingerprint = @fingerprint", new { key, fingerprint }) ?? []);
 
     /// <summary>The letters have the bytes now; the copies beside the rejections are not needed any more.</summary>
     public static async Task MarkParkedAsync(StoreTransaction transaction, IEnumerable<DeadLetter> letters)

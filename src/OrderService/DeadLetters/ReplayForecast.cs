@@ -123,6 +123,9 @@ public sealed class ReplayForecast(IDatabase database, IOrderEventStore store, I
             }
         }
 
+        // What is only looked at needs no customer's key: nothing of it is kept.
+        private static SealingKey Nobody(string customerId) => new(Guid.Empty, new byte[MasterKey.Length]);
+
         public ForecastItem Try(Candidate candidate, bool confirmed)
         {
             var letter = candidate.Letter;
@@ -134,6 +137,10 @@ public sealed class ReplayForecast(IDatabase database, IOrderEventStore store, I
                     return Answer(ForecastOutcome.AlreadyApplied, letter.Status, $"It is {letter.Status} already and would not be sent.");
                 case not LetterStatus.Parked:
                     return Answer(ForecastOutcome.Conflicts, letter.Status, letter.Status == LetterStatus.Replayed ? "A replay is under way; it would not be sent." : "It was discarded; restore it first.");
+            }
+            if (letter.IsForgotten)
+            {
+                return Answer(ForecastOutcome.Conflicts, "forgotten", "Its customer is forgotten and nobody can read the message any more; it would not be sent.");
             }
             if (letter.Replays >= maxReplays)
             {
@@ -162,7 +169,7 @@ public sealed class ReplayForecast(IDatabase database, IOrderEventStore store, I
             Append append;
             try
             {
-                append = decider.Decide([incoming], state, now);
+                append = decider.Decide([incoming], state, now, keyOf: Nobody);
             }
             catch (Exception exception)
             {

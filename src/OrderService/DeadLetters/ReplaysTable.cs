@@ -6,12 +6,13 @@ namespace OrderService.DeadLetters;
 internal static class ReplaysTable
 {
     /// <param name="body">The edited one; null when the original bytes go out.</param>
-    public static Task AddAsync(StoreTransaction transaction, ReplayRequest request, byte[]? body, string? change, long now) => transaction.ExecuteAsync(
+    /// <param name="customerId">Whose key it is kept under.</param>
+    public static Task AddAsync(StoreTransaction transaction, ReplayRequest request, byte[]? body, string? customerId, string? change, long now) => transaction.ExecuteAsync(
         """
         INSERT INTO replays (letter_id, job_id, body, change, requested_by, reason, requested_at)
         VALUES (@LetterId, @JobId, @body, @change, @Who, @Reason, @now)
         """,
-        new { request.LetterId, request.JobId, body, change, Who = request.Who.Shown, request.Reason, now });
+        new { request.LetterId, request.JobId, body = transaction.Keys.SealOrNull(body, customerId), change, Who = request.Who.Shown, request.Reason, now });
 
     /// <summary>The replay under way failed.</summary>
     public static Task FailAsync(StoreTransaction transaction, long letterId, string detail, long now) => transaction.ExecuteAsync(
@@ -25,20 +26,26 @@ internal static class ReplaysTable
         "SELECT requested_by FROM replays WHERE letter_id = @letterId ORDER BY id DESC LIMIT 1", new { letterId });
 
     /// <param name="longestBody">Longer ones are told of by their size.</param>
-    public static Task<List<ReplayRow>> OfLetterAsync(StoreConnection connection, long letterId, int longestBody) => connection.QueryAsync<ReplayRow>(
+    public static async Task<List<ReplayRow>> OfLetterAsync(StoreConnection connection, long letterId, int longestBody) => (await connection.QueryAsync<ReplayRow>(
         """
         SELECT id, job_id, length(body) AS body_bytes, CASE WHEN length(body) <= @longestBody THEN body END AS body, requested_by, reason, requested_at,
                outcome, detail, finished_at, change
         FROM replays WHERE letter_id = @letterId ORDER BY id
         """,
-        new { letterId, longestBody });
+        new { letterId, longestBody })).ConvertAll(row => row.Opened(connection.Keys));
 
     /// <summary>The edited bytes of one replay; null when the original ones went out.</summary>
-    public static Task<byte[]?> BodyAsync(StoreConnection connection, long letterId, long replayId) =>
-        connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM replays WHERE id = @replayId AND letter_id = @letterId", new { letterId, replayId });
+    public static async Task<LetterBody?> BodyAsync(StoreConnection connection, long letterId, long replayId) =>
+        await connection.ExecuteScalarAsync<byte[]?>("SELECT body FROM replays WHERE id = @replayId AND letter_id = @letterId", new { letterId, replayId }) is { } stored
+            ? LetterBody.Open(stored, connection.Keys)
+            : null;
 
     public static Task RemoveAsync(StoreTransaction transaction, long letterId) =>
         transaction.ExecuteAsync("DELETE FROM replays WHERE letter_id = @letterId", new { letterId });
+
+    /// <summary>Nobody reads the edited bodies any more.</summary>
+    public static Task EmptyAsync(StoreTransaction transaction, IReadOnlyCollection<long> letterIds) =>
+        transaction.ExecuteAsync($"UPDATE replays SET body = @Gone WHERE body IS NOT NULL AND letter_id IN {SqlList.Of(letterIds)}", new { SealedBytes.Gone });
 
     /// <summary>How many a job sent after a time.</summary>
     public static Task<long> SentSinceAsync(StoreConnection connection, long jobId, long since) =>
@@ -49,8 +56,10 @@ internal sealed class ReplayRow
 {
     public long Id { get; init; }
     public long? JobId { get; init; }
-    public long? BodyBytes { get; init; }
-    public byte[]? Body { get; init; }
+    public long? BodyBytes { get; private set; }
+
+    /// <summary>Null when it is long, when the original went out, and when its customer is forgotten.</summary>
+    public byte[]? Body { get; private set; }
     public string RequestedBy { get; init; } = "";
     public string? Reason { get; init; }
     public long RequestedAt { get; init; }
@@ -58,4 +67,18 @@ internal sealed class ReplayRow
     public string? Detail { get; init; }
     public long? FinishedAt { get; init; }
     public string? Change { get; init; }
+
+    public ReplayRow Opened(PersonalKeys keys)
+    {
+        if (Body is { } stored)
+        {
+            Body = keys.Open(stored);
+            BodyBytes = Body?.Length ?? BodyBytes;
+        }
+        else
+        {
+            BodyBytes -= SealedBytes.Overhead;
+        }
+        return this;
+    }
 }

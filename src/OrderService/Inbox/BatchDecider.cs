@@ -54,9 +54,10 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
 {
     /// <param name="now">Unix milliseconds.</param>
     /// <param name="storeNow">The clock that deadlines are judged by, where it is another one.</param>
-    public Append Decide(IReadOnlyList<Incoming> batch, BatchState state, long now, long? storeNow = null)
+    /// <param name="keyOf">The keys of the customers of whom the batch says something personal.</param>
+    public Append Decide(IReadOnlyList<Incoming> batch, BatchState state, long now, long? storeNow = null, KeyOfCustomer? keyOf = null)
     {
-        var run = new Run(rules, searchable ?? [], (storeNow ?? now) + (long)deferFor.TotalMilliseconds, state, now, batch.Count);
+        var run = new Run(rules, searchable ?? [], (storeNow ?? now) + (long)deferFor.TotalMilliseconds, state, now, batch.Count, keyOf);
         foreach (var incoming in batch)
         {
             run.Decide(incoming);
@@ -68,7 +69,8 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
     /// <param name="now">Unix milliseconds.</param>
     public Append DecideBacklog(BatchState state, long now)
     {
-        var run = new Run(rules, searchable ?? [], now + (long)deferFor.TotalMilliseconds, state, now, 0);
+        // What waits places no order, so nothing in it is personal.
+        var run = new Run(rules, searchable ?? [], now + (long)deferFor.TotalMilliseconds, state, now, 0, null);
         foreach (var orderId in state.Deferred.Keys.Where(state.Heads.ContainsKey).ToList())
         {
             run.DecideDeferred(orderId);
@@ -76,7 +78,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
         return run.Finish();
     }
 
-    private sealed class Run(OrderRules rules, IReadOnlyCollection<string> searchable, long deferUntil, BatchState state, long now, int capacity)
+    private sealed class Run(OrderRules rules, IReadOnlyCollection<string> searchable, long deferUntil, BatchState state, long now, int capacity, KeyOfCustomer? keyOf)
     {
         private readonly Append append = new(capacity);
         private readonly Dictionary<string, HeadChange> heads = new(capacity, StringComparer.Ordinal);
@@ -299,7 +301,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
         {
             var orderId = head.Order.OrderId;
             var version = head.Order.Version + 1;
-            var data = EventSerializer.Serialize(happened);
+            var data = EventSerializer.Serialize(happened, keyOf);
             var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, correlationId, key, traceContext, now);
             var recorded = new RecordedEvent(orderId, version, happened.Type, data, correlationId, key, traceContext, now, hash) { Event = happened };
             append.Events.Add(recorded);

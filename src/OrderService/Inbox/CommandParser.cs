@@ -87,7 +87,8 @@ internal ref partial struct CommandParser
 
     private OrderCommand.Place? Place()
     {
-        string? orderId = null, customerId = null, email = null;
+        string? orderId = null, customerId = null, email = null, name = null, phone = null;
+        PostalAddress? billing = null, shipping = null;
         Currency? currency = null;
         DateTimeOffset? placedAt = null;
         PendingLine[]? pending = null;
@@ -104,6 +105,10 @@ internal ref partial struct CommandParser
                 : reader.ValueTextEquals("lines"u8) ? Once(ref seen, 8, "lines") && Lines(out pending, out count)
                 : reader.ValueTextEquals("email"u8) ? Once(ref seen, 16, "email") && Email(out email)
                 : reader.ValueTextEquals("placedAt"u8) ? Once(ref seen, 32, "placedAt") && Time("placedAt", out placedAt)
+                : reader.ValueTextEquals("name"u8) ? Once(ref seen, 64, "name") && SingleLine("name", MaxPersonNameLength, out name)
+                : reader.ValueTextEquals("phone"u8) ? Once(ref seen, 128, "phone") && Phone(out phone)
+                : reader.ValueTextEquals("billingAddress"u8) ? Once(ref seen, 256, "billingAddress") && Address(AddressNames.Billing, out billing)
+                : reader.ValueTextEquals("shippingAddress"u8) ? Once(ref seen, 512, "shippingAddress") && Address(AddressNames.Shipping, out shipping)
                 : Member(CommandShapes.PlaceMore, ref seenMore, more ??= new CommandFields(), CommandShapes.PlaceNames);
             if (!read)
             {
@@ -135,7 +140,7 @@ internal ref partial struct CommandParser
         }
 
         line = -1;
-        var command = new OrderCommand.Place(orderId, customerId, currency, lines, email, placedAt) { Details = more?.Details, ExpectedVersion = more?.ExpectedVersion };
+        var command = new OrderCommand.Place(orderId, customerId, currency, lines, PersonalData.Of(name, email, phone, billing, shipping), placedAt) { Details = more?.Details, ExpectedVersion = more?.ExpectedVersion };
         return isPlain ? Plain(command) : Priced(command);
     }
 
@@ -384,28 +389,6 @@ internal ref partial struct CommandParser
         }
 
         return Reject(RejectionReason.TextInvalid, $"{Where(name)} must have 1 to {maxLength} characters that are not all blank.", Pointer(name));
-    }
-
-    private bool Email(out string? email)
-    {
-        email = null;
-        if (reader.TokenType != JsonTokenType.String)
-        {
-            return reader.TokenType == JsonTokenType.Null || WrongType("email", "a string");
-        }
-
-        if (reader.ValueSpan.Length <= 6 * TextRules.MaxEmailLength)
-        {
-            var given = reader.GetString()!;
-            if (TextRules.IsEmail(given))
-            {
-                email = given;
-                return true;
-            }
-        }
-
-        return Reject(
-            RejectionReason.TextInvalid, $"email must be one address (name@domain) of at most {TextRules.MaxEmailLength} characters, or be left out.", Pointer("email"));
     }
 
     private bool ReadCurrency(out Currency? currency)

@@ -99,7 +99,7 @@ internal static class CommandShapes
     /// <summary>What an order may say beyond what nearly every order says: those members the parser reads by hand.</summary>
     public static CommandMember[] PlaceMore { get; } = [.. CommandParser.DetailMembers, ExpectedVersion];
 
-    public static string PlaceNames { get; } = $"orderId, customerId, currency, lines, email, placedAt, {string.Join(", ", PlaceMore.Select(member => member.Name))}";
+    public static string PlaceNames { get; } = $"orderId, customerId, currency, lines, email, name, phone, billingAddress, shippingAddress, placedAt, {string.Join(", ", PlaceMore.Select(member => member.Name))}";
 
     /// <summary>In the order of an order's life.</summary>
     public static IReadOnlyList<CommandShape> All { get; } =

@@ -96,7 +96,11 @@ public static class CommandWriter
         writer.WriteString("customerId"u8, place.CustomerId);
         writer.WriteString("currency"u8, place.Currency.Code);
         OrderJson.WriteLines(place.Lines, place.Currency, writer);
-        WriteOptional(writer, "email"u8, place.Email);
+        if (place.Personal is { } personal)
+        {
+            PersonalJson.WriteMembers(writer, personal);
+        }
+
         if (place.PlacedAt is { } placedAt)
         {
             writer.WriteString("placedAt"u8, placedAt);

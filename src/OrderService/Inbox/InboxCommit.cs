@@ -46,13 +46,15 @@ public sealed class InboxCommit : IDisposable
     public async Task<Append> CommitAsync(IReadOnlyList<Incoming> batch, string system, CancellationToken cancellationToken)
     {
         var query = Query(batch);
+        // Durable before what is written under them.
+        var keys = await KeysAsync(batch, cancellationToken);
         await turn.WaitAsync(cancellationToken);
         var began = clock.GetTimestamp();
         try
         {
             Failpoint.Hit("inbox-before-begin");
             var spans = StartSpans(batch);
-            var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now(), time?.Now()), cancellationToken);
+            var append = await store.AppendAsync(query, state => decider.Decide(batch, state, Now(), time?.Now(), keys), cancellationToken);
             Failpoint.Hit("inbox-after-commit");
             spans?.ForEach(span => span.Dispose());
             foreach (var orderId in append.Backlog)
@@ -152,6 +154,26 @@ public sealed class InboxCommit : IDisposable
     public Task MarkStartedAsync(IReadOnlyList<byte[]> hashes, bool alone, CancellationToken cancellationToken) => store.Lives.MarkStartedAsync(hashes, alone, Now(), cancellationToken);
 
     public void Dispose() => turn.Dispose();
+
+    /// <summary>The keys of the customers of whom the batch says something personal; null where it says nothing, which costs nothing.</summary>
+    private async Task<KeyOfCustomer?> KeysAsync(IReadOnlyList<Incoming> batch, CancellationToken cancellationToken)
+    {
+        HashSet<string>? customers = null;
+        foreach (var incoming in batch)
+        {
+            if (incoming.Decoded is Decoded.Valid { Envelope.Command: OrderCommand.Place { Personal: not null } place })
+            {
+                (customers ??= new HashSet<string>(StringComparer.Ordinal)).Add(place.CustomerId);
+            }
+        }
+        if (customers is null)
+        {
+            return null;
+        }
+        // Asking for them blocks a thread for a moment.
+        var keys = await Task.Run(() => store.Keys.OfCustomers(customers), cancellationToken);
+        return customer => keys[customer];
+    }
 
     /// <summary>A span for each message, child of its producer's, from the decision to the commit; none when nobody listens.</summary>
     private static List<Activity>? StartSpans(IReadOnlyList<Incoming> batch)

@@ -29,7 +29,8 @@ public sealed partial class KafkaEventStream(
     IOptions<KafkaOptions> options,
     OrderMetrics metrics,
     TimeProvider clock,
-    ILogger<KafkaEventStream> logger) : BackgroundService
+    ILogger<KafkaEventStream> logger,
+    IOptions<EventsOptions>? published = null) : BackgroundService
 {
     private const string Reader = "kafka";
 
@@ -163,7 +164,7 @@ public sealed partial class KafkaEventStream(
     }
 
     /// <summary>The same JSON as the exchange <c>order-events</c> gets, in CloudEvents' structured mode.</summary>
-    private static Message<string, byte[]> Render(RecordedEvent recorded)
+    private Message<string, byte[]> Render(RecordedEvent recorded)
     {
         var head = PublishedEvent.Head(recorded);
         var headers = new Headers
@@ -184,7 +185,7 @@ public sealed partial class KafkaEventStream(
         return new Message<string, byte[]>
         {
             Key = recorded.OrderId,
-            Value = CloudEventWriter.Write(head, recorded.Data.Span),
+            Value = CloudEventWriter.Write(head, recorded.Data.Span, published?.Value.Personal == true ? PublishedEvent.Personal(recorded, database.Keys.Open) : null),
             Headers = headers,
         };
     }

@@ -365,8 +365,8 @@ public sealed partial class OrderConfirmation(
         }
     }
 
-    private static MailboxAddress? Recipient(RecordedEvent recorded) =>
-        EventSerializer.Read(recorded.Type, recorded.Data.Span) is OrderEvent.Placed { Email: { } email } ? EmailChannel.ParseAddress(email) : null;
+    private MailboxAddress? Recipient(RecordedEvent recorded) =>
+        EventSerializer.Read(recorded.Type, recorded.Data.Span, database.Keys.Open) is OrderEvent.Placed { Personal.Email: { } email } ? EmailChannel.ParseAddress(email) : null;
 
     private MimeMessage Compose(RecordedEvent recorded, OrderEvent.Placed placed, MailboxAddress recipient)
     {

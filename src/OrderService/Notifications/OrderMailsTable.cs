@@ -22,6 +22,10 @@ internal static class OrderMailsTable
             """,
             new { now, beyond, last.NextAttemptAt, last.Position });
 
+    /// <summary>How many of an order wait.</summary>
+    public static Task<long> OfOrderAsync(StoreConnection connection, string orderId) =>
+        connection.ExecuteScalarAsync<long>("SELECT count(*) FROM order_mails WHERE order_id = @orderId", new { orderId });
+
     /// <summary>An attempt failed.</summary>
     public static Task PostponeAsync(StoreTransaction transaction, long position, long next) => transaction.ExecuteAsync(
         "UPDATE order_mails SET attempts = attempts + 1, next_attempt_at = @next WHERE position = @position", new { position, next });

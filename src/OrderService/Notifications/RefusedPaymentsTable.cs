@@ -49,8 +49,20 @@ internal static class RefusedPaymentsTable
     public static Task<List<string>> UntoldOrdersAsync(StoreConnection connection) =>
         connection.QueryAsync<string>("SELECT DISTINCT order_id FROM refused_payments WHERE alert_id IS NULL");
 
+    public static Task<List<RefusedPaymentLine>> OfOrderAsync(StoreConnection connection, string orderId) => connection.QueryAsync<RefusedPaymentLine>(
+        "SELECT payment_reference, amount, code, reason, refused_at FROM refused_payments WHERE order_id = @orderId ORDER BY id", new { orderId });
+
     private static string Untold(IReadOnlyCollection<long> resting) =>
         $"SELECT id FROM refused_payments WHERE alert_id IS NULL{(resting.Count > 0 ? $" AND id NOT IN {SqlList.Of(resting)}" : "")}";
+}
+
+internal sealed class RefusedPaymentLine
+{
+    public string PaymentReference { get; init; } = "";
+    public string? Amount { get; init; }
+    public string Code { get; init; } = "";
+    public string Reason { get; init; } = "";
+    public long RefusedAt { get; init; }
 }
 
 internal sealed class RefusedCode

@@ -26,7 +26,7 @@ public readonly record struct CloudEventHead(
     string? TraceParent,
     long Epoch = StoreEpoch.First);
 
-/// <summary>Renders events as CloudEvents 1.0, structured JSON, without personal data.</summary>
+/// <summary>Renders events as CloudEvents 1.0, structured JSON, without personal data unless the caller adds it.</summary>
 public static class CloudEventWriter
 {
     /// <summary>AMQP's <c>content_type</c> of what this writes.</summary>
@@ -38,22 +38,24 @@ public static class CloudEventWriter
     private static readonly JsonEncodedText DataMember = JsonEncodedText.Encode("data");
 
     /// <summary>An event that was just decided.</summary>
-    public static byte[] Write(in CloudEventHead head, OrderEvent happened)
+    /// <param name="more">Adds members to the data.</param>
+    public static byte[] Write(in CloudEventHead head, OrderEvent happened, Action<Utf8JsonWriter>? more = null)
     {
         var writer = Begin(head);
         writer.WritePropertyName(DataMember);
-        EventSerializer.WriteData(happened, writer, withPersonalData: false);
+        EventSerializer.WriteData(happened, writer, more: more);
         return End(writer, head);
     }
 
     /// <summary>An event from the store; members that this version does not know are published as they are.</summary>
     /// <param name="head">What surrounds the data.</param>
     /// <param name="storedData">The event's data as <see cref="EventSerializer"/> wrote it.</param>
-    public static byte[] Write(in CloudEventHead head, ReadOnlySpan<byte> storedData)
+    /// <param name="more">Adds members to the data.</param>
+    public static byte[] Write(in CloudEventHead head, ReadOnlySpan<byte> storedData, Action<Utf8JsonWriter>? more = null)
     {
         var writer = Begin(head);
         writer.WritePropertyName(DataMember);
-        CopyWithoutPersonalData(storedData, writer);
+        CopyWithoutPersonalData(storedData, writer, more);
         return End(writer, head);
     }
 
@@ -119,14 +121,14 @@ public static class CloudEventWriter
         return JsonScratch.End();
     }
 
-    private static void CopyWithoutPersonalData(ReadOnlySpan<byte> data, Utf8JsonWriter writer)
+    private static void CopyWithoutPersonalData(ReadOnlySpan<byte> data, Utf8JsonWriter writer, Action<Utf8JsonWriter>? more)
     {
         var reader = new Utf8JsonReader(data);
         reader.Read();
         writer.WriteStartObject();
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
-            var personal = reader.ValueTextEquals(EventSerializer.PersonalMember);
+            var personal = reader.ValueTextEquals(EventSerializer.PersonalMember) || reader.ValueTextEquals(EventSerializer.PlainMember);
             var name = reader.ValueSpan;
             var escaped = reader.ValueIsEscaped ? reader.GetString() : null;
             reader.Read();
@@ -149,6 +151,7 @@ public static class CloudEventWriter
             writer.WriteRawValue(data[start..(int)reader.BytesConsumed], skipInputValidation: true);
         }
 
+        more?.Invoke(writer);
         writer.WriteEndObject();
     }
 }

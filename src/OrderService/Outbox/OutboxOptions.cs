@@ -33,5 +33,14 @@ public sealed class OutboxOptions
     public TimeSpan LeaseDuration { get; init; } = TimeSpan.FromSeconds(10);
 }
 
+/// <summary>What is published of an order. Section <c>Events</c>.</summary>
+public sealed class EventsOptions
+{
+    public const string Section = "Events";
+
+    /// <summary>Publish what is personal (e-mail, name, phone, addresses) in the data of <c>ORDER_PLACED</c>, for every subscriber, Kafka included. What is out can't be forgotten there.</summary>
+    public bool Personal { get; init; }
+}
+
 [OptionsValidator]
 internal sealed partial class OutboxOptionsValidator : IValidateOptions<OutboxOptions>;

@@ -21,7 +21,8 @@ public sealed partial class OutboxRelay(
     ILogger<OutboxRelay> logger,
     OrderMetrics? metrics = null,
     MessagingMetrics? times = null,
-    ReplayRefused? replayRefused = null) : IHostedService, IStation, IDisposable
+    ReplayRefused? replayRefused = null,
+    IOptions<EventsOptions>? events = null) : IHostedService, IStation, IDisposable
 {
     private enum Intake
     {
@@ -1086,7 +1087,7 @@ public sealed partial class OutboxRelay(
         }
     }
 
-    private static OutgoingMessage Render(OutboxRow row, long epoch)
+    private OutgoingMessage Render(OutboxRow row, long epoch)
     {
         if (row.Event is { } recorded)
         {
@@ -1098,7 +1099,7 @@ public sealed partial class OutboxRelay(
                 Exchange = EventExchange.Name,
                 RoutingKey = EventRoutingKey.Of(recorded.Type),
                 MessageId = head.EventId,
-                Body = CloudEventWriter.Write(head, recorded.Data.Span),
+                Body = CloudEventWriter.Write(head, recorded.Data.Span, events?.Value.Personal == true ? store.Personal(recorded) : null),
                 ContentType = CloudEventWriter.ContentType,
                 CorrelationId = recorded.CorrelationId,
                 Type = recorded.Type,

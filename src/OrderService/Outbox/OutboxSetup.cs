@@ -9,6 +9,7 @@ public static class OutboxSetup
     {
         services.AddOptions<OutboxOptions>().BindConfiguration(OutboxOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<OutboxOptions>, OutboxOptionsValidator>();
+        services.AddOptions<EventsOptions>().BindConfiguration(EventsOptions.Section);
         services.AddSingleton<OutboxStore>();
         services.AddSingleton<OutboxRelay>();
         return services;

@@ -7,6 +7,9 @@ public sealed class OutboxStore(IDatabase database)
 {
     private const int ShortRun = 16;
 
+    /// <summary>What is personal in an event, for those to whom it is published.</summary>
+    internal Action<System.Text.Json.Utf8JsonWriter>? Personal(RecordedEvent recorded) => PublishedEvent.Personal(recorded, database.Keys.Open);
+
     private const int Chunk = 500;
 
     private static readonly string EventColumns =
@@ -89,7 +92,7 @@ public sealed class OutboxStore(IDatabase database)
             {
                 rows.AddRange((await connection.QueryAsync<Row>(
                     $"SELECT o.id, o.kind, o.order_id, o.message, o.body, o.created_at, {EventColumns} {Tables} WHERE o.id {connection.In("@fitting")} ORDER BY o.id",
-                    new { fitting = fitting.ToArray() })).Select(row => row.ToOutboxRow()));
+                    new { fitting = fitting.ToArray() })).Select(row => row.ToOutboxRow(connection.Keys)));
             }
             if (maxBytes < 0)
             {
@@ -247,7 +250,17 @@ public sealed class OutboxStore(IDatabase database)
     /// <summary>Adds a message that brings its own text; the order flow adds its rows with the append.</summary>
     internal static Task AddAsync(StoreTransaction transaction, OutboxRow row) => transaction.ExecuteAsync(
         "INSERT INTO outbox (shard, kind, order_id, version, message, body, created_at) VALUES (@shard, @kind, @OrderId, @Version, @Message, @Body, @CreatedAt)",
-        new { shard = Shard.Of(row.OrderId), kind = (int)row.Kind, row.OrderId, row.Version, row.Message, row.Body, row.CreatedAt });
+        new
+        {
+            shard = Shard.Of(row.OrderId),
+            kind = (int)row.Kind,
+            row.OrderId,
+            row.Version,
+            row.Message,
+            // What is announced is for everybody; what is replayed is a customer's message.
+            Body = row.Kind == OutboxKind.Replay ? transaction.Keys.SealOrNull(row.Body, null) : row.Body,
+            row.CreatedAt,
+        });
 
     /// <summary>Orders that have something to publish still; of so many rows at most.</summary>
     /// <returns>Null when there are more.</returns>
@@ -306,12 +319,12 @@ public sealed class OutboxStore(IDatabase database)
         public byte[]? Hash { get; init; }
         public long? Position { get; init; }
 
-        public OutboxRow ToOutboxRow()
+        public OutboxRow ToOutboxRow(PersonalKeys keys)
         {
             var recorded = Version is { } version
                 ? new RecordedEvent(OrderId, version, Type!, Data, CorrelationId!, CausationId!, TraceParent, RecordedAt!.Value, Hash!) { Position = Position!.Value }
                 : null;
-            return new OutboxRow((OutboxKind)Kind, OrderId, Version ?? 0, recorded, Message, Body, CreatedAt) { Id = Id };
+            return new OutboxRow((OutboxKind)Kind, OrderId, Version ?? 0, recorded, Message, Body is null ? null : keys.OpenOrNone(Body), CreatedAt) { Id = Id };
         }
     }
 }

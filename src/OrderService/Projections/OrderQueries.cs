@@ -148,6 +148,14 @@ public sealed class OrderQueries(IDatabase database)
     public Task<DateTimeOffset?> GoneAtAsync(string orderId, CancellationToken cancellationToken) => database.ReadAsync(
         async connection => await TombstonesTable.GoneAtAsync(connection, orderId) is { } at ? DateTimeOffset.FromUnixTimeMilliseconds(at) : (DateTimeOffset?)null, cancellationToken);
 
+    internal static Task<long> CountOfCustomerAsync(StoreConnection connection, string customerId) =>
+        connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders WHERE customer_id = @customerId", new { customerId });
+
+    /// <summary>A customer's orders, oldest first, from behind <paramref name="after"/>.</summary>
+    internal static Task<List<(long Seq, string OrderId)>> OfCustomerAsync(StoreConnection connection, string customerId, long after, int limit) =>
+        connection.QueryAsync<(long, string)>(
+            "SELECT seq, order_id FROM orders WHERE customer_id = @customerId AND seq > @after ORDER BY seq LIMIT @limit", new { customerId, after, limit });
+
     internal static Task<long> CountAsync(StoreConnection connection) => connection.ExecuteScalarAsync<long>("SELECT count(*) FROM orders");
 
     /// <summary>The row of the stream with that number (<c>seq</c>); null when there is none.</summary>

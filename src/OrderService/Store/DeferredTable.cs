@@ -33,12 +33,13 @@ internal static class DeferredTable
             new { now, last.ExpiresAt, last.Key, most });
 
     /// <summary>Whoever deletes the row decides the command: this, or the transaction that creates the order.</summary>
-    public static Task<List<GivenUpCommand>> TakeAsync(StoreTransaction transaction, IReadOnlyCollection<string> keys)
+    public static async Task<List<GivenUpCommand>> TakeAsync(StoreTransaction transaction, IReadOnlyCollection<string> keys)
     {
         var parameters = new DynamicParameters();
         var list = SqlList.Add(parameters, "key", keys);
-        return transaction.QueryAsync<GivenUpCommand>(
-            $"DELETE FROM deferred WHERE key IN {list} AND NOT {OrderExists} RETURNING key, fingerprint, order_id, type, body, properties", parameters);
+        return (await transaction.QueryAsync<GivenUpCommand>(
+            $"DELETE FROM deferred WHERE key IN {list} AND NOT {OrderExists} RETURNING key, fingerprint, order_id, type, body, properties", parameters))
+            .ConvertAll(command => command with { Body = transaction.Keys.OpenOrNone(command.Body) });
     }
 
     /// <summary>Time in which no service ran does not count.</summary>

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Domain;
@@ -9,28 +8,29 @@ namespace OrderService.Store;
 /// <remarks>The same event always gives the same bytes: streams are chained by hashes over them.</remarks>
 public static class EventSerializer
 {
-    /// <summary>The name of the one member that is personal data; stored, never published.</summary>
-    internal static ReadOnlySpan<byte> PersonalMember => "email"u8;
+    /// <summary>Personal data as it is stored: sealed under the customer's key, in base64; empty where it was taken out of an event of before. Never published.</summary>
+    internal static ReadOnlySpan<byte> PersonalMember => "personal"u8;
+
+    /// <summary>The one personal member that versions before the keys stored as it was; never published either.</summary>
+    internal static ReadOnlySpan<byte> PlainMember => "email"u8;
 
     /// <summary>The data as it is stored.</summary>
-    public static byte[] Serialize(OrderEvent happened)
+    /// <param name="keyOf">Needed where there is personal data.</param>
+    public static byte[] Serialize(OrderEvent happened, KeyOfCustomer? keyOf = null)
     {
-        WriteData(happened, JsonScratch.Begin(), withPersonalData: true);
+        var personal = happened is OrderEvent.Placed { Personal: { IsForgotten: false } data } placed
+            ? SealedBytes.Seal((keyOf ?? throw new InvalidOperationException("Personal data is stored under a key."))(placed.CustomerId), PersonalJson.Write(data))
+            : null;
+        WriteData(happened, JsonScratch.Begin(), personal);
         return JsonScratch.End();
     }
 
-    /// <summary>The data as it is stored.</summary>
-    public static void Write(OrderEvent happened, IBufferWriter<byte> output)
-    {
-        using var writer = new Utf8JsonWriter(output);
-        WriteData(happened, writer, withPersonalData: true);
-    }
-
-    /// <summary>Writes the data as one JSON object.</summary>
+    /// <summary>Writes the data as one JSON object, without what is personal.</summary>
     /// <param name="happened">The event.</param>
     /// <param name="writer">Where a value may be written.</param>
-    /// <param name="withPersonalData">True for the store, false for everything that leaves it.</param>
-    public static void WriteData(OrderEvent happened, Utf8JsonWriter writer, bool withPersonalData)
+    /// <param name="personal">For the store: the personal data, sealed.</param>
+    /// <param name="more">Adds members at the end.</param>
+    public static void WriteData(OrderEvent happened, Utf8JsonWriter writer, byte[]? personal = null, Action<Utf8JsonWriter>? more = null)
     {
         ArgumentNullException.ThrowIfNull(happened);
         ArgumentNullException.ThrowIfNull(writer);
@@ -39,7 +39,7 @@ public static class EventSerializer
         switch (happened)
         {
             case OrderEvent.Placed placed:
-                WritePlaced(placed, writer, withPersonalData);
+                WritePlaced(placed, writer, personal);
                 break;
 
             case OrderEvent.PaymentReceived payment:
@@ -104,12 +104,35 @@ public static class EventSerializer
                 break;
         }
 
+        more?.Invoke(writer);
         writer.WriteEndObject();
     }
 
+    /// <summary>The stored data of an event of before without what is personal in plain; null where there is nothing.</summary>
+    internal static byte[]? WithoutPlainData(ReadOnlySpan<byte> data)
+    {
+        using var document = JsonDocument.Parse(data.ToArray());
+        if (!document.RootElement.TryGetProperty(PlainMember, out var plain) || plain.ValueKind != JsonValueKind.String)
+        {
+            return null;
+        }
+        var writer = JsonScratch.Begin();
+        writer.WriteStartObject();
+        foreach (var member in document.RootElement.EnumerateObject().Where(member => !member.NameEquals(PlainMember)))
+        {
+            writer.WritePropertyName(member.Name);
+            // Amounts keep their digits.
+            writer.WriteRawValue(member.Value.GetRawText(), skipInputValidation: true);
+        }
+        writer.WriteString(PersonalMember, "");
+        writer.WriteEndObject();
+        return JsonScratch.End();
+    }
+
     /// <summary>Reads stored data back. Members it does not know are skipped: a newer version may have written them.</summary>
+    /// <param name="open">For those who may see personal data.</param>
     /// <exception cref="InvalidDataException">The type is unknown, or the data is not what this type has.</exception>
-    public static OrderEvent Read(string type, ReadOnlySpan<byte> data)
+    public static OrderEvent Read(string type, ReadOnlySpan<byte> data, OpenSealed? open = null)
     {
         try
         {
@@ -121,7 +144,7 @@ public static class EventSerializer
 
             return type switch
             {
-                EventType.Placed or EventType.Amended => ReadOrder(type, ref reader),
+                EventType.Placed or EventType.Amended => ReadOrder(type, ref reader, open),
                 EventType.PaymentReceived => ReadPaymentReceived(ref reader),
                 EventType.Paid => ReadPaid(ref reader),
                 EventType.Shipped => ReadShipped(ref reader),
@@ -137,7 +160,7 @@ public static class EventSerializer
         }
     }
 
-    private static void WritePlaced(OrderEvent.Placed placed, Utf8JsonWriter writer, bool withPersonalData)
+    private static void WritePlaced(OrderEvent.Placed placed, Utf8JsonWriter writer, byte[]? personal)
     {
         writer.WriteString("customerId"u8, placed.CustomerId);
         writer.WriteString("currency"u8, placed.Currency.Code);
@@ -153,9 +176,9 @@ public static class EventSerializer
             OrderJson.WriteDetails(details, writer);
         }
 
-        if (withPersonalData)
+        if (personal is not null)
         {
-            WriteOptional(writer, PersonalMember, placed.Email);
+            writer.WriteBase64String(PersonalMember, personal);
         }
     }
 
@@ -168,9 +191,10 @@ public static class EventSerializer
     }
 
     /// <summary>An order as it was placed, or as it is after an amendment.</summary>
-    private static OrderEvent ReadOrder(string type, ref Utf8JsonReader reader)
+    private static OrderEvent ReadOrder(string type, ref Utf8JsonReader reader, OpenSealed? open)
     {
-        string? customerId = null, email = null;
+        string? customerId = null;
+        PersonalData? personal = null;
         Currency? currency = null;
         decimal? total = null;
         DateTimeOffset? placedAt = null;
@@ -195,9 +219,13 @@ public static class EventSerializer
             {
                 total = reader.GetDecimal();
             }
-            else if (Is(ref reader, "email"u8))
+            else if (Is(ref reader, PersonalMember))
             {
-                email = reader.GetString();
+                personal = open is null ? null : Open(reader.GetBytesFromBase64(), open);
+            }
+            else if (Is(ref reader, PlainMember))
+            {
+                personal = open is null ? null : PersonalData.Of(null, reader.GetString(), null, null, null);
             }
             else if (Is(ref reader, "placedAt"u8))
             {
@@ -219,7 +247,7 @@ public static class EventSerializer
             return new OrderEvent.Amended(currency, Exact(lines, currency), ToMinor(total.Value, currency), details);
         }
 
-        return new OrderEvent.Placed(customerId!, currency, Exact(lines, currency), ToMinor(total.Value, currency), email, placedAt) { Details = details };
+        return new OrderEvent.Placed(customerId!, currency, Exact(lines, currency), ToMinor(total.Value, currency), personal, placedAt) { Details = details };
     }
 
     // The members may come in any order, so the prices wait for the currency.
@@ -234,6 +262,9 @@ public static class EventSerializer
 
         return exact;
     }
+
+    private static PersonalData Open(byte[] personal, OpenSealed open) =>
+        personal.Length > 0 && open(personal) is { } json ? PersonalJson.Read(json) : PersonalData.Forgotten;
 
     private static void ReadLines(ref Utf8JsonReader reader, List<(string Sku, int Quantity, decimal UnitPrice, LineDetails? Details)> lines)
     {

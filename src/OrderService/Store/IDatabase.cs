@@ -22,6 +22,9 @@ public interface IDatabase : IAsyncDisposable
     /// <exception cref="StoreInUseException">Somebody does.</exception>
     Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken);
 
+    /// <summary>The keys under which what is personal is written; they lie apart.</summary>
+    PersonalKeys Keys { get; }
+
     /// <summary>Brings the schema up to date. Instances that start together wait for one another.</summary>
     /// <exception cref="StoreUnavailableException">The store is out of reach for now.</exception>
     /// <exception cref="StoreSettingsException">The store is there but not as durable as the service has to promise.</exception>
@@ -53,6 +56,10 @@ public interface IDatabase : IAsyncDisposable
 
     /// <summary>Completes, with the reason, when the store was taken away under the process, which can't use it any more. A server that went away comes back.</summary>
     Task<string> Lost => Never;
+
+    /// <summary>Takes what was overwritten out of the log that lies beside the store, where there is one.</summary>
+    /// <returns>False when somebody reads it at the moment; then it goes when the log starts over.</returns>
+    Task<bool> ScrubAsync(CancellationToken cancellationToken) => Task.FromResult(true);
 
     /// <summary>What a write has been waiting for so long that it is worth a word; null when none has.</summary>
     string? Waiting => null;

@@ -28,6 +28,9 @@ public interface IOrderEventStore
 
     /// <summary>What was begun by which process: the evidence when a message ends processes.</summary>
     Store.Lives Lives { get; }
+
+    /// <summary>The keys under which what is personal is written.</summary>
+    PersonalKeys Keys { get; }
 }
 
 /// <summary>What speaks against a message that came back again and again.</summary>

@@ -12,16 +12,22 @@ public class StoreConnection
     private protected readonly DbConnection Connection;
     private protected readonly DbTransaction? Transaction;
     private protected readonly bool IsSqlite;
+    private readonly PersonalKeys? keys;
 
     static StoreConnection() => DefaultTypeMap.MatchNamesWithUnderscores = true;
 
-    internal StoreConnection(DbConnection connection, bool isSqlite)
+    internal StoreConnection(DbConnection connection, PersonalKeys? keys, bool isSqlite)
     {
         Connection = connection;
+        this.keys = keys;
         IsSqlite = isSqlite;
     }
 
-    private protected StoreConnection(DbTransaction transaction, bool isSqlite) : this(transaction.Connection!, isSqlite) => Transaction = transaction;
+    private protected StoreConnection(DbTransaction transaction, PersonalKeys keys, bool isSqlite) : this(transaction.Connection!, keys, isSqlite) => Transaction = transaction;
+
+    /// <summary>Seals bodies before they are written and opens them when they were read.</summary>
+    /// <exception cref="InvalidOperationException">The connection is one that looks at no body.</exception>
+    public PersonalKeys Keys => keys ?? throw new InvalidOperationException("This connection has no keys.");
 
     /// <summary>
     /// The condition "is one of" for a list parameter, as each database wants it: <c>$"WHERE id {connection.In("@ids")}"</c>.
@@ -77,7 +83,7 @@ public class StoreConnection
 /// <summary>A write transaction of the store. Whoever opened it commits it.</summary>
 public sealed class StoreTransaction : StoreConnection
 {
-    internal StoreTransaction(DbTransaction transaction, bool isSqlite) : base(transaction, isSqlite) { }
+    internal StoreTransaction(DbTransaction transaction, PersonalKeys keys, bool isSqlite) : base(transaction, keys, isSqlite) { }
 
     /// <returns>How many rows were written. A list of parameters runs the statement once for each.</returns>
     public Task<int> ExecuteAsync(string sql, object? parameters = null) => Connection.ExecuteAsync(sql, parameters, Transaction);
@@ -103,6 +109,9 @@ public sealed class StoreTransaction : StoreConnection
             await command.ExecuteNonQueryAsync();
         }
     }
+
+    /// <summary>What this transaction and those after it overwrite leaves no trace in SQLite's pages, until <see cref="IDatabase.ScrubAsync"/>; in PostgreSQL VACUUM takes the old rows out.</summary>
+    internal Task OverwriteAsync() => IsSqlite ? ExecuteAsync("PRAGMA secure_delete = ON") : Task.CompletedTask;
 
     internal Task SaveAsync(string savepoint) => Transaction!.SaveAsync(savepoint);
 

@@ -145,6 +145,15 @@ internal sealed partial class CommandSchema
                     found["format"] = "idn-email";
                     found["maxLength"] = 254;
                 }
+                else if (!Rejects(path, "DE"))
+                {
+                    found["pattern"] = "^[A-Z]{2}$";
+                }
+                else if (!Rejects(path, "+49 (221) 1.2/3-4 #5 x6"))
+                {
+                    found["pattern"] = "^[0-9 +\\-()/.#xX]*[0-9][0-9 +\\-()/.#xX]*$";
+                    found["maxLength"] = Largest(1_000, length => Rejects(path, new string('1', length)));
+                }
                 break;
             case null:
                 found["minLength"] = 1;

@@ -67,7 +67,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         Assert.Equal(await store.ScalarAsync<long>("SELECT count(*) FROM alerts"), await store.ScalarAsync<long>("SELECT count(*) FROM alert_deliveries WHERE status = 'sent'"));
         Assert.Equal(await store.ScalarAsync<long>("SELECT count(*) FROM alerts"), mail.Mails.Count);
         Assert.InRange(mail.Mails.Count, 3, 20);
-        Assert.Equal(5000, (await store.QueryAsync<byte[]>("SELECT body FROM dead_letters")).Select(Encoding.UTF8.GetString).Distinct().Count());
+        Assert.Equal(5000, (await store.BodiesAsync("SELECT body FROM dead_letters")).Select(Encoding.UTF8.GetString).Distinct().Count());
 
         async Task Tick()
         {
@@ -115,7 +115,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
 
         await Eventually.TrueAsync(async () => await store.ScalarAsync<long>("SELECT count(*) FROM dead_letters") == 20, Long);
         await Eventually.TrueAsync(async () => await broker.ReadyAsync("orders.dlq") == 0);
-        Assert.Equal(Body(7), Assert.Single(await store.QueryAsync<byte[]>("SELECT body FROM dead_letters WHERE reason = 'internal_error'")));
+        Assert.Equal(Body(7), Assert.Single(await store.BodiesAsync("SELECT body FROM dead_letters WHERE reason = 'internal_error'")));
     }
 
     /// <summary>Broken messages of three kinds.</summary>
@@ -196,6 +196,7 @@ public sealed class DeadLetterIntakeTests(RabbitMqContainerFixture fixture)
         public bool IsDown { get; set; }
         public int Failures => failures;
         public string Provider => inner.Provider;
+        public PersonalKeys Keys => inner.Keys;
 
         public long Epoch => inner.Epoch;
 

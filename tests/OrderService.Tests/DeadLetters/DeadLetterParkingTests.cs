@@ -20,7 +20,7 @@ public abstract class DeadLetterParkingTests : LetterContract
         var letter = await world.OnlyLetterAsync();
         Assert.Equal((LetterStatus.Parked, RejectionReason.AmountPrecision, "Why.", "/lines/0/unitPrice"), (letter.Status, letter.Reason, letter.Detail, letter.Field));
         Assert.Equal(("A-1", "C-7", new AlertAmount("EUR", 9980, "99.80")), (letter.OrderId, letter.CustomerId, letter.Value));
-        Assert.Equal(body, await world.Queries.BodyAsync(letter.Id, Stopping));
+        Assert.Equal(body, (await world.Queries.BodyAsync(letter.Id, Stopping))?.Bytes);
         var record = await world.Queries.GetAsync(letter.Id, Stopping);
         Assert.Equal("orders", record!.Deaths!.Value[0].GetProperty("queue").GetString());
         Assert.Equal("key-1", record.Properties.GetProperty("message_id").GetString());
@@ -203,7 +203,7 @@ public abstract class DeadLetterParkingTests : LetterContract
 
         var letter = await world.OnlyLetterAsync();
         Assert.Equal((RejectionReason.OrderUnknown, "A-9", 1L), (letter.Reason, letter.OrderId, letter.Copies));
-        Assert.Equal(body, await world.Queries.BodyAsync(letter.Id, Stopping));
+        Assert.Equal(body, (await world.Queries.BodyAsync(letter.Id, Stopping))?.Bytes);
         Assert.Equal((0L, 4L), (await world.Store.ScalarAsync<long>("SELECT count(*) FROM deferred"), await world.Store.ScalarAsync<long>("SELECT outcome FROM inbox")));
     }
 
@@ -247,7 +247,7 @@ public abstract class DeadLetterParkingTests : LetterContract
 
         Assert.Equal(1, await world.Missing.ParkMissingAsync(Stopping));
 
-        Assert.Equal(arrival.Body.ToArray(), await world.Queries.BodyAsync(1, Stopping));
+        Assert.Equal(arrival.Body.ToArray(), (await world.Queries.BodyAsync(1, Stopping))?.Bytes);
         Assert.Equal(0, await world.Missing.ParkMissingAsync(Stopping));
         Assert.Equal([ParkOutcome.Copy], await world.TakeInAsync(arrival));
     }

@@ -122,7 +122,7 @@ internal sealed class LetterWorld : IAsyncDisposable
     /// <summary>The replay's message as the broker would hand it out after the flow rejected it again.</summary>
     public async Task<LetterArrival> ReplayedArrivalAsync()
     {
-        var row = Assert.Single(await Store.QueryAsync<OutboxRow>("SELECT message, body FROM outbox ORDER BY id DESC LIMIT 1"));
+        var row = Assert.Single(await Store.QueryAsync<OutboxRow>("SELECT message, body FROM outbox ORDER BY id DESC LIMIT 1")).Opened(Store);
         var message = OrderService.Outbox.Announcement.Parse(row.Message);
         var headers = Death();
         foreach (var (name, value) in message.Headers!)
@@ -138,6 +138,9 @@ internal sealed class LetterWorld : IAsyncDisposable
     {
         public string Message { get; init; } = "";
         public byte[] Body { get; init; } = [];
+
+        /// <summary>With the body as it came.</summary>
+        public OutboxRow Opened(TestStore store) => new() { Message = Message, Body = store.Database.Keys.OpenOrNone(Body) };
     }
 }
 

@@ -183,7 +183,7 @@ public abstract class ReplayJobTests : LetterContract
         // What came and what went out instead are both kept.
         var letter = (await world.Queries.GetAsync(1, Stopping))!;
         Assert.Contains("\"EUR\"", Assert.Single(letter.Replays).Body, StringComparison.Ordinal);
-        Assert.Equal(Order("A-1", currency: "Euro"), await world.Store.ScalarAsync<byte[]>("SELECT body FROM dead_letters WHERE id = 1"));
+        Assert.Equal(Order("A-1", currency: "Euro"), Assert.Single(await world.Store.BodiesAsync("SELECT body FROM dead_letters WHERE id = 1")));
         Assert.DoesNotContain("EUR", string.Join(' ', await world.Store.QueryAsync<string>("SELECT detail FROM audit")), StringComparison.Ordinal);
     }
 
@@ -437,7 +437,7 @@ public abstract class ReplayJobTests : LetterContract
         public async Task<IReadOnlyList<Incoming>> DeliverAsync(bool stillBroken = false)
         {
             var delivered = new List<Incoming>();
-            foreach (var row in await world.Store.QueryAsync<LetterWorld.OutboxRow>("SELECT message, body FROM outbox WHERE kind = 3 ORDER BY id"))
+            foreach (var row in (await world.Store.QueryAsync<LetterWorld.OutboxRow>("SELECT message, body FROM outbox WHERE kind = 3 ORDER BY id")).Select(row => row.Opened(world.Store)))
             {
                 var message = Announcement.Parse(row.Message);
                 var properties = new MessageProperties

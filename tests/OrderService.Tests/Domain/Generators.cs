@@ -28,6 +28,15 @@ internal static class Generators
     public static Gen<OrderLine> Line { get; } = Gen.Select(
         Id, Gen.Int[1, 1_000_000], Gen.Long[0, 1_000_000], (sku, quantity, price) => new OrderLine(sku, quantity, price));
 
+    /// <summary>What somebody says about himself, or does not.</summary>
+    public static Gen<PersonalData?> Personal => Gen.Select(
+        Email, Optional(Text), Address, Address, (email, name, billing, shipping) => PersonalData.Of(name?.Replace('\n', ' ').Replace('\t', ' '), email, email is null ? null : "+49 30 1234567", billing, shipping));
+
+    public static Gen<PostalAddress?> Address => Gen.Select(
+        Gen.OneOf("Am Ring 7", "Bâtiment C, 3ᵉ étage", "〒100-8111 千代田1-1"), Gen.Int[0, 4], Gen.OneOf<string?>(null, "BY"), Gen.OneOf("DE", "FR", "JP"),
+        (line, lines, region, country) => lines == 0 ? null : new PostalAddress(
+            region is null ? "Anna Muster" : null, region, [.. Enumerable.Repeat(line, lines)], "Köln", region, region is null ? "50667" : null, country));
+
     public static Gen<string?> Email { get; } = Gen.OneOf<string?>(null, "someone@example.org", "o'neil+shop@mail.example.co.uk", "jürgen@bücher.example");
 
     /// <summary>What a command says about one of two orders, so that commands meet.</summary>
@@ -37,7 +46,7 @@ internal static class Generators
 
     public static Gen<OrderEvent> Event { get; } = Gen.OneOf<OrderEvent>(
         PlaceFor(Id).Select(OrderEvent (place) =>
-            new OrderEvent.Placed(place.CustomerId, place.Currency, place.Lines, Total(place.Lines), place.Email, place.PlacedAt)),
+            new OrderEvent.Placed(place.CustomerId, place.Currency, place.Lines, Total(place.Lines), place.Personal, place.PlacedAt)),
         DetailedPlaceFor(Id).Select(Priced),
         Gen.Select(Text, Amount(), OrderEvent (reference, amount) => new OrderEvent.Paid(reference, amount)),
         Gen.Select(Text, Amount(), Amount(), OrderEvent (reference, amount, overpaid) =>
@@ -121,8 +130,8 @@ internal static class Generators
             id, other ? null : [.. place.Lines.Select((line, index) => new AmendedLine(line.Sku, line.Quantity, line.UnitPriceMinor, line.Details))], other ? pairs : null, other ? 4.9m : null, other ? [] : null, other ? null : 7m)));
 
     private static Gen<OrderCommand.Place> PlaceFor(Gen<string> orderId) => Gen.Select(
-        orderId, Id, AnyCurrency, Line.Array[1, 8], Email, Time,
-        (id, customer, currency, lines, email, time) => new OrderCommand.Place(id, customer, currency, lines, email, time));
+        orderId, Id, AnyCurrency, Line.Array[1, 8], Personal, Time,
+        (id, customer, currency, lines, personal, time) => new OrderCommand.Place(id, customer, currency, lines, personal, time));
 
     private static Gen<decimal?> Amount() => Gen.Select(
         Gen.Long[1, Money.MaxMinor], Gen.Int[0, Money.MaxDecimals], Gen.Bool,

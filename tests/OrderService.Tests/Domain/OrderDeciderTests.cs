@@ -126,7 +126,7 @@ public sealed class OrderDeciderTests
         var placed = Accepted<OrderEvent.Placed>(OrderDecider.Decide(Order.None(place.OrderId), place, OrderRules.Default));
 
         Assert.Equal(99_83, placed.TotalMinor);
-        Assert.Equal(place.Email, placed.Email);
+        Assert.Equal(place.Personal, placed.Personal);
         Assert.Equal(place.PlacedAt, placed.PlacedAt);
     }
 

@@ -9,9 +9,9 @@ internal static class Samples
     public static Currency Euro { get; } = Currency.TryGet("EUR", out var euro) ? euro : throw new InvalidOperationException();
 
     public static OrderCommand.Place Place { get; } = new(
-        "A-1", "C-7", Euro, [new OrderLine("KB-01", 2, 49_90)], "someone@example.org", new DateTimeOffset(2026, 1, 31, 12, 0, 0, TimeSpan.FromHours(1)));
+        "A-1", "C-7", Euro, [new OrderLine("KB-01", 2, 49_90)], new PersonalData { Email = "someone@example.org" }, new DateTimeOffset(2026, 1, 31, 12, 0, 0, TimeSpan.FromHours(1)));
 
-    public static OrderEvent.Placed Placed { get; } = new(Place.CustomerId, Euro, Place.Lines, 99_80, Place.Email, Place.PlacedAt);
+    public static OrderEvent.Placed Placed { get; } = new(Place.CustomerId, Euro, Place.Lines, 99_80, Place.Personal, Place.PlacedAt);
 
     /// <summary>What <see cref="OrderThatIs"/> paid has been paid by.</summary>
     public static IReadOnlyList<OrderEvent> Payments { get; } =

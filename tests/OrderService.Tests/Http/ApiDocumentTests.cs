@@ -137,6 +137,14 @@ public sealed class ApiDocumentTests(SharedService shared) : IClassFixture<Share
 
         await shared.Service.Services.GetRequiredService<IDatabase>().WriteAsync(transaction => transaction.ExecuteAsync(
             "INSERT INTO outbox (shard, kind, order_id, message, created_at, stuck_key, stuck_reason, stuck_since) VALUES (0, 2, 'stuck', '{}', 1, 'order.none', 'a queue refuses it', 1)"), Now);
+        await CallAsync("customers.show", 200, "/api/customers/C-99");
+        await CallAsync("customers.export", 200, "/api/customers/C-99/export");
+        await CallAsync("customers.hold", 200, "/api/customers/C-99/hold", new { reason = "a case" });
+        await CallAsync("customers.forget", 409, "/api/customers/C-99/forget", new { reason = "a wish" });
+        await CallAsync("customers.unhold", 200, "/api/customers/C-99/unhold", new { reason = "it is closed" });
+        await CallAsync("customers.unhold", 404, "/api/customers/C-99/unhold", new { reason = "it is closed" });
+        await CallAsync("customers.forget", 400, "/api/customers/C-99/forget", new { reason = " " });
+        await CallAsync("customers.forget", 200, "/api/customers/C-99/forget", new { reason = "a wish" });
         await CallAsync("intake.pause", 200, "/api/intake/pause", new { reason = "a try", queues = new[] { "orders.dlq" } });
         await CallAsync("intake.pause", 400, "/api/intake/pause", new { reason = "a try", queues = new[] { "order-events" } });
         await CallAsync("intake.pause", 400, "/api/intake/pause", new { });

@@ -76,7 +76,7 @@ public sealed class EnvelopeDecoderTests
         var place = Assert.IsType<OrderCommand.Place>(envelope.Command);
         Assert.Equal(("A-1001", "C-7", "EUR"), (place.OrderId, place.CustomerId, place.Currency.Code));
         Assert.Equal([new OrderLine("KB-01", 2, 49_90)], place.Lines);
-        Assert.Equal("someone@example.org", place.Email);
+        Assert.Equal("someone@example.org", place.Personal?.Email);
         Assert.Equal(new DateTimeOffset(2026, 1, 31, 12, 0, 0, TimeSpan.FromHours(1)), place.PlacedAt);
         Assert.Equal(envelope.Key, envelope.CorrelationId);
     }

@@ -19,7 +19,7 @@ public sealed partial class MessagesPageTests
 
     public static TheoryData<string, OrderEvent> Events { get; } = new()
     {
-        { "1", new OrderEvent.Placed("C-7", Tests.Domain.Samples.Euro, [new OrderLine("KB-01", 2, 49_90)], 99_80, "someone@example.org", new DateTimeOffset(2026, 1, 31, 12, 0, 0, TimeSpan.FromHours(1))) },
+        { "1", new OrderEvent.Placed("C-7", Tests.Domain.Samples.Euro, [new OrderLine("KB-01", 2, 49_90)], 99_80, new PersonalData { Email = "someone@example.org" }, new DateTimeOffset(2026, 1, 31, 12, 0, 0, TimeSpan.FromHours(1))) },
         { "2", new OrderEvent.PaymentReceived("PAY-2026-0042", 99.80m, 99.80m, 0.00m, null) },
         { "3", new OrderEvent.Paid("PAY-2026-0042", 99.80m) },
         { "4", new OrderEvent.Shipped("DHL", "00340434161094042557") },

@@ -219,6 +219,9 @@ public sealed class RunningService : IAsyncDisposable
     public Task<List<T>> ColumnAsync<T>(string sql, object? parameters = null) =>
         database.ReadAsync(connection => connection.QueryAsync<T>(sql, parameters));
 
+    /// <summary>Bodies as they came.</summary>
+    public async Task<List<byte[]>> BodiesAsync(string sql) => (await ColumnAsync<byte[]>(sql)).ConvertAll(database.Keys.OpenOrNone);
+
     /// <summary>Changes the store behind the service's back.</summary>
     public Task ExecuteAsync(string sql, object? parameters = null) => database.WriteAsync(transaction => transaction.ExecuteAsync(sql, parameters));
 

@@ -13,6 +13,9 @@ public sealed class TestStore : IAsyncDisposable
 
     public IDatabase Database { get; }
 
+    /// <summary>Where SQLite's files lie; null on PostgreSQL.</summary>
+    public string? Folder => folder;
+
     public IOrderEventStore Log => Database is SqliteDatabase sqlite
         ? new SqliteOrderEventStore(sqlite)
         : new PostgresOrderEventStore((PostgresDatabase)Database, TimeProvider.System, NullLogger<PostgresOrderEventStore>.Instance);
@@ -41,6 +44,9 @@ public sealed class TestStore : IAsyncDisposable
     public Task<T?> ScalarAsync<T>(string sql, object? parameters = null) => Database.ReadAsync(connection => connection.ExecuteScalarAsync<T>(sql, parameters));
 
     public Task<List<T>> QueryAsync<T>(string sql, object? parameters = null) => Database.ReadAsync(connection => connection.QueryAsync<T>(sql, parameters));
+
+    /// <summary>Bodies as they came.</summary>
+    public async Task<List<byte[]>> BodiesAsync(string sql) => (await QueryAsync<byte[]>(sql)).ConvertAll(Database.Keys.OpenOrNone);
 
     public async ValueTask DisposeAsync()
     {

@@ -195,7 +195,7 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
             await Eventually.TrueAsync(() => world.CommittedOffsets() == 40);
         }
 
-        var letters = await world.Store.QueryAsync<byte[]>("SELECT body FROM dead_letters WHERE status = 'parked' ORDER BY key");
+        var letters = await world.Store.BodiesAsync("SELECT body FROM dead_letters WHERE status = 'parked' ORDER BY key");
         Assert.Equal(
             Enumerable.Range(0, 20).OrderBy(number => $"poison-{number}", StringComparer.Ordinal).Select(number => Convert.ToHexString(poison[number % poison.Length])),
             letters.Select(Convert.ToHexString));

@@ -199,6 +199,8 @@ internal sealed class SwitchableStore(IOrderEventStore inner) : IOrderEventStore
 {
     public volatile bool Away;
 
+    public PersonalKeys Keys => inner.Keys;
+
     /// <summary>How many messages each transaction refused.</summary>
     public System.Collections.Concurrent.ConcurrentQueue<int> Batches { get; } = [];
 

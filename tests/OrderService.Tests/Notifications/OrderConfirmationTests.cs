@@ -201,14 +201,15 @@ public abstract class OrderConfirmationTests
             for (var number = 1; number <= customers.Length; number++)
             {
                 Assert.True(Currency.TryGet("EUR", out var euro));
-                var data = new ArrayBufferWriter<byte>();
-                EventSerializer.Write(new OrderEvent.Placed("C-1", euro, [new OrderLine("KB-01", 1, 4990)], 4990, customers[number - 1], null), data);
+                var personal = new PersonalData { Email = customers[number - 1] };
+                var data = EventSerializer.Serialize(
+                    new OrderEvent.Placed("C-1", euro, [new OrderLine("KB-01", 1, 4990)], 4990, personal, null), store.Database.Keys.OfCustomer);
                 await store.ExecuteAsync(
                     """
                     INSERT INTO events (position, stream, order_id, version, type, data, correlation_id, causation_id, recorded_at, hash)
                     VALUES (@number, @number, @orderId, 1, @type, @data, 'c', 'c', 0, @hash)
                     """,
-                    new { number, orderId = $"A-{number}", type = EventType.Placed, data = data.WrittenSpan.ToArray(), hash = new byte[32] });
+                    new { number, orderId = $"A-{number}", type = EventType.Placed, data, hash = new byte[32] });
             }
         }
 

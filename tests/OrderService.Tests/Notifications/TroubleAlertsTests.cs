@@ -318,6 +318,8 @@ public abstract class TroubleAlertsTests
 
         public Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken) => database.BeginEpochAsync(atLeast, cause, cancellationToken);
 
+        public PersonalKeys Keys => database.Keys;
+
         public Task RequireSchemaAsync(CancellationToken cancellationToken) => database.RequireSchemaAsync(cancellationToken);
 
         public Task MigrateAsync(CancellationToken cancellationToken) => database.MigrateAsync(cancellationToken);

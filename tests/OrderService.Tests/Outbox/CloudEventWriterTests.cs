@@ -33,13 +33,13 @@ public sealed class CloudEventWriterTests
     {
         var head = Head with { Type = happened.Type };
 
-        Assert.Equal(CloudEventWriter.Write(head, happened), CloudEventWriter.Write(head, EventSerializer.Serialize(happened)));
+        Assert.Equal(CloudEventWriter.Write(head, happened), CloudEventWriter.Write(head, EventSerializer.Serialize(happened, _ => new SealingKey(Guid.Empty, new byte[32]))));
     });
 
     [Fact]
     public void Personal_data_is_never_published_and_what_a_newer_version_stored_is()
     {
-        var stored = """{ "email" : "someone@example.org", "gift": {"email":"inner"}, "\u0065mail":"again", "n\u0061me" : [1, 2] }"""u8;
+        var stored = """{ "email" : "someone@example.org", "personal":"AP9z", "gift": {"email":"inner"}, "\u0065mail":"again", "n\u0061me" : [1, 2] }"""u8;
 
         using var published = JsonDocument.Parse(CloudEventWriter.Write(Head, stored));
 

@@ -136,6 +136,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
         Assert.Equal((Fate.Rejected, RejectionReason.KeyConflict), (other.Fate, other.Reason));
         var (reason, body) = await Store.Database.ReadAsync(connection =>
             connection.QuerySingleAsync<(string, byte[])>("SELECT reason, body FROM rejections WHERE key = 'k-1'"), Token);
+        body = Store.Database.Keys.OpenOrNone(body);
         Assert.Equal(RejectionReason.KeyConflict, reason);
         Assert.Equal(other.Body.ToArray(), body);
         Assert.Equal(1L, (await InboxAsync("k-1")).Outcome);
@@ -750,7 +751,7 @@ public abstract class OrderEventStoreContract : IAsyncLifetime
             var head = new OrderHead(Order.None(orderId), EventHash.Genesis);
             foreach (var happened in new OrderEvent[] { Tests.Domain.Samples.Placed, new OrderEvent.Paid("P-1", amount) })
             {
-                var (version, data) = (head.Order.Version + 1, EventSerializer.Serialize(happened));
+                var (version, data) = (head.Order.Version + 1, EventSerializer.Serialize(happened, Store.Database.Keys.OfCustomer));
                 var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, "c", $"old-{orderId}", null, Now);
                 append.Events.Add(new RecordedEvent(orderId, version, happened.Type, data, "c", $"old-{orderId}", null, Now, hash));
                 head = new OrderHead(head.Order.Apply(happened), hash);

@@ -24,7 +24,7 @@ public sealed record StoreInstance(IDatabase Database, IOrderEventStore Log) : I
             InboxCommit.Query(batch),
             state =>
             {
-                var append = decider.Decide(batch, state, Now);
+                var append = decider.Decide(batch, state, Now, keyOf: Log.Keys.OfCustomer);
                 reading?.Invoke(++attempt);
                 return append;
             },

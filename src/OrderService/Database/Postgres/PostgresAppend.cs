@@ -10,7 +10,7 @@ namespace OrderService.Database;
 /// </summary>
 /// <param name="streams">The number of each order's stream.</param>
 /// <param name="rejectedKeys">The keys that stood in the inbox as rejected when the batch was decided.</param>
-internal sealed class PostgresAppend(Append append, Dictionary<string, long> streams, HashSet<string> rejectedKeys)
+internal sealed class PostgresAppend(Append append, Dictionary<string, long> streams, HashSet<string> rejectedKeys, PersonalKeys keys)
 {
     // Any number serves; it has to be the same in every version.
     private const long LogLock = 0x4f72_6465_7253_0002;
@@ -198,7 +198,7 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
                 SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
                 """,
                 null,
-                Texts(rows, row => row.Key), Texts(rows, row => row.OrderId), Texts(rows, row => row.Type), Bytes(rows, row => row.Body), Texts(rows, row => row.Properties),
+                Texts(rows, row => row.Key), Texts(rows, row => row.OrderId), Texts(rows, row => row.Type), Bytes(rows, row => keys.Seal(row.Body, null)), Texts(rows, row => row.Properties),
                 Bytes(rows, row => row.Fingerprint), Texts(rows, row => row.CorrelationId), Texts(rows, row => row.TraceContext), Numbers(rows, row => row.ReceivedAt),
                 Numbers(rows, row => row.ExpiresAt));
         }
@@ -215,7 +215,7 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
                 """,
                 null,
                 Texts(rows, row => row.Key), Bytes(rows, row => row.Fingerprint), Texts(rows, row => row.Reason), Texts(rows, row => row.Detail), Texts(rows, row => row.Field),
-                Texts(rows, row => row.Exception), Texts(rows, row => row.OrderId), Bytes(rows, row => row.Body), Texts(rows, row => row.Properties), Numbers(rows, row => row.At));
+                Texts(rows, row => row.Exception), Texts(rows, row => row.OrderId), Bytes(rows, row => keys.SealOrNull(row.Body, null)), Texts(rows, row => row.Properties), Numbers(rows, row => row.At));
         }
         if (append.RefusedPayments.Count > 0)
         {

@@ -20,6 +20,7 @@ public sealed partial class PostgresDatabase : IDatabase
     private const int MaxWriteConnections = 8;
     private const int MaxAppendConnections = 4;
     private const int MaxVitalConnections = 3;
+    private const int MaxKeyConnections = 3;
 
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan VitalTimeout = TimeSpan.FromSeconds(5);
@@ -31,6 +32,7 @@ public sealed partial class PostgresDatabase : IDatabase
     private readonly Func<string, CancellationToken, Task<IPAddress[]>> resolve;
     private readonly SemaphoreSlim lookingUp = new(1, 1);
     private volatile Sources sources;
+    private readonly NpgsqlDataSource? keySource;
     private volatile bool isLookedUp;
     private volatile int searches;
     private long epoch = StoreEpoch.First;
@@ -40,7 +42,9 @@ public sealed partial class PostgresDatabase : IDatabase
     /// <param name="connectionString">As Npgsql takes it. It is never logged and never part of a message.</param>
     /// <exception cref="StoreSettingsException">It can't be read.</exception>
     /// <param name="resolve">Looks a name up; the operating system's way when null.</param>
-    public PostgresDatabase(string connectionString, ILogger<PostgresDatabase> logger, Func<string, CancellationToken, Task<IPAddress[]>>? resolve = null)
+    /// <param name="keys">Where the keys of customers lie; in a schema of the same database when null.</param>
+    public PostgresDatabase(
+        string connectionString, ILogger<PostgresDatabase> logger, Func<string, CancellationToken, Task<IPAddress[]>>? resolve = null, KeysOptions? keys = null, TimeProvider? clock = null)
     {
         this.logger = logger;
         this.resolve = resolve ?? Dns.GetHostAddressesAsync;
@@ -48,11 +52,16 @@ public sealed partial class PostgresDatabase : IDatabase
         applicationFamily = given.ApplicationName ?? "orderservice";
         ApplicationName = $"{applicationFamily}-{Guid.NewGuid().ToString("N")[..8]}";
         sources = Build(address: null);
+        keySource = string.IsNullOrWhiteSpace(keys?.ConnectionString) ? null : NpgsqlDataSource.Create(Parse(keys.ConnectionString, "Keys:ConnectionString"));
+        Keys = new PersonalKeys(
+            PostgresKeys.Open(() => (keySource ?? sources.Keys).OpenConnection(), Translate), keys ?? new KeysOptions(), clock ?? TimeProvider.System, logger);
     }
 
     public string Provider => "Postgres";
 
     public long Epoch => Volatile.Read(ref epoch);
+
+    public PersonalKeys Keys { get; }
 
     /// <summary>Unique for this process: tells its sessions from those of others in <c>pg_stat_activity</c>.</summary>
     internal string ApplicationName { get; }
@@ -122,7 +131,7 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             await using var connection = await OpenAsync(sources => sources.Writes, cancellationToken);
             await CheckSettingsAsync(connection, cancellationToken);
-            await CopyProgress.RequireNoneAsync(new StoreConnection(connection, isSqlite: false));
+            await CopyProgress.RequireNoneAsync(new StoreConnection(connection, Keys, isSqlite: false));
             var migrations = Migration.All(Provider);
             foreach (var migration in migrations)
             {
@@ -134,6 +143,7 @@ public sealed partial class PostgresDatabase : IDatabase
             var current = await CurrentVersionAsync(connection, cancellationToken);
             Migration.RequireNoNewer(current, Provider, "The store");
             await ReadEpochAsync(connection);
+            Keys.Prepare();
         }
         catch (Exception exception) when (Refused(exception) is { } refused)
         {
@@ -151,7 +161,7 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             await using var connection = await OpenAsync(sources => sources.Reads, cancellationToken);
             Migration.RequireCurrent(await CurrentVersionAsync(connection, cancellationToken), Provider, "The store in PostgreSQL");
-            await CopyProgress.RequireNoneAsync(new StoreConnection(connection, isSqlite: false));
+            await CopyProgress.RequireNoneAsync(new StoreConnection(connection, Keys, isSqlite: false));
             await ReadEpochAsync(connection);
         }
         catch (Exception exception) when (Refused(exception) is { } refused)
@@ -170,7 +180,7 @@ public sealed partial class PostgresDatabase : IDatabase
         ReadAsync(async connection => { await PostgresEpochs.RequireAloneAsync(connection, applicationFamily, ApplicationName); return true; }, cancellationToken);
 
     private async Task ReadEpochAsync(NpgsqlConnection connection) =>
-        Volatile.Write(ref epoch, await EpochsTable.CurrentAsync(new StoreConnection(connection, isSqlite: false)));
+        Volatile.Write(ref epoch, await EpochsTable.CurrentAsync(new StoreConnection(connection, Keys, isSqlite: false)));
 
     public async Task<EpochRow> BeginEpochAsync(long atLeast, string cause, CancellationToken cancellationToken)
     {
@@ -197,7 +207,7 @@ public sealed partial class PostgresDatabase : IDatabase
         try
         {
             await using var connection = await OpenAsync(sources => sources.Reads, cancellationToken);
-            return await read(new StoreConnection(connection, isSqlite: false));
+            return await read(new StoreConnection(connection, Keys, isSqlite: false));
         }
         catch (Exception exception) when (Translate(exception) is { } translated)
         {
@@ -217,7 +227,7 @@ public sealed partial class PostgresDatabase : IDatabase
         {
             await using var connection = await OpenAsync(source, cancellationToken);
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
-            var result = await write(new StoreTransaction(transaction, isSqlite: false));
+            var result = await write(new StoreTransaction(transaction, Keys, isSqlite: false));
             committing = true;
             // A COMMIT that is cancelled may stand on this server alone, and a caller that is told of a failure would do it twice.
             await transaction.CommitAsync(CancellationToken.None);
@@ -239,6 +249,10 @@ public sealed partial class PostgresDatabase : IDatabase
     public async ValueTask DisposeAsync()
     {
         await sources.DisposeAsync();
+        if (keySource is not null)
+        {
+            await keySource.DisposeAsync();
+        }
         lookingUp.Dispose();
     }
 
@@ -284,7 +298,7 @@ public sealed partial class PostgresDatabase : IDatabase
         return PostgresErrors.Translate(exception);
     }
 
-    private static NpgsqlConnectionStringBuilder Parse(string connectionString)
+    private static NpgsqlConnectionStringBuilder Parse(string connectionString, string setting = "Store:ConnectionString")
     {
         try
         {
@@ -293,7 +307,7 @@ public sealed partial class PostgresDatabase : IDatabase
         catch (Exception exception) when (exception is ArgumentException or FormatException or OverflowException)
         {
             // The parser's message may quote a part of the text.
-            throw new StoreSettingsException("Store:ConnectionString can't be read; it is a list like Host=db;Port=5432;Database=orders;Username=orders;Password=... as Npgsql takes it.");
+            throw new StoreSettingsException($"{setting} can't be read; it is a list like Host=db;Port=5432;Database=orders;Username=orders;Password=... as Npgsql takes it.");
         }
     }
 
@@ -409,6 +423,8 @@ public sealed partial class PostgresDatabase : IDatabase
         Build(address, MaxReadConnections, Timeout, ""),
         Build(address, MaxWriteConnections, Timeout, ""),
         Build(address, MaxVitalConnections, VitalTimeout, ""),
+        // A key is asked for in the middle of a write: whoever holds a connection for writing must not wait for another one.
+        Build(address, MaxKeyConnections, VitalTimeout, ""),
         // Appends run the same few statements with arrays of up to some thousand elements. Their plans are made once, when tables may
         // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
         Build(address, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"));
@@ -531,8 +547,8 @@ public sealed partial class PostgresDatabase : IDatabase
     }
 
     /// <summary>The connections: for reads, for writes, for what must never wait for pages, exports or letters (the relay's lease, the question whether the store is there, the end of
-    /// sessions that block it), and for the log's appends.</summary>
-    private sealed record Sources(string? Address, NpgsqlDataSource Reads, NpgsqlDataSource Writes, NpgsqlDataSource Vital, NpgsqlDataSource Appends) : IAsyncDisposable
+    /// sessions that block it), for the keys of customers, and for the log's appends.</summary>
+    private sealed record Sources(string? Address, NpgsqlDataSource Reads, NpgsqlDataSource Writes, NpgsqlDataSource Vital, NpgsqlDataSource Keys, NpgsqlDataSource Appends) : IAsyncDisposable
     {
         public void Clear()
         {
@@ -550,7 +566,7 @@ public sealed partial class PostgresDatabase : IDatabase
             }
         }
 
-        private NpgsqlDataSource[] All => [Reads, Writes, Vital, Appends];
+        private NpgsqlDataSource[] All => [Reads, Writes, Vital, Keys, Appends];
     }
 
     [LoggerMessage(LogLevel.Information, "The store's schema was brought to {Migration}")]

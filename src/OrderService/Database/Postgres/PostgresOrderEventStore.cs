@@ -61,8 +61,8 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             var streams = new Dictionary<string, long>(query.OrderIds.Count, StringComparer.Ordinal);
             var append = decide(await ReadAsync(connection, [.. query.Keys], [.. query.OrderIds], query, streams, cancellationToken));
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
-            await new PostgresAppend(append, streams, []).ExecuteAsync(connection);
-            await new StoreTransaction(transaction, isSqlite: false).CheckDeferredAsync();
+            await new PostgresAppend(append, streams, [], database.Keys).ExecuteAsync(connection);
+            await new StoreTransaction(transaction, database.Keys, isSqlite: false).CheckDeferredAsync();
             await transaction.RollbackAsync(CancellationToken.None);
         }
         catch (Exception exception) when (database.Translate(exception) is { } translated)
@@ -83,6 +83,8 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
             throw translated;
         }
     }
+
+    public PersonalKeys Keys => database.Keys;
 
     public Lives Lives { get; } = new(database, database.ApplicationName, LivingAsync);
 
@@ -116,7 +118,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         }
 
         var processId = connection.ProcessID;
-        var written = new PostgresAppend(append, streams, rejectedKeys);
+        var written = new PostgresAppend(append, streams, rejectedKeys, database.Keys);
         try
         {
             await written.ExecuteAsync(connection);
@@ -222,13 +224,13 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         }
         if (anyGone)
         {
-            await TombstonesTable.CompleteAsync(new StoreConnection(connection, isSqlite: false), keys, orderIds, state);
+            await TombstonesTable.CompleteAsync(new StoreConnection(connection, database.Keys, isSqlite: false), keys, orderIds, state);
         }
         return state;
     }
 
     /// <returns>Whether there are open letters that are found by their content, and whether orders were taken out.</returns>
-    private static async Task<(bool AnyKeyless, bool AnyGone)> ReadAsync(
+    private async Task<(bool AnyKeyless, bool AnyGone)> ReadAsync(
         NpgsqlDataReader reader, string[] orderIds, string[] paidOrderIds, HashSet<string> whole, BatchState state, Dictionary<string, long>? streams,
         CancellationToken cancellationToken)
     {
@@ -258,7 +260,7 @@ public sealed partial class PostgresOrderEventStore(PostgresDatabase database, T
         while (await reader.ReadAsync(cancellationToken))
         {
             var deferred = new DeferredCommand(
-                reader.GetString(0), reader.GetString(1), reader.GetString(2), reader.GetFieldValue<byte[]>(3), reader.GetString(4), reader.GetFieldValue<byte[]>(5),
+                reader.GetString(0), reader.GetString(1), reader.GetString(2), database.Keys.OpenOrNone(reader.GetFieldValue<byte[]>(3)), reader.GetString(4), reader.GetFieldValue<byte[]>(5),
                 reader.GetString(6), TextOrNull(reader, 7), reader.GetInt64(8), reader.GetInt64(9));
             var waiting = ListOf(state.Deferred, deferred.OrderId);
             if (waiting.Count == DeferredCommand.MostAtOnce)

@@ -196,7 +196,7 @@ internal sealed class SqliteAppend : IDisposable
                 INSERT INTO deferred (key, order_id, type, body, properties, fingerprint, correlation_id, traceparent, received_at, expires_at)
                 VALUES (@Key, @OrderId, @Type, @Body, @Properties, @Fingerprint, @CorrelationId, @TraceContext, @ReceivedAt, @ExpiresAt)
                 """,
-                row);
+                row with { Body = transaction.Keys.Seal(row.Body, null) });
         }
         foreach (var row in append.Rejections)
         {
@@ -208,7 +208,7 @@ internal sealed class SqliteAppend : IDisposable
                     reason = excluded.reason, detail = excluded.detail, field = excluded.field, exception = excluded.exception,
                     body = excluded.body, properties = excluded.properties, rejected_at = excluded.rejected_at, parked = 0
                 """,
-                row);
+                row with { Body = transaction.Keys.SealOrNull(row.Body, null) });
         }
         foreach (var row in append.RefusedPayments)
         {

@@ -41,7 +41,7 @@ internal static class SqliteBackup
         {
             // Before the first look: a read transaction that has begun sees one moment of the store, however long it takes.
             using var moment = source.BeginTransaction(deferred: true);
-            var expected = await FactsAsync(new StoreConnection(source, isSqlite: true));
+            var expected = await FactsAsync(new StoreConnection(source, keys: null, isSqlite: true));
             RequireRoom(file, Scalar(source, "PRAGMA page_count") * Scalar(source, "PRAGMA page_size"));
             OwnerOnly.CreateFolder(Path.GetDirectoryName(file)!);
             OwnerOnly.New(unfinished).Dispose();
@@ -89,7 +89,7 @@ internal static class SqliteBackup
                     throw new StoreFileException($"{called} is damaged: {string.Join("; ", findings)}.");
                 }
             }
-            return await FactsAsync(new StoreConnection(connection, isSqlite: true));
+            return await FactsAsync(new StoreConnection(connection, keys: null, isSqlite: true));
         }
         catch (SqliteException exception)
         {

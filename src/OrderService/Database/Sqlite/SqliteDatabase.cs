@@ -24,6 +24,8 @@ public sealed partial class SqliteDatabase : IDatabase
     private const int ServingTimeoutSeconds = 5;
 
     private const int TimeoutSeconds = 30;
+    private const int ScrubAttempts = 20;
+    private static readonly TimeSpan ScrubPause = TimeSpan.FromMilliseconds(100);
 
     /// <summary>How long queries that are under way may hold up the end.</summary>
     private static readonly TimeSpan LongestGoodbye = TimeSpan.FromSeconds(2);
@@ -38,6 +40,7 @@ public sealed partial class SqliteDatabase : IDatabase
     private static readonly ConcurrentBag<SqliteConnection> Kept = [];
 
     private readonly string readers;
+    private readonly string keyConnections;
     private readonly string path;
     private readonly TimeProvider clock;
     private readonly ILogger<SqliteDatabase> logger;
@@ -52,6 +55,7 @@ public sealed partial class SqliteDatabase : IDatabase
     private volatile bool wasOpen;
     private bool isClosing;
     private volatile bool startLogOver;
+    private TaskCompletionSource<bool>? scrub;
     private volatile bool isClosed;
     private int reading;
     private volatile SqliteClaim? claim;
@@ -59,9 +63,13 @@ public sealed partial class SqliteDatabase : IDatabase
     private long epoch = StoreEpoch.First;
     private volatile bool isMigrated;
 
-    public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger)
+    /// <param name="keys">Where the keys of customers lie; beside the store when null.</param>
+    public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger, KeysOptions? keys = null)
     {
         this.path = Path.GetFullPath(path);
+        var keysPath = string.IsNullOrWhiteSpace(keys?.Path) ? Path.Combine(Path.GetDirectoryName(this.path)!, "keys.db") : Path.GetFullPath(keys.Path);
+        keyConnections = SqliteKeys.Connections(keysPath);
+        Keys = new PersonalKeys(SqliteKeys.Open(keysPath, keyConnections), keys ?? new KeysOptions(), clock, logger);
         this.clock = clock;
         this.logger = logger;
         SqliteWalFile.RegisterFileSystem();
@@ -74,6 +82,8 @@ public sealed partial class SqliteDatabase : IDatabase
     public string Provider => "Sqlite";
 
     public long Epoch => Volatile.Read(ref epoch);
+
+    public PersonalKeys Keys { get; }
 
     public Task<string> Lost => lost.Task;
 
@@ -120,6 +130,8 @@ public sealed partial class SqliteDatabase : IDatabase
         Volatile.Write(ref epoch, seen.Epoch);
         if (!mayBeOlder)
         {
+            // One that is only put back is not served yet.
+            Keys.Prepare();
             claim?.See(seen);
             isMigrated = true;
         }
@@ -160,7 +172,7 @@ public sealed partial class SqliteDatabase : IDatabase
     }
 
     public Task<T> ReadAsync<T>(Func<StoreConnection, Task<T>> read, CancellationToken cancellationToken = default) =>
-        ReadDirectlyAsync(connection => read(new StoreConnection(connection, isSqlite: true)), cancellationToken);
+        ReadDirectlyAsync(connection => read(new StoreConnection(connection, Keys, isSqlite: true)), cancellationToken);
 
     /// <summary>Like <see cref="ReadAsync"/>, for prepared statements.</summary>
     internal async Task<T> ReadDirectlyAsync<T>(Func<SqliteConnection, Task<T>> read, CancellationToken cancellationToken)
@@ -203,11 +215,34 @@ public sealed partial class SqliteDatabase : IDatabase
         ReadDirectlyAsync(connection => SqliteBackup.MakeAsync(connection, file, mayReplace, progress, cancellationToken), cancellationToken);
 
     public Task<T> WriteAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken = default) =>
-        EnqueueAsync(new Write<T>(write, isLarge: false, cancellationToken));
+        EnqueueAsync(new Write<T>(write, Keys, isLarge: false, cancellationToken));
 
     /// <summary>Like <see cref="WriteAsync"/>, for a write of many pages: it comes first in its transaction, where it costs least.</summary>
     internal Task<T> WriteLargeAsync<T>(Func<StoreTransaction, Task<T>> write, CancellationToken cancellationToken) =>
-        EnqueueAsync(new Write<T>(write, isLarge: true, cancellationToken));
+        EnqueueAsync(new Write<T>(write, Keys, isLarge: true, cancellationToken));
+
+    public async Task<bool> ScrubAsync(CancellationToken cancellationToken)
+    {
+        // With whatever is committed next, on the writer's thread: nobody else writes then.
+        for (var attempt = 0; attempt < ScrubAttempts; attempt++)
+        {
+            var done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+            await WriteAsync(
+                async transaction =>
+                {
+                    await transaction.ExecuteAsync("PRAGMA secure_delete = OFF");
+                    scrub = done;
+                    return true;
+                },
+                cancellationToken);
+            if (await done.Task)
+            {
+                return true;
+            }
+            await Task.Delay(ScrubPause, clock, cancellationToken);
+        }
+        return false;
+    }
 
     private Task<T> EnqueueAsync<T>(Write<T> job)
     {
@@ -251,6 +286,7 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             SqliteConnection.ClearPool(pooled);
         }
+        SqliteKeys.Close(keyConnections);
         claim?.Dispose();
     }
 
@@ -359,6 +395,11 @@ public sealed partial class SqliteDatabase : IDatabase
         {
             StartLogOver();
         }
+        if (scrub is { } wanted)
+        {
+            scrub = null;
+            wanted.SetResult(Scrub());
+        }
     }
 
     /// <summary>
@@ -378,14 +419,34 @@ public sealed partial class SqliteDatabase : IDatabase
         }
     }
 
-    private void Copy(SqliteConnection connection)
+    /// <summary>Copies the whole log and cuts it off, unless somebody reads in it.</summary>
+    private bool Scrub()
+    {
+        try
+        {
+            Execute(writerConnection!, "PRAGMA busy_timeout = 0");
+            Copy(writerConnection!, "TRUNCATE");
+            return new FileInfo(path + "-wal") is not { Exists: true, Length: > 0 };
+        }
+        catch (SqliteException exception)
+        {
+            LogCheckpointFailed(exception.Message);
+            return false;
+        }
+        finally
+        {
+            Execute(writerConnection!, "PRAGMA busy_timeout = 5000");
+        }
+    }
+
+    // PASSIVE stands in nobody's way.
+    private void Copy(SqliteConnection connection, string mode = "PASSIVE")
     {
         claim?.BeginCopy();
         SqliteLogReading? done = null;
         try
         {
-            // PASSIVE stands in nobody's way.
-            Checkpoint(connection, "PASSIVE");
+            Checkpoint(connection, mode);
             done = SqliteWalFile.Log(connection);
         }
         finally
@@ -683,7 +744,7 @@ public sealed partial class SqliteDatabase : IDatabase
         if (isMigrated && claim is { } mine)
         {
             // What a reader sees is on the disk.
-            mine.See(await SqliteEpochs.SeenAsync(new StoreConnection(connection, isSqlite: true)));
+            mine.See(await SqliteEpochs.SeenAsync(new StoreConnection(connection, Keys, isSqlite: true)));
         }
     }
 
@@ -749,7 +810,7 @@ public sealed partial class SqliteDatabase : IDatabase
         public abstract void FailLater(Exception exception);
     }
 
-    private sealed class Write<T>(Func<StoreTransaction, Task<T>> work, bool isLarge, CancellationToken cancellationToken) : Write
+    private sealed class Write<T>(Func<StoreTransaction, Task<T>> work, PersonalKeys keys, bool isLarge, CancellationToken cancellationToken) : Write
     {
         private T? result;
         private bool ran;
@@ -763,7 +824,7 @@ public sealed partial class SqliteDatabase : IDatabase
 
         public override void Run(SqliteTransaction transaction)
         {
-            var task = work(new StoreTransaction(transaction, isSqlite: true));
+            var task = work(new StoreTransaction(transaction, keys, isSqlite: true));
             if (!task.IsCompleted)
             {
                 throw new InvalidOperationException("A write to SQLite may await nothing but the database.");

@@ -36,6 +36,8 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         },
         cancellationToken);
 
+    public PersonalKeys Keys => database.Keys;
+
     // One process serves a file at a time, so nobody else is there.
     public Lives Lives { get; } = new(database, $"sqlite-{Guid.NewGuid():N}", static (_, _) => Task.FromResult<IReadOnlyCollection<string>>([]));
 
@@ -57,7 +59,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
         return append;
     }
 
-    private static BatchState Read(Reads prepared, BatchQuery query, long epoch)
+    private BatchState Read(Reads prepared, BatchQuery query, long epoch)
     {
         var state = new BatchState(query.Keys.Count) { Epoch = epoch };
         var anyLetters = prepared.AnyOpenLetter.Step();
@@ -181,7 +183,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
     private static OpenLetter OpenLetterOf(SqliteStatement row) =>
         new(row.Int64(0), row.Blob(1), row.Text(2) == "replayed", row.Blob(3), row.Int64(4) != 0);
 
-    private static void ReadDeferred(Reads prepared, string orderId, BatchState state)
+    private void ReadDeferred(Reads prepared, string orderId, BatchState state)
     {
         var deferred = prepared.Deferred.Bind(1, orderId);
         while (deferred.Step())
@@ -197,7 +199,7 @@ public sealed class SqliteOrderEventStore(SqliteDatabase database) : IOrderEvent
                 state.Deferred[orderId] = list = [];
             }
             list.Add(new DeferredCommand(
-                deferred.Text(0), orderId, deferred.Text(1), deferred.Blob(2), deferred.Text(3), deferred.Blob(4),
+                deferred.Text(0), orderId, deferred.Text(1), database.Keys.OpenOrNone(deferred.Blob(2)), deferred.Text(3), deferred.Blob(4),
                 deferred.Text(5), deferred.TextOrNull(6), deferred.Int64(7), deferred.Int64(8)));
         }
     }

@@ -131,9 +131,22 @@ export function Order({ id, query }) {
           ${Object.entries(data.attributes).map(([name, text]) => html`<${Fact} key=${name} name=${shown(name)}><${Given} text=${text} /><//>`)}
           ${data.carrier && html`<${Fact} name="Carrier"><${Given} text=${data.carrier} /><//>`}
           ${data.trackingNumber && html`<${Fact} name="Tracking"><${Given} text=${data.trackingNumber} /><//>`}
+          ${data.forgotten && html`<${Fact} name="Customer">forgotten: what was personal is gone<//>`}
+          ${data.name && html`<${Fact} name="Name"><${Given} text=${data.name} /><//>`}
+          ${data.email && html`<${Fact} name="E-mail"><${Given} text=${data.email} /><//>`}
+          ${data.phone && html`<${Fact} name="Phone"><${Given} text=${data.phone} /><//>`}
+          ${data.billingAddress && html`<${Fact} name="Bill to"><${Given} text=${addressLine(data.billingAddress)} /><//>`}
+          ${data.shippingAddress && html`<${Fact} name="Ship to"><${Given} text=${addressLine(data.shippingAddress)} /><//>`}
           ${data.cancelReason && html`<${Fact} name="Cancelled because"><${Given} text=${data.cancelReason} /><//>`}
         <//><p><a href=${link('/dead-letters', { orderId: id, status: 'all' })}>Dead letters of this order</a></p><//>`}
         <${Why} id=${id} version=${`${data?.version}${timeline.data?.items.length}`} />
       </aside>
     </div>`;
+}
+
+/** In one line; where the caller may not see it, what the service says instead. */
+function addressLine(address) {
+  return typeof address === 'string'
+    ? address
+    : [address.name, address.company, ...address.lines, [address.postalCode, address.city].filter(Boolean).join(' '), address.region, address.country].filter(Boolean).join(', ');
 }
