@@ -148,8 +148,8 @@ public sealed class EventSerializerTests
         var accepted = Assert.IsType<Decision.Accepted>(OrderDecider.Decide(Order.None("A-1"), place, OrderRules.Default));
 
         Assert.Equal(
-            """{"customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90,"lineId":"a","name":"Keyboard","discount":9.80,"tax":{"rate":19,"included":true,"amount":14.37},"attributes":{"colour":"red"}}],"total":89.90,"placedAt":"2026-01-31T12:00:00+01:00","shippingCost":4.90,"shippingTax":{"rate":19,"included":true},"discounts":[{"amount":5.00,"code":"SPRING"}],"taxes":[{"rate":19,"included":true,"amount":15.15}],"channel":"web","attributes":{"gift":"yes"},"externalReferences":{"purchaseOrder":"PO-7"},"email":"someone@example.org"}""",
-            Text(accepted.Event));
+            """{"customerId":"C-7","currency":"EUR","lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90,"lineId":"a","name":"Keyboard","discount":9.80,"tax":{"rate":19,"included":true,"amount":14.37},"attributes":{"colour":"red"}}],"total":89.90,"placedAt":"2026-01-31T12:00:00+01:00","shippingCost":4.90,"shippingTax":{"rate":19,"included":true},"discounts":[{"amount":5.00,"code":"SPRING"}],"taxes":[{"rate":19,"included":true,"amount":15.15}],"channel":"web","attributes":{"gift":"yes"},"externalReferences":{"purchaseOrder":"PO-7"}}""",
+            Text((OrderEvent.Placed)accepted.Event with { Personal = null }));
     }
 
     private static SealingKey Key { get; } = new(Guid.NewGuid(), new byte[32]);
