@@ -29,9 +29,15 @@ internal sealed partial class CommandSchema
     };
 
     /// <param name="example">A body that is accepted.</param>
-    public static JsonObject Of(string type, string example)
+    /// <param name="more">Members that go with it: objects in which something is required are asked about only where it is there.</param>
+    public static JsonObject Of(string type, string example, string more = "{}")
     {
-        var schema = new CommandSchema(type, (JsonObject)JsonNode.Parse(example)!);
+        var body = (JsonObject)JsonNode.Parse(example)!;
+        foreach (var (name, value) in (JsonObject)JsonNode.Parse(more)!)
+        {
+            body[name] = value?.DeepClone();
+        }
+        var schema = new CommandSchema(type, body);
         Assert.Null(schema.Ask([], null, replace: false));
         var whole = new JsonObject
         {

@@ -26,7 +26,7 @@ public sealed partial class ContractFileTests(SharedService shared) : IClassFixt
     private static readonly JsonSerializerOptions Pretty = new() { WriteIndented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     private static readonly SortedDictionary<string, JsonObject> Commands = new(
-        CommandType.All.ToDictionary(type => type, type => CommandSchema.Of(type, Examples()[type])), StringComparer.Ordinal);
+        CommandType.All.ToDictionary(type => type, type => CommandSchema.Of(type, Examples()[type], More(type))), StringComparer.Ordinal);
 
     private static readonly SortedDictionary<string, JsonObject> Events = EventSchema.All();
 
@@ -187,6 +187,14 @@ public sealed partial class ContractFileTests(SharedService shared) : IClassFixt
             JsonValueKind.Number => long.TryParse(node.ToJsonString(), CultureInfo.InvariantCulture, out var whole) ? whole : decimal.Parse(node.ToJsonString(), CultureInfo.InvariantCulture),
             _ => node.GetValueKind() == JsonValueKind.True,
         },
+    };
+
+    // Without an id and with small discounts: many lines and many discounts of this kind go into one order.
+    private static string More(string type) => type switch
+    {
+        CommandType.Place => """{"lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90,"tax":{"rate":19,"included":true}}],"shippingCost":4.90,"shippingTax":{"rate":19,"included":true},"discounts":[{"amount":0.01,"code":"SPRING"}]}""",
+        CommandType.Amend => """{"lines":[{"sku":"KB-01","quantity":2,"unitPrice":49.90,"tax":{"rate":19,"included":true}}],"discounts":[{"amount":0.01,"code":"SPRING"}]}""",
+        _ => "{}",
     };
 
     private static Dictionary<string, string> Examples() => Example().Matches(Repository.Read("docs/messages.md")).ToDictionary(match => match.Groups["name"].Value, match => match.Groups["json"].Value);

@@ -113,7 +113,7 @@ public sealed class TelemetryJourneys(RabbitMqContainerFixture broker, PostgresC
         Assert.Equal(State, subscriber.Heard["B-2.1"].State);
         await Eventually.HoldsAsync(() =>
         {
-            Complete(collector.Spans, posted, subscriber.Heard["B-1.1"].Parent!, "POST /api/orders", "send orders", "process orders", "send order-events");
+            Complete(collector.Spans, posted, subscriber.Heard["B-1.1"].Parent!, "POST /api/orders", "send orders.in", "process orders", "send order-events");
             Complete(collector.Spans, queued, subscriber.Heard["B-2.1"].Parent!, "process orders", "send order-events");
             return Task.CompletedTask;
         });
