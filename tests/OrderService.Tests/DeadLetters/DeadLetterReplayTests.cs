@@ -30,7 +30,7 @@ public abstract class DeadLetterReplayTests : LetterContract
         Assert.Equal(new LetterAnswer.Done(1, 1), answer);
         var row = Assert.Single(await world.Store.QueryAsync<OutboxRow>("SELECT message, body FROM outbox WHERE kind = 3 AND order_id = 'A-1'")).Opened(world.Store);
         var message = Announcement.Parse(row.Message);
-        Assert.Equal(("", "orders", "key-1", "order.place", "application/json"), (message.Exchange, message.RoutingKey, message.MessageId, message.Type, message.ContentType));
+        Assert.Equal(("orders.in", "orders", "key-1", "order.place", "application/json"), (message.Exchange, message.RoutingKey, message.MessageId, message.Type, message.ContentType));
         Assert.Equal(["shop", "traceparent", ReplayMark.Header], message.Headers!.Keys.Order(StringComparer.Ordinal));
         Assert.Equal(("north", "1/1"), (message.Headers["shop"], message.Headers[ReplayMark.Header]));
         Assert.Equal(body, row.Body);
