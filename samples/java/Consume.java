@@ -22,12 +22,16 @@ public class Consume {
             DeliverCallback each = (tag, delivery) -> {
                 // Use your JSON library here; the members are those of /schemas/events/*.json.
                 var event = new String(delivery.getBody(), StandardCharsets.UTF_8);
-                if (seen.add(delivery.getProperties().getMessageId())) {
+                var isNew = seen.add(delivery.getProperties().getMessageId());
+                if (isNew) {
                     System.out.println(member(event, "type") + " " + member(event, "subject") + " " + member(event, "sequence"));
-                    left.countDown();
                 }
                 // Only now: what was not acknowledged comes again.
                 channel.basicAck(delivery.getEnvelope().getDeliveryTag(), false);
+                if (isNew) {
+                    // Last: the channel closes with the last one.
+                    left.countDown();
+                }
             };
             channel.basicConsume(queue, false, each, tag -> System.err.println("the queue was deleted"));
             System.out.println("waiting for events in " + queue);
