@@ -92,4 +92,7 @@ public static class Money
         totalMinor = fits ? (long)sum : 0;
         return fits;
     }
+
+    /// <summary>The same amount without zeros at its end: 49.90 and 49.9 are one.</summary>
+    public static decimal WithoutZeros(decimal amount) => amount / 1.0000000000000000000000000000m;
 }

@@ -1,3 +1,4 @@
+using OrderService.Tests.Infrastructure;
 using System.Text;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
@@ -47,7 +48,7 @@ public sealed partial class ArchitectureTests
         ["Serilog"] = "ServiceLog.cs",
     };
 
-    private static readonly string Root = FindRoot();
+    private static readonly string Root = Repository.Root;
     private static readonly IReadOnlyList<SourceFile> Sources = ReadSources();
 
     [Fact]
@@ -165,16 +166,6 @@ public sealed partial class ArchitectureTests
     private static bool IsSource(string path) => !path.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal);
 
     private static string WithoutCommentsAndTexts(string code) => CommentOrText().Replace(code, match => match.Value[0] is '/' ? "" : "\"\"");
-
-    private static string FindRoot()
-    {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-        {
-            folder = folder.Parent;
-        }
-        return folder?.FullName ?? throw new InvalidOperationException("The repository's root was not found above the test's folder.");
-    }
 
     [GeneratedRegex("""(//[^\n]*)|(/\*[\s\S]*?\*/)|(\$*@?\$?\"{3,}[\s\S]*?\"{3,})|("(?:\\.|[^"\\\n])*")""")]
     private static partial Regex CommentOrText();

@@ -54,9 +54,10 @@ public sealed partial class CustomerForgetting(IDatabase database, TimeProvider 
     {
         var here = await database.ReadAsync(CustomersTable.ForgottenAsync, cancellationToken);
         var list = database.Keys.Forgotten();
+        var known = list.ToDictionary(one => one.CustomerId, one => one.At, StringComparer.Ordinal);
         var again = 0;
         // The keys are older than the store: a destroyed key came back with them.
-        foreach (var (customerId, at) in here.Where(one => !list.Any(known => known.CustomerId == one.CustomerId && known.At >= one.At)))
+        foreach (var (customerId, at) in here.Where(one => !known.TryGetValue(one.CustomerId, out var last) || last < one.At))
         {
             if (database.Keys.Forget(customerId, at))
             {

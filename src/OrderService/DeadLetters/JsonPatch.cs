@@ -25,11 +25,11 @@ internal static class JsonPatch
         }
         foreach (var operation in operations)
         {
-            if (operation is not JsonObject one || Text(one, "op") is not { } op || !Operations.Contains(op) || !IsPointer(Text(one, "path")))
+            if (operation is not JsonObject one || Text(one, "op") is not { } op || !Operations.Contains(op) || !JsonPointer.IsOne(Text(one, "path")))
             {
                 return $"An operation has an op ({string.Join(", ", Operations)}) and a path, a JSON pointer such as /currency.";
             }
-            if (op is "move" or "copy" && !IsPointer(Text(one, "from")))
+            if (op is "move" or "copy" && !JsonPointer.IsOne(Text(one, "from")))
             {
                 return $"The operation {op} has a from, a JSON pointer.";
             }
@@ -101,21 +101,21 @@ internal static class JsonPatch
             var renamed = added.FindIndex(member => JsonNode.DeepEquals(member.Value, value));
             if (renamed < 0)
             {
-                operations.Add((JsonNode)new JsonObject { ["op"] = "remove", ["path"] = $"{path}/{Escape(name)}" });
+                operations.Add((JsonNode)new JsonObject { ["op"] = "remove", ["path"] = $"{path}/{JsonPointer.Escape(name)}" });
                 continue;
             }
-            operations.Add((JsonNode)new JsonObject { ["op"] = "move", ["from"] = $"{path}/{Escape(name)}", ["path"] = $"{path}/{Escape(added[renamed].Key)}" });
+            operations.Add((JsonNode)new JsonObject { ["op"] = "move", ["from"] = $"{path}/{JsonPointer.Escape(name)}", ["path"] = $"{path}/{JsonPointer.Escape(added[renamed].Key)}" });
             added.RemoveAt(renamed);
         }
         foreach (var (name, value) in added)
         {
-            operations.Add((JsonNode)new JsonObject { ["op"] = "add", ["path"] = $"{path}/{Escape(name)}", ["value"] = value?.DeepClone() });
+            operations.Add((JsonNode)new JsonObject { ["op"] = "add", ["path"] = $"{path}/{JsonPointer.Escape(name)}", ["value"] = value?.DeepClone() });
         }
         foreach (var (name, value) in before)
         {
             if (after.TryGetPropertyValue(name, out var other))
             {
-                Compare(value, other, $"{path}/{Escape(name)}", operations);
+                Compare(value, other, $"{path}/{JsonPointer.Escape(name)}", operations);
             }
         }
     }
@@ -191,12 +191,12 @@ internal static class JsonPatch
     private static JsonNode? Find(JsonNode? root, string path)
     {
         var node = root;
-        foreach (var token in Tokens(path))
+        foreach (var token in JsonPointer.Tokens(path))
         {
             node = node switch
             {
                 JsonObject parent when parent.TryGetPropertyValue(token, out var member) => member,
-                JsonArray list when TryIndex(token, list.Count - 1, out var index) => list[index],
+                JsonArray list when JsonPointer.TryIndex(token, list.Count - 1, out var index) => list[index],
                 _ => throw Missing(path),
             };
         }
@@ -215,13 +215,13 @@ internal static class JsonPatch
             case JsonObject members when !mustExist || members.ContainsKey(token):
                 members[token] = value;
                 break;
-            case JsonArray list when mustExist && TryIndex(token, list.Count - 1, out var index):
+            case JsonArray list when mustExist && JsonPointer.TryIndex(token, list.Count - 1, out var index):
                 list[index] = value;
                 break;
             case JsonArray list when !mustExist && token == "-":
                 list.Add(value);
                 break;
-            case JsonArray list when !mustExist && TryIndex(token, list.Count, out var index):
+            case JsonArray list when !mustExist && JsonPointer.TryIndex(token, list.Count, out var index):
                 list.Insert(index, value);
                 break;
             default:
@@ -241,7 +241,7 @@ internal static class JsonPatch
         {
             case JsonObject members when members.Remove(token, out var member):
                 return (root, member);
-            case JsonArray list when TryIndex(token, list.Count - 1, out var index):
+            case JsonArray list when JsonPointer.TryIndex(token, list.Count - 1, out var index):
                 var taken = list[index];
                 list.RemoveAt(index);
                 return (root, taken);
@@ -253,25 +253,14 @@ internal static class JsonPatch
     private static (JsonNode? Parent, string Token) Parent(JsonNode? root, string path)
     {
         var last = path.LastIndexOf('/');
-        return (Find(root, path[..last]), Unescape(path[(last + 1)..]));
+        return (Find(root, path[..last]), JsonPointer.Unescape(path[(last + 1)..]));
     }
-
-    private static IEnumerable<string> Tokens(string path) => path.Length == 0 ? [] : path[1..].Split('/').Select(Unescape);
-
-    private static bool TryIndex(string token, int last, out int index) =>
-        int.TryParse(token, NumberStyles.None, CultureInfo.InvariantCulture, out index) && index <= last && (token.Length == 1 || token[0] != '0');
-
-    private static bool IsPointer(string? text) => text is "" || text?[0] == '/';
 
     private static string? Text(JsonObject operation, string name) =>
         operation.TryGetPropertyValue(name, out var value) && value is JsonValue text && text.TryGetValue<string>(out var found) ? found : null;
 
     // Numbers count as equal whatever their spelling; an edit that only changes the spelling (1.0 to 1) is an edit all the same.
     private static string Written(JsonNode? node) => node is JsonValue ? node.ToJsonString() : "";
-
-    private static string Escape(string name) => name.Replace("~", "~0", StringComparison.Ordinal).Replace("/", "~1", StringComparison.Ordinal);
-
-    private static string Unescape(string token) => token.Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal);
 
     private static string Name(string path) => path.Length == 0 ? "The body" : path;
 

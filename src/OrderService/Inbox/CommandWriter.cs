@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Domain;
 using OrderService.Store;
+using static OrderService.Store.OrderJson;
 
 namespace OrderService.Inbox;
 
@@ -156,20 +157,12 @@ public static class CommandWriter
         }
     }
 
-    // 49.90 and 49.9 are one amount and get one form; the order's currency, which tells the decimals, is not known here.
+    // One amount gets one form; the order's currency, which tells the decimals, is not known here.
     private static void WriteAmount(Utf8JsonWriter writer, ReadOnlySpan<byte> name, decimal? amount)
     {
         if (amount is { } given)
         {
-            writer.WriteNumber(name, given / 1.0000000000000000000000000000m);
-        }
-    }
-
-    private static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, string? value)
-    {
-        if (value is not null)
-        {
-            writer.WriteString(name, value);
+            writer.WriteNumber(name, Money.WithoutZeros(given));
         }
     }
 }

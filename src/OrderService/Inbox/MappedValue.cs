@@ -172,7 +172,7 @@ public sealed record MappingConversion(MappingKind Kind)
         {
             case MappingKind.Amount:
                 // Zeros at the end are no precision that somebody meant.
-                writer.WriteNumberValue(Number(text, pointer) / 1.000000000000000000000000000000m);
+                writer.WriteNumberValue(Domain.Money.WithoutZeros(Number(text, pointer)));
                 break;
 
             case MappingKind.Minor:
@@ -206,34 +206,4 @@ public sealed record MappingConversion(MappingKind Kind)
 
     private static bool HasOffset(string time) =>
         time.EndsWith('Z') || time.EndsWith('z') || (time.Length > 6 && time[^6] is '+' or '-' && time[^3] == ':' && time.Contains('T', StringComparison.Ordinal));
-}
-
-/// <summary>Places in a JSON document (RFC 6901).</summary>
-internal static class JsonPointer
-{
-    public static bool IsOne(string text) => text.Length == 0 || text[0] == '/';
-
-    /// <returns>Null when there is nothing.</returns>
-    public static JsonElement? Find(JsonElement root, string pointer)
-    {
-        var at = root;
-        foreach (var token in pointer.Length == 0 ? [] : pointer[1..].Split('/'))
-        {
-            var name = token.Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal);
-            if (at.ValueKind == JsonValueKind.Object && at.TryGetProperty(name, out var member))
-            {
-                at = member;
-            }
-            else if (at.ValueKind == JsonValueKind.Array && int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < at.GetArrayLength())
-            {
-                at = at[index];
-            }
-            else
-            {
-                return null;
-            }
-        }
-
-        return at;
-    }
 }

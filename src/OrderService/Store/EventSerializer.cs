@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
 using OrderService.Domain;
+using static OrderService.Store.OrderJson;
 
 namespace OrderService.Store;
 
@@ -179,14 +180,6 @@ public static class EventSerializer
         if (personal is not null)
         {
             writer.WriteBase64String(PersonalMember, personal);
-        }
-    }
-
-    private static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, string? value)
-    {
-        if (value is not null)
-        {
-            writer.WriteString(name, value);
         }
     }
 
@@ -415,12 +408,6 @@ public static class EventSerializer
 
         return new OrderEvent.Cancelled(reason ?? throw Incomplete(EventType.Cancelled));
     }
-
-    /// <summary>Moves to the next member's name; false at the object's end.</summary>
-    private static bool NextMember(ref Utf8JsonReader reader) => reader.Read() && reader.TokenType == JsonTokenType.PropertyName;
-
-    /// <summary>Whether the reader is at the member <paramref name="name"/>; if so it moves on to the value.</summary>
-    private static bool Is(ref Utf8JsonReader reader, ReadOnlySpan<byte> name) => reader.ValueTextEquals(name) && reader.Read();
 
     private static void SkipMember(ref Utf8JsonReader reader) => reader.Skip();
 

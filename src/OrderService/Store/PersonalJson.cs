@@ -1,5 +1,6 @@
 using System.Text.Json;
 using OrderService.Domain;
+using static OrderService.Store.OrderJson;
 
 namespace OrderService.Store;
 
@@ -74,14 +75,6 @@ public static class PersonalJson
         WriteOptional(writer, "postalCode"u8, address.PostalCode);
         writer.WriteString("country"u8, address.Country);
         writer.WriteEndObject();
-    }
-
-    private static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, string? value)
-    {
-        if (value is not null)
-        {
-            writer.WriteString(name, value);
-        }
     }
 
     private static PostalAddress? Address(JsonElement root, string name) => root.TryGetProperty(name, out var address)

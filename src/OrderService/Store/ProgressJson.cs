@@ -1,5 +1,6 @@
 using System.Text.Json;
 using OrderService.Domain;
+using static OrderService.Store.OrderJson;
 
 namespace OrderService.Store;
 
@@ -108,13 +109,13 @@ internal static class ProgressJson
         {
             var id = "";
             var quantity = 0;
-            while (OrderJson.NextMember(ref reader))
+            while (NextMember(ref reader))
             {
-                if (OrderJson.Is(ref reader, "lineId"u8))
+                if (Is(ref reader, "lineId"u8))
                 {
                     id = reader.GetString()!;
                 }
-                else if (OrderJson.Is(ref reader, "quantity"u8))
+                else if (Is(ref reader, "quantity"u8))
                 {
                     quantity = reader.GetInt32();
                 }
@@ -133,7 +134,7 @@ internal static class ProgressJson
     private static Members ReadMembers(ref Utf8JsonReader reader)
     {
         var read = new Members();
-        while (OrderJson.NextMember(ref reader))
+        while (NextMember(ref reader))
         {
             var name = reader.GetString();
             reader.Read();
@@ -157,8 +158,6 @@ internal static class ProgressJson
 
         return read;
     }
-
-    private static void WriteOptional(Utf8JsonWriter writer, ReadOnlySpan<byte> name, string? value) => OrderJson.WriteOptional(writer, name, value);
 
     private sealed class Members
     {

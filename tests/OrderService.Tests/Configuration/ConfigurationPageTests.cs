@@ -1,3 +1,5 @@
+using OrderService.Tests.Infrastructure;
+
 namespace OrderService.Tests.Configuration;
 
 /// <summary>docs/configuration.md names every setting there is.</summary>
@@ -6,12 +8,7 @@ public sealed class ConfigurationPageTests
     [Fact]
     public void Every_setting_is_on_the_page()
     {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-        {
-            folder = folder.Parent!;
-        }
-        var page = File.ReadAllText(Path.Combine(folder.FullName, "docs", "configuration.md"));
+        var page = Repository.Read("docs/configuration.md");
         var settings = OrderServiceHost.Rules.Sections.SelectMany(section => Keys(section.Value, section.Key)).ToList();
 
         Assert.True(settings.Count > 60, $"only {settings.Count} settings were found");

@@ -1,3 +1,4 @@
+using OrderService.Tests.Infrastructure;
 using System.Diagnostics;
 
 namespace OrderService.Tests.Deployment;
@@ -12,7 +13,7 @@ internal static class RepositoryProgram
     {
         var start = new ProcessStartInfo(program, arguments)
         {
-            WorkingDirectory = Root(),
+            WorkingDirectory = Repository.Root,
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -43,18 +44,5 @@ internal static class RepositoryProgram
         }
 
         return (process.ExitCode, process.ExitCode == 0 ? await output : await output + await errors);
-    }
-
-    private static string Root()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-            {
-                return folder.FullName;
-            }
-        }
-
-        throw new InvalidOperationException("The tests run outside of the repository.");
     }
 }

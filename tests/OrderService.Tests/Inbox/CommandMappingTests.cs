@@ -1,6 +1,7 @@
 using System.Text;
 using OrderService.Domain;
 using OrderService.Inbox;
+using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Inbox;
 
@@ -142,13 +143,5 @@ public sealed class CommandMappingTests
 
     private static MessageProperties With(string header, string value) => new() { Headers = new Dictionary<string, object?> { [header] = value } };
 
-    internal static string Sample(string name)
-    {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-        {
-            folder = folder.Parent!;
-        }
-        return Path.Combine(folder.FullName, "samples", "mappings", name);
-    }
+    internal static string Sample(string name) => Repository.PathOf($"samples/mappings/{name}");
 }

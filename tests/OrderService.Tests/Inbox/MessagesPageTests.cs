@@ -1,3 +1,4 @@
+using OrderService.Tests.Infrastructure;
 using System.Reflection;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -10,7 +11,7 @@ namespace OrderService.Tests.Inbox;
 /// <summary>docs/messages.md promises what the code does: its examples are run, its lists are complete.</summary>
 public sealed partial class MessagesPageTests
 {
-    private static readonly string Page = File.ReadAllText(Path.Combine(Root(), "docs", "messages.md"));
+    private static readonly string Page = File.ReadAllText(Path.Combine(Repository.Root, "docs", "messages.md"));
 
     private static readonly Dictionary<string, string> Examples =
         Example().Matches(Page).ToDictionary(match => match.Groups["name"].Value, match => match.Groups["json"].Value);
@@ -78,17 +79,6 @@ public sealed partial class MessagesPageTests
         .GetFields(BindingFlags.Public | BindingFlags.Static)
         .Where(field => field.IsLiteral)
         .Select(field => (string)field.GetRawConstantValue()!);
-
-    private static string Root()
-    {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-        {
-            folder = folder.Parent ?? throw new DirectoryNotFoundException("The tests run inside the repository.");
-        }
-
-        return folder.FullName;
-    }
 
     [GeneratedRegex("""^```json (?<name>\S+)\n(?<json>.*?)\n```$""", RegexOptions.Multiline | RegexOptions.Singleline)]
     private static partial Regex Example();

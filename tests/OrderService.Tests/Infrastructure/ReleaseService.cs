@@ -52,7 +52,7 @@ public sealed class ReleaseService : IAsyncDisposable
     }
 
     /// <summary>The release build, made by <c>dotnet build src/OrderService -c Release</c>.</summary>
-    public static string Binary { get; } = Path.Combine(FindRoot(), "artifacts", "bin", "OrderService", "release", "orderservice.dll");
+    public static string Binary { get; } = Path.Combine(Repository.Root, "artifacts", "bin", "OrderService", "release", "orderservice.dll");
 
     /// <summary>Environment variables of the next start.</summary>
     public Dictionary<string, string> Settings { get; }
@@ -309,18 +309,6 @@ public sealed class ReleaseService : IAsyncDisposable
         {
             output.Enqueue(line);
         }
-    }
-
-    private static string FindRoot()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-            {
-                return folder.FullName;
-            }
-        }
-        throw new InvalidOperationException("The tests run outside of the repository.");
     }
 
     private static int FreePort()

@@ -1,3 +1,4 @@
+using OrderService.Tests.Infrastructure;
 using System.Text.RegularExpressions;
 
 namespace OrderService.Tests.Store;
@@ -54,7 +55,7 @@ public sealed partial class TableTests
     /// <summary>The append, which is written in whole for each database: it may write every table that it has rows for.</summary>
     private static readonly string[] Append = ["SqliteOrderEventStore.cs", "SqliteAppend.cs", "PostgresOrderEventStore.cs", "PostgresAppend.cs"];
 
-    private static readonly string Source = Path.Combine(FindRoot(), "src", "OrderService");
+    private static readonly string Source = Path.Combine(Repository.Root, "src", "OrderService");
 
     [Fact]
     public void The_sql_of_a_table_stands_in_its_class()
@@ -69,16 +70,6 @@ public sealed partial class TableTests
         var allowed = Homes.SelectMany(home => home.Value.Select(file => (Table: home.Key, File: file))).ToHashSet();
         Assert.Empty(found.Except(allowed).Select(use => $"{use.File} has SQL for {use.Table}, which {Homes.GetValueOrDefault(use.Table, ["no file"])[0]} has").Order());
         Assert.Empty(allowed.Except(found).Select(use => $"{use.File} has no SQL for {use.Table} any more: take it off the list").Order());
-    }
-
-    private static string FindRoot()
-    {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "OrderService.sln")))
-        {
-            folder = folder.Parent;
-        }
-        return folder?.FullName ?? throw new InvalidOperationException("The repository's root was not found above the test's folder.");
     }
 
     [GeneratedRegex(@"CREATE TABLE (?:IF NOT EXISTS )?(\w+)")]
