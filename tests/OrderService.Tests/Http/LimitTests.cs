@@ -146,7 +146,7 @@ public sealed class LimitTests(RabbitMqContainerFixture broker)
             }
             using var http = service.Client(made);
             var session = await http.GetFromJsonAsync<JsonElement>("/api/session", Now);
-            Assert.Equal(["publish", "read", "operate"], session.GetProperty("scopes").EnumerateArray().Select(scope => scope.GetString()!));
+            Assert.Equal(["publish", "read", "operate", "personal"], session.GetProperty("scopes").EnumerateArray().Select(scope => scope.GetString()!));
         }
         await using (var again = await HostedService.StartAsync(await broker.AddVirtualHostAsync(), settings))
         {

@@ -21,16 +21,18 @@ const pieces = lines => lines.map(line => `${line.quantity} × ${shown(line.line
 /** What is in the order, and where the pieces are. */
 function Lines({ data }) {
   const moved = data.lines.some(line => line.shipped || line.cancelled || line.returned);
-  const span = moved ? 5 : 1;
-  const extra = (name, value) => html`<tr><th scope="row">${name}</th><td colspan=${span}></td><td class="number">${value}</td></tr>`;
+  // Below the article, not in columns of their own: those do not fit a phone.
+  const where = line => [['Open', line.open], ['Shipped', line.shipped], ['Cancelled', line.cancelled], ['Returned', line.returned]]
+    .filter(([, pieces]) => pieces > 0).map(([word, pieces]) => `${word} ${count(pieces)}`).join(', ');
+  const extra = (name, value) => html`<tr><th scope="row">${name}</th><td></td><td class="number">${value}</td></tr>`;
   return html`<${Card} title=${plural(data.lines.length, 'line')}><table class="plain"><caption class="hidden">Lines of the order</caption>
-    <thead><tr><th scope="col">Article</th><th scope="col" class="number">Quantity</th>${moved && html`<th scope="col" class="number">Open</th><th scope="col" class="number">Shipped</th><th scope="col" class="number">Cancelled</th><th scope="col" class="number">Returned</th>`}<th scope="col" class="number">Price</th></tr></thead>
-    <tbody>${data.lines.slice(0, 100).map(line => html`<tr key=${line.lineId}><td><span class="mono">${shown(line.sku)}</span>${line.name && html` ${shown(line.name)}`}${line.discount > 0 && html` <span class="quiet">less ${amount(line.discount, data.currency)}</span>`}</td><td class="number">${count(line.quantity)}</td>
-      ${moved && html`<td class="number">${count(line.open)}</td><td class="number">${count(line.shipped)}</td><td class="number">${count(line.cancelled)}</td><td class="number">${count(line.returned)}</td>`}<td class="number">${amount(line.unitPrice, data.currency)}</td></tr>`)}</tbody>
+    <thead><tr><th scope="col">Article</th><th scope="col" class="number">Quantity</th><th scope="col" class="number">Price</th></tr></thead>
+    <tbody>${data.lines.slice(0, 100).map(line => html`<tr key=${line.lineId}><td><span class="mono">${shown(line.sku)}</span>${line.name && html` ${shown(line.name)}`}${line.discount > 0 && html` <span class="quiet">less ${amount(line.discount, data.currency)}</span>`}${moved && html`<span class="under">${where(line)}</span>`}</td>
+      <td class="number">${count(line.quantity)}</td><td class="number">${amount(line.unitPrice, data.currency)}</td></tr>`)}</tbody>
     <tfoot>${data.shippingCost > 0 && extra('Shipping', amount(data.shippingCost, data.currency))}
-      ${data.discounts.map((discount, index) => html`<tr key=${index}><th scope="row">Discount${discount.code && html` ${shown(discount.code)}`}</th><td colspan=${span}></td><td class="number">−${amount(discount.amount, data.currency)}</td></tr>`)}
-      ${data.taxes.map((tax, index) => html`<tr key=${`t${index}`}><th scope="row">Tax ${tax.rate} %${tax.included ? ', included' : ''}</th><td colspan=${span}></td><td class="number">${amount(tax.amount, data.currency)}</td></tr>`)}
-      <tr><th scope="row">Total</th><td colspan=${span}></td><td class="number"><b>${amount(data.total, data.currency)} ${shown(data.currency)}</b></td></tr></tfoot></table>${data.lines.length > 100 && html`<p class="quiet">The first 100 are shown.</p>`}<//>`;
+      ${data.discounts.map((discount, index) => html`<tr key=${index}><th scope="row">Discount${discount.code && html` ${shown(discount.code)}`}</th><td></td><td class="number">−${amount(discount.amount, data.currency)}</td></tr>`)}
+      ${data.taxes.map((tax, index) => html`<tr key=${`t${index}`}><th scope="row">Tax ${tax.rate} %${tax.included ? ', included' : ''}</th><td></td><td class="number">${amount(tax.amount, data.currency)}</td></tr>`)}
+      <tr><th scope="row">Total</th><td></td><td class="number"><b>${amount(data.total, data.currency)} ${shown(data.currency)}</b></td></tr></tfoot></table>${data.lines.length > 100 && html`<p class="quiet">The first 100 are shown.</p>`}<//>`;
 }
 
 /** Payments and refunds, shipments and returns, where there are several or something is not plain. */
