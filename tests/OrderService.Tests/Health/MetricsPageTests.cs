@@ -9,7 +9,8 @@ using YamlDotNet.RepresentationModel;
 namespace OrderService.Tests.Health;
 
 /// <summary>What others read numbers from: docs/metrics.md, the alert rules and the dashboard, held against a real scrape.</summary>
-public sealed partial class MetricsPageTests(SharedService shared) : IClassFixture<SharedService>
+/// <remarks>The scrape is of a process of its own: services that share one share their series too, and the end of one takes them from all.</remarks>
+public sealed partial class MetricsPageTests(SharedService shared, MetricsPageTests.Scraped scraped) : IClassFixture<SharedService>, IClassFixture<MetricsPageTests.Scraped>
 {
     private static readonly IReadOnlyList<Row> Page = [.. PageRow().Matches(Repository.Read("docs/metrics.md")).Select(match =>
         new Row(match.Groups["name"].Value, match.Groups["type"].Value, [.. Name().Matches(match.Groups["labels"].Value).Select(label => label.Groups[1].Value)], match.Groups["what"].Value))];
@@ -146,17 +147,12 @@ public sealed partial class MetricsPageTests(SharedService shared) : IClassFixtu
         }
     }
 
-    private async Task<string> ReadAsync()
-    {
-        using var http = shared.Service.Client();
-        return await http.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken);
-    }
+    private Task<string> ReadAsync() => scraped.Service.Http.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken);
 
     /// <summary>After an order went all its way: histograms have no series before.</summary>
     private async Task<Dictionary<string, Family>> ScrapeAsync()
     {
-        using var http = shared.Service.Client();
-        using var answer = await http.PostAsync(new Uri("/api/orders", UriKind.Relative), HostedService.Json(HostedService.Order($"M-{Guid.NewGuid():N}")), TestContext.Current.CancellationToken);
+        using var answer = await scraped.Service.Http.PostAsync(new Uri("/api/orders", UriKind.Relative), HostedService.Json(HostedService.Order($"M-{Guid.NewGuid():N}")), TestContext.Current.CancellationToken);
         Assert.Equal(System.Net.HttpStatusCode.Accepted, answer.StatusCode);
         var scrape = new Dictionary<string, Family>();
         await Eventually.HoldsAsync(async () =>
@@ -266,4 +262,13 @@ public sealed partial class MetricsPageTests(SharedService shared) : IClassFixtu
     private sealed record Family(string Type, List<Series> Series);
 
     private sealed record Series(string Name, IReadOnlyDictionary<string, string> Labels);
+
+    public sealed class Scraped(RabbitMqContainerFixture broker) : IAsyncLifetime
+    {
+        public RunningService Service { get; private set; } = null!;
+
+        public async ValueTask InitializeAsync() => Service = await RunningService.StartAsync(await broker.AddVirtualHostAsync());
+
+        public ValueTask DisposeAsync() => Service?.DisposeAsync() ?? ValueTask.CompletedTask;
+    }
 }
