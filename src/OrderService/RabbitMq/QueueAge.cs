@@ -11,6 +11,8 @@ internal sealed class QueueAge
     // Readings that saw messages come in, from the one that saw the oldest waiting one on. The longer a backlog lasts, the fewer of the new ones are kept.
     private readonly List<(DateTimeOffset At, long Arrived)> arrivals = [];
     private long missing;
+    private long lacking;
+    private long before;
 
     /// <summary>How many readings are remembered.</summary>
     internal int Kept => arrivals.Count;
@@ -29,11 +31,15 @@ internal sealed class QueueAge
 
         if (arrivals.Count > 0)
         {
-            // It never becomes less: somebody took messages that we did not see go, or a counter began anew.
-            missing = Math.Max(missing, arrivals[^1].Arrived - known);
+            // It never becomes less: somebody took messages that we did not see go, or a counter began anew. What has just left the queue may only be on its way to where
+            // it is counted, and is missing when it is so at the next reading too.
+            var lacks = Math.Max(0, arrivals[^1].Arrived - known - missing);
+            var onTheWay = Math.Max(0, Math.Min(lacks, before - ready) - lacking);
+            (missing, lacking) = (missing + lacks - onTheWay, onTheWay);
         }
+        before = ready;
 
-        var arrived = known + missing;
+        var arrived = arrivals.Count > 0 ? Math.Max(arrivals[^1].Arrived, known + missing) : known + missing;
         if (ready == 0)
         {
             arrivals.Clear();

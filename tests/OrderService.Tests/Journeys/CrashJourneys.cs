@@ -5,17 +5,18 @@ namespace OrderService.Tests.Journeys;
 /// <summary>The process dies by SIGKILL at every named point of the flow; afterwards nothing is lost and nothing is there twice.</summary>
 public sealed class CrashJourneys(RabbitMqContainerFixture broker)
 {
+    // One before the commit, one after it: what came back is decided before it can come back again.
     private static readonly string[] Points =
     [
-        "inbox-before-begin", "inbox-decoded", "store-decided", "store-written", "inbox-after-commit", "inbox-after-ack",
-        "relay-before-publish", "relay-after-publish", "relay-after-confirm", "relay-after-mark",
+        "inbox-before-begin", "relay-before-publish", "inbox-decoded", "relay-after-publish", "store-decided",
+        "relay-after-confirm", "store-written", "relay-after-mark", "inbox-after-commit", "inbox-after-ack",
     ];
 
-    public static MatrixTheoryData<string, string> Crashes => new(Points, ["Sqlite", "Postgres"]);
-
+    /// <summary>A queue of orders waits at each start, and each start but the last is killed at the next point.</summary>
     [Theory]
-    [MemberData(nameof(Crashes))]
-    public async Task A_kill_loses_nothing_and_doubles_nothing(string point, string store)
+    [InlineData("Sqlite")]
+    [InlineData("Postgres")]
+    public async Task A_kill_at_any_point_loses_nothing_and_doubles_nothing(string store)
     {
         const int Orders = 40;
         const int Broken = 5;
@@ -25,21 +26,24 @@ public sealed class CrashJourneys(RabbitMqContainerFixture broker)
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
         await service.KillAsync();
-        await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Ship($"A-{number}"), TestMessage.Place($"A-{number}") }));
-        await shop.PublishAsync(Enumerable.Range(0, Broken).Select(number => TestMessage.Of("order.explode", $"broken-{number}", $$"""{"orderId":"B-{{number}}"}""")));
 
-        await service.StartAgainAsync($"{point}=kill", waitUntilReady: false);
-        await service.WaitForExitAsync();
-        await service.StartAgainAsync();
+        foreach (var point in Points)
+        {
+            await shop.PublishAsync(Enumerable.Range(0, Orders).SelectMany(number => new[] { TestMessage.Ship($"{point}-{number}"), TestMessage.Place($"{point}-{number}") }));
+            await shop.PublishAsync(Enumerable.Range(0, Broken).Select(number => TestMessage.Of("order.explode", $"broken-{point}-{number}", $$"""{"orderId":"B-{{number}}"}""")));
+            await service.StartAgainAsync($"{point}=kill", waitUntilReady: false);
+            await service.WaitForExitAsync();
+        }
+        await service.StartAgainAsync("");
 
         await Eventually.HoldsAsync(async () =>
         {
-            Assert.Equal(2 * Orders, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
+            Assert.Equal(2 * Orders * Points.Length, await service.ScalarAsync<long>("SELECT count(*) FROM events"));
             Assert.Equal(0, await service.ScalarAsync<long>("SELECT count(*) FROM outbox"));
-            Assert.Equal(2 * Orders, shop.Heard.Select(heard => heard.Id).Distinct().Count());
-            Assert.Equal(Broken, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked' AND reason = 'unknown_command'"));
+            Assert.Equal(2 * Orders * Points.Length, shop.Heard.Select(heard => heard.Id).Distinct().Count());
+            Assert.Equal(Broken * Points.Length, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters WHERE status = 'parked' AND reason = 'unknown_command'"));
         });
-        Assert.Equal(Broken, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
+        Assert.Equal(Broken * Points.Length, await service.ScalarAsync<long>("SELECT count(*) FROM dead_letters"));
         Assert.Equal(1, await service.ScalarAsync<long>("SELECT count(*) FROM alerts WHERE kind = 'first'"));
         Assert.Equal((0u, 0u), (await shop.DepthAsync("orders"), await shop.DepthAsync("orders.dlq")));
         // First occurrences in stream order, and every copy the same bytes.

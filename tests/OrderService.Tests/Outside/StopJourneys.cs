@@ -32,7 +32,7 @@ public sealed class StopJourneys(RabbitMqContainerFixture broker, PostgresContai
                 await Eventually.HoldsAsync(async () => Assert.True(await trouble.IsInWorkAsync(), $"stop {stop}, exited {service.HasExited}\n{service.Output}"));
                 var told = trouble.ToldToStop();
                 await service.SignalAsync("TERM");
-                await Eventually.TrueAsync(async () => store == StoreKind.Sqlite ? trouble.ToldToStop() != told : await trouble.LivesAsync() == 0);
+                await Eventually.HoldsAsync(async () => Assert.True(store == StoreKind.Sqlite ? trouble.ToldToStop() != told : await trouble.LivesAsync() == 0, $"stop {stop} is not noted\n{service.Output}"));
                 Assert.False(service.HasExited, $"stop {stop}\n{service.Output}");
                 await service.KillAsync();
             }

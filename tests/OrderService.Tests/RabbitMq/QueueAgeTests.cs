@@ -67,6 +67,21 @@ public sealed class QueueAgeTests
     }
 
     [Fact]
+    public void A_delivery_that_is_not_counted_yet_does_not_make_it_younger_than_it_is()
+    {
+        Read(0, ready: 0, arrived: 0);
+        Read(5, ready: 10, arrived: 10);
+        Read(10, ready: 20, arrived: 20);
+        // Six have left the queue, and where they are counted none has come yet.
+        Assert.Equal(At(5), Read(15, ready: 14, arrived: 14));
+        Assert.Equal(At(5), Read(20, ready: 14, arrived: 20));
+        // Six that somebody else took are never counted.
+        Read(25, ready: 8, arrived: 14);
+        Assert.Equal(At(10), Read(30, ready: 8, arrived: 14));
+        Assert.Equal(At(35), Read(35, ready: 1, arrived: 15));
+    }
+
+    [Fact]
     public void It_is_never_older_than_the_message_nor_younger_by_more_than_a_reading()
     {
         Gen.Select(Gen.Int[0, 20], Gen.Int[0, 20]).Array[1, 200].Sample(steps =>
