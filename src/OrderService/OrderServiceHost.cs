@@ -103,6 +103,7 @@ public static class OrderServiceHost
         {
             app.MapAdmin();
         }
+        app.Use(Onlookers.Judge);
         app.MapHealth();
         return app;
     }

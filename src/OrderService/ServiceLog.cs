@@ -101,6 +101,30 @@ internal static class ServiceLog
         }
     }
 
+    /// <summary>
+    /// The event as any sink may write it. What a producer or a caller sent moves no cursor and begins no line of its own: control characters and those that turn the direction of text
+    /// become their code. Of an exception that is not this service's own the message is left out, because it can quote what failed.
+    /// </summary>
+    internal static LogEvent Safe(LogEvent logEvent)
+    {
+        var exception = logEvent.Exception is { } thrown and not QuietException ? new QuietException(thrown) : logEvent.Exception;
+        if (exception == logEvent.Exception && !logEvent.Properties.Values.Any(value => value is ScalarValue { Value: string text } && text.Any(IsActive)))
+        {
+            return logEvent;
+        }
+        return LogEvent.UnstableAssembleFromParts(
+            logEvent.Timestamp, logEvent.Level, exception, logEvent.MessageTemplate,
+            logEvent.Properties.ToDictionary(property => property.Key, property => property.Value is ScalarValue { Value: string text } ? new ScalarValue(Plain(text)) : property.Value),
+            logEvent.TraceId ?? default, logEvent.SpanId ?? default);
+    }
+
+    private static bool IsActive(char character) =>
+        char.IsControl(character) || CharUnicodeInfo.GetUnicodeCategory(character) is UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator;
+
+    private static string Plain(string text) => text.Any(IsActive)
+        ? string.Concat(text.Select(character => IsActive(character) ? string.Create(CultureInfo.InvariantCulture, $"\\u{(int)character:x4}") : character.ToString()))
+        : text;
+
     private static SinkQueues Queues(IConfiguration settings)
     {
         var queues = new SinkQueues();
@@ -278,9 +302,10 @@ internal static class ServiceLog
 
         public void Emit(LogEvent logEvent)
         {
+            var safe = Safe(logEvent);
             foreach (var queue in queues)
             {
-                queue.Before!.Write(logEvent);
+                queue.Before!.Write(safe);
             }
         }
 
@@ -332,3 +357,26 @@ internal static class ServiceLog
 
 /// <summary>The log would not be what the settings ask for; one sentence for each reason, with its key.</summary>
 internal sealed class LogSettingsException(IReadOnlyList<string> mistakes) : Exception(string.Join('\n', mistakes));
+
+/// <summary>An exception as the log shows it: types and frames, and messages of this service's own and of the network's, which quote nobody's input.</summary>
+internal sealed class QuietException(Exception exception) : Exception
+{
+    public override string Message => Told(exception);
+
+    public override string? StackTrace => exception.StackTrace;
+
+    public override string ToString()
+    {
+        var text = new System.Text.StringBuilder();
+        for (var inner = exception; inner is not null; inner = inner.InnerException)
+        {
+            text.Append(text.Length == 0 ? "" : "\n ---> ").Append(inner.GetType().FullName).Append(": ").Append(Told(inner)).Append('\n').Append(inner.StackTrace);
+        }
+        return text.ToString();
+    }
+
+    private static string Told(Exception exception) =>
+        exception.GetType().Assembly == typeof(QuietException).Assembly || exception is IOException or System.Net.Sockets.SocketException or TimeoutException or OperationCanceledException
+            ? string.Concat(exception.Message.Select(character => char.IsControl(character) ? ' ' : character))
+            : "(its message is left out: it can quote what failed)";
+}

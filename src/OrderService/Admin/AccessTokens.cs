@@ -1,4 +1,5 @@
 using Microsoft.IdentityModel.JsonWebTokens;
+using Microsoft.IdentityModel.Tokens;
 
 namespace OrderService.Admin;
 
@@ -10,6 +11,14 @@ internal static class AccessTokens
 
     /// <summary>Claims that stand in ID tokens alone (OpenID Connect Core 1.0, sections 2 and 3).</summary>
     private static readonly string[] IdTokenClaims = ["nonce", "at_hash", "c_hash"];
+
+    /// <summary>The library itself is content with 1,024 bits.</summary>
+    public static bool IsStrong(SecurityKey key, int rsaBits) => key switch
+    {
+        RsaSecurityKey or X509SecurityKey => key.KeySize >= rsaBits,
+        JsonWebKey { Kty: JsonWebAlgorithmsKeyTypes.RSA } => key.KeySize >= rsaBits,
+        _ => true,
+    };
 
     /// <param name="types">The kinds that are let in; empty for the usual ones.</param>
     /// <returns>Why the token is not let in; null when it is.</returns>

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Microsoft.AspNetCore.StaticFiles;
 using Microsoft.Extensions.Options;
 
 namespace OrderService.Admin;
@@ -47,6 +48,7 @@ public static class AdminSetup
         });
         app.Use(Listeners.KeepApart);
         app.UseHostFiltering();
+        app.Use(Onlookers.LookAtHost);
         ProxyRules.UsePublicAddress(app);
     }
 
@@ -57,6 +59,17 @@ public static class AdminSetup
             ConnectionLimit.Know(context);
         }
         return next(context);
+    }
+
+    /// <summary>Every text of the page is UTF-8, and says so.</summary>
+    private static FileExtensionContentTypeProvider TypesWithCharset()
+    {
+        var types = new FileExtensionContentTypeProvider();
+        foreach (var (extension, type) in types.Mappings.Where(pair => pair.Value is "application/json" or "image/svg+xml" || pair.Value.StartsWith("text/", StringComparison.Ordinal)).ToList())
+        {
+            types.Mappings[extension] = type + "; charset=utf-8";
+        }
+        return types;
     }
 
     /// <summary>The API and the admin page. Only <c>/health</c>, <c>/metrics</c>, the page's own files and the sign-in answer without a key.</summary>
@@ -72,7 +85,7 @@ public static class AdminSetup
             return next(context);
         });
         app.UseDefaultFiles();
-        app.UseStaticFiles();
+        app.UseStaticFiles(new StaticFileOptions { ContentTypeProvider = TypesWithCharset() });
         app.UseRouting();
         app.UseAuthentication();
         app.Use(KnowCaller);
@@ -82,7 +95,7 @@ public static class AdminSetup
         app.Use(HttpRules.CheckAccept);
         app.Use(HttpRules.CheckQuery);
         app.MapOpenApi("/openapi/{documentName}.json").RequireAuthorization(Scopes.Read);
-        var api = app.MapGroup("/api");
+        var api = app.MapGroup("/api").ReadsWithin(limits => limits.Reads);
         api.MapSession();
         api.MapCommands();
         api.MapOrders();

@@ -105,13 +105,15 @@ internal sealed class ApiAuthentication(
             {
                 bearer.Authority = jwt.Authority;
                 bearer.Audience = jwt.Audience;
-                bearer.BackchannelHttpHandler = new SocketsHttpHandler { ConnectCallback = EveryAddress.ForHttp(null, ProviderTimeout) };
+                bearer.BackchannelHttpHandler = new SocketsHttpHandler { AllowAutoRedirect = false, ConnectCallback = EveryAddress.ForHttp(null, ProviderTimeout) };
                 bearer.RequireHttpsMetadata = !new Uri(jwt.Authority).IsLoopback;
                 bearer.MapInboundClaims = false;
                 bearer.TokenValidationParameters = new TokenValidationParameters
                 {
                     // Signatures of the provider's own key pairs only: no "none", and no shared secret that its public key could be taken for.
-                    ValidAlgorithms = [SecurityAlgorithms.RsaSha256, SecurityAlgorithms.RsaSha384, SecurityAlgorithms.RsaSha512, SecurityAlgorithms.RsaSsaPssSha256, SecurityAlgorithms.EcdsaSha256, SecurityAlgorithms.EcdsaSha384],
+                    ValidAlgorithms = jwt.Algorithms.Count > 0 ? jwt.Algorithms : JwtOptions.KnownAlgorithms,
+                    ValidateIssuerSigningKey = true,
+                    IssuerSigningKeyValidator = (key, _, _) => AccessTokens.IsStrong(key, jwt.MinRsaBits),
                     ValidateAudience = true,
                     ValidateIssuer = true,
                     RequireExpirationTime = true,

@@ -88,6 +88,18 @@ public sealed class JwtOptions
     /// </summary>
     public IList<string> TokenTypes { get; init; } = [];
 
+    /// <summary>
+    /// The algorithms of signatures that are let in; all of <see cref="KnownAlgorithms"/> unless it is set. Where the provider can, <c>ES256</c> or <c>PS256</c> alone:
+    /// those that begin with RS use an older padding.
+    /// </summary>
+    public IList<string> Algorithms { get; init; } = [];
+
+    /// <summary>How long a provider's RSA key must be. 3,072 bits are as hard to break as ES256.</summary>
+    public int MinRsaBits { get; init; } = 2048;
+
+    /// <summary>Key pairs of the provider's own: no <c>none</c>, and no shared secret that a public key could be taken for.</summary>
+    internal static readonly IReadOnlyList<string> KnownAlgorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"];
+
     /// <summary>What stands before a scope of this service, such as <c>orders:</c> in <c>orders:read</c>, where a provider's scopes are for several services.</summary>
     public string ScopePrefix { get; init; } = "";
 }
@@ -181,6 +193,11 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
             mistakes.Add("Api:Jwt:Authority: missing, and Api:Jwt:Audience is set.");
         }
 
+        foreach (var algorithm in options.Jwt.Algorithms.Where(algorithm => !JwtOptions.KnownAlgorithms.Contains(algorithm)))
+        {
+            mistakes.Add($"Api:Jwt:Algorithms: '{algorithm}' is not let in; there are {string.Join(", ", JwtOptions.KnownAlgorithms)}.");
+        }
+
         void CheckTime(TimeSpan value, TimeSpan least, TimeSpan most, string key)
         {
             if (value < least || value > most)
@@ -201,6 +218,7 @@ internal sealed class ApiOptionsValidator : IValidateOptions<ApiOptions>
         CheckTime(options.FirstKeyLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(3650), nameof(options.FirstKeyLifetime));
         CheckTime(options.SessionIdleTimeout, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionIdleTimeout));
         CheckTime(options.SessionLifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(30), nameof(options.SessionLifetime));
+        CheckNumber(options.Jwt.MinRsaBits, 2048, 16_384, "Jwt:MinRsaBits");
         CheckNumber(options.MaxConnections, 100, 100_000, nameof(options.MaxConnections));
         CheckNumber(options.MaxConnectionsPerAddress, 10, options.MaxConnections, nameof(options.MaxConnectionsPerAddress));
         CheckNumber(options.MaxStreamsPerCaller, 1, 10_000, nameof(options.MaxStreamsPerCaller));

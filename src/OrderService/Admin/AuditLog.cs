@@ -35,12 +35,14 @@ public sealed partial class AuditLog(IDatabase database, TimeProvider clock, ILo
 
     private static AuditEntry ToEntry(AuditRow row)
     {
-        var (address, right, detail) = AuditTrail.Read(row.Detail);
-        return new AuditEntry(row.Id, DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Who, row.Action, row.Subject, detail, address, right);
+        var (address, right, request, detail) = AuditTrail.Read(row.Detail);
+        return new AuditEntry(row.Id, DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Who, row.Action, row.Subject, detail, address, right, request);
     }
 }
 
 /// <summary>One line of the audit log.</summary>
 /// <param name="Address">Where the request came from; null for what was done at the command line or by the service itself.</param>
 /// <param name="Right">What let the caller in: <c>key ID</c>, <c>session ID of key ID until TIME</c> or <c>token until TIME</c>.</param>
-public sealed record AuditEntry(long Id, DateTimeOffset At, string Who, string Action, string Subject, string Detail, string? Address = null, string? Right = null);
+/// <param name="Request">The id of the request, which problem documents call <c>traceId</c>; of a row that counts several, that of the first.</param>
+public sealed record AuditEntry(
+    long Id, DateTimeOffset At, string Who, string Action, string Subject, string Detail, string? Address = null, string? Right = null, string? Request = null);

@@ -73,6 +73,9 @@ internal sealed class BrowserSessions(LivingSessions living, ApiKeyRing keys, IO
         return null;
     }
 
+    /// <summary>Whether the request brings a session's cookie, whatever that is worth.</summary>
+    public static bool IsBroughtBy(HttpContext context) => context.Request.Cookies.ContainsKey(CookieName(context));
+
     /// <summary>Notes that somebody sits before the browser, unless its page only keeps itself up to date.</summary>
     public void Use(HttpContext context, Session session)
     {

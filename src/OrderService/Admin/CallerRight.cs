@@ -31,11 +31,11 @@ internal sealed partial record CallerRight(string? Key, string? Session, DateTim
 
     /// <summary>Who sends this request: name, right and address.</summary>
     public static Caller CallerOf(HttpContext context) =>
-        new(context.User.Identity?.Name ?? "unknown", context.User.FindFirst(ClaimType)?.Value ?? "", AddressOf(context));
+        new(context.User.Identity?.Name ?? "unknown", context.User.FindFirst(ClaimType)?.Value ?? "", AddressOf(context), Problems.RequestId(context));
 
     /// <summary>Who signs in or out with this session, before the request itself is known to be of it.</summary>
     public static Caller CallerOf(HttpContext context, BrowserSessions.Session session) =>
-        new(CallerName.OfKey(session.Key.Name), Of(session).ToString(), AddressOf(context));
+        new(CallerName.OfKey(session.Key.Name), Of(session).ToString(), AddressOf(context), Problems.RequestId(context));
 
     /// <summary>Where the request came from; behind a trusted proxy, what that says. IPv4 addresses look like IPv4 addresses.</summary>
     public static string AddressOf(HttpContext context) => Plain(context.Connection.RemoteIpAddress)?.ToString() ?? "";

@@ -58,8 +58,8 @@ internal static class DeadLetterEndpoints
     private static async Task<IResult> GroupsAsync(HttpContext context, IncidentList incidents) =>
         TypedResults.Ok(new Page<IncidentView>([.. (await incidents.ReadAsync(null, context.RequestAborted)).Select(IncidentView.Of)], null));
 
-    private static async Task<IResult> ShowAsync(HttpContext context, string id, DeadLetterQueries letters) =>
-        TryReadId(id, out var number, out var problem) ? await DetailAsync(letters, number, StatusCodes.Status200OK, context) : problem;
+    private static async Task<IResult> ShowAsync(HttpContext context, string id, DeadLetterQueries letters, AuditLog audit) =>
+        TryReadId(id, out var number, out var problem) ? await DetailAsync(letters, number, StatusCodes.Status200OK, context, audit) : problem;
 
     private static async Task<IResult> BodyAsync(HttpContext context, string id, DeadLetterQueries letters, AuditLog audit)
     {
@@ -261,8 +261,20 @@ internal static class DeadLetterEndpoints
         _ => NoSuchLetter(),
     };
 
-    private static async Task<IResult> DetailAsync(DeadLetterQueries letters, long id, int status, HttpContext context) =>
-        await letters.GetAsync(id, context.RequestAborted) is { } letter ? TypedResults.Json(LetterDetail.Of(letter, PersonalSight.Has(context)), statusCode: status) : NoSuchLetter();
+    /// <param name="audit">Null where the answer is to an act that the audit log has.</param>
+    private static async Task<IResult> DetailAsync(DeadLetterQueries letters, long id, int status, HttpContext context, AuditLog? audit = null)
+    {
+        if (await letters.GetAsync(id, context.RequestAborted) is not { } letter)
+        {
+            return NoSuchLetter();
+        }
+        var seesPersonal = PersonalSight.Has(context);
+        if (audit is not null && seesPersonal && letter.Replays.Count(replay => replay.Body is not null) is > 0 and var bodies)
+        {
+            await audit.TryWriteAsync(Who(context), "dead-letter.body", $"dead letter {id}", $"of {bodies} edited {(bodies == 1 ? "replay" : "replays")}, with the letter");
+        }
+        return TypedResults.Json(LetterDetail.Of(letter, seesPersonal), statusCode: status);
+    }
 
     private static bool TryReadFilter(HttpContext context, out LetterFilter filter, out string name, out IResult problem)
     {

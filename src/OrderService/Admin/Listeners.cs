@@ -52,6 +52,13 @@ internal sealed class Listeners(IConfiguration configuration)
         return $"{key}: {failure.Message.TrimEnd('.')}. Name another port{(key == "Urls" ? "" : ", or none (ManagementUrls=) to go without")}, or stop the program that listens there.";
     }
 
+    /// <summary>A sentence where keys and cookies may cross a network unencrypted; null where a proxy with TLS is named, or nobody else reaches the port.</summary>
+    public static string? PlainHttp(IConfiguration configuration, ApiOptions api) =>
+        api.TrustedProxies.Count == 0 && api.PublicUrl?.StartsWith("https:", StringComparison.OrdinalIgnoreCase) != true && ListenAddresses.PlainToOthers(configuration) is { } address
+            ? $"Urls: other machines may reach {address} over plain http, and everybody on the way reads keys and cookies. Put a proxy with TLS before it (Api:TrustedProxies, Api:PublicUrl), "
+                + "name an https address, or publish the port on this machine alone."
+            : null;
+
     /// <summary>On the management listener there is nothing but health and metrics.</summary>
     public static Task KeepApart(HttpContext context, RequestDelegate next)
     {
@@ -63,7 +70,7 @@ internal sealed class Listeners(IConfiguration configuration)
         return next(context);
     }
 
-    private static bool IsManagement(HttpContext context) => context.Features.Get<Microsoft.AspNetCore.Connections.Features.IConnectionItemsFeature>()?.Items.ContainsKey(Item) == true;
+    public static bool IsManagement(HttpContext context) => context.Features.Get<Microsoft.AspNetCore.Connections.Features.IConnectionItemsFeature>()?.Items.ContainsKey(Item) == true;
 
     private static void Listen(KestrelServerOptions kestrel, IEnumerable<BindingAddress> addresses, Action<ListenOptions> configure)
     {

@@ -16,6 +16,9 @@ internal sealed partial class LivingSessions(IDatabase database, ApiKeyRing keys
     /// <summary>How far behind the written time of last use may be.</summary>
     private static readonly TimeSpan UseInterval = TimeSpan.FromSeconds(30);
 
+    /// <summary>For so long after its sign-in nobody else sits before a browser.</summary>
+    private static readonly TimeSpan Fresh = TimeSpan.FromMinutes(5);
+
     /// <summary>What hangs on a session is told why it ended this long after its time.</summary>
     private static readonly TimeSpan Remembered = TimeSpan.FromDays(1);
 
@@ -27,6 +30,10 @@ internal sealed partial class LivingSessions(IDatabase database, ApiKeyRing keys
 
     /// <summary>Sessions that hold now, the newest first.</summary>
     public IReadOnlyList<SessionRow> List() => [.. rows.Values.Where(row => WhyEnded(row) is null).OrderByDescending(row => row.StartedAt)];
+
+    /// <summary>Whether the session with this id began a moment ago.</summary>
+    public bool IsFresh(string id) =>
+        rows.Values.FirstOrDefault(row => row.Id == id) is { } row && clock.GetUtcNow().ToUnixTimeMilliseconds() - row.StartedAt < (long)Fresh.TotalMilliseconds;
 
     public async Task AddAsync(SessionRow row)
     {

@@ -33,9 +33,12 @@ internal static class Problems
         context.Response.ContentType = "application/problem+json";
         context.Response.Headers.CacheControl = "no-store";
         var problem = new Problem(
-            $"urn:orderservice:problem:{code}", Title(status), status, detail, code, Activity.Current?.TraceId.ToString() ?? context.TraceIdentifier, errors is { Count: > 0 } ? errors : null, goOnAfter);
+            $"urn:orderservice:problem:{code}", Title(status), status, detail, code, RequestId(context), errors is { Count: > 0 } ? errors : null, goOnAfter);
         await JsonSerializer.SerializeAsync(context.Response.Body, problem, Json, context.RequestAborted);
     }
+
+    /// <summary>What an answer, the log's lines and the audit log call this request.</summary>
+    internal static string RequestId(HttpContext context) => Activity.Current?.TraceId.ToString() ?? context.TraceIdentifier;
 
     private static string Title(int status) => Microsoft.AspNetCore.WebUtilities.ReasonPhrases.GetReasonPhrase(status) is { Length: > 0 } phrase ? phrase : "Error";
 

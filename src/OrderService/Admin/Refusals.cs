@@ -4,8 +4,8 @@ using OrderService.Store;
 namespace OrderService.Admin;
 
 /// <summary>
-/// Requests that were refused (401, 403, 429). Anybody may send any number of them, so each costs a counter and no more: the log has one line a second, the audit log one row for
-/// each caller and minute.
+/// Requests that were refused (401, 403, 429), that could not be understood (400, 413, 415, 422), and the first request of each key and token from each address in an hour. Anybody
+/// may send any number of them, so each costs a counter and no more: the log has one line a second, the audit log one row for each caller and minute, or hour.
 /// </summary>
 internal sealed partial class Refusals(IDatabase database, TimeProvider clock, ILogger<Refusals> logger) : BackgroundService
 {
@@ -23,12 +23,16 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
     private const int LongestRequest = 128;
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
     private static readonly object ReasonItem = new();
+    private const string Refused = "refused";
+    private const string Invalid = "invalid";
 
     private readonly Lock gate = new();
     private readonly Dictionary<string, long> addresses = new(StringComparer.Ordinal);
     private readonly List<Counted> unwritten = [];
+    private readonly HashSet<string> used = new(StringComparer.Ordinal);
     private Dictionary<string, Counted> callers = new(StringComparer.Ordinal);
     private long minute;
+    private long hour;
     private long requests;
     private long connections;
 
@@ -38,9 +42,41 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
     public async Task CountAsync(HttpContext context, RequestDelegate next)
     {
         await next(context);
-        if (context.Response.StatusCode is StatusCodes.Status401Unauthorized or StatusCodes.Status403Forbidden or StatusCodes.Status429TooManyRequests)
+        switch (context.Response.StatusCode)
         {
-            Count(context);
+            case StatusCodes.Status401Unauthorized or StatusCodes.Status403Forbidden or StatusCodes.Status429TooManyRequests:
+                Count(context, Refused);
+                break;
+            case StatusCodes.Status400BadRequest or StatusCodes.Status413PayloadTooLarge or StatusCodes.Status415UnsupportedMediaType or StatusCodes.Status422UnprocessableEntity:
+                Count(context, Invalid);
+                break;
+            default:
+                break;
+        }
+        if (context.User.Identity is { IsAuthenticated: true, AuthenticationType: "key" or "token" } known)
+        {
+            CountUse(context, known.AuthenticationType);
+        }
+    }
+
+    /// <summary>Who brings a key or a token signs in with each request; the first of an hour tells of all of them.</summary>
+    private void CountUse(HttpContext context, string kind)
+    {
+        var now = clock.GetUtcNow().ToUnixTimeSeconds() / 3600;
+        var name = $"{context.User.Identity!.Name} {CallerRight.AddressOf(context)}";
+        lock (gate)
+        {
+            if (now != hour)
+            {
+                hour = now;
+                used.Clear();
+            }
+            if (used.Count < MostKnown && used.Add(name) && unwritten.Count < MostRows)
+            {
+                var use = new Counted(CallerRight.CallerOf(context), true, $"{kind}.use", now * 60, null);
+                use.Add(0, Describe(context, isKnown: true), "");
+                unwritten.Add(use);
+            }
         }
     }
 
@@ -79,31 +115,41 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
         await WriteAsync(withPresentMinute: true);
     }
 
-    private void Count(HttpContext context)
+    private void Count(HttpContext context, string action)
     {
         var isKnown = context.User.Identity?.IsAuthenticated == true;
         var network = RateLimits.NetworkOf(context);
         var who = CallerRight.CallerOf(context);
-        var key = isKnown ? who.Name : network;
+        var key = $"{action} {(isKnown ? who.Name : network)}";
         var request = Describe(context, isKnown);
         lock (gate)
         {
-            requests++;
-            CountAddress(network);
+            if (action == Refused)
+            {
+                requests++;
+                CountAddress(network);
+            }
             Turn();
             if (!callers.TryGetValue(key, out var counted))
             {
                 if (callers.Values.Count(other => other.IsKnown == isKnown) >= (isKnown ? MostKnown : MostStrangers))
                 {
-                    key = isKnown ? "other keys" : "other addresses";
-                    who = new Caller(key);
+                    who = new Caller(isKnown ? "other keys" : "other addresses");
+                    key = $"{action} {who.Name}";
                     _ = callers.TryGetValue(key, out counted);
                 }
-                callers[key] = counted ??= new Counted(who, isKnown, minute, context.Items[ReasonItem] as string);
+                callers[key] = counted ??= new Counted(who, isKnown, action, minute, context.Items[ReasonItem] as string);
             }
-            counted.Add(context.Response.StatusCode, request);
+            counted.Add(context.Response.StatusCode, request, KindOf(context));
         }
     }
+
+    /// <summary>What the caller brought.</summary>
+    private static string KindOf(HttpContext context) =>
+        context.User.Identity is { IsAuthenticated: true, AuthenticationType: { } kind } ? kind
+        : ApiAuthentication.PresentedKey(context) is { } presented ? presented.Count(character => character == '.') == 2 ? "token" : "key"
+        : context.GetEndpoint()?.Metadata.GetMetadata<IEndpointNameMetadata>()?.EndpointName == SessionEndpoints.SignInName ? "key at the sign-in"
+        : BrowserSessions.IsBroughtBy(context) ? "session" : "nothing";
 
     private void CountAddress(string network)
     {
@@ -172,7 +218,7 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
             {
                 foreach (var row in rows)
                 {
-                    await AuditTrail.WriteAsync(transaction, row.Who, "refused", row.First, row.Detail(), clock.GetUtcNow().ToUnixTimeMilliseconds());
+                    await AuditTrail.WriteAsync(transaction, row.Who, row.Action, row.First, row.Detail(), clock.GetUtcNow().ToUnixTimeMilliseconds());
                 }
                 return true;
             });
@@ -195,9 +241,11 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
     private partial void LogNotWritten(int rows, string reason);
 
     /// <summary>What was refused to one caller within a minute.</summary>
-    private sealed class Counted(Caller who, bool isKnown, long minute, string? reason)
+    /// <param name="action">What the audit log calls it.</param>
+    private sealed class Counted(Caller who, bool isKnown, string action, long minute, string? reason)
     {
         private readonly SortedDictionary<int, long> statuses = [];
+        private readonly SortedSet<string> kinds = new(StringComparer.Ordinal);
         private readonly List<string> requests = [];
         private bool hadOthers;
 
@@ -205,10 +253,16 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
 
         public bool IsKnown => isKnown;
 
+        public string Action => action;
+
         public string First => requests[0];
 
-        public void Add(int status, string request)
+        public void Add(int status, string request, string kind)
         {
+            if (kind.Length > 0)
+            {
+                kinds.Add(kind);
+            }
             statuses[status] = statuses.GetValueOrDefault(status) + 1;
             if (!requests.Contains(request))
             {
@@ -225,10 +279,14 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
 
         public string Detail()
         {
+            if (statuses.ContainsKey(0))
+            {
+                return "The first request of the hour from this address.";
+            }
             var from = DateTimeOffset.FromUnixTimeSeconds(minute * 60).ToString("HH:mm'Z'", CultureInfo.InvariantCulture);
             var counts = string.Join(", ", statuses.Select(pair => string.Create(CultureInfo.InvariantCulture, $"{pair.Key} x {pair.Value}")));
             var others = requests.Count == 1 ? "" : $" Also {string.Join(", ", requests.Skip(1))}{(hadOthers ? " and others" : "")}.";
-            return $"In the minute from {from}: {counts}.{(reason is null ? "" : $" First: {reason}")}{others}";
+            return $"In the minute from {from}: {counts}. Brought: {string.Join(", ", kinds)}.{(reason is null ? "" : $" First: {reason}")}{others}";
         }
     }
 }

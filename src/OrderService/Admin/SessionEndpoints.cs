@@ -7,10 +7,12 @@ namespace OrderService.Admin;
 /// <summary>Signs browsers in and out, and tells a page who it is.</summary>
 internal static class SessionEndpoints
 {
+    public const string SignInName = "session.sign-in";
+
     public static void MapSession(this IEndpointRouteBuilder api)
     {
         // The limit on wrong keys is its own, see below; a right key always gets in.
-        api.MapPost("/session", SignInAsync).AllowAnonymous().DisableRateLimiting().WithMetadata(new SmallBody()).WithTags("Session").WithName("session.sign-in")
+        api.MapPost("/session", SignInAsync).AllowAnonymous().DisableRateLimiting().WithMetadata(new SmallBody()).WithTags("Session").WithName(SignInName)
             .WithSummary("Signs a browser in: sets the session's cookie and answers the token for the header X-CSRF-Token.")
             .Accepts<SignIn>("application/json").Produces<SessionAnswer>().ProducesProblem(400).ProducesProblem(401).ProducesProblem(403).ProducesProblem(415).ProducesProblem(429);
         api.MapGet("/session", async (HttpContext context, BrowserSessions sessions) => TypedResults.Ok(Describe(context, (await sessions.ReadAsync(context))?.CsrfToken)))
@@ -34,25 +36,40 @@ internal static class SessionEndpoints
             .WithSummary("Browsers that are signed in, the newest first: with the scope operate all, else those of the caller's own key.").Produces<SessionList>();
         api.MapDelete("/sessions", async (HttpContext context, LivingSessions living, ApiKeyRing keys, string? key) =>
         {
+            if (IsOld(context, living))
+            {
+                return SignInAgain();
+            }
             var ended = Visible(context, living).Where(row => key is null || keys.FindById(row.KeyId)?.Name == key).ToList();
             foreach (var row in ended)
             {
                 await living.EndAsync(CallerRight.CallerOf(context), row, signedOut: false);
             }
-            return TypedResults.Ok(new EndedAnswer(ended.Count));
+            return (IResult)TypedResults.Ok(new EndedAnswer(ended.Count));
         }).RequireAuthorization().WithTags("Session").WithName("session.end-all")
-            .WithSummary("Ends every session of a key (?key=NAME), or all that the list shows, the caller's own included.").Produces<EndedAnswer>();
+            .WithSummary("Ends every session of a key (?key=NAME), or all that the list shows, the caller's own included. A session that began more than five minutes ago is asked to sign in again first (403 sign_in_again).")
+            .Produces<EndedAnswer>().ProducesProblem(403);
         api.MapDelete("/sessions/{id}", async (HttpContext context, LivingSessions living, string id) =>
         {
+            if (CallerRight.Of(context)?.Session != id && IsOld(context, living))
+            {
+                return SignInAgain();
+            }
             if (Visible(context, living).FirstOrDefault(row => row.Id == id) is not { } session)
             {
                 return Problems.Result(StatusCodes.Status404NotFound, "session_not_found", "No such session is signed in.");
             }
             await living.EndAsync(CallerRight.CallerOf(context), session, signedOut: CallerRight.Of(context)?.Session == id);
             return TypedResults.NoContent();
-        }).RequireAuthorization().WithTags("Session").WithName("session.end").WithSummary("Ends a session, as signing out in its browser would.")
-            .Produces(204).ProducesProblem(404);
+        }).RequireAuthorization().WithTags("Session").WithName("session.end").WithSummary("Ends a session, as signing out in its browser would. For another's than its own, a session that began more than five minutes ago is asked to sign in again first (403 sign_in_again).")
+            .Produces(204).ProducesProblem(403).ProducesProblem(404);
     }
+
+    /// <summary>Whether the caller is a browser that signed in a while ago: whoever finds it open must not end the sessions of others. A key comes with each request.</summary>
+    private static bool IsOld(HttpContext context, LivingSessions living) => CallerRight.Of(context)?.Session is { } own && !living.IsFresh(own);
+
+    private static IResult SignInAgain() => Problems.Result(
+        StatusCodes.Status403Forbidden, "sign_in_again", "This browser signed in a while ago. Sign in again with the key before you end other sessions.");
 
     /// <summary>Who may operate sees everybody's sessions, others those of their own key.</summary>
     private static IEnumerable<SessionRow> Visible(HttpContext context, LivingSessions living)

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text;
+using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.DeadLetters;
 using OrderService.Inbox;
@@ -87,6 +88,10 @@ internal static class DeadLetterCommands
             if (found is { IsForgotten: true })
             {
                 await Console.Error.WriteLineAsync("Its customer is forgotten: the message can't be read any more.");
+            }
+            if (!parsed.GetValue(json))
+            {
+                await stations.GetRequiredService<AuditLog>().TryWriteAsync(Who, "dead-letter.body", $"dead letter {number}", "");
             }
             if (parsed.GetValue(body))
             {
@@ -349,6 +354,7 @@ internal static class DeadLetterCommands
             {
                 await using var stream = parsed.GetValue(output) is { } path ? File.Create(path) : Console.OpenStandardOutput();
                 await using var writer = new StreamWriter(stream, new UTF8Encoding(false));
+                await stations.GetRequiredService<AuditLog>().TryWriteAsync(Who, "dead-letters.export", "dead letters", parsed.GetValue(format)!);
                 var written = await LetterExport.WriteAsync(stations.GetRequiredService<DeadLetterQueries>(), filter.Read(parsed), parsed.GetValue(format) == "csv", writer, token);
                 await Console.Error.WriteLineAsync($"{written} dead letters written");
                 return ExitCode.Done;

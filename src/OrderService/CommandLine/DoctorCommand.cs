@@ -56,6 +56,11 @@ internal static class DoctorCommand
         services.AddLogging(logging => logging.ClearProviders());
         await using var stations = services.BuildServiceProvider();
         var wrong = 0;
+        if (Listeners.PlainHttp(settings.Configuration, settings.Configuration.GetSection(ApiOptions.Section).Get<ApiOptions>() ?? new ApiOptions()) is { } plain)
+        {
+            // In a container the port that is published may be this machine's alone: only a note.
+            Print(true, "http", plain);
+        }
         foreach (var warning in settings.Warnings)
         {
             wrong += Print(false, "settings", warning);

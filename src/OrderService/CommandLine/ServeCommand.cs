@@ -111,6 +111,7 @@ internal static partial class ServeCommand
         {
             TellFirstKey(app, log);
             TellWhoSeesPersonal(app, log);
+            TellPlainHttp(app, log);
         }
         if (await BreaksDownAsync(app, log))
         {
@@ -296,6 +297,18 @@ internal static partial class ServeCommand
             LogSeesPersonal(log, string.Join(", ", seeing));
         }
     }
+
+    /// <summary>Keys and cookies that everybody on the way can read.</summary>
+    private static void TellPlainHttp(WebApplication app, ILogger log)
+    {
+        if (Listeners.PlainHttp(app.Services.GetRequiredService<LoadedSettings>().Configuration, app.Services.GetRequiredService<IOptions<ApiOptions>>().Value) is { } finding)
+        {
+            LogPlainHttp(log, finding);
+        }
+    }
+
+    [LoggerMessage(LogLevel.Warning, "{Finding}")]
+    private static partial void LogPlainHttp(ILogger logger, string finding);
 
     [LoggerMessage(LogLevel.Warning, "The API keys {Names} see names, addresses and the bodies of dead letters without the scope personal. Give it to those that need it and set Api:RequirePersonalScope")]
     private static partial void LogSeesPersonal(ILogger logger, string names);

@@ -18,6 +18,11 @@ internal static class ListenAddresses
     public static Uri FromHere(BindingAddress address) =>
         new($"{address.Scheme}://{(IPAddress.TryParse(address.Host, out var ip) && !ip.Equals(IPAddress.Any) && !ip.Equals(IPAddress.IPv6Any) ? address.Host : "localhost")}:{address.Port}");
 
+    /// <summary>The first address of <c>Urls</c> that others than this machine may reach without TLS; null when there is none.</summary>
+    public static string? PlainToOthers(IConfiguration configuration) => configuration.GetSection("Kestrel:Endpoints").GetChildren().Any()
+        ? null
+        : OfEverything(configuration).Where(address => address.Scheme == "http" && !ThisMachine.Is(address.Host)).Select(address => address.ToString()).FirstOrDefault();
+
     public static IEnumerable<string> Mistakes(IConfiguration configuration)
     {
         if (Split(configuration[Everything] ?? "-").Length == 0)

@@ -68,7 +68,7 @@ public static class HealthSetup
             if (!configuration.GetChildren().Any(setting => setting.Key.StartsWith("OTEL_EXPORTER_OTLP_", StringComparison.OrdinalIgnoreCase) && setting.Key.EndsWith("CERTIFICATE", StringComparison.OrdinalIgnoreCase)))
             {
                 var timeout = TimeSpan.FromMilliseconds(exporter.TimeoutMilliseconds);
-                exporter.HttpClientFactory = () => new HttpClient(new SocketsHttpHandler { ConnectCallback = EveryAddress.ForHttp(null, timeout) }) { Timeout = timeout };
+                exporter.HttpClientFactory = () => new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectCallback = EveryAddress.ForHttp(null, timeout) }) { Timeout = timeout };
             }
         }
     }
@@ -88,6 +88,9 @@ public static class HealthSetup
         }
     }
 
+    /// <summary>Set on requests whose caller may read what the store and the broker say.</summary>
+    internal static readonly object TellsAll = new();
+
     /// <summary><c>/health/live</c> (the process answers), <c>/health/ready</c> (it can do its work, or every cause why not) and <c>/metrics</c>, all without a key.</summary>
     public static void MapHealth(this WebApplication app)
     {
@@ -98,9 +101,13 @@ public static class HealthSetup
             .AllowAnonymous().DisableRateLimiting().ExcludeFromDescription();
         app.MapGet("/health/live", () => TypedResults.Ok(new Alive("alive"))).AllowAnonymous().DisableRateLimiting()
             .WithTags("Health").WithName("health.live").WithSummary("The process answers.").Produces<Alive>();
-        app.MapGet("/health/ready", async (Readiness readiness, CancellationToken cancellationToken) =>
+        app.MapGet("/health/ready", async (HttpContext context, Readiness readiness, CancellationToken cancellationToken) =>
         {
             var report = await readiness.CheckAsync(cancellationToken);
+            if (!context.Items.ContainsKey(TellsAll))
+            {
+                report = report.InOwnWords();
+            }
             return TypedResults.Json(report, statusCode: report.IsReady ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable);
         }).AllowAnonymous().DisableRateLimiting().WithTags("Health").WithName("health.ready")
             .WithSummary("Whether this process can do its work, and if not, every cause.").Produces<ReadinessReport>().Produces<ReadinessReport>(503);

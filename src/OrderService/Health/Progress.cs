@@ -36,3 +36,23 @@ internal sealed class Progress(TimeProvider clock)
         // Between two generations nothing is in hand: the broker has taken it back.
         Look(state is { InHand: > 0, Phase: SubscriptionPhase.Consuming or SubscriptionPhase.Held }, state.Acknowledged + state.Rejected);
 }
+
+/// <summary>Since when messages wait in a queue and none of it is decided, by the counts of the broker.</summary>
+internal sealed class Waiting
+{
+    private long decided;
+    private DateTimeOffset? since;
+
+    /// <summary>The first of the readings that counted messages with nothing decided between them; null while all goes on.</summary>
+    public DateTimeOffset? StuckSince { get; private set; }
+
+    /// <param name="at">When the broker was asked. A count that nobody has taken anew proves nothing about now.</param>
+    /// <param name="ready">How many messages waited then.</param>
+    /// <param name="decidedInAll">How much was ever decided.</param>
+    public void Look(DateTimeOffset at, long ready, long decidedInAll, TimeSpan patience)
+    {
+        since = ready == 0 ? null : decidedInAll != decided || since is null ? at : since;
+        decided = decidedInAll;
+        StuckSince = since is { } began && at - began >= patience ? began : null;
+    }
+}

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using Microsoft.Extensions.Options;
 using OrderService.Configuration;
 using OrderService.Kafka;
 using OrderService.Observability;
@@ -27,6 +28,7 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
 
     private readonly SemaphoreSlim one = new(1);
     private readonly Dictionary<string, Progress> progress = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Waiting> waiting = new(StringComparer.Ordinal);
     private readonly HashSet<string> raised = new(StringComparer.Ordinal);
     private readonly Lock gate = new();
     private Dictionary<string, ReadinessCheck>? last;
@@ -37,11 +39,14 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
     /// <summary>What is so now, or was a second ago.</summary>
     public async Task<ReadinessReport> CheckAsync(CancellationToken cancellationToken)
     {
-        var checks = new Dictionary<string, ReadinessCheck>(await LookAsync(cancellationToken));
+        var checks = (await LookAsync(cancellationToken)).ToDictionary(check => check.Key, check => check.Value with { Own = check.Value.Own ?? Subject(check.Key, check.Value) });
         foreach (var (trouble, since, _) in troubles.Standing.Where(standing => standing.Trouble.Level != TroubleLevel.Notice && !IsOwn(standing.Trouble.Key)))
         {
             var told = new ReadinessCheck(
-                trouble.Level != TroubleLevel.NotReady, $"{trouble.Detail} (since {At(since)})", trouble.Level == TroubleLevel.Degraded, trouble.Level == TroubleLevel.Paused);
+                trouble.Level != TroubleLevel.NotReady, $"{trouble.Detail} (since {At(since)})", trouble.Level == TroubleLevel.Degraded, trouble.Level == TroubleLevel.Paused)
+            {
+                Own = $"{trouble.Subject} (since {At(since)})",
+            };
             // Of two that bear one name the worse one is shown.
             checks[trouble.Key] = checks.TryGetValue(trouble.Key, out var own) && own.Weight > told.Weight ? own : told;
         }
@@ -51,7 +56,7 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
             worst switch { 3 => "not ready", 2 => "degraded", 1 => "paused", _ => "ready" },
             checks.Values.Any(check => check.Degraded),
             checks.Values.Any(check => check.Paused),
-            [.. checks.Where(check => check.Value.Weight > 0).OrderByDescending(check => check.Value.Weight).Select(check => $"{check.Key}: {check.Value.Detail}")],
+            ReadinessReport.CausesIn(checks),
             checks);
     }
 
@@ -121,12 +126,15 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
     private static string Subject(string name, ReadinessCheck check) => name switch
     {
         "store" => "The store can't be used, no order is decided",
-        "dead-letters" => "Dead letters are not taken in",
-        "publisher" => "Nothing can be published to the broker",
+        "dead-letters" => check.Ready ? "Dead letters wait longer than they should" : "Dead letters are not taken in",
+        "publisher" or "event-publisher" => "Nothing can be published to the broker",
         "relay" => "Committed events are not published",
         "partitions" => "Orders wait in a partition that nobody consumes",
         "kafka" => "Events do not reach Kafka",
+        "circuit" => "The store takes nothing, so deliveries are held",
         "kafka-intake" => "No orders are taken from Kafka",
+        _ when check.Paused => $"The intake of {name} is paused",
+        _ when check.Ready && name.StartsWith(TopologyNames.Orders, StringComparison.Ordinal) => $"Messages of {name} wait longer than they should",
         _ => check.Ready ? $"{name} stands still" : $"Messages of {name} are not decided",
     };
 
@@ -206,12 +214,12 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
             {
                 foreach (var state in stations.GetRequiredService<OrderSubscriptions>().States)
                 {
-                    ProgressOf(state.Queue).Look(state);
+                    Watch(state.Queue, state);
                 }
             }
             if (roles.DeadLetters)
             {
-                ProgressOf("dead-letters").Look(stations.GetRequiredKeyedService<QueueSubscription>(TopologyNames.DeadLetters).State);
+                Watch("dead-letters", stations.GetRequiredKeyedService<QueueSubscription>(TopologyNames.DeadLetters).State);
             }
             if (stations.GetService<KafkaIntake>() is { } intake)
             {
@@ -220,6 +228,25 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         }
     }
 
+    private void Watch(string name, SubscriptionState state)
+    {
+        ProgressOf(name).Look(state);
+        if (!waiting.TryGetValue(name, out var queue))
+        {
+            queue = waiting[name] = new Waiting();
+        }
+        // Only what is consumed can be late; a pause, a store that takes nothing and a broker that is away have words of their own.
+        var depth = state.Phase == SubscriptionPhase.Consuming ? DepthOf(state.Queue) : null;
+        queue.Look(depth?.At ?? clock.GetUtcNow(), depth is { Exists: true } ? depth.Ready : 0, state.Acknowledged + state.Rejected, StandsStill);
+    }
+
+    private QueueDepth? DepthOf(string queue) => stations.GetRequiredService<QueueMonitor>().Depths.FirstOrDefault(depth => depth.Queue == queue);
+
+    /// <summary>How long nothing may happen where something should.</summary>
+    private TimeSpan StandsStill => Broker.StallAfter < Progress.Patience ? Broker.StallAfter : Progress.Patience;
+
+    private RabbitMqOptions Broker => stations.GetRequiredService<IOptions<RabbitMqOptions>>().Value;
+
     private Progress ProgressOf(string name) => progress.TryGetValue(name, out var known) ? known : progress[name] = new Progress(clock);
 
     private DateTimeOffset? StuckSince(string name)
@@ -227,6 +254,14 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
         lock (gate)
         {
             return progress.GetValueOrDefault(name)?.StuckSince;
+        }
+    }
+
+    private DateTimeOffset? WaitsSince(string name)
+    {
+        lock (gate)
+        {
+            return waiting.GetValueOrDefault(name)?.StuckSince;
         }
     }
 
@@ -264,11 +299,18 @@ public sealed class Readiness(ServiceRoles roles, IDatabase database, IServicePr
                 CultureInfo.InvariantCulture, $"{state.InHand} {one}{queue} {(state.InHand == 1 ? "is" : "are")} in hand and {none} decided since {At(since)}{Why(trouble ?? database.Waiting)}."))
                 with { ConcernsStore = true, Patience = TimeSpan.Zero };
         }
-        var depth = stations.GetRequiredService<QueueMonitor>().Depths.FirstOrDefault(depth => depth.Queue == queue);
+        var depth = DepthOf(queue);
         return state switch
         {
             { Phase: SubscriptionPhase.Consuming } when depth is { Exists: true, Ready: > 0, Consumers: 0 } && depth.At > state.Since =>
                 ReadinessCheck.Failed($"{depth.Ready} messages are ready in {queue}, and the broker counts no consumer.") with { Patience = BrokerPatience },
+            { Phase: SubscriptionPhase.Consuming, SilentSince: { } silent } when clock.GetUtcNow() - silent >= StandsStill => ReadinessCheck.Failed(
+                $"The broker does not answer on the channel that delivers {queue} since {At(silent)}: it may be at work on a message whose headers are nested very deep. What is behind it waits.")
+                with { Patience = TimeSpan.Zero },
+            { Phase: SubscriptionPhase.Consuming } when WaitsSince(name) is { } waits => ReadinessCheck.Failed(
+                $"{depth?.Ready} messages are ready in {queue}, and none was decided since {At(waits)}.") with { Patience = BrokerPatience },
+            { Phase: SubscriptionPhase.Consuming } when depth?.OldestAge(clock.GetUtcNow()) is { } age && age > Broker.MaxWait => ReadinessCheck.Worse(string.Create(
+                CultureInfo.InvariantCulture, $"The oldest of {depth.Ready} messages in {queue} waits for {age.TotalSeconds:0} s at least.")) with { Patience = BrokerPatience },
             { Phase: SubscriptionPhase.Consuming } => ReadinessCheck.Fine($"consuming since {At(state.Since)}"),
             { Phase: SubscriptionPhase.Held } when state.IsPaused || IsPaused(name) => new ReadinessCheck(true, $"Intake of {queue} is paused since {At(state.Since)}: {state.HoldReason}", Paused: true),
             { Phase: SubscriptionPhase.Held } => ReadinessCheck.Failed($"Intake of {queue} is held since {At(state.Since)}: {state.HoldReason}{Why(trouble)}") with { ConcernsStore = true },
@@ -354,6 +396,16 @@ public sealed record ReadinessReport(string Status, bool Degraded, bool Paused, 
 {
     [System.Text.Json.Serialization.JsonIgnore]
     public bool IsReady => Status != "not ready";
+
+    /// <summary>Without what the store, the broker or another program said, for callers whom nobody knows.</summary>
+    internal ReadinessReport InOwnWords()
+    {
+        var checks = Checks.ToDictionary(check => check.Key, check => check.Value.Weight > 0 ? check.Value with { Detail = check.Value.Own ?? "" } : check.Value);
+        return this with { Causes = CausesIn(checks), Checks = checks };
+    }
+
+    internal static IReadOnlyList<string> CausesIn(Dictionary<string, ReadinessCheck> checks) =>
+        [.. checks.Where(check => check.Value.Weight > 0).OrderByDescending(check => check.Value.Weight).Select(check => $"{check.Key}: {check.Value.Detail}")];
 }
 
 /// <param name="Degraded">Something is wrong that does not keep the process from its work.</param>
@@ -364,6 +416,9 @@ public sealed record ReadinessCheck(bool Ready, string Detail, bool Degraded = f
 
     /// <summary>How long it may be so before an alert tells of it.</summary>
     internal TimeSpan Patience { get; init; } = Short;
+
+    /// <summary>The same in words of this service alone.</summary>
+    internal string? Own { get; init; }
 
     /// <summary>The store may be the cause, so the alert must not need it.</summary>
     internal bool ConcernsStore { get; init; }

@@ -85,7 +85,7 @@ public sealed partial class Smtp(TimeProvider clock)
         MailOutcome Failed(string why, bool isOfServer)
         {
             var fates = Fates(recipients, answers.Where(answer => !IsTaken(answer.Value)).ToDictionary(StringComparer.OrdinalIgnoreCase));
-            return new MailOutcome(fates, AlertText.Line(why), isOfServer);
+            return new MailOutcome(fates, AlertText.Line(WithoutAddresses(why)), isOfServer);
         }
     }
 
@@ -116,7 +116,7 @@ public sealed partial class Smtp(TimeProvider clock)
             }
             var code = (int)answer.StatusCode;
             fates[address] = (IsTaken(answer) ? RecipientFate.Taken : IsOfMailbox(code, answer.Response) && TakesOthers(address) ? RecipientFate.Refused : RecipientFate.Later,
-                AlertText.Line($"{code} {answer.Response}"));
+                AlertText.Line(WithoutAddresses($"{code} {answer.Response}")));
         }
         return fates;
     }
@@ -190,6 +190,12 @@ public sealed partial class Smtp(TimeProvider clock)
     private static bool IsTrouble(Exception exception) =>
         exception is SocketException or IOException or ProtocolException or CommandException or SslHandshakeException or AuthenticationException or NotSupportedException or TimeoutException
             or ServiceNotConnectedException or ServiceNotAuthenticatedException;
+
+    /// <summary>What a server says names whom the mail was for; who reads alerts, and the log, need not know.</summary>
+    internal static string WithoutAddresses(string text) => Address().Replace(text, "(address)");
+
+    [GeneratedRegex(@"[^\s<>@,;:()\[\]""]+@[^\s<>@,;:()\[\]""]+")]
+    private static partial Regex Address();
 
     [GeneratedRegex(@"^\s*5\.(\d{1,3})\.(\d{1,3})\b")]
     private static partial Regex EnhancedCode();

@@ -60,6 +60,11 @@ public sealed class Generation
     /// <summary>The consumer may be allowed more.</summary>
     internal volatile bool IsSlow;
 
+    /// <summary>The question that the channel was asked last, and when; see <see cref="QueueSubscription"/>.</summary>
+    internal volatile Task? Answer;
+
+    internal DateTimeOffset AskedAt;
+
     /// <summary>The log has told of it.</summary>
     internal bool IsAnnounced;
 

@@ -79,6 +79,9 @@ public sealed class RabbitMqOptions
     /// <summary>How long messages may be ready without one delivered or settled, or the broker may count no consumer, before the consumer is rebuilt.</summary>
     public TimeSpan StallAfter { get; set; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>How long the oldest message of a queue may wait while the intake runs, before readiness is degraded and says so.</summary>
+    public TimeSpan MaxWait { get; set; } = TimeSpan.FromMinutes(1);
+
     /// <summary>How often queue depths are read.</summary>
     public TimeSpan QueuePollInterval { get; set; } = TimeSpan.FromSeconds(5);
 
@@ -147,6 +150,7 @@ internal sealed class RabbitMqOptionsValidator : IValidateOptions<RabbitMqOption
         CheckTime(options.ConfirmTimeout, 1, 120, nameof(options.ConfirmTimeout));
         CheckTime(options.MaxReconnectDelay, 0.1, 60, nameof(options.MaxReconnectDelay));
         CheckTime(options.StallAfter, 1, 600, nameof(options.StallAfter));
+        CheckTime(options.MaxWait, 1, 86_400, nameof(options.MaxWait));
         CheckTime(options.QueuePollInterval, 0.2, 300, nameof(options.QueuePollInterval));
         Check(options.ConnectionName.Length is >= 1 and <= 100, nameof(options.ConnectionName), "must have 1 to 100 characters.");
         Check(

@@ -6,7 +6,8 @@ namespace OrderService.Store;
 /// <param name="Name"><c>key:anna</c>, <c>token:ISSUER#SUBJECT</c>, or the operator's own name at the command line.</param>
 /// <param name="Right">What lets it in, see <c>CallerRight</c>; empty at the command line.</param>
 /// <param name="Address">Where the request came from; empty at the command line.</param>
-public readonly record struct Caller(string Name, string Right = "", string Address = "")
+/// <param name="Request">The id of the request, as the log lines and the answer's <c>traceId</c> have it; empty at the command line.</param>
+public readonly record struct Caller(string Name, string Right = "", string Address = "", string Request = "")
 {
     /// <summary>What stands before the name of an API key.</summary>
     public const string KeyPrefix = "key:";
@@ -20,7 +21,7 @@ public readonly record struct Caller(string Name, string Right = "", string Addr
 }
 
 /// <summary>
-/// Adds rows to the audit log. A caller's address and right stand at the beginning of the row's detail, in brackets, where nothing that a caller says can come before them.
+/// Adds rows to the audit log. A caller's address, right and request id stand at the beginning of the row's detail, in brackets, where nothing that a caller says can come before them.
 /// </summary>
 public static partial class AuditTrail
 {
@@ -55,23 +56,29 @@ public static partial class AuditTrail
         {
             return null;
         }
-        var (address, right, _) = Read(detail);
+        var (address, right, _, _) = Read(detail);
         return new Caller(who, right ?? "", address ?? "");
     }
 
     /// <summary>The detail as it is stored.</summary>
     internal static string Signed(Caller who, string detail) =>
-        who.Address.Length == 0 && who.Right.Length == 0 ? detail : $"[{(who.Address.Length == 0 ? "-" : who.Address)}{(who.Right.Length == 0 ? "" : $" {who.Right}")}] {detail}".TrimEnd();
+        who.Address.Length == 0 && who.Right.Length == 0
+            ? detail
+            : $"[{(who.Address.Length == 0 ? "-" : who.Address)}{(who.Right.Length == 0 ? "" : $" {who.Right}")}{(who.Request.Length == 0 ? "" : $" request {who.Request}")}] {detail}".TrimEnd();
 
-    /// <summary>Takes a stored detail apart; a row that nobody signed has neither address nor right.</summary>
-    public static (string? Address, string? Right, string Detail) Read(string stored) =>
-        Signature().Match(stored) is { Success: true } match
-            ? (match.Groups["address"].Value is var address && address == "-" ? null : address, match.Groups["right"] is { Length: > 0 } right ? right.Value : null, match.Groups["detail"].Value)
-            : (null, null, stored);
+    /// <summary>Takes a stored detail apart; a row that nobody signed has neither address nor right nor request.</summary>
+    public static (string? Address, string? Right, string? Request, string Detail) Read(string stored)
+    {
+        return Signature().Match(stored) is { Success: true } match
+            ? (match.Groups["address"].Value is var address && address == "-" ? null : address, Part(match, "right"), Part(match, "request"), match.Groups["detail"].Value)
+            : (null, null, null, stored);
+
+        static string? Part(Match match, string name) => match.Groups[name] is { Length: > 0 } group ? group.Value : null;
+    }
 
     private static string Cut(string text, int length) => text.Length <= length ? text : text[..length];
 
-    [GeneratedRegex(@"^\[(?<address>-|[0-9a-fA-F.:]+(?:%\w+)?)(?: (?<right>(?:key|session|token) [^\]]*))?\](?: (?<detail>.*))?$", RegexOptions.Singleline)]
+    [GeneratedRegex(@"^\[(?<address>-|[0-9a-fA-F.:]+(?:%\w+)?)(?: (?<right>(?:key|session|token) [^\]]*?))?(?: request (?<request>[0-9A-Za-z:-]+))?\](?: (?<detail>.*))?$", RegexOptions.Singleline)]
     private static partial Regex Signature();
 }
 

@@ -1,3 +1,5 @@
+using Microsoft.Extensions.Configuration;
+using OrderService.Admin;
 using OrderService.RabbitMq;
 using OrderService.Tests.CommandLine;
 
@@ -139,6 +141,24 @@ public sealed class SettingsTests
         Assert.Contains(mistakes, mistake => mistake.StartsWith("Api:Keys:0:Key: the same few characters", StringComparison.Ordinal));
         Assert.Contains($"Api:Keys:0:Commands: 'order.plaice' is no command; there are {string.Join(", ", OrderService.Domain.CommandType.All)}.", mistakes);
         Assert.Contains("Api:Keys:1:Commands: set, and Api:Keys:1:Scopes lacks 'publish'.", mistakes);
+    }
+
+    [Theory]
+    [InlineData("http://localhost:8080", null, null, false)]
+    [InlineData("http://127.0.0.1:8080;http://[::1]:8080", null, null, false)]
+    [InlineData("https://+:8443", null, null, false)]
+    [InlineData("http://+:8080", null, null, true)]
+    [InlineData("http://localhost:8080;http://10.1.2.3:8080", null, null, true)]
+    [InlineData("http://+:8080", "Api:TrustedProxies:0", "10.0.0.7", false)]
+    [InlineData("http://+:8080", "Api:PublicUrl", "https://shop.example.com/", false)]
+    [InlineData("http://+:8080", "Api:PublicUrl", "http://shop.example.com/", true)]
+    public void Keys_that_may_cross_a_network_in_plain_are_told_of(string urls, string? key, string? value, bool told)
+    {
+        var loaded = OrderServiceHost.LoadSettings([new("Urls", urls), .. key is null ? [] : new KeyValuePair<string, string?>[] { new(key, value) }], environmentVariables: false);
+
+        var finding = Listeners.PlainHttp(loaded.Configuration, loaded.Configuration.GetSection(ApiOptions.Section).Get<ApiOptions>() ?? new ApiOptions());
+
+        Assert.Equal(told, finding?.StartsWith("Urls: other machines may reach http://", StringComparison.Ordinal) == true);
     }
 
     [Fact]

@@ -70,6 +70,7 @@ public sealed class ComposeTests : IAsyncLifetime
             using JsonDocument one = JsonDocument.Parse(found);
             var host = one.RootElement[0].GetProperty("HostConfig");
             Assert.InRange(host.GetProperty("Memory").GetInt64(), 1, 2L << 30);
+            Assert.Equal("ALL", Assert.Single(host.GetProperty("CapDrop").EnumerateArray()).GetString());
             Assert.InRange(host.GetProperty("PidsLimit").GetInt64(), 1, 4096);
             Assert.Equal("json-file", host.GetProperty("LogConfig").GetProperty("Type").GetString());
             Assert.Equal("10m", host.GetProperty("LogConfig").GetProperty("Config").GetProperty("max-size").GetString());

@@ -32,6 +32,35 @@ public sealed partial class ShipFilesTests
     }
 
     [Fact]
+    public async Task The_bill_of_materials_has_every_package_of_the_lock_file_and_every_library_of_the_page_with_its_licence()
+    {
+        Tool.Require("jq", "the distribution has it");
+        var file = Path.Combine(Directory.CreateTempSubdirectory("orderservice-sbom-").FullName, "orderservice.cdx.json");
+        var (exitCode, output) = await Tool.RunAsync(Repository.PathOf("eng/sbom"), [file, "1.2.3"]);
+        if (exitCode == 69 && Environment.GetEnvironmentVariable("ORDERSERVICE_TESTS_REQUIRE_ENGINE") != "1")
+        {
+            Assert.Skip(output);
+        }
+        Assert.True(exitCode == 0, output);
+
+        using var bill = JsonDocument.Parse(await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken));
+        Directory.Delete(Path.GetDirectoryName(file)!, recursive: true);
+        Assert.Equal("CycloneDX", bill.RootElement.GetProperty("bomFormat").GetString());
+        Assert.Equal("1.2.3", bill.RootElement.GetProperty("metadata").GetProperty("component").GetProperty("version").GetString());
+        var components = bill.RootElement.GetProperty("components").EnumerateArray().ToList();
+        using var locked = JsonDocument.Parse(Repository.Read("src/OrderService/packages.lock.json"));
+        var packages = locked.RootElement.GetProperty("dependencies").GetProperty("net10.0").EnumerateObject()
+            .Where(package => package.Value.GetProperty("type").GetString() != "Project")
+            .Select(package => $"pkg:nuget/{package.Name}@{package.Value.GetProperty("resolved").GetString()}");
+        var vendored = Repository.Read("src/OrderService/wwwroot/vendor/VERSIONS").Split('\n').Select(line => line.Split(' ')).Where(line => line.Length == 3 && Version.TryParse(line[1], out _))
+            .Select(line => $"pkg:npm/{line[0].Replace("@", "%40", StringComparison.Ordinal)}@{line[1]}").ToList();
+        Assert.True(vendored.Count > 3);
+        Assert.Equal(packages.Concat(vendored).Order(StringComparer.OrdinalIgnoreCase), components.Select(component => component.GetProperty("purl").GetString()!).Order(StringComparer.OrdinalIgnoreCase), StringComparer.OrdinalIgnoreCase);
+        // One of them names no licence by an identifier, and an address instead.
+        Assert.All(components, component => Assert.NotEmpty(component.GetProperty("licenses").EnumerateArray()));
+    }
+
+    [Fact]
     public void Every_project_has_its_packages_locked()
     {
         string[] projects = [.. Repository.Files("src", "*.csproj"), .. Repository.Files("tests", "*.csproj"), .. Repository.Files("bench", "*.csproj")];

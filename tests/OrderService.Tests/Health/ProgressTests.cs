@@ -49,6 +49,30 @@ public sealed class ProgressTests
         Assert.Null(progress.StuckSince);
     }
 
+    [Fact]
+    public void Messages_that_wait_are_stuck_once_two_counts_20_s_apart_have_seen_them_and_nothing_was_decided_between()
+    {
+        var queue = new Waiting();
+        var first = clock.GetUtcNow();
+        Count(seconds: 0, ready: 3, decided: 7);
+        Count(seconds: 19, ready: 5, decided: 7);
+        Assert.Null(queue.StuckSince);
+        // The same count once more says nothing about now.
+        Count(seconds: 19, ready: 5, decided: 7);
+        Assert.Null(queue.StuckSince);
+        Count(seconds: 21, ready: 1, decided: 7);
+        Assert.Equal(first, queue.StuckSince);
+
+        Count(seconds: 25, ready: 1, decided: 8);
+        Assert.Null(queue.StuckSince);
+        Count(seconds: 46, ready: 1, decided: 8);
+        Assert.Equal(first.AddSeconds(25), queue.StuckSince);
+        Count(seconds: 50, ready: 0, decided: 8);
+        Assert.Null(queue.StuckSince);
+
+        void Count(int seconds, long ready, long decided) => queue.Look(first.AddSeconds(seconds), ready, decided, Progress.Patience);
+    }
+
     /// <summary>As it is looked at: every second.</summary>
     private void Look(Progress progress, int seconds, bool inHand, long decided)
     {

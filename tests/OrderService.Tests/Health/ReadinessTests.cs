@@ -92,6 +92,65 @@ public sealed class ReadinessTests(RabbitMqContainerFixture broker)
     }
 
     [Fact]
+    public async Task Messages_that_wait_for_longer_than_they_should_make_it_degraded()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await HostedService.StartAsync(address, new()
+        {
+            ["RabbitMq:StallAfter"] = "00:10:00",
+            ["RabbitMq:QueuePollInterval"] = "00:00:00.200",
+            ["RabbitMq:MaxWait"] = "00:00:01",
+        });
+        using var http = service.Client(null);
+        var subscription = service.Services.GetRequiredService<OrderSubscriptions>().To(TopologyNames.Orders)!;
+        await Eventually.TrueAsync(() => subscription.State.Phase == SubscriptionPhase.Consuming && subscription.Current?.Consumer is not null);
+
+        // Another consumer in its place, which takes one message and keeps it: the broker counts one, and the messages behind it wait.
+        await using var connection = await new ConnectionFactory { Uri = new Uri(address) }.CreateConnectionAsync(Now);
+        await using var other = await connection.CreateChannelAsync(new CreateChannelOptions(true, true), Now);
+        await subscription.Current!.Channel!.BasicCancelAsync(subscription.Current.Consumer!.Tag, cancellationToken: Now);
+        await other.BasicQosAsync(0, 1, false, Now);
+        await other.BasicConsumeAsync(TopologyNames.Orders, autoAck: false, new RabbitMQ.Client.Events.AsyncEventingBasicConsumer(other), Now);
+        for (var number = 0; number < 3; number++)
+        {
+            await other.BasicPublishAsync("", TopologyNames.Orders, new byte[] { (byte)'x' }, Now);
+        }
+
+        await Eventually.HoldsAsync(async () =>
+        {
+            using var response = await http.GetAsync(new Uri("/health/ready", UriKind.Relative), Now);
+            var health = await HostedService.ReadAsync(response);
+            Assert.Equal((HttpStatusCode.OK, "degraded"), (response.StatusCode, health.GetProperty("status").GetString()));
+            Assert.Matches(@"^The oldest of 2 messages in orders waits for \d+ s at least\.$", health.GetProperty("checks").GetProperty("orders").GetProperty("detail").GetString());
+        });
+    }
+
+    [Fact]
+    public async Task A_broker_that_is_at_work_for_long_on_the_channel_that_delivers_is_a_503()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await HostedService.StartAsync(address, new() { ["RabbitMq:StallAfter"] = "00:00:03" });
+        using var http = service.Client(null);
+        var subscription = service.Services.GetRequiredService<OrderSubscriptions>().To(TopologyNames.Orders)!;
+        await Eventually.TrueAsync(() => subscription.Current?.Consumer is not null);
+        await ShowsAsync(HttpStatusCode.OK, "consuming since ");
+
+        // As nested headers do: connection and queue live, and what the queue has handed to the channel is in no count.
+        await broker.TellChannelsAsync("suspend", new Uri(address).AbsolutePath[1..]);
+        await ShowsAsync(HttpStatusCode.ServiceUnavailable, "The broker does not answer on the channel that delivers orders since ");
+
+        await broker.TellChannelsAsync("resume", new Uri(address).AbsolutePath[1..]);
+        await ShowsAsync(HttpStatusCode.OK, "consuming since ");
+
+        async Task ShowsAsync(HttpStatusCode code, string detail) => await Eventually.HoldsAsync(async () =>
+        {
+            using var response = await http.GetAsync(new Uri("/health/ready", UriKind.Relative), Now);
+            Assert.StartsWith(detail, (await HostedService.ReadAsync(response)).GetProperty("checks").GetProperty("orders").GetProperty("detail").GetString(), StringComparison.Ordinal);
+            Assert.Equal(code, response.StatusCode);
+        });
+    }
+
+    [Fact]
     public async Task Orders_that_do_not_come_from_Kafka_make_it_degraded_and_turn_no_traffic_away()
     {
         using var cluster = new MockKafka().WithTopic("orders");

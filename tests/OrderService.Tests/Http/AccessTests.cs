@@ -2,6 +2,8 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json;
+using Microsoft.Extensions.DependencyInjection;
+using OrderService.Observability;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Http;
@@ -72,6 +74,75 @@ public sealed class AccessTests(SharedService shared) : IClassFixture<SharedServ
             using var head = new HttpRequestMessage(HttpMethod.Head, path);
             Assert.Equal(HttpStatusCode.OK, (await nobody.SendAsync(head, Now)).StatusCode);
         }
+    }
+
+    [Fact]
+    public async Task What_the_store_says_is_told_to_those_who_watch_and_to_nobody_else()
+    {
+        await using var service = await shared.AnotherAsync([]);
+        service.Services.GetRequiredService<Troubles>().Raise(new Trouble("store:orders", TroubleLevel.Degraded, "The store refuses an order", "The store said: relation \"orders\" is owned by anna."));
+        using var nobody = service.Client(null);
+        using var reader = service.Client(HostedService.ReadKey);
+        using var publisher = service.Client(HostedService.PublishKey);
+        async Task<JsonElement> AskAsync(HttpClient client, string? host = null, string? forwarded = null)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/health/ready");
+            request.Headers.Host = host;
+            if (forwarded is not null)
+            {
+                request.Headers.Add("X-Forwarded-For", forwarded);
+            }
+            using var response = await client.SendAsync(request, Now);
+            return await HostedService.ReadAsync(response);
+        }
+
+        await Eventually.TrueAsync(async () => (await AskAsync(reader)).GetRawText().Contains("owned by anna", StringComparison.Ordinal));
+        // On this machine, by a name that can only be this machine's.
+        Assert.Contains("owned by anna", (await AskAsync(nobody)).GetRawText(), StringComparison.Ordinal);
+        Assert.Contains("owned by anna", (await AskAsync(reader, "orders.example.com")).GetRawText(), StringComparison.Ordinal);
+
+        // Through a proxy, or a page whose name leads here.
+        foreach (var stranger in new[] { await AskAsync(nobody, "orders.example.com"), await AskAsync(nobody, null, "203.0.113.7"), await AskAsync(publisher, "orders.example.com") })
+        {
+            Assert.DoesNotContain("anna", stranger.GetRawText(), StringComparison.Ordinal);
+            Assert.StartsWith("store:orders: The store refuses an order (since ", Assert.Single(stranger.GetProperty("causes").EnumerateArray()).GetString(), StringComparison.Ordinal);
+            Assert.Equal((true, "degraded"), (stranger.GetProperty("degraded").GetBoolean(), stranger.GetProperty("status").GetString()));
+        }
+    }
+
+    [Fact]
+    public async Task A_page_whose_name_leads_here_reads_no_metrics()
+    {
+        using var nobody = shared.Service.Client(null);
+        using var reader = shared.Service.Client(HostedService.ReadKey);
+        async Task<HttpStatusCode> AskAsync(HttpClient client, string? host)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/metrics");
+            request.Headers.Host = host;
+            using var response = await client.SendAsync(request, Now);
+            return response.StatusCode;
+        }
+
+        Assert.Equal(HttpStatusCode.Unauthorized, await AskAsync(nobody, "rebound.example.com"));
+        Assert.Equal(HttpStatusCode.OK, await AskAsync(reader, "rebound.example.com"));
+        foreach (var host in new[] { null, "localhost:8080", "10.1.2.3:8080", "[::1]:8080", "orders:8080", "orders.shop.svc.cluster.local" })
+        {
+            Assert.Equal(HttpStatusCode.OK, await AskAsync(nobody, host));
+        }
+    }
+
+    [Theory]
+    [InlineData("/", "text/html")]
+    [InlineData("/css/theme.css", "text/css")]
+    [InlineData("/js/main.js", "text/javascript")]
+    [InlineData("/icon.svg", "image/svg+xml")]
+    public async Task Every_text_of_the_page_says_in_which_characters_it_is(string path, string type)
+    {
+        using var nobody = shared.Service.Client(null);
+
+        using var response = await nobody.GetAsync(new Uri(path, UriKind.Relative), Now);
+
+        Assert.Equal((type, "utf-8"), (response.Content.Headers.ContentType!.MediaType, response.Content.Headers.ContentType.CharSet));
     }
 
     [Theory]

@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Security.Claims;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Tests.Infrastructure;
@@ -91,6 +92,33 @@ public sealed class CallerLimitTests(SharedService shared) : IClassFixture<Share
         Assert.Equal(HttpStatusCode.NoContent, signedOut.StatusCode);
         // A browser complains of it over plain http.
         Assert.False(signedOut.Headers.Contains("Clear-Site-Data"));
+    }
+
+    [Fact]
+    public async Task A_caller_reads_eight_things_at_once_and_the_next_one_waits_while_others_read_on()
+    {
+        var limits = shared.Service.Services.GetRequiredService<CallerLimits>();
+        var held = new List<System.Threading.RateLimiting.RateLimitLease>();
+        for (var number = 0; number < 8; number++)
+        {
+            held.Add(await limits.Reads.AcquireAsync(Of("key:shop"), 1, Now));
+        }
+        Assert.All(held, lease => Assert.True(lease.IsAcquired));
+        using var other = shared.Service.Client(HostedService.ReadKey);
+        using var shop = shared.Service.Client(HostedService.PublishKey);
+
+        // Who it is asks for a read as well.
+        var waiting = shop.GetAsync(new Uri("/api/session", UriKind.Relative), Now);
+        foreach (var path in new[] { "/api/orders", "/api/events", "/api/audit", "/api/alerts" })
+        {
+            using var answer = await other.GetAsync(new Uri(path, UriKind.Relative), Now);
+            Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+        }
+        Assert.False(waiting.IsCompleted);
+
+        held.ForEach(lease => lease.Dispose());
+        using var then = await waiting;
+        Assert.Equal(HttpStatusCode.OK, then.StatusCode);
     }
 
     private static DefaultHttpContext Of(string name) => new() { User = new ClaimsPrincipal(new ClaimsIdentity([new Claim(ClaimTypes.Name, name)], "key")) };

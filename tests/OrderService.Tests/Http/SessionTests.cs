@@ -141,6 +141,56 @@ public sealed class SessionTests(SharedService shared, RabbitMqContainerFixture 
     }
 
     [Fact]
+    public async Task Who_signed_in_a_while_ago_signs_in_again_before_they_end_the_sessions_of_others()
+    {
+        var clock = new FakeTimeProvider(TimeProvider.System.GetUtcNow());
+        await using var service = await HostedService.StartAsync(await broker.AddVirtualHostAsync(), [], services => services
+            .AddSingleton(stations => ActivatorUtilities.CreateInstance<LivingSessions>(stations, clock))
+            .AddSingleton(stations => ActivatorUtilities.CreateInstance<BrowserSessions>(stations, clock)));
+        using var browser = service.Client(null);
+        var (anna, csrf) = await SignInAsync(HostedService.AdminKey);
+        await SignInAsync(HostedService.ReadKey);
+        var list = JsonDocument.Parse(await (await SendAsync(HttpMethod.Get, "/api/sessions")).Content.ReadAsStringAsync(Now)).RootElement.GetProperty("items").EnumerateArray().ToList();
+        var other = list.Single(item => item.GetProperty("key").GetString() == "reporting").GetProperty("id").GetString();
+        string? own;
+
+        clock.Advance(TimeSpan.FromMinutes(6));
+        foreach (var address in new[] { $"/api/sessions/{other}", "/api/sessions?key=reporting", "/api/sessions" })
+        {
+            using var refused = await SendAsync(HttpMethod.Delete, address);
+            Assert.Equal((HttpStatusCode.Forbidden, "sign_in_again"), (refused.StatusCode, (await HostedService.ReadAsync(refused)).GetProperty("code").GetString()));
+        }
+        using (var key = service.Client(HostedService.OperateKey))
+        {
+            Assert.Equal(2, (await HostedService.ReadAsync(await key.GetAsync(new Uri("/api/sessions", UriKind.Relative), Now))).GetProperty("items").GetArrayLength());
+        }
+        (anna, csrf) = await SignInAsync(HostedService.AdminKey);
+        using (var ended = await SendAsync(HttpMethod.Delete, $"/api/sessions/{other}"))
+        {
+            Assert.Equal(HttpStatusCode.NoContent, ended.StatusCode);
+        }
+        clock.Advance(TimeSpan.FromMinutes(6));
+        own = JsonDocument.Parse(await (await SendAsync(HttpMethod.Get, "/api/sessions")).Content.ReadAsStringAsync(Now)).RootElement.GetProperty("items").EnumerateArray()
+            .Single(item => item.GetProperty("current").GetBoolean()).GetProperty("id").GetString();
+        using var signedOut = await SendAsync(HttpMethod.Delete, $"/api/sessions/{own}");
+        Assert.Equal(HttpStatusCode.NoContent, signedOut.StatusCode);
+
+        async Task<(string Cookie, string Csrf)> SignInAsync(string key)
+        {
+            using var signIn = await browser.PostAsJsonAsync("/api/session", new { key }, Now);
+            return (signIn.Headers.GetValues("Set-Cookie").Single().Split(';')[0], (await HostedService.ReadAsync(signIn)).GetProperty("csrfToken").GetString()!);
+        }
+
+        async Task<HttpResponseMessage> SendAsync(HttpMethod method, string address)
+        {
+            using var request = new HttpRequestMessage(method, address);
+            request.Headers.Add("Cookie", anna);
+            request.Headers.Add(BrowserSessions.CsrfHeader, csrf);
+            return await browser.SendAsync(request, Now);
+        }
+    }
+
+    [Fact]
     public async Task What_a_page_reads_by_itself_is_no_use_of_its_session()
     {
         var clock = new FakeTimeProvider(TimeProvider.System.GetUtcNow());

@@ -92,6 +92,38 @@ public sealed class TokenTests(RabbitMqContainerFixture broker)
     }
 
     [Fact]
+    public async Task A_short_key_of_the_provider_and_an_algorithm_that_the_settings_do_not_name_let_nobody_in()
+    {
+        // The library itself is content with 1,024 bits.
+        await using var weak = await TokenProvider.StartAsync(bits: 1024);
+        await using var provider = await TokenProvider.StartAsync();
+        await using var open = await StartAsync(weak);
+        await using var strict = await StartAsync(provider, new() { ["Api:Jwt:Algorithms:0"] = "PS256", ["Api:Jwt:Algorithms:1"] = "ES256" });
+        await using var strong = await StartAsync(provider, new() { ["Api:Jwt:MinRsaBits"] = "3072" });
+
+        Assert.Equal(HttpStatusCode.Unauthorized, await TryAsync(open, weak.Sign(Claims(weak))));
+        Assert.Equal(HttpStatusCode.Unauthorized, await TryAsync(strict, provider.Sign(Claims(provider))));
+        Assert.Equal(HttpStatusCode.OK, await TryAsync(strict, provider.SignPss(Claims(provider))));
+        Assert.Equal(HttpStatusCode.Unauthorized, await TryAsync(strong, provider.SignPss(Claims(provider))));
+    }
+
+    [Fact]
+    public async Task The_keys_of_a_provider_are_not_fetched_from_where_a_redirect_leads()
+    {
+        await using var provider = await TokenProvider.StartAsync(redirects: true);
+        await using var service = await StartAsync(provider);
+
+        Assert.Equal(HttpStatusCode.Unauthorized, await TryAsync(service, provider.Sign(Claims(provider))));
+    }
+
+    private static async Task<HttpStatusCode> TryAsync(HostedService service, string token)
+    {
+        using var client = service.Client(token);
+        using var response = await client.GetAsync(new Uri("/api/orders", UriKind.Relative), Now);
+        return response.StatusCode;
+    }
+
+    [Fact]
     public async Task Nobodys_token_passes_for_somebodys_key()
     {
         await using var provider = await TokenProvider.StartAsync();

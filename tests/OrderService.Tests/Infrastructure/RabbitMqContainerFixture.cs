@@ -62,6 +62,15 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
 
     public Task ResumeAsync(string virtualHost, string queue) => TellQueueAsync("resume", virtualHost, queue);
 
+    /// <summary>Suspends or resumes the processes of a virtual host's channels that have a consumer: connections and queues live, and nothing is delivered.</summary>
+    public async Task TellChannelsAsync(string what, string virtualHost) => Assert.Contains(
+        "ok",
+        await ExecAsync("rabbitmqctl", "eval", what == "suspend"
+            // Who is suspended can't be asked any more, so who was is written down.
+            ? $"Cs = [C || C <- rabbit_channel:list(), [{{vhost, <<\"{virtualHost}\">>}}, {{consumer_count, N}}] <- [rabbit_channel:info(C, [vhost, consumer_count])], N > 0], persistent_term:put({{suspended, <<\"{virtualHost}\">>}}, Cs), [sys:suspend(C) || C <- Cs]."
+            : $"[sys:resume(C) || C <- persistent_term:get({{suspended, <<\"{virtualHost}\">>}}), is_process_alive(C)]."),
+        StringComparison.Ordinal);
+
     private async Task TellQueueAsync(string what, string virtualHost, string queue) => Assert.Contains(
         "ok",
         await ExecAsync("rabbitmqctl", "eval", $"{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{virtualHost}\">>, queue, <<\"{queue}\">>)), sys:{what}(amqqueue:get_pid(Q))."),

@@ -12,19 +12,24 @@ namespace OrderService.Tests.Infrastructure;
 /// <summary>An OpenID Connect provider on loopback: its document, its key, and tokens that it signed or did not sign.</summary>
 public sealed class TokenProvider : IAsyncDisposable
 {
-    private readonly RSA key = RSA.Create(2048);
+    private readonly RSA key;
     private WebApplication app = null!;
+
+    private TokenProvider(int bits) => key = RSA.Create(bits);
 
     public string Issuer { get; private set; } = "";
 
-    public static async Task<TokenProvider> StartAsync()
+    /// <param name="bits">The length of its key.</param>
+    /// <param name="redirects">Its keys lie behind a redirect.</param>
+    public static async Task<TokenProvider> StartAsync(int bits = 2048, bool redirects = false)
     {
-        var provider = new TokenProvider();
+        var provider = new TokenProvider(bits);
         var builder = WebApplication.CreateSlimBuilder();
         builder.WebHost.UseUrls("http://127.0.0.1:0");
         builder.Logging.ClearProviders();
         var app = builder.Build();
-        app.MapGet("/.well-known/openid-configuration", () => Results.Json(new { issuer = provider.Issuer, jwks_uri = provider.Issuer + "/keys", id_token_signing_alg_values_supported = new[] { "RS256" } }));
+        app.MapGet("/.well-known/openid-configuration", () => Results.Json(new { issuer = provider.Issuer, jwks_uri = provider.Issuer + (redirects ? "/moved" : "/keys"), id_token_signing_alg_values_supported = new[] { "RS256" } }));
+        app.MapGet("/moved", () => Results.Redirect("/keys"));
         app.MapGet("/keys", () =>
         {
             var parameters = provider.key.ExportParameters(false);
@@ -42,6 +47,9 @@ public sealed class TokenProvider : IAsyncDisposable
     /// <param name="critical">The header <c>crit</c>; null for none.</param>
     public string SignAs(string? type, Dictionary<string, object> claims, string[]? critical = null) =>
         Sign(claims, "RS256", text => key.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1), type, critical);
+
+    /// <summary>With the newer padding.</summary>
+    public string SignPss(Dictionary<string, object> claims) => Sign(claims, "PS256", text => key.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pss));
 
     /// <summary>The old trick: the public key, known to everybody, as the secret of an HMAC.</summary>
     public string SignWithPublicKey(Dictionary<string, object> claims) => Sign(claims, "HS256", text => HMACSHA256.HashData(Encoding.ASCII.GetBytes(key.ExportSubjectPublicKeyInfoPem()), text));

@@ -57,6 +57,17 @@ public sealed class EmailChannelTests
     }
 
     [Fact]
+    public async Task What_a_mail_server_says_is_kept_without_the_addresses_in_it()
+    {
+        await using var server = new FakeSmtpServer { Script = line => line.StartsWith("RCPT", StringComparison.Ordinal) ? "550 5.7.1 <admin@example.org>: no relaying for anna.smith+1@example.org" : null };
+
+        var retry = Assert.IsType<ChannelAnswer.Retry>(await Channel(server.Port).SendAsync(AnAlert(), Stopping));
+
+        Assert.Contains("550 5.7.1", retry.Reason, StringComparison.Ordinal);
+        Assert.DoesNotContain("example.org", retry.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_escalation_goes_to_more_people()
     {
         await using var server = new FakeSmtpServer();

@@ -34,6 +34,11 @@ public sealed partial class StrangerJourneys(RabbitMqContainerFixture broker, Po
 
         var strangers = await SendAsync(600, number => stranger.SendAsync(WithKey(new(HttpMethod.Get, $"/api/orders?guess={number}"), $"guess-{number}"), Now));
         strangers.AddRange(await SendAsync(100, _ => stranger.PostAsJsonAsync("/api/session", new { key = "guess" }, Now)));
+        strangers.AddRange(await SendAsync(1, _ => stranger.SendAsync(WithKey(new(HttpMethod.Get, "/api/orders"), "a.forged.token"), Now)));
+        using (var invalid = await small.SendAsync(WithKey(new(HttpMethod.Post, "/api/orders") { Content = JsonContent.Create(new { orderId = "?" }) }, SmallKey), Now))
+        {
+            Assert.Equal(HttpStatusCode.BadRequest, invalid.StatusCode);
+        }
         var known = await SendAsync(300, number => small.SendAsync(WithKey(new(HttpMethod.Get, $"/api/dead-letters/{number % 2}"), SmallKey), Now));
 
         Assert.All(strangers, status => Assert.True(status is HttpStatusCode.Unauthorized or HttpStatusCode.TooManyRequests, $"{status}"));
@@ -46,7 +51,7 @@ public sealed partial class StrangerJourneys(RabbitMqContainerFixture broker, Po
         // A few lines are about the stop.
         Assert.InRange(lines.Length, 1, seconds + 10);
         var told = lines.Select(line => Told().Match(line)).Where(match => match.Success).ToList();
-        Assert.Equal(1000, told.Sum(match => int.Parse(match.Groups["requests"].Value, System.Globalization.CultureInfo.InvariantCulture)));
+        Assert.Equal(1001, told.Sum(match => int.Parse(match.Groups["requests"].Value, System.Globalization.CultureInfo.InvariantCulture)));
         Assert.InRange(told.Count, 1, seconds);
         Assert.Contains(told, match => match.Groups["address"].Value == Stranger);
         Assert.DoesNotContain("guess-", service.Output, StringComparison.Ordinal);
@@ -59,11 +64,25 @@ public sealed partial class StrangerJourneys(RabbitMqContainerFixture broker, Po
         // A minute may have ended meanwhile.
         Assert.InRange(ofStranger.Count, 1, 1 + (seconds / 60) + 1);
         Assert.InRange(ofSmall.Count, 1, 1 + (seconds / 60) + 1);
-        Assert.Equal(700, ofStranger.Sum(Counted));
+        Assert.Equal(701, ofStranger.Sum(Counted));
         Assert.Equal(300, ofSmall.Sum(Counted));
         Assert.Contains(ofStranger, row => Text(row, "detail").Contains("429 x ", StringComparison.Ordinal));
         Assert.Contains(ofSmall, row => Text(row, "subject") == "GET /api/dead-letters/0" || Text(row, "detail").Contains("GET /api/dead-letters/0", StringComparison.Ordinal));
         Assert.Contains(ofSmall, row => Text(row, "detail").Contains("The key lacks the scope 'read'.", StringComparison.Ordinal));
+        // What was brought, and which request it was.
+        foreach (var (brought, kind) in new[] { (ofStranger, "key"), (ofStranger, "key at the sign-in"), (ofStranger, "token"), (ofSmall, "key") })
+        {
+            Assert.Contains(brought, row => Brought().Match(Text(row, "detail")).Groups[1].Value.Split(", ").Contains(kind));
+        }
+        Assert.All(rows, row => Assert.Matches("^[0-9a-f]{32}$", Text(row, "request")));
+
+        var attempts = Assert.Single(await service.AllAsync("/api/audit?action=invalid&who=small"));
+        Assert.Equal(("POST /api/orders", 1), (Text(attempts, "subject"), Counted(attempts)));
+        Assert.Contains("400 x 1", Text(attempts, "detail"), StringComparison.Ordinal);
+        // Each key once an hour from each address, however many requests it brings.
+        var uses = await service.AllAsync("/api/audit?action=key.use&who=small");
+        Assert.InRange(uses.Count, 1, 2);
+        Assert.All(uses, row => Assert.Equal("127.0.0.10", Text(row, "address")));
     }
 
     [Fact]
@@ -184,6 +203,9 @@ public sealed partial class StrangerJourneys(RabbitMqContainerFixture broker, Po
     }
 
     private static string Text(JsonElement row, string member) => row.GetProperty(member).GetString() ?? "";
+
+    [GeneratedRegex(@"Brought: ([^.]+)\.")]
+    private static partial Regex Brought();
 
     private static int Counted(JsonElement row) =>
         Count().Matches(Text(row, "detail")).Sum(match => int.Parse(match.Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture));

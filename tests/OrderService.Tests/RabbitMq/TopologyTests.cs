@@ -101,6 +101,32 @@ public sealed class TopologyTests(RabbitMqContainerFixture fixture)
         Assert.Equal(1u, await broker.ReadyAsync(TopologyNames.Orders));
     }
 
+    [Fact]
+    public async Task A_producer_with_the_rights_that_the_documentation_gives_it_reaches_no_dead_letters()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture);
+        await broker.DeclareAsync();
+        // As docs/operations.md says it.
+        var write = Repository.Read("docs/operations.md").Split('\n').Single(line => line.StartsWith("| a producer |", StringComparison.Ordinal)).Split('|', StringSplitOptions.TrimEntries)[3].Trim('`');
+        var user = $"producer-{Guid.NewGuid():N}";
+        await broker.ControlAsync("add_user", user, "producer-password");
+        await broker.ControlAsync("set_permissions", "-p", broker.VirtualHost, user, "^$", write, "^$");
+        await using var connection = await new ConnectionFactory
+        {
+            Uri = new Uri(broker.Options.Uri.Replace("tests:tests-password", $"{user}:producer-password", StringComparison.Ordinal)),
+        }.CreateConnectionAsync(TestBroker.Stopping);
+
+        await using (var orders = await connection.CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping))
+        {
+            await orders.BasicPublishAsync(TopologyNames.OrdersIn, "", mandatory: true, new BasicProperties(), "{}"u8.ToArray(), TestBroker.Stopping);
+        }
+        Assert.Equal(1u, await broker.ReadyAsync(TopologyNames.Orders));
+        await using var letters = await connection.CreateChannelAsync(new CreateChannelOptions(true, true), TestBroker.Stopping);
+        await Assert.ThrowsAnyAsync<Exception>(() => letters.BasicPublishAsync("", TopologyNames.DeadLetters, mandatory: true, new BasicProperties(), "{}"u8.ToArray(), TestBroker.Stopping).AsTask());
+        Assert.Equal((ushort)Constants.AccessRefused, letters.CloseReason?.ReplyCode);
+        Assert.Equal(0u, await broker.ReadyAsync(TopologyNames.DeadLetters));
+    }
+
     [Theory]
     [InlineData("PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'orders' in vhost '/': received the value '20' of type 'signedint' but current is none", "x-delivery-limit", "none", "20")]
     [InlineData("PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'orders' in vhost '/': received 'quorum' but current is 'classic'", "x-queue-type", "classic", "quorum")]

@@ -34,6 +34,6 @@ export function Audit({ query }) {
         <th scope="row" data-label="Who"><a class="plain-link" href=${link('/audit', { ...query, who: entry.who })} title="Only by them">${shown(entry.who)}</a></th>
         <td data-label="Did"><a class=${`kind plain-link ${entry.action === 'refused' ? 'bad-text' : ''}`} href=${link('/audit', { ...query, action: entry.action })} title="Only these">${shown(entry.action)}</a></td>
         <td data-label="To"><${Subject} text=${entry.subject} /></td><td class="wide-cell" data-label="Detail"><${Given} text=${entry.detail} /></td>
-        <td data-label="From">${entry.address ? html`<code title=${entry.right ?? undefined}>${shown(entry.address)}</code>` : html`<span class="quiet">–</span>`}</td></tr>`)}</tbody></table>`}
+        <td data-label="From">${entry.address ? html`<code title=${[entry.right, entry.request && `request ${entry.request}`].filter(Boolean).join(', ') || undefined}>${shown(entry.address)}</code>` : html`<span class="quiet">–</span>`}</td></tr>`)}</tbody></table>`}
     <${MoreRows} list=${list} />`;
 }

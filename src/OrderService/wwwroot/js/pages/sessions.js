@@ -1,8 +1,8 @@
-import { html } from '../html.js';
-import { del, segment, session } from '../api.js';
+import { html, useState } from '../html.js';
+import { del, segment, session, signIn } from '../api.js';
 import { usePolled } from '../live.js';
 import { plural, shown } from '../format.js';
-import { Button, Empty, Loading, PageHead, Time, Trouble, toast, useAction } from '../parts/basics.js';
+import { Button, Dialog, Empty, Field, Loading, PageHead, Time, Trouble, openDialog, toast, useAction } from '../parts/basics.js';
 
 /** Who is signed in, and the way to end it. */
 export function Sessions() {
@@ -31,13 +31,42 @@ export function Sessions() {
 function End({ path, current, text, label, onEnded }) {
   const { busy, error, run } = useAction();
   const end = async () => {
-    const done = await run(async () => (await del(path)) ?? { ended: 1 });
-    if (done && current) {
+    const done = await run(async () => {
+      try {
+        return (await del(path)) ?? { ended: 1 };
+      } catch (problem) {
+        if (problem.code !== 'sign_in_again') {
+          throw problem;
+        }
+        openDialog(close => html`<${SignInAgain} close=${close} onSignedIn=${end} />`);
+        return { ended: 0 };
+      }
+    });
+    if (done?.ended && current) {
       session.set(null);
-    } else if (done) {
+    } else if (done?.ended) {
       toast(`${plural(done.ended, 'session')} ended.`);
       onEnded();
     }
   };
   return html`<${Button} tone="small" busy=${busy} onClick=${end} label=${label}>${text}<//><${Trouble} error=${error} />`;
+}
+
+/** Whoever finds a browser open must not end the sessions of others. */
+function SignInAgain({ close, onSignedIn }) {
+  const [key, setKey] = useState('');
+  const { busy, error, run } = useAction();
+  const submit = async event => {
+    event.preventDefault();
+    if (await run(() => signIn(key.trim()))) {
+      close();
+      onSignedIn();
+    }
+  };
+  return html`<${Dialog} title="Sign in again" onClose=${close}>
+    <form onSubmit=${submit}>
+      <p>This browser signed in a while ago. Ending other sessions takes the key once more.</p>
+      <${Field} label="API key" error=${error && (error.status === 401 ? 'The service does not know this key.' : shown(error.message))}>${(id, hint) => html`<input id=${id} aria-describedby=${hint} type="password" autocomplete="current-password" spellcheck="false" required value=${key} onInput=${event => setKey(event.target.value)} />`}<//>
+      <footer class="dialog-foot"><button class="button primary" type="submit" aria-disabled=${busy}>${busy ? 'Signing in…' : 'Sign in and end'}</button></footer>
+    </form><//>`;
 }
