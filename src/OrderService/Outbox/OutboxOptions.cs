@@ -12,9 +12,11 @@ public sealed class OutboxOptions
     [Range(typeof(TimeSpan), "00:00:00.010", "00:01:00")]
     public TimeSpan PollInterval { get; init; } = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>How many messages the relay holds in memory, 200 of one order at most; the rest waits in the store.</summary>
+    /// <summary>
+    /// How many messages the relay holds in memory, 200 of one order at most; the rest waits in the store. From half of it on, the intake gives way to a relay that is at work.
+    /// </summary>
     [Range(100, 1_000_000)]
-    public int MaxInMemory { get; init; } = 10_000;
+    public int MaxInMemory { get; init; } = 5_000;
 
     /// <summary>How many bytes of messages the relay holds in memory, each counted twice because it is rendered to be sent; the rest waits in the store.</summary>
     [Range(1024 * 1024, 1024 * 1024 * 1024)]

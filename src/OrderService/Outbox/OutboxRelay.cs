@@ -48,6 +48,14 @@ public sealed partial class OutboxRelay(
     /// <summary>No append takes longer than this to commit, so that below what was seen by then no new row appears.</summary>
     private static readonly TimeSpan LongestAppend = TimeSpan.FromMinutes(1);
 
+    /// <summary>How long one batch of the intake gives way at the most.</summary>
+    private static readonly TimeSpan LongestWay = TimeSpan.FromMilliseconds(200);
+
+    private static readonly TimeSpan WayStep = TimeSpan.FromMilliseconds(3);
+
+    /// <summary>No confirm for so long: waiting for the relay helps nobody.</summary>
+    private static readonly TimeSpan StandsStill = TimeSpan.FromMilliseconds(250);
+
     /// <summary>Fresh rows above this are taken without the decided event beside its bytes.</summary>
     private const int LargeEvent = 16 * 1024;
 
@@ -89,6 +97,7 @@ public sealed partial class OutboxRelay(
     private bool shardsAreNew;
     private long bytes;
     private long bufferBytes;
+    private long confirmedAt;
     private Task[] loops = [];
 
     /// <summary>How many messages the relay holds in memory, unconfirmed ones included.</summary>
@@ -183,6 +192,27 @@ public sealed partial class OutboxRelay(
                     append.Outbox.ForEach(TakeFresh);
                     break;
             }
+        }
+    }
+
+    /// <summary>
+    /// Waits a little while memory fills and confirms come: what is committed beyond memory has to be read back, which costs more than the wait.
+    /// A relay that stands still holds nobody up, and one that is slow not for long.
+    /// </summary>
+    public async Task GiveWayAsync(CancellationToken cancellationToken)
+    {
+        for (var waited = TimeSpan.Zero; waited < LongestWay && IsBehind(); waited += WayStep)
+        {
+            await Task.Delay(WayStep, clock, cancellationToken);
+        }
+    }
+
+    private bool IsBehind()
+    {
+        lock (gate)
+        {
+            var limits = options.Value;
+            return (known.Count > limits.MaxInMemory / 2 || bytes > limits.MaxBytesInMemory / 2) && clock.GetElapsedTime(confirmedAt) < StandsStill;
         }
     }
 
@@ -895,6 +925,7 @@ public sealed partial class OutboxRelay(
             }
             var lane = LaneOf(row);
             var wasClosed = lane.IsClosed;
+            confirmedAt = clock.GetTimestamp();
             lane.Confirm();
             if (wasClosed && !lane.IsClosed)
             {

@@ -19,6 +19,7 @@ public static class OutboxSetup
     public static IServiceCollection AddOutboxRelay(this IServiceCollection services)
     {
         services.AddSingleton<Committed>(provider => provider.GetRequiredService<OutboxRelay>().Offer);
+        services.AddSingleton<GiveWay>(provider => provider.GetRequiredService<OutboxRelay>().GiveWayAsync);
         return services.AddHostedService(provider => provider.GetRequiredService<OutboxRelay>());
     }
 }

@@ -30,6 +30,7 @@ public sealed partial class OrderConsumer : IHostedService, Observability.IStati
     private readonly int largestBatch;
     private readonly bool isGatheringWorthwhile;
     private readonly TimeProvider clock;
+    private readonly GiveWay? giveWay;
     private readonly CancellationTokenSource stopIntake = new();
     private readonly CancellationTokenSource abort = new();
 
@@ -42,8 +43,9 @@ public sealed partial class OrderConsumer : IHostedService, Observability.IStati
 
     public OrderConsumer(
         OrderSubscriptions subscriptions, InboxCommit commit, IOptions<InboxOptions> options, IOptions<RabbitMqOptions> broker,
-        Observability.Troubles troubles, TimeProvider clock, ILogger<OrderConsumer> logger)
+        Observability.Troubles troubles, TimeProvider clock, ILogger<OrderConsumer> logger, GiveWay? giveWay = null)
     {
+        this.giveWay = giveWay;
         this.subscriptions = subscriptions;
         this.commit = commit;
         this.logger = logger;
@@ -258,6 +260,10 @@ public sealed partial class OrderConsumer : IHostedService, Observability.IStati
             if (batch.Deliveries.Count > 0)
             {
                 await processor.ProcessAsync(batch.Deliveries, batch.IsUnread ? null : batch.Decoded, abort.Token);
+                if (giveWay is not null)
+                {
+                    await giveWay(abort.Token);
+                }
             }
             if (batch.Suspects.Count > 0)
             {

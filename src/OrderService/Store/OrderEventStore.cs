@@ -293,3 +293,6 @@ public readonly record struct RefusedPayment(string OrderId, string Key, string 
 
 /// <summary>Is told of each append after its commit, in the order of the commits; must be quick and must not throw.</summary>
 public delegate void Committed(Append append);
+
+/// <summary>What an intake waits for after each batch: that those who work on what it committed catch up. Never for long.</summary>
+public delegate Task GiveWay(CancellationToken cancellationToken);
