@@ -18,6 +18,12 @@ internal readonly record struct Container(string Id)
     /// <summary>Runs a program in it and returns what it printed.</summary>
     public Task<string> ExecuteAsync(params string[] command) => RunAsync(["exec", Id, .. command]);
 
+    /// <summary>What the engine knows of it.</summary>
+    public async Task<string> InspectAsync(string format) => (await RunAsync("inspect", "--format", format, Id)).Trim();
+
+    /// <summary>Ends and removes it.</summary>
+    public Task RemoveAsync() => RunAsync("rm", "--force", "--volumes", Id);
+
     private static Task<string> RunAsync(params string[] arguments) => Command.RunAsync("docker", arguments);
 }
 

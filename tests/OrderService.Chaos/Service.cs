@@ -7,7 +7,7 @@ using System.Text.Json;
 
 namespace OrderService.Chaos;
 
-/// <summary>The release binary as a process: started, killed, and asked over HTTP.</summary>
+/// <summary>The release binary as a process, in a container where <see cref="MemoryLimit"/> says so: started, killed, and asked over HTTP.</summary>
 internal sealed class Service : IAsyncDisposable
 {
     public const string ApiKey = "chaos-key-0123456789-0123456789-0123456789";
@@ -15,7 +15,9 @@ internal sealed class Service : IAsyncDisposable
     private readonly World world;
     private readonly HttpClient http;
     private readonly StreamWriter log;
+    private readonly string family = $"orderservice-chaos-{Guid.NewGuid():N}";
     private Process? process;
+    private int? processInContainer;
 
     public Service(World world, IReadOnlyDictionary<string, string>? settings = null)
     {
@@ -27,7 +29,6 @@ internal sealed class Service : IAsyncDisposable
         {
             ["RabbitMq__Uri"] = world.LinkedAmqp,
             ["RabbitMq__AllowPlaintext"] = "true",
-            ["Store__AllowPlaintext"] = "true",
             ["RabbitMq__MaxReconnectDelay"] = "00:00:00.500",
             ["Urls"] = url,
             ["ManagementUrls"] = $"http://127.0.0.1:{FreePort()}",
@@ -62,6 +63,15 @@ internal sealed class Service : IAsyncDisposable
 
     public Dictionary<string, string> Settings { get; }
 
+    /// <summary>The limit of its container, in MiB; null for a process of this machine.</summary>
+    public int? MemoryLimit { get; init; }
+
+    /// <summary>The image that such a container is made of.</summary>
+    public const string RuntimeImage = "ORDERSERVICE_CHAOS_RUNTIME_IMAGE";
+
+    /// <summary>Each start has one of its own.</summary>
+    private string ContainerName => string.Create(CultureInfo.InvariantCulture, $"{family}-{Starts}");
+
     /// <summary>Another build than the one under trial; null for that one.</summary>
     public string? Binary { get; set; }
 
@@ -81,21 +91,38 @@ internal sealed class Service : IAsyncDisposable
             {
                 return 0;
             }
-            process!.Refresh();
-            return process.PeakWorkingSet64;
+            if (MemoryLimit is null)
+            {
+                process!.Refresh();
+                return process.PeakWorkingSet64;
+            }
+            try
+            {
+                processInContainer ??= int.Parse(new Container(ContainerName).InspectAsync("{{.State.Pid}}").GetAwaiter().GetResult(), CultureInfo.InvariantCulture);
+                using var inside = Process.GetProcessById(processInContainer.Value);
+                return inside.PeakWorkingSet64;
+            }
+            catch (Exception exception) when (exception is ChaosException or ArgumentException or InvalidOperationException)
+            {
+                // It begins or ends at this moment.
+                return 0;
+            }
         }
     }
 
     public void Start()
     {
-        var start = new ProcessStartInfo("dotnet", [Binary ?? world.Binary, "serve"]) { WorkingDirectory = world.Folder, RedirectStandardOutput = true, RedirectStandardError = true };
+        Starts++;
+        var binary = Binary ?? world.Binary;
+        var start = MemoryLimit is { } limit ? InContainer(binary, limit) : new ProcessStartInfo("dotnet", [binary, "serve"]) { WorkingDirectory = world.Folder };
+        (start.RedirectStandardOutput, start.RedirectStandardError) = (true, true);
         foreach (var (name, value) in Settings)
         {
             start.Environment[name] = value;
         }
+        processInContainer = null;
         process?.Dispose();
-        process = Process.Start(start) ?? throw new ChaosException("dotnet did not start.");
-        Starts++;
+        process = Process.Start(start) ?? throw new ChaosException($"{start.FileName} did not start.");
         process.OutputDataReceived += (_, line) => Keep(line.Data);
         process.ErrorDataReceived += (_, line) => Keep(line.Data);
         process.BeginOutputReadLine();
@@ -104,9 +131,10 @@ internal sealed class Service : IAsyncDisposable
 
     /// <summary>A service that is ready.</summary>
     /// <exception cref="ChaosException">It did not become ready.</exception>
-    public static async Task<Service> StartReadyAsync(World world, IReadOnlyDictionary<string, string>? settings = null, string? binary = null)
+    public static async Task<Service> StartReadyAsync(
+        World world, IReadOnlyDictionary<string, string>? settings = null, string? binary = null, int? memoryLimit = null)
     {
-        var service = new Service(world, settings) { Binary = binary };
+        var service = new Service(world, settings) { Binary = binary, MemoryLimit = memoryLimit };
         service.Start();
         await service.UntilReadyAsync("the service is ready");
         return service;
@@ -121,7 +149,36 @@ internal sealed class Service : IAsyncDisposable
     public int ExitCode => process!.ExitCode;
 
     /// <summary>Sends a signal by its name: <c>STOP</c>, <c>CONT</c>, <c>TERM</c>.</summary>
-    public Task SignalAsync(string signal) => Command.RunAsync("kill", "-s", signal, ProcessId.ToString(CultureInfo.InvariantCulture));
+    public Task SignalAsync(string signal) => MemoryLimit is null
+        ? Command.RunAsync("kill", "-s", signal, ProcessId.ToString(CultureInfo.InvariantCulture))
+        : Command.RunAsync("docker", "kill", "-s", signal, ContainerName);
+
+    /// <summary>Takes up the memory that its container may have, beside it and where nothing but its end gives room, until the kernel has killed it.</summary>
+    public async Task RunOutOfMemoryAsync()
+    {
+        var container = new Container(ContainerName);
+        try
+        {
+            await container.ExecuteAsync("dd", "if=/dev/zero", "of=/dev/shm/taken", "bs=1M", $"count={MemoryLimit}");
+        }
+        catch (ChaosException)
+        {
+            // It ended with the container.
+        }
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        try
+        {
+            await process!.WaitForExitAsync(deadline.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            throw new ChaosException("The container's limit ended nobody.");
+        }
+        if (await container.InspectAsync("{{.State.OOMKilled}} {{.State.ExitCode}}") is var ended and not "true 137")
+        {
+            throw new ChaosException($"The process was not killed for its memory: {ended}");
+        }
+    }
 
     /// <summary>SIGTERM, and waits for the end.</summary>
     /// <returns>The exit code; null when it had to be killed after the grace period.</returns>
@@ -146,8 +203,15 @@ internal sealed class Service : IAsyncDisposable
     {
         if (!HasExited)
         {
-            process!.Kill();
-            await process.WaitForExitAsync();
+            if (MemoryLimit is null)
+            {
+                process!.Kill();
+            }
+            else
+            {
+                await new Container(ContainerName).RemoveAsync();
+            }
+            await process!.WaitForExitAsync();
         }
     }
 
@@ -235,6 +299,18 @@ internal sealed class Service : IAsyncDisposable
         http.Dispose();
         await log.DisposeAsync();
     }
+
+    /// <summary>The engine's client, which lives as long as the container and writes what that writes.</summary>
+    private ProcessStartInfo InContainer(string binary, int limit) => new("docker",
+    [
+        "run", "--name", ContainerName, "--label", $"orderservice.run={Environment.GetEnvironmentVariable("ORDERSERVICE_CHAOS_RUN")}", "--network", "host",
+        "--memory", $"{limit}m", "--memory-swap", $"{limit}m", "--shm-size", $"{limit}m",
+        "--volume", $"{Path.GetDirectoryName(binary)}:/app:ro", "--volume", $"{world.Folder}:{world.Folder}", "--workdir", world.Folder,
+        .. Settings.Keys.SelectMany(name => new[] { "--env", name }),
+        "--entrypoint", "dotnet",
+        Environment.GetEnvironmentVariable(RuntimeImage) ?? throw new ChaosException($"{RuntimeImage} is not set: start this program with eng/chaos."),
+        $"/app/{Path.GetFileName(binary)}", "serve",
+    ]);
 
     private void Keep(string? line)
     {

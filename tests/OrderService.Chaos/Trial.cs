@@ -156,8 +156,10 @@ internal static class UsualTrial
     /// <param name="tells">Whether readiness must have told of it.</param>
     /// <param name="startWith">The build that is there before the fault; the one under trial unless said.</param>
     /// <param name="patience">How long everything may take to drain.</param>
+    /// <param name="memoryLimit">That of the container in which each process runs, in MiB; null for processes of this machine.</param>
     public static async Task<Verdict> RunAsync(
-        World world, TrialOptions options, Func<Trial, Task<string>> disturb, bool tells, TimeSpan? patience = null, string? startWith = null)
+        World world, TrialOptions options, Func<Trial, Task<string>> disturb, bool tells, TimeSpan? patience = null, string? startWith = null,
+        int? memoryLimit = null)
     {
         await using var receiver = new Receiver();
         var services = new List<Service>();
@@ -166,7 +168,7 @@ internal static class UsualTrial
             for (var number = 0; number < options.Instances; number++)
             {
                 // The first one makes the store.
-                services.Add(await Service.StartReadyAsync(world, Settings(receiver), startWith));
+                services.Add(await Service.StartReadyAsync(world, Settings(receiver), startWith, memoryLimit));
             }
             return await JudgedAsync(world, services, receiver, options, disturb, tells, patience ?? UsualPatience);
         }

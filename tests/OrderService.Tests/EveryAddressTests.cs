@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Npgsql;
@@ -49,6 +51,40 @@ public sealed class EveryAddressTests(RabbitMqContainerFixture broker, PostgresC
             await database.ReadAsync(connection => connection.ExecuteScalarAsync<int>("SELECT 1"), Stopping);
         }
         Assert.InRange(TimeProvider.System.GetElapsedTime(start), TimeSpan.Zero, TimeSpan.FromSeconds(2));
+    }
+
+    /// <remarks>The list is as people with a cluster write it. The first of its names leads to somebody who says nothing, the last is not known.</remarks>
+    [Fact]
+    public async Task The_primary_of_postgresql_wherever_it_is()
+    {
+        await using var pair = await PostgresPair.StartAsync();
+        using var silent = new TcpListener(IPAddress.Loopback, 0);
+        silent.Start();
+        await using var database = new PostgresDatabase(
+            $"Host=silent.example:{((IPEndPoint)silent.LocalEndpoint).Port},one.example:{pair.Ports[0]},two.example:{pair.Ports[1]},gone.example;"
+                + $"Target Session Attributes=primary;Load Balance Hosts=true;Timeout=4;{PostgresPair.Credentials}",
+            NullLogger<PostgresDatabase>.Instance,
+            (host, _) => host == "gone.example" ? throw new SocketException((int)SocketError.HostNotFound) : Task.FromResult<IPAddress[]>([IPAddress.Loopback]));
+        await database.MigrateAsync(Stopping);
+        Assert.Equal(0, await WrittenToAsync());
+
+        // The first dies.
+        await pair.FailOverAsync(from: 0);
+        await Eventually.HoldsAsync(async () => Assert.Equal(1, await WrittenToAsync()));
+
+        // It comes back as the replica of the second, and they change places while both answer.
+        await pair.FollowAsync(0);
+        Assert.Equal(1, await WrittenToAsync());
+        await pair.FailOverAsync(from: 1);
+        await pair.FollowAsync(1);
+        await Eventually.HoldsAsync(async () => Assert.Equal(0, await WrittenToAsync()));
+        Assert.True(silent.Pending());
+
+        async Task<int> WrittenToAsync()
+        {
+            await database.WriteAsync(transaction => transaction.ExecuteAsync("UPDATE checkpoints SET position = position"), Stopping);
+            return await database.ReadAsync(connection => connection.ExecuteScalarAsync<int>("SELECT inet_server_port()"), Stopping) - PostgresPair.FirstPort;
+        }
     }
 
     [Fact]

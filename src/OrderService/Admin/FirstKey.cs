@@ -33,7 +33,19 @@ public sealed record FirstKey(string File, string Key, DateTimeOffset Ends, bool
             : null;
     }
 
-    public static FirstKey ReadOrCreate(ApiOptions api, StoreOptions store) => Read(api, store) ?? Read(api, store, Create(FileOf(store)))!;
+    /// <exception cref="StoreSettingsException">It can't be read or made.</exception>
+    public static FirstKey ReadOrCreate(ApiOptions api, StoreOptions store)
+    {
+        try
+        {
+            return Read(api, store) ?? Read(api, store, Create(FileOf(store)))!;
+        }
+        catch (Exception exception) when (exception is UnauthorizedAccessException or IOException)
+        {
+            throw new StoreSettingsException(
+                $"No API key is configured, so a start makes one and keeps it in {FileOf(store)}, which can't be used: {exception.Message} Let this process's user write there, or set Api:Keys.");
+        }
+    }
 
     private static bool Create(string file)
     {

@@ -5,6 +5,7 @@ using Microsoft.Extensions.Options;
 using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Customers;
+using OrderService.Database;
 using OrderService.Health;
 using OrderService.Observability;
 using OrderService.RabbitMq;
@@ -70,6 +71,13 @@ internal static partial class ServeCommand
         catch (LogSettingsException exception)
         {
             StandardError.Say(exception.Message);
+            return ExitCode.BadConfiguration;
+        }
+        catch (StoreSettingsException exception)
+        {
+            // The first start's key is made beside the store: where the whole folder is closed, that is the sentence.
+            var store = settings.Configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
+            StandardError.Say((store.UsesPostgres ? null : SqliteAccess.Problem(Path.GetFullPath(store.Path))) ?? exception.Message);
             return ExitCode.BadConfiguration;
         }
         await using (app.ConfigureAwait(false))

@@ -9,6 +9,8 @@ internal static class ProcessFaults
     [
         Fault.Usual("killed", "F27", "An instance is killed and starts again, eight times.", KillAsync),
         Fault.Usual("frozen", "F29", "An instance is frozen for 25 s, longer than its leases last.", FreezeAsync),
+        new("out-of-memory", "F31", "The kernel kills an instance at its container's limit of 256 MiB, five times.", RunInContainerAsync)
+            { Needs = Service.RuntimeImage },
         Fault.Usual("stopped", "F30", "An instance is stopped as a container is stopped, five times.", StopAsync),
     ];
 
@@ -24,6 +26,23 @@ internal static class ProcessFaults
             service.Start();
         }
         return string.Create(CultureInfo.InvariantCulture, $"{Kills} kills of an instance that was ready");
+    }
+
+    private static Task<Verdict> RunInContainerAsync(World world, TrialOptions options) =>
+        UsualTrial.RunAsync(world, options, RunOutOfMemoryAsync, tells: false, memoryLimit: 256);
+
+    private static async Task<string> RunOutOfMemoryAsync(Trial trial)
+    {
+        const int Times = 5;
+        for (var time = 0; time < Times; time++)
+        {
+            var service = Any(trial);
+            await service.UntilReadyAsync("the instance is ready before its memory is taken");
+            await Trial.LastAsync(0.2 + (2 * trial.World.Random.NextDouble()));
+            await service.RunOutOfMemoryAsync();
+            service.Start();
+        }
+        return $"{Times} times the kernel killed an instance that was ready (exit code 137, OOMKilled)";
     }
 
     private static async Task<string> FreezeAsync(Trial trial)

@@ -6,6 +6,9 @@ namespace OrderService.Tests.CommandLine;
 /// <summary>Runs the built binary as a script would, in a folder of its own.</summary>
 internal static class Binary
 {
+    /// <summary>A command that does not end, such as a start that should have been refused, fails its test.</summary>
+    internal static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
     public static async Task<Result> RunAsync(string[] arguments, Dictionary<string, string>? environment = null, string? input = null)
     {
         var folder = Directory.CreateTempSubdirectory("orderservice-cli-");
@@ -27,6 +30,8 @@ internal static class Binary
             start.Environment[name] = value;
         }
         using var process = Process.Start(start)!;
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        patience.CancelAfter(Patience);
         var output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         var error = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         if (input is not null)
@@ -36,12 +41,12 @@ internal static class Binary
         process.StandardInput.Close();
         try
         {
-            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+            await process.WaitForExitAsync(patience.Token);
         }
         catch (OperationCanceledException)
         {
             process.Kill(entireProcessTree: true);
-            throw;
+            Assert.Fail($"orderservice {string.Join(' ', arguments)} did not end within {Patience}: {await output}{await error}");
         }
         var result = new Result(process.ExitCode, await output, await error);
         folder.Delete(recursive: true);

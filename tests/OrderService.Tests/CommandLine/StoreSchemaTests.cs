@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Data.Sqlite;
 using Dapper;
 using Npgsql;
@@ -49,6 +50,37 @@ public sealed class StoreSchemaTests(PostgresContainerFixture postgres) : IDispo
         Assert.Contains("There is no store at", Assert.Single(list.ErrorLines), StringComparison.Ordinal);
         Assert.Contains("ok     store     There is no store at", doctor.Output, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFileSystemEntries(folder));
+    }
+
+    [Fact]
+    public async Task A_folder_that_the_user_may_not_write_ends_the_start_with_78_and_says_which_who_and_what_to_do()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            Assert.Skip("Who may write a folder is said of Linux alone.");
+            return;
+        }
+        File.SetUnixFileMode(folder, UnixFileMode.UserRead | UnixFileMode.UserExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute);
+        string[] serve = ["dotnet", Path.Combine(AppContext.BaseDirectory, "orderservice.dll"), "serve"];
+        // Nothing is closed to root, so root becomes somebody else.
+        string[] command = Environment.UserName == "root" ? ["setpriv", "--reuid", "12345", "--regid", "0", "--clear-groups", .. serve] : serve;
+        var start = new ProcessStartInfo(command[0], command[1..]) { WorkingDirectory = "/", RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["Store__Path"] = Path.Combine(folder, "orders.db");
+        start.Environment["RabbitMq__Uri"] = "amqp://guest:guest@127.0.0.1:1/";
+        using var process = Process.Start(start)!;
+        using var patience = new CancellationTokenSource(Binary.Patience);
+        var output = process.StandardOutput.ReadToEndAsync(patience.Token);
+        var error = await process.StandardError.ReadToEndAsync(patience.Token);
+        await process.WaitForExitAsync(patience.Token);
+
+        Assert.True(process.ExitCode == 78, error + await output);
+        foreach (var part in new[] { $"{folder} can't be written by this process, which runs as user ", "it belongs to user ", "docker run --user ", "chgrp -R 0" })
+        {
+            Assert.Contains(part, error, StringComparison.Ordinal);
+        }
+        Assert.DoesNotContain("   at ", error, StringComparison.Ordinal);
+        Assert.Empty(Directory.GetFileSystemEntries(folder));
+        File.SetUnixFileMode(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
     }
 
     private async Task<(Dictionary<string, string> Environment, Func<Task<long>> Version)> OlderStoreAsync(StoreKind kind)

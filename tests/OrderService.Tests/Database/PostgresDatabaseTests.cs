@@ -54,6 +54,16 @@ public sealed class PostgresDatabaseTests(PostgresContainerFixture postgres)
     }
 
     [Fact]
+    public void The_hosts_of_a_connection_string_are_read_as_the_driver_reads_them()
+    {
+        var hosts = PostgresHost.List(new NpgsqlConnectionStringBuilder("Host=db1, db2:6432,127.0.0.1:5433,[::1]:5434,::1;Port=5431"));
+
+        Assert.Equal([("db1", 5431), ("db2", 6432), ("127.0.0.1", 5433), ("::1", 5434), ("::1", 5431)], hosts.Select(host => (host.Host, host.Port)));
+        Assert.Equal([false, false, true, true, true], hosts.Select(host => host.IsAddress));
+        Assert.True(Assert.Single(PostgresHost.List(new NpgsqlConnectionStringBuilder("Host=/var/run/postgresql"))).IsSocket);
+    }
+
+    [Fact]
     public async Task A_server_that_only_reads_is_called_read_only()
     {
         var address = await postgres.AddDatabaseAsync();

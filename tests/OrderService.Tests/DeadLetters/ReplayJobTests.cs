@@ -318,6 +318,50 @@ public abstract class ReplayJobTests : LetterContract
         Assert.InRange(after.Sent, 29, 31);
     }
 
+    /// <param name="seen">False when the process looks at the clock only after the job's next steps.</param>
+    [Theory]
+    [InlineData(2, true)]
+    [InlineData(2, false)]
+    [InlineData(-2, true)]
+    [InlineData(-2, false)]
+    public async Task A_clock_that_is_set_neither_holds_a_job_up_nor_hurries_it(int hours, bool seen)
+    {
+        await using var world = await OpenAsync();
+        using var flow = new Flow(world);
+        using var other = new Flow(world);
+        await flow.GiveUpAsync(60);
+        await world.Steps.LookAsync(Stopping);
+        var job = await flow.StartAsync(Everything, ReplayMode.All, rate: 10);
+        await flow.RunAsync(job.Id, stopAt: 10);
+        var before = (await flow.GetAsync(job.Id)).Sent;
+
+        world.Clock.Step(TimeSpan.FromHours(hours));
+        if (seen)
+        {
+            await world.Steps.LookAsync(Stopping);
+        }
+
+        await flow.RunAsync(job.Id, stopAt: before + 20);
+        Assert.InRange((await flow.GetAsync(job.Id)).Sent, before + 20, before + 21);
+        await world.Steps.LookAsync(Stopping);
+
+        // Its process dies as the clock is set again; another one goes on as soon as the dead one's turn is over.
+        before = (await flow.GetAsync(job.Id)).Sent;
+        world.Clock.Step(TimeSpan.FromHours(hours));
+        if (seen)
+        {
+            await world.Steps.LookAsync(Stopping);
+            await other.Runner.WorkAsync(Stopping);
+            Assert.Equal(before, (await flow.GetAsync(job.Id)).Sent);
+        }
+        world.Clock.Advance(TimeSpan.FromSeconds(10));
+        await other.RunAsync(job.Id);
+
+        var done = await flow.GetAsync(job.Id);
+        Assert.Equal((ReplayJobState.Done, 60L, 60L), (done.State, done.Sent, done.Succeeded));
+        await flow.AssertOneEffectEachAsync(60);
+    }
+
     [Fact]
     public async Task A_job_waits_while_intake_is_paused_and_says_so()
     {

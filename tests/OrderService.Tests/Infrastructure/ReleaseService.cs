@@ -22,6 +22,8 @@ public sealed class ReleaseService : IAsyncDisposable
 {
     public const string ApiKey = RunningService.ApiKey;
 
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
     private readonly ConcurrentQueue<string> output = new();
     private Process? process;
 
@@ -177,7 +179,18 @@ public sealed class ReleaseService : IAsyncDisposable
         using var command = Start(arguments);
         var written = command.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         var errors = command.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
-        await command.WaitForExitAsync(TestContext.Current.CancellationToken);
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        patience.CancelAfter(Patience);
+        try
+        {
+            await command.WaitForExitAsync(patience.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            // Such as a start that should have been refused.
+            command.Kill();
+            Assert.Fail($"orderservice {string.Join(' ', arguments)} did not end within {Patience}: {await written}{await errors}");
+        }
         return (command.ExitCode, await written, await errors);
     }
 

@@ -17,7 +17,8 @@ public sealed class TokenProvider : IAsyncDisposable
 
     private TokenProvider(int bits) => key = RSA.Create(bits);
 
-    public string Issuer { get; private set; } = "";
+    /// <summary>Its address, and by which it calls itself.</summary>
+    public string Issuer { get; set; } = "";
 
     /// <param name="bits">The length of its key.</param>
     /// <param name="redirects">Its keys lie behind a redirect.</param>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using Npgsql;
 using OrderService.Tests.Infrastructure;
 using OrderService.Tests.Kafka;
@@ -83,5 +84,31 @@ public sealed class AddressJourneys(RabbitMqContainerFixture broker, PostgresCon
                 return null;
             }
         }
+    }
+
+    /// <summary>For HTTP a connection that is open is enough, so the address at which somebody opens it and says nothing is left out.</summary>
+    [Fact]
+    public async Task Who_signs_tokens_may_have_addresses_that_are_dead()
+    {
+        var address = await broker.AddVirtualHostAsync();
+        await using var provider = await TokenProvider.StartAsync();
+        await using var toProvider = new SeveralAddresses(new Uri(provider.Issuer).Port);
+        // Its keys are looked up by the same name.
+        provider.Issuer = $"http://{Name}:{toProvider.Port}";
+        await using var service = await ReleaseService.StartAsync(address, hosts: SeveralAddresses.Hosts(Name, silent: false), settings: new()
+        {
+            ["Api__Jwt__Authority"] = provider.Issuer,
+            ["Api__Jwt__Audience"] = "orders",
+        });
+        using var client = new HttpClient { BaseAddress = new Uri(service.Url) };
+        client.DefaultRequestHeaders.Authorization = new("Bearer", provider.Sign(new()
+        {
+            ["iss"] = provider.Issuer, ["aud"] = "orders", ["sub"] = "u-1", ["scope"] = "read", ["exp"] = TimeProvider.System.GetUtcNow().ToUnixTimeSeconds() + 300,
+        }));
+
+        using var answer = await client.GetAsync(new Uri("/api/orders", UriKind.Relative), Now);
+
+        Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+        Assert.Equal(0, await service.StopAsync());
     }
 }

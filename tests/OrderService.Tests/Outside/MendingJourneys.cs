@@ -17,7 +17,17 @@ public sealed class MendingJourneys(RabbitMqContainerFixture broker, PostgresCon
     public async Task What_is_wrong_in_many_letters_alike_is_mended_in_all_of_them(StoreKind store)
     {
         var address = await broker.AddVirtualHostAsync();
-        await using var service = await ReleaseService.StartAsync(address, store, postgres);
+        await using var webhook = await FakeWebhook.StartAsync();
+        await using var service = await ReleaseService.StartAsync(address, store, postgres, new()
+        {
+            ["Alerts__Webhook__Enabled"] = "true",
+            ["Alerts__Webhook__Url"] = webhook.Url.ToString(),
+            ["Alerts__Webhook__Secret"] = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            ["Alerts__Webhook__AllowedHosts__0"] = "127.0.0.1",
+            ["Alerts__DigestInterval"] = "01:00:00",
+            ["Alerts__PollInterval"] = "00:00:00.200",
+        });
+        var administrator = new StoreAdministrator(service, store);
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.PublishAsync(Enumerable.Range(0, Many).Select(number => Of($"T-{number}", "Shop.Contracts.OrderPlaced, Shop.Contracts")));
         await shop.PublishAsync(Enumerable.Range(0, Many).Select(number => Of($"C-{number}", null, properties => properties.ContentType = "text/plain")));
@@ -114,12 +124,55 @@ public sealed class MendingJourneys(RabbitMqContainerFixture broker, PostgresCon
         using var again = await service.Http.PostAsJsonAsync($"/api/dead-letters/{Id((await ParkedAsync(service))[0])}/replay", new { reason = "a guess" }, Token);
         Assert.Equal(HttpStatusCode.Accepted, again.StatusCode);
         await Eventually.HoldsAsync(async () => Assert.Equal(1, await service.CounterAsync(Replays, "outcome=\"failed\"")));
+
+        // Whoever is told by webhook hears of each kind once, when the interval is over of every letter that no alert told of, and again of the one whose replay failed.
+        var alerted = (Many * 2) + 5 + 1;
+        await PassAsync("dead_letters", "opened_at", TimeSpan.FromHours(1));
+        await Eventually.HoldsAsync(() =>
+        {
+            var alerts = Alerts();
+            foreach (var reason in incidents.Keys.Append("currency_unknown"))
+            {
+                Assert.Single(alerts, alert => Kind(alert) == "first" && Told(alert).Single().GetProperty("reason").GetString() == reason);
+            }
+            // The one that was sent again by hand needs no telling if the first alert did not name it.
+            Assert.InRange(alerts.Sum(alert => alert.GetProperty("letters").GetInt32()), alerted, alerted + 1);
+            var digest = Assert.Single(alerts, alert => Kind(alert) == "digest");
+            Assert.Equal(1, Told(digest).Single(incident => incident.GetProperty("reason").GetString() == "currency_unknown").GetProperty("letters").GetInt32());
+            return Task.CompletedTask;
+        });
+        // A minute after its last letter an incident of which none is left is over, and the one that still has one is not.
+        await PassAsync("incidents", "last_seen", TimeSpan.FromMinutes(1));
+        await Eventually.HoldsAsync(() =>
+        {
+            var over = Alerts().Where(alert => Kind(alert) == "recovery").SelectMany(Told).Select(incident => incident.GetProperty("fingerprint").GetString()!);
+            Assert.Equal(incidents.Keys.Select(Fingerprint).Order(), over.Order());
+            return Task.CompletedTask;
+        });
+        await shop.PublishAsync(Of("T-again", "Shop.Contracts.OrderPlaced, Shop.Contracts"));
+        await Eventually.TrueAsync(() => Alerts().Any(alert =>
+            Kind(alert) == "first" && alert.GetProperty("subject").GetString()!.StartsWith("It is back: ", StringComparison.Ordinal)
+            && Told(alert).Single().GetProperty("fingerprint").GetString() == Fingerprint("unknown_command")));
+        Assert.DoesNotContain("Lovelace", string.Join('\n', Alerts()), StringComparison.Ordinal);
         // Bodies, edited or not, are in no line of the log.
         Assert.DoesNotContain("Lovelace", service.Output, StringComparison.Ordinal);
         Assert.Equal(0, await service.StopAsync());
 
         Task EndsAsync(long id, string state) => Eventually.HoldsAsync(async () =>
             Assert.Equal(state, (await service.GetAsync($"/api/replays/{id}")).GetProperty("state").GetString()));
+
+        // As if time had passed since the service wrote it.
+        Task PassAsync(string table, string column, TimeSpan time)
+        {
+            var statement = $"UPDATE {table} SET {column} = {column} - {time.TotalMilliseconds}";
+            return administrator.ExecuteAsync(statement, statement);
+        }
+
+        List<JsonElement> Alerts() =>
+        [
+            .. webhook.Received.DistinctBy(request => request.Headers["webhook-id"]).Select(request => JsonDocument.Parse(request.Body).RootElement.GetProperty("data"))
+                .Where(alert => Kind(alert) is "first" or "digest" or "recovery"),
+        ];
 
         string Fingerprint(string reason) => incidents[reason][0].GetProperty("fingerprint").GetString()!;
     }
@@ -154,6 +207,10 @@ public sealed class MendingJourneys(RabbitMqContainerFixture broker, PostgresCon
         Assert.Equal("placed", await service.OrderStatusAsync("A-3"));
         Assert.Equal(0, await service.StopAsync());
     }
+
+    private static string Kind(JsonElement alert) => alert.GetProperty("kind").GetString()!;
+
+    private static IEnumerable<JsonElement> Told(JsonElement alert) => alert.GetProperty("incidents").EnumerateArray();
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 

@@ -204,6 +204,9 @@ public sealed class PostgresOrderEventStoreTests(PostgresContainerFixture postgr
         Assert.Contains("Host", PostgresDatabase.Problem("Database=orders", allowPlaintext: true), StringComparison.Ordinal);
         Assert.DoesNotContain("s3cret", PostgresDatabase.Problem("Host=db;Passwort=s3cret", allowPlaintext: true)!, StringComparison.Ordinal);
         Assert.DoesNotContain("s3cret", PostgresDatabase.Problem("Host=db;Port=s3cret", allowPlaintext: true)!, StringComparison.Ordinal);
+        Assert.Contains(
+            "Target Session Attributes=prefer-standby", PostgresDatabase.Problem("Host=db1,db2;Target Session Attributes=prefer-standby", allowPlaintext: true), StringComparison.Ordinal);
+        Assert.Null(PostgresDatabase.Problem("Host=db1,db2:5433;Target Session Attributes=read-write", allowPlaintext: true));
         Assert.Null(PostgresDatabase.Problem("Host=db;Database=orders;Username=orders;Password=s3cret", allowPlaintext: true));
     }
 

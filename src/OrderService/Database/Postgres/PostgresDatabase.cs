@@ -52,7 +52,9 @@ public sealed partial class PostgresDatabase : IDatabase
         applicationFamily = given.ApplicationName ?? "orderservice";
         ApplicationName = $"{applicationFamily}-{Guid.NewGuid().ToString("N")[..8]}";
         sources = Build(address: null);
-        keySource = string.IsNullOrWhiteSpace(keys?.ConnectionString) ? null : NpgsqlDataSource.Create(Parse(keys.ConnectionString, "Keys:ConnectionString"));
+        keySource = string.IsNullOrWhiteSpace(keys?.ConnectionString)
+            ? null
+            : Primary(new NpgsqlDataSourceBuilder(Parse(keys.ConnectionString, "Keys:ConnectionString").ConnectionString));
         Keys = new PersonalKeys(
             PostgresKeys.Open(() => (keySource ?? sources.Keys).OpenConnection(), Translate), keys ?? new KeysOptions(), clock ?? TimeProvider.System, logger);
     }
@@ -105,6 +107,11 @@ public sealed partial class PostgresDatabase : IDatabase
             if (string.IsNullOrEmpty(given.Host))
             {
                 return "Store:ConnectionString names no Host.";
+            }
+            if (given.TargetSessionAttributes is { Length: > 0 } wanted
+                && wanted.Replace("-", "", StringComparison.Ordinal).ToUpperInvariant() is not ("PRIMARY" or "READWRITE" or "ANY" or "PREFERPRIMARY"))
+            {
+                return $"Store:ConnectionString has Target Session Attributes={wanted}, but only the primary can take orders; leave it out, the primary is found.";
             }
             return allowPlaintext || given.SslMode is SslMode.VerifyFull or SslMode.VerifyCA || given.Host.Split(',').All(IsLocal)
                 ? null
@@ -340,13 +347,15 @@ public sealed partial class PostgresDatabase : IDatabase
 
     /// <summary>
     /// Npgsql takes the first address of a name that accepts a connection, and one that accepts it and says nothing for the server; given as a list of hosts, a silent one would cost every
-    /// connection its time, pooled ones too. So one is chosen here, of which the primary answers, and kept until a connection to it fails.
+    /// connection its time, pooled ones too. So one is chosen here, of which the primary answers, and kept until a connection to it fails or it turns out
+    /// to be a replica.
     /// </summary>
     /// <returns>Whether there are other connections to be had than those that were tried.</returns>
     private async Task<bool> FindOtherAddressAsync(Sources tried, CancellationToken cancellationToken)
     {
+        var hosts = PostgresHost.List(given);
         // A password file and Kerberos go by the name.
-        if (string.IsNullOrEmpty(given.Password) || given.Host is not { Length: > 0 } host || host.Contains(',', StringComparison.Ordinal) || host.Contains('/', StringComparison.Ordinal) || IPAddress.TryParse(host, out _))
+        if (string.IsNullOrEmpty(given.Password) || hosts.Any(host => host.IsSocket) || hosts is [] or [{ IsAddress: true }])
         {
             isLookedUp = true;
             return false;
@@ -362,13 +371,13 @@ public sealed partial class PostgresDatabase : IDatabase
                 return sources != tried;
             }
             isMine = true;
-            string[] addresses = [.. (await resolve(host, cancellationToken)).Select(address => address.ToString()).Distinct()];
-            if (addresses.Length <= 1 && tried.Address is null)
+            var addresses = await PostgresHost.AddressesAsync(hosts, resolve, cancellationToken);
+            if (hosts.Count == 1 && addresses.Count <= 1 && tried.Address is null)
             {
                 isLookedUp = true;
                 return false;
             }
-            var found = addresses.Length > 1
+            var found = hosts.Count > 1 || addresses.Count > 1
                 ? await EveryAddress.FirstAsync(addresses, TryAsync, late => _ = late.DisposeAsync().AsTask(), ConnectTimeout, TimeProvider.System, cancellationToken)
                 : Build(address: null);
             isLookedUp = true;
@@ -398,7 +407,7 @@ public sealed partial class PostgresDatabase : IDatabase
     }
 
     /// <summary>Connections to one address, if the primary answers there.</summary>
-    private async Task<Sources> TryAsync(string address, CancellationToken cancellationToken)
+    private async Task<Sources> TryAsync(PostgresHost address, CancellationToken cancellationToken)
     {
         var there = Build(address);
         try
@@ -416,8 +425,8 @@ public sealed partial class PostgresDatabase : IDatabase
 
     private TimeSpan ConnectTimeout => TimeSpan.FromSeconds(given.Timeout == 15 ? 5 : given.Timeout);
 
-    /// <param name="address">One of the name's addresses where they are several; null leaves the name to Npgsql.</param>
-    private Sources Build(string? address) => new(
+    /// <param name="address">One of several where the primary may be; null leaves the name to Npgsql.</param>
+    private Sources Build(PostgresHost? address) => new(
         address,
         // However many pages and exports are open, whoever writes needs not wait for them, and neither need those on whom the others depend.
         Build(address, MaxReadConnections, Timeout, ""),
@@ -429,7 +438,7 @@ public sealed partial class PostgresDatabase : IDatabase
         // still be empty; index scans are right for them at any size, so nothing else is allowed and no statistics can lead astray.
         Build(address, MaxAppendConnections, TimeSpan.FromSeconds(20), " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"));
 
-    private NpgsqlDataSource Build(string? address, int maxConnections, TimeSpan timeout, string options)
+    private NpgsqlDataSource Build(PostgresHost? address, int maxConnections, TimeSpan timeout, string options)
     {
         var builder = new NpgsqlDataSourceBuilder(given.ConnectionString);
         var settings = builder.ConnectionStringBuilder;
@@ -456,10 +465,19 @@ public sealed partial class PostgresDatabase : IDatabase
             + $" -c lock_timeout={LockTimeoutSeconds * 1000} -c idle_in_transaction_session_timeout=10000 -c jit=off{options}";
         if (address is not null)
         {
-            settings.Host = address;
+            (settings.Host, settings.Port) = (address.Host, address.Port);
             // Its certificate is for the name.
-            builder.UseSslClientAuthenticationOptionsCallback(ssl => ssl.TargetHost = given.Host);
+            builder.UseSslClientAuthenticationOptionsCallback(ssl => ssl.TargetHost = address.Name);
         }
+        return Primary(builder);
+    }
+
+    /// <summary>Of several hosts only the primary is of use; that is ours to say, and Npgsql refuses to be told twice.</summary>
+    private static NpgsqlDataSource Primary(NpgsqlDataSourceBuilder builder)
+    {
+        var settings = builder.ConnectionStringBuilder;
+        settings.Remove("Target Session Attributes");
+        settings.Remove("Load Balance Hosts");
         return settings.Host?.Contains(',', StringComparison.Ordinal) == true
             ? builder.BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary)
             : builder.Build();
@@ -482,7 +500,7 @@ public sealed partial class PostgresDatabase : IDatabase
         }
         if (reader.GetBoolean(2))
         {
-            problems.Add("it is a replica; Store:ConnectionString has to name the primary (several hosts may be listed, the primary is found)");
+            problems.Add("it is a replica; Store:ConnectionString has to name the primary (several hosts may be listed, as in Host=db1,db2; the primary is found)");
         }
         if (reader.GetString(3) != "on")
         {
@@ -548,7 +566,7 @@ public sealed partial class PostgresDatabase : IDatabase
 
     /// <summary>The connections: for reads, for writes, for what must never wait for pages, exports or letters (the relay's lease, the question whether the store is there, the end of
     /// sessions that block it), for the keys of customers, and for the log's appends.</summary>
-    private sealed record Sources(string? Address, NpgsqlDataSource Reads, NpgsqlDataSource Writes, NpgsqlDataSource Vital, NpgsqlDataSource Keys, NpgsqlDataSource Appends) : IAsyncDisposable
+    private sealed record Sources(PostgresHost? Address, NpgsqlDataSource Reads, NpgsqlDataSource Writes, NpgsqlDataSource Vital, NpgsqlDataSource Keys, NpgsqlDataSource Appends) : IAsyncDisposable
     {
         public void Clear()
         {
