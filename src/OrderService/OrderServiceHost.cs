@@ -147,8 +147,11 @@ public static class OrderServiceHost
         if (roles.Api)
         {
             services.AddHostedService<OldAnswers>();
-            services.AddHostedService(provider => provider.GetRequiredService<RightsWatch>());
             services.AddHostedService(provider => provider.GetRequiredService<Refusals>());
+        }
+        if (roles.Api || roles.DeadLetters)
+        {
+            services.AddHostedService(provider => provider.GetRequiredService<RightsWatch>());
         }
         if (roles.Relay)
         {

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Options;
+using OrderService.Configuration;
 using OrderService.Store;
 
 namespace OrderService.Admin;
@@ -12,14 +13,24 @@ public sealed class ApiKeyRing
 
     private readonly TimeProvider clock;
 
-    public ApiKeyRing(IOptions<ApiOptions> api, IOptions<StoreOptions> store, TimeProvider clock)
+    /// <param name="roles">Everything when null.</param>
+    public ApiKeyRing(IOptions<ApiOptions> api, IOptions<StoreOptions> store, TimeProvider clock, ServiceRoles? roles = null)
     {
         this.clock = clock;
+        AreKnown = roles?.Api != false;
+        if (!AreKnown)
+        {
+            entries = [];
+            return;
+        }
         First = FirstKey.IsWanted(api.Value) ? FirstKey.ReadOrCreate(api.Value, store.Value) : null;
         entries = First is null
             ? [.. api.Value.Keys.Select(key => new Entry(key.Name, Hash(key.Key), [.. key.Scopes]) { Commands = [.. key.Commands] })]
             : [new Entry(FirstKey.Name, Hash(First.Key), [.. Scopes.All], First.Ends)];
     }
+
+    /// <summary>False in a process without the API: whatever its settings say of keys may be out of date or not there at all, so it judges none.</summary>
+    public bool AreKnown { get; }
 
     /// <summary>The key that the first start made because none was configured; null otherwise.</summary>
     public FirstKey? First { get; }
@@ -40,8 +51,8 @@ public sealed class ApiKeyRing
         return found is not null && IsInForce(found) ? found : null;
     }
 
-    /// <summary>Whether a key with this <see cref="Entry.Id"/> is in force.</summary>
-    public bool Holds(string id) => Array.Exists(entries, entry => entry.Id == id && IsInForce(entry));
+    /// <summary>Whether a key with this <see cref="Entry.Id"/> is in force, or nobody here can tell.</summary>
+    public bool Holds(string id) => !AreKnown || Array.Exists(entries, entry => entry.Id == id && IsInForce(entry));
 
     /// <summary>Whether it was in force, and its time is over.</summary>
     public bool HasEnded(string id) => Array.Exists(entries, entry => entry.Id == id && !IsInForce(entry));

@@ -96,7 +96,8 @@ internal sealed partial class LivingSessions(IDatabase database, ApiKeyRing keys
         return !keys.Holds(row.KeyId) ? "whose key was taken out of the settings"
             : row.EndedAt is not null ? row.SignedOut == 1 ? "who signed out" : "whose session was ended"
             : row.EndsAt <= now ? "whose session expired"
-            : now - row.UsedAt >= (long)options.Value.SessionIdleTimeout.TotalMilliseconds ? "whose session was idle for too long"
+            // How long that is, the processes with the API know.
+            : keys.AreKnown && now - row.UsedAt >= (long)options.Value.SessionIdleTimeout.TotalMilliseconds ? "whose session was idle for too long"
             : null;
     }
 

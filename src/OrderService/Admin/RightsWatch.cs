@@ -6,7 +6,8 @@ namespace OrderService.Admin;
 
 /// <summary>
 /// What a right let in ends with it: a request that is still under way (a live stream, an export, a large body) is cut off, a replay job is paused with the reason.
-/// Each is looked at every five seconds.
+/// Each is looked at every five seconds. Where a process runs jobs and has no API, it looks as well: at ended sessions and at times that are over, and not at keys,
+/// which it does not know.
 /// </summary>
 internal sealed partial class RightsWatch(
     ApiKeyRing keys, LivingSessions sessions, ReplayJobs jobs, TimeProvider clock, ILogger<RightsWatch> logger) : BackgroundService

@@ -81,13 +81,18 @@ internal sealed class Doubt
         lock (gate)
         {
             endsAtHead = single > 0 && inHand == 0 && isHeadKnown ? endsAtHead + 1 : 0;
+
+            // Acknowledgements that were on their way are lost with the connection; the broker had no more unsettled than it was allowed.
+            var unheard = single > 0 ? 1 : doubtful > 0 ? Portion : allowed;
+            var back = allowed + inHand + unheard;
+
+            // What goes back is handed out first again, so the message is behind as many at most. What came since the end before comes once more and counts once more.
             if (doubtful > 0 || isMessage)
             {
-                single = Math.Max(single, allowed + inHand);
+                single += back;
             }
 
-            // What goes back is handed out first again, so the message is among as many.
-            doubtful = Math.Max(doubtful, allowed + inHand);
+            doubtful += back;
         }
     }
 

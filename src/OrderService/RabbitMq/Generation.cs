@@ -42,7 +42,7 @@ public sealed class Generation
     /// <summary>The broker may hand out deliveries, until it has confirmed that the consumer is cancelled.</summary>
     internal volatile bool MayDeliver;
 
-    /// <summary>When a delivery came or a consumer began last; a timestamp of the clock.</summary>
+    /// <summary>When a delivery came, room was made for the next or a consumer began last; a timestamp of the clock.</summary>
     internal long HandedOutAt;
 
     /// <summary>A message waited when the consumer began.</summary>

@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
+using System.Net;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Logging;
 
 namespace OrderService.Tests.Infrastructure;
@@ -10,7 +12,7 @@ namespace OrderService.Tests.Infrastructure;
 /// <summary>A span as a collector gets it; ids in hex.</summary>
 public sealed record CollectedSpan(string Name, string TraceId, string SpanId, string ParentId);
 
-/// <summary>A collector on loopback that takes OTLP over HTTP and keeps the spans.</summary>
+/// <summary>A collector on loopback that takes OTLP over HTTP and over gRPC, and keeps the spans.</summary>
 public sealed class FakeCollector : IAsyncDisposable
 {
     private readonly WebApplication app;
@@ -22,10 +24,18 @@ public sealed class FakeCollector : IAsyncDisposable
 
     public string Url => app.Urls.First();
 
+    /// <summary>Where it speaks gRPC.</summary>
+    public string GrpcUrl => app.Urls.Last();
+
     public static async Task<FakeCollector> StartAsync()
     {
         var builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseUrls("http://127.0.0.1:0");
+        builder.WebHost.ConfigureKestrel(server =>
+        {
+            server.Listen(IPAddress.Loopback, 0);
+            // Without TLS nothing tells the two protocols apart.
+            server.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = HttpProtocols.Http2);
+        });
         builder.Logging.ClearProviders();
         var collector = new FakeCollector(builder.Build());
         collector.app.MapPost("/v1/{signal}", async (string signal, HttpRequest request) =>
@@ -36,6 +46,19 @@ public sealed class FakeCollector : IAsyncDisposable
             {
                 collector.Read(body.ToArray());
             }
+        });
+        collector.app.MapPost("/opentelemetry.proto.collector.{signal}.v1.{service}/Export", async (string signal, HttpContext context) =>
+        {
+            using var body = new MemoryStream();
+            await context.Request.Body.CopyToAsync(body);
+            if (signal == "trace")
+            {
+                // A flag and a length come before the message.
+                collector.Read(body.ToArray()[5..]);
+            }
+            context.Response.ContentType = "application/grpc";
+            await context.Response.Body.WriteAsync(new byte[5]);
+            context.Response.AppendTrailer("grpc-status", "0");
         });
         await collector.app.StartAsync();
         return collector;

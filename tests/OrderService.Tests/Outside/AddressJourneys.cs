@@ -88,17 +88,23 @@ public sealed class AddressJourneys(RabbitMqContainerFixture broker, PostgresCon
 
     /// <summary>For HTTP a connection that is open is enough, so the address at which somebody opens it and says nothing is left out.</summary>
     [Fact]
-    public async Task Who_signs_tokens_may_have_addresses_that_are_dead()
+    public async Task Who_signs_tokens_and_who_collects_traces_by_grpc_may_have_addresses_that_are_dead()
     {
         var address = await broker.AddVirtualHostAsync();
         await using var provider = await TokenProvider.StartAsync();
+        await using var collector = await FakeCollector.StartAsync();
         await using var toProvider = new SeveralAddresses(new Uri(provider.Issuer).Port);
+        await using var toCollector = new SeveralAddresses(new Uri(collector.GrpcUrl).Port);
         // Its keys are looked up by the same name.
         provider.Issuer = $"http://{Name}:{toProvider.Port}";
-        await using var service = await ReleaseService.StartAsync(address, hosts: SeveralAddresses.Hosts(Name, silent: false), settings: new()
+        var hosts = SeveralAddresses.Hosts(Name, silent: false) + SeveralAddresses.Hosts("collector.test", silent: false);
+        await using var service = await ReleaseService.StartAsync(address, hosts: hosts, settings: new()
         {
             ["Api__Jwt__Authority"] = provider.Issuer,
             ["Api__Jwt__Audience"] = "orders",
+            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = $"http://collector.test:{toCollector.Port}",
+            ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc",
+            ["OTEL_BSP_SCHEDULE_DELAY"] = "200",
         });
         using var client = new HttpClient { BaseAddress = new Uri(service.Url) };
         client.DefaultRequestHeaders.Authorization = new("Bearer", provider.Sign(new()
@@ -109,6 +115,7 @@ public sealed class AddressJourneys(RabbitMqContainerFixture broker, PostgresCon
         using var answer = await client.GetAsync(new Uri("/api/orders", UriKind.Relative), Now);
 
         Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+        await Eventually.TrueAsync(() => collector.Spans.Any(span => span.Name.StartsWith("GET /api/orders", StringComparison.Ordinal)));
         Assert.Equal(0, await service.StopAsync());
     }
 }

@@ -21,13 +21,17 @@ public sealed class RightsJourneys(RabbitMqContainerFixture broker, PostgresCont
     public async Task A_sign_out_ends_the_cookie_its_stream_its_export_and_its_job_and_a_withdrawn_key_its_job(StoreKind store)
     {
         var address = await broker.AddVirtualHostAsync();
+        // On PostgreSQL whoever answers is not whoever works, and two answer.
         await using var service = await ReleaseService.StartAsync(address, store, postgres, new()
         {
+            ["Roles"] = store == StoreKind.Postgres ? "api" : "api,orders,dead-letters,relay",
             ["Api__Keys__1__Name"] = "second",
             ["Api__Keys__1__Key"] = SecondKey,
             ["Api__Keys__1__Scopes__0"] = "read",
             ["Api__Keys__1__Scopes__1"] = "operate",
         });
+        await using var work = store == StoreKind.Postgres ? await BesideAsync("orders,dead-letters,relay") : null;
+        await using var another = store == StoreKind.Postgres ? await BesideAsync("api") : null;
         await using var shop = await TestProducer.ConnectAsync(address);
         // Large enough that an export which nobody reads has to wait.
         for (var number = 1; number <= 14; number++)
@@ -38,10 +42,11 @@ public sealed class RightsJourneys(RabbitMqContainerFixture broker, PostgresCont
 
         using var browser = new HttpClient(new SocketsHttpHandler { UseCookies = false }) { BaseAddress = new Uri(service.Url) };
         var (cookie, csrf) = await SignInAsync(browser);
-        using var stream = await SendAsync(browser, HttpMethod.Get, "/api/events/stream", cookie);
+        using var elsewhere = new HttpClient(new SocketsHttpHandler { UseCookies = false }) { BaseAddress = new Uri((another ?? service).Url) };
+        using var stream = await SendAsync(elsewhere, HttpMethod.Get, "/api/events/stream", cookie);
         await using var events = await stream.Content.ReadAsStreamAsync(Now);
         Assert.NotEqual(0, await events.ReadAsync(new byte[64], Now));
-        using var export = await SendAsync(browser, HttpMethod.Get, "/api/export/dead-letters?format=ndjson", cookie);
+        using var export = await SendAsync(elsewhere, HttpMethod.Get, "/api/export/dead-letters?format=ndjson", cookie);
         Assert.Equal(HttpStatusCode.OK, export.StatusCode);
         var job = await StartJobAsync(browser, cookie, csrf);
 
@@ -57,15 +62,12 @@ public sealed class RightsJourneys(RabbitMqContainerFixture broker, PostgresCont
         }
         await EndsAsync(events);
         await Eventually.TrueAsync(
-            () => service.Output.Split('\n').Any(line => line.Contains("was cut off", StringComparison.Ordinal) && line.Contains("/api/export/dead-letters", StringComparison.Ordinal)),
+            () => (another ?? service).Output.Split('\n').Any(line => line.Contains("was cut off", StringComparison.Ordinal) && line.Contains("/api/export/dead-letters", StringComparison.Ordinal)),
             ThreeTimesTheDeadline, "the export was cut off");
         await Assert.ThrowsAnyAsync<Exception>(() => export.Content.ReadAsByteArrayAsync(Now));
         await IsPausedAsync(service, job, "who signed out");
-        if (store == StoreKind.Postgres)
+        using (var kept = await SendAsync(elsewhere, HttpMethod.Get, "/api/orders", cookie))
         {
-            await using var another = await ReleaseService.StartAsync(address, store, settings: new() { ["Store__ConnectionString"] = service.Settings["Store__ConnectionString"] });
-            using var elsewhere = new HttpClient(new SocketsHttpHandler { UseCookies = false }) { BaseAddress = new Uri(another.Url) };
-            using var kept = await SendAsync(elsewhere, HttpMethod.Get, "/api/orders", cookie);
             Assert.Equal(HttpStatusCode.Unauthorized, kept.StatusCode);
         }
 
@@ -97,6 +99,29 @@ public sealed class RightsJourneys(RabbitMqContainerFixture broker, PostgresCont
         await Eventually.TrueAsync(async () => (await service.GetAsync($"/api/replays/{job}")).GetProperty("sent").GetInt64() > before, ThreeTimesTheDeadline);
         var trail = await service.AllAsync("/api/audit");
         Assert.Contains(trail, entry => entry.GetProperty("action").GetString() == "sign-out" && entry.GetProperty("address").GetString() == "127.0.0.1");
+
+        if (work is not null)
+        {
+            // Nobody who answers is left when the session ends: whoever works pauses the job.
+            (cookie, csrf) = await SignInAsync(elsewhere);
+            using (var paused = await SendAsync(elsewhere, HttpMethod.Post, $"/api/replays/{job}/pause", cookie, csrf))
+            using (var resumed = await SendAsync(elsewhere, HttpMethod.Post, $"/api/replays/{job}/resume", cookie, csrf))
+            {
+                Assert.Equal((HttpStatusCode.OK, HttpStatusCode.OK), (paused.StatusCode, resumed.StatusCode));
+            }
+            await service.KillAsync();
+            using (var signedOut = await SendAsync(elsewhere, HttpMethod.Delete, "/api/session", cookie, csrf))
+            {
+                Assert.Equal(HttpStatusCode.NoContent, signedOut.StatusCode);
+            }
+            await another!.KillAsync();
+            await Eventually.TrueAsync(
+                () => work.Output.Split('\n').Any(line => line.Contains("was paused", StringComparison.Ordinal) && line.Contains("who signed out", StringComparison.Ordinal)),
+                ThreeTimesTheDeadline, "the job was paused");
+        }
+
+        Task<ReleaseService> BesideAsync(string roles) => ReleaseService.StartAsync(address, store, settings: new(service.Settings.Where(setting =>
+            setting.Key == "Store__ConnectionString" || (roles == "api" && setting.Key.StartsWith("Api__", StringComparison.Ordinal)))) { ["Roles"] = roles });
     }
 
     private static async Task<(string Cookie, string Csrf)> SignInAsync(HttpClient browser)

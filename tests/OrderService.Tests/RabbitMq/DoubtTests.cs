@@ -18,10 +18,25 @@ public sealed class DoubtTests
         Ended(inHand: 10, allowed: 32);
 
         Assert.Equal(1, doubt.Cap);
-        Deliver(42);
+        // 10 in hand, 32 on their way, and 32 whose acknowledgements were.
+        Deliver(10 + 32 + 32);
         Assert.Equal(32, doubt.Cap);
-        Deliver(2458);
+        Deliver(1500 + 2000 + 2000 - 1000);
         Assert.Equal(int.MaxValue, doubt.Cap);
+    }
+
+    [Fact]
+    public void Whatever_goes_back_is_taken_one_by_one_although_it_was_settled_here()
+    {
+        Ended(inHand: 2000, allowed: 2000);
+        // All that comes is settled at once, and none of the last portion's acknowledgements arrives.
+        Deliver(2000);
+        Ended(inHand: 0, allowed: 4);
+
+        Deliver(32 + 3);
+        Assert.Equal(1, doubt.Cap);
+        Ended(inHand: 0, allowed: 1);
+        Assert.Equal(1, doubt.Cap);
     }
 
     [Fact]

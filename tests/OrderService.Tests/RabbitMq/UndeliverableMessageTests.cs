@@ -68,6 +68,52 @@ public sealed class UndeliverableMessageTests(RabbitMqContainerFixture fixture)
         await Eventually.TrueAsync(() => troubles.Standing.Count == 0 && orders.State is { Prefetch: 2000, InHand: 0 });
     }
 
+    /// <summary>The broker hands it out when one before it is settled, long after the last delivery where the store is slow.</summary>
+    [Fact]
+    public async Task One_that_comes_only_with_the_room_that_a_settlement_makes_is_suspected_as_well()
+    {
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.DeliveryLimit = 6);
+        await broker.DeclareAsync();
+        await broker.PublishAsync(TopologyNames.Orders, 4);
+        await using (var sender = await Amqp10Sender.ConnectAsync(broker.Options.Uri, TopologyNames.Orders))
+        {
+            await sender.SendAsync("poison"u8.ToArray(), ("tenant", Amqp10Sender.Uuid(Guid.NewGuid())));
+        }
+        var clock = new LeapingTime();
+        await using var orders = new QueueSubscription(broker.Connector, TopologyNames.Orders, 4, clock, NullLogger<QueueSubscription>.Instance, broker.Topology.DeclareAsync);
+        var returns = new ConcurrentDictionary<string, int>();
+        _ = Task.Run(
+            async () =>
+            {
+                var first = new List<Delivery>();
+                await foreach (var delivery in orders.Deliveries.ReadAllAsync(TestBroker.Stopping))
+                {
+                    returns.AddOrUpdate(Encoding.UTF8.GetString(delivery.Body.Span), delivery.DeliveryCount, (_, before) => Math.Max(before, delivery.DeliveryCount));
+                    if (delivery.Generation.Number > 2)
+                    {
+                        await orders.SettleAsync(delivery, Settlement.Acknowledge);
+                    }
+                    else if (delivery.Generation.Number == 1)
+                    {
+                        first.Add(delivery);
+                    }
+                    if (first.Count == 4)
+                    {
+                        clock.Leap(TimeSpan.FromSeconds(6));
+                        await orders.SettleAsync(first[0], Settlement.Acknowledge);
+                        first.Clear();
+                    }
+                }
+            },
+            TestBroker.Stopping);
+        _ = orders.RunAsync(TestBroker.Stopping);
+
+        await Eventually.TrueAsync(async () => await broker.ReadyAsync(TopologyNames.DeadLetters) == 1 && await broker.ReadyAsync(TopologyNames.Orders) == 0 && orders.State.InHand == 0);
+
+        Assert.Equal(4, returns.Count);
+        Assert.Equal(2, returns.Values.Max());
+    }
+
     [Fact]
     public async Task Connections_that_others_end_blame_no_message()
     {
@@ -92,5 +138,15 @@ public sealed class UndeliverableMessageTests(RabbitMqContainerFixture fixture)
 
         Assert.Equal(0u, await broker.ReadyAsync(TopologyNames.DeadLetters));
         Assert.InRange(taken, 1, 6);
+    }
+
+    /// <summary>The system's clock, except that time passes at once when it is told to.</summary>
+    private sealed class LeapingTime : TimeProvider
+    {
+        private long leapt;
+
+        public void Leap(TimeSpan time) => Interlocked.Add(ref leapt, (long)(time.TotalSeconds * TimestampFrequency));
+
+        public override long GetTimestamp() => base.GetTimestamp() + Interlocked.Read(ref leapt);
     }
 }
