@@ -13,6 +13,7 @@ using OrderService.Outbox;
 using OrderService.Projections;
 using OrderService.RabbitMq;
 using OrderService.Retention;
+using OrderService.Seals;
 using OrderService.Store;
 
 namespace OrderService;
@@ -32,6 +33,7 @@ public static class OrderServiceHost
         {
             [StoreOptions.Section] = typeof(StoreOptions),
             [KeysOptions.Section] = typeof(KeysOptions),
+            [SealsOptions.Section] = typeof(SealsOptions),
             [RabbitMqOptions.Section] = typeof(RabbitMqOptions),
             [InboxOptions.Section] = typeof(InboxOptions),
             [OrdersOptions.Section] = typeof(OrdersOptions),
@@ -124,6 +126,7 @@ public static class OrderServiceHost
         services.AddProjections();
         services.AddCustomers();
         services.AddRetention();
+        services.AddSeals();
         services.AddKafka(configuration);
         services.AddDeadLetters();
         services.AddNotifications(configuration);
@@ -137,6 +140,11 @@ public static class OrderServiceHost
         // First in, last out: what goes wrong while the others stop is told as well.
         services.AddTroubleAlerts();
         services.AddIntakeWatch();
+        if (roles.Orders || roles.DeadLetters)
+        {
+            // Before whoever writes, so that it stops after them.
+            services.AddSealer();
+        }
         services.AddHostedService(provider => provider.GetRequiredService<HealthWatch>());
         services.AddHostedService(provider => provider.GetRequiredService<QueueMonitor>());
         services.AddHostedService(provider => provider.GetRequiredService<StationReadings>());

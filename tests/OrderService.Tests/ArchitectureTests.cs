@@ -19,6 +19,7 @@ public sealed partial class ArchitectureTests
         ("Store", []),
         ("Configuration", ["Store"]),
         ("Outbox", ["Store", "Observability"]),
+        ("Seals", ["Store", "Observability"]),
         // The drivers of the store.
         ("Database", ["Store", "Outbox", "Observability"]),
         ("Inbox", ["Store", "Outbox", "Observability"]),
@@ -33,7 +34,7 @@ public sealed partial class ArchitectureTests
         // Those who look at the stations from outside. No station knows them.
         ("Health", ["Store", "Configuration", "Outbox", "Inbox", "RabbitMq", "DeadLetters", "Kafka", "Observability"]),
         ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "Customers", "RabbitMq", "Events", "Notifications", "DeadLetters", "Retention", "Health", "Observability"]),
-        ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "Customers", "Retention", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
+        ("CommandLine", ["Store", "Configuration", "Outbox", "Database", "Inbox", "Projections", "Customers", "Retention", "Seals", "RabbitMq", "DeadLetters", "Kafka", "Health", "Admin", "Observability"]),
     ];
 
     /// <summary>A driver's name in code, and the one folder that may say it.</summary>

@@ -3,6 +3,7 @@ using System.Globalization;
 using OrderService.Domain;
 using OrderService.Outbox;
 using OrderService.Projections;
+using OrderService.Seals;
 using OrderService.Store;
 
 namespace OrderService.CommandLine;
@@ -65,7 +66,22 @@ internal static class StoreCommands
 
     public static Command CreateVerify()
     {
-        var command = new Command("verify", "Recomputes the hash chain of every order and compares the read model with the events; changes nothing. Exit code 1 when something differs.");
+        var command = new Command(
+            "verify", "Recomputes the hash chain of every order, compares the read model with the events, and events, dead letters and audit log with their seals; changes nothing. Exit code 1 when something differs.");
+        var head = new Option<SealHead?>("--head")
+        {
+            Description = "A seal that an alert named (NUMBER:HASH): finds whether the end of the chain was cut off since.",
+            CustomParser = result =>
+            {
+                if (SealHead.Parse(result.Tokens[0].Value) is { } read)
+                {
+                    return read;
+                }
+                result.AddError("--head: a seal is named by its number, a colon and 64 hexadecimal digits, as in the daily alert.");
+                return null;
+            },
+        };
+        command.Add(head);
         var archive = new Option<string>("--archive") { Description = "Check this folder of closed orders instead: every file against its manifest, every order's hash chain; the store is not needed." };
         command.Add(archive);
         var json = JsonOutput.Option();
@@ -76,10 +92,14 @@ internal static class StoreCommands
             {
                 result.AddError("--json tells of the store; an archive is checked without it.");
             }
+            if (result.GetResult(head) is not null && result.ValueOf(archive) is not null)
+            {
+                result.AddError("--head is about the seals of the store; an archive has none.");
+            }
         });
         command.SetAction((parsed, cancellationToken) => parsed.GetValue(archive) is { } folder
             ? ArchiveCommands.VerifyAsync(folder, cancellationToken)
-            : Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: false, token, parsed.GetValue(json)), cancellationToken));
+            : Commands.WithStationsAsync((stations, token) => VerifyAsync(stations, repair: false, token, parsed.GetValue(json), parsed.GetValue(head)), cancellationToken));
         return command;
     }
 
@@ -175,17 +195,54 @@ internal static class StoreCommands
                 .Append($"{address.PostalCode} {address.City}".Trim()).Append(address.Region).Append(address.Country).Where(part => !string.IsNullOrEmpty(part)));
     }
 
-    private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken, bool json = false)
+    private static async Task<int> VerifyAsync(IServiceProvider stations, bool repair, CancellationToken cancellationToken, bool json = false, SealHead? head = null)
     {
         var verification = stations.GetRequiredService<StoreVerification>();
         var report = await ProgressBar.RunAsync("checking orders", progress => verification.RunAsync(repair, progress, cancellationToken));
+        if (repair)
+        {
+            Tell(report);
+            return ExitCode.Done;
+        }
+        var seals = await CheckSealsAsync(stations.GetRequiredService<SealVerification>(), head, isHere: true, cancellationToken);
         if (json)
         {
-            JsonOutput.Write(report);
-            return report.Wrong == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+            JsonOutput.Write(new Verified(report.Events, report.Orders, report.Wrong, report.Findings, seals));
         }
-        return Tell(report) || repair ? ExitCode.Done : ExitCode.SomeFailed;
+        else
+        {
+            Tell(report);
+            Tell(seals);
+        }
+        return report.Wrong == 0 && seals.IsSound ? ExitCode.Done : ExitCode.SomeFailed;
     }
+
+    internal static Task<SealReport> CheckSealsAsync(SealVerification seals, SealHead? head, bool isHere, CancellationToken cancellationToken) =>
+        ProgressBar.RunAsync("checking seals", progress => seals.RunAsync(head, isHere, progress, cancellationToken));
+
+    /// <summary>Prints what was found of the seals.</summary>
+    /// <returns>Whether all is as it was sealed.</returns>
+    internal static bool Tell(SealReport report)
+    {
+        foreach (var sentence in report.Findings.Concat(report.Notes))
+        {
+            Console.WriteLine(sentence);
+        }
+        Console.WriteLine($"{report.Seals} seals over {report.Rows} events, dead letters and audit rows checked: {(report switch
+        {
+            { Tampered: > 0 } => $"tampered, {report.Tampered} things are wrong",
+            { NotVerifiable: > 0 } => "not verifiable",
+            _ => "nobody without the key changed them",
+        })}");
+        if (report.Head is { } head)
+        {
+            Console.WriteLine($"The newest seal is {head}");
+        }
+        return report.IsSound;
+    }
+
+    /// <summary><c>verify --json</c>.</summary>
+    private sealed record Verified(long Events, long Orders, long Wrong, IReadOnlyList<string> Findings, SealReport Seals);
 
     /// <summary>Prints what was found.</summary>
     /// <returns>Whether all is as it was written.</returns>

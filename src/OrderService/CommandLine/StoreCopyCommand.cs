@@ -4,6 +4,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Projections;
+using OrderService.Seals;
 using OrderService.Store;
 
 namespace OrderService.CommandLine;
@@ -38,13 +39,15 @@ internal static class StoreCopyCommand
     {
         var clock = stations.GetRequiredService<TimeProvider>();
         var began = clock.GetTimestamp();
-        await using var target = path is not null ? (IDatabase)Sqlite(path, clock) : await PostgresAsync(connectionStringFile!, stations, cancellationToken);
+        await using var target = path is not null ? (IDatabase)Sqlite(path, clock, stations) : await PostgresAsync(connectionStringFile!, stations, cancellationToken);
         var copy = new StoreCopy(End(stations.GetRequiredService<IDatabase>()), End(target));
         var rows = await ProgressBar.RunAsync("copying rows", progress => copy.RunAsync(progress, cancellationToken));
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{rows.Values.Sum()} rows of {rows.Count} tables were copied in {clock.GetElapsedTime(began).TotalSeconds:0} s, and each table has as many as before."));
         var verification = new StoreVerification(target, new EventQueries(target));
         var report = await ProgressBar.RunAsync("checking orders", progress => verification.RunAsync(repair: false, progress, cancellationToken));
-        if (!StoreCommands.Tell(report))
+        var seals = await StoreCommands.CheckSealsAsync(new SealVerification(target, clock), null, isHere: false, cancellationToken);
+        // Two sentences for a person, whichever of them is bad news.
+        if (!(StoreCommands.Tell(report) & StoreCommands.Tell(seals)))
         {
             Console.WriteLine("The copy was not finished, and nobody serves it. If the store it was made of has the same findings (orderservice verify), mend that one and begin again with an empty target.");
             return ExitCode.SomeFailed;
@@ -57,7 +60,8 @@ internal static class StoreCopyCommand
 
     private static ICopyEnd End(IDatabase database) => database is SqliteDatabase sqlite ? new SqliteCopyEnd(sqlite) : new PostgresCopyEnd((PostgresDatabase)database);
 
-    private static SqliteDatabase Sqlite(string path, TimeProvider clock) => new(path, clock, NullLogger<SqliteDatabase>.Instance);
+    private static SqliteDatabase Sqlite(string path, TimeProvider clock, IServiceProvider stations) =>
+        new(path, clock, NullLogger<SqliteDatabase>.Instance, seals: stations.GetRequiredService<IOptions<SealsOptions>>().Value);
 
     private static async Task<PostgresDatabase> PostgresAsync(string file, IServiceProvider stations, CancellationToken cancellationToken)
     {
@@ -74,6 +78,6 @@ internal static class StoreCopyCommand
         {
             throw new StoreSettingsException($"--connection-string-file: {problem.Replace("Store:ConnectionString", "what it holds", StringComparison.Ordinal)}");
         }
-        return new PostgresDatabase(text, NullLogger<PostgresDatabase>.Instance);
+        return new PostgresDatabase(text, NullLogger<PostgresDatabase>.Instance, seals: stations.GetRequiredService<IOptions<SealsOptions>>().Value);
     }
 }

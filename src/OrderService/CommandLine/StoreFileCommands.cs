@@ -4,6 +4,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using OrderService.Database;
 using OrderService.Projections;
+using OrderService.Seals;
 using OrderService.Store;
 
 namespace OrderService.CommandLine;
@@ -89,10 +90,12 @@ internal static class StoreFileCommands
         await using var database = new SqliteDatabase(
             file, stations.GetRequiredService<TimeProvider>(), NullLogger<SqliteDatabase>.Instance,
             // Those of the store: who vouches for what was taken out is not in the backup.
-            stations.GetRequiredService<IOptions<KeysOptions>>().Value.Of(stations.GetRequiredService<IOptions<StoreOptions>>().Value));
+            stations.GetRequiredService<IOptions<KeysOptions>>().Value.Of(stations.GetRequiredService<IOptions<StoreOptions>>().Value),
+            stations.GetRequiredService<IOptions<SealsOptions>>().Value);
         var verification = new StoreVerification(database, new EventQueries(database));
         var report = await ProgressBar.RunAsync("checking orders", progress => verification.RunAsync(repair: false, progress, cancellationToken));
-        return StoreCommands.Tell(report) ? ExitCode.Done : ExitCode.SomeFailed;
+        var seals = await StoreCommands.CheckSealsAsync(new SealVerification(database, stations.GetRequiredService<TimeProvider>()), null, isHere: false, cancellationToken);
+        return StoreCommands.Tell(report) & StoreCommands.Tell(seals) ? ExitCode.Done : ExitCode.SomeFailed;
     }
 
     private static async Task<int> RestoreAsync(IServiceProvider stations, string file, long? epoch, CancellationToken cancellationToken)
@@ -108,6 +111,8 @@ internal static class StoreFileCommands
         {
             Console.WriteLine($"What was there before is kept as {kept}.");
         }
+        // The chain of seals goes on from the backup's end: what was noted of later seals speaks of the store that was replaced.
+        stations.GetRequiredService<PersonalKeys>().Seals.ForgetHead(report.Backup.StoreId);
         Tell(report.Epoch, report.Backup.LastAt, epoch);
         return ExitCode.Done;
     }

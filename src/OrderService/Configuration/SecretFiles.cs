@@ -11,7 +11,7 @@ internal static class SecretFiles
     /// <summary>The settings that may come from a file. <c>*</c> stands for one position in a list.</summary>
     public static readonly IReadOnlyList<string> Keys =
     [
-        "RabbitMq:Uri", "RabbitMq:Username", "RabbitMq:Password", "RabbitMq:ManagementUri", "Store:ConnectionString", "Keys:ConnectionString", "Keys:MasterKey", "Keys:Old:*:MasterKey",
+        "RabbitMq:Uri", "RabbitMq:Username", "RabbitMq:Password", "RabbitMq:ManagementUri", "Store:ConnectionString", "Keys:ConnectionString", "Keys:MasterKey", "Keys:Old:*:MasterKey", "Seals:Key", "Seals:Old:*:Key",
         "Alerts:Email:Username", "Alerts:Email:Password", "Alerts:Webhook:Secret", "Alerts:Webhook:PreviousSecret", "Alerts:Webhook:Url", "Alerts:Slack:Url", "Alerts:Teams:Url",
         "Kafka:SaslPassword", "Api:Keys:*:Key",
     ];

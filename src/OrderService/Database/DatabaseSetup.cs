@@ -14,13 +14,16 @@ public static class DatabaseSetup
         services.AddSingleton<StoreTime>();
         services.AddOptions<KeysOptions>().BindConfiguration(KeysOptions.Section).ValidateOnStart();
         services.AddSingleton<IValidateOptions<KeysOptions>, KeysOptionsValidator>();
+        services.AddOptions<SealsOptions>().BindConfiguration(SealsOptions.Section).ValidateOnStart();
+        services.AddSingleton<IValidateOptions<SealsOptions>, SealsOptionsValidator>();
+        services.AddSingleton<IValidateOptions<SealsOptions>, SealKeyRules>();
         services.AddSingleton(provider => provider.GetRequiredService<IDatabase>().Keys);
         var store = configuration.GetSection(StoreOptions.Section).Get<StoreOptions>() ?? new StoreOptions();
         if (store.UsesPostgres)
         {
             services.AddSingleton(provider => new PostgresDatabase(
                 store.ConnectionString ?? "", provider.GetRequiredService<ILogger<PostgresDatabase>>(), keys: provider.GetRequiredService<IOptions<KeysOptions>>().Value,
-                clock: provider.GetRequiredService<TimeProvider>()));
+                clock: provider.GetRequiredService<TimeProvider>(), seals: provider.GetRequiredService<IOptions<SealsOptions>>().Value));
             services.AddSingleton<IDatabase>(provider => provider.GetRequiredService<PostgresDatabase>());
             services.AddSingleton<IOrderEventStore, PostgresOrderEventStore>();
             services.AddSingleton<IRelayLease, PostgresRelayLease>();
@@ -28,7 +31,7 @@ public static class DatabaseSetup
         }
         services.AddSingleton(provider => new SqliteDatabase(
             store.Path, provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<SqliteDatabase>>(),
-            provider.GetRequiredService<IOptions<KeysOptions>>().Value));
+            provider.GetRequiredService<IOptions<KeysOptions>>().Value, provider.GetRequiredService<IOptions<SealsOptions>>().Value));
         services.AddSingleton<IDatabase>(provider => provider.GetRequiredService<SqliteDatabase>());
         services.AddSingleton<IOrderEventStore, SqliteOrderEventStore>();
         services.AddSingleton<IRelayLease>(_ => new SqliteRelayLease(store.Path));

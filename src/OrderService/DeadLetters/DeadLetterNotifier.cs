@@ -173,7 +173,12 @@ public sealed partial class DeadLetterNotifier(
             return null;
         }
         var content = await LetterAlerts.DigestAsync(transaction, alertId, held, options.Value.PageUrl);
-        await AlertsTable.FillAsync(transaction, alertId, content);
+        var seal = await SealHeadAlerts.HeadAsync(transaction);
+        await AlertsTable.FillAsync(transaction, alertId, content with { Seal = seal });
+        if (seal is not null)
+        {
+            await SchedulesTable.SetAsync(transaction, SchedulesTable.SealHead, now.ToUnixTimeMilliseconds());
+        }
         var incidents = await LettersTable.IncidentsOfAlertAsync(transaction, alertId);
         await TakeAsync(transaction, incidents, IncidentStep.Mention, new IncidentTimes(now.ToUnixTimeMilliseconds(), 0, 0, 0, 0));
         return alertId;

@@ -16,6 +16,7 @@ internal static class LettersTable
     private const int RowsPerStatement = 10;
     private const int LongestException = 16 * 1024;
     private const string OrderFlow = "order flow";
+    private static readonly string Sealed = SealSubject.Letters.Table;
     private const string DecidedAfterAll = "The message was decided after all.";
 
     /// <summary>What counts as one order: it, or else the letter.</summary>
@@ -85,7 +86,7 @@ internal static class LettersTable
         foreach (var chunk in all.Chunk(RowsPerStatement))
         {
             var parameters = new DynamicParameters(new { now });
-            var rows = chunk.Select((letter, index) => Row(parameters, letter, Sealed(letter.Letter), index, now)).ToList();
+            var rows = chunk.Select((letter, index) => Row(parameters, letter, Encrypted(letter.Letter), index, now)).ToList();
             inserted.AddRange(await transaction.QueryAsync<InsertedLetter>(
                 $"""
                 INSERT INTO dead_letters (
@@ -96,9 +97,10 @@ internal static class LettersTable
                 """,
                 parameters));
         }
+        await SealMarks.AddedAsync(transaction, Sealed, inserted.ConvertAll(letter => letter.Id));
         return inserted;
 
-        byte[] Sealed(DeadLetter letter) => letter.Facts.CustomerId is { } customer && letter.Body.Length > 0
+        byte[] Encrypted(DeadLetter letter) => letter.Facts.CustomerId is { } customer && letter.Body.Length > 0
             ? SealedBytes.Seal(keys[customer], letter.Body)
             : transaction.Keys.Seal(letter.Body, null);
     }
@@ -150,12 +152,14 @@ internal static class LettersTable
     /// <summary>
     /// Takes a letter whose replay came back. The mark could be forged: key, state and count must fit. With an older count it is a copy of an earlier attempt.
     /// </summary>
-    public static async Task<bool> ReturnAsync(StoreTransaction transaction, ReplayMark mark, string key) => await transaction.ExecuteAsync(
+    public static Task<bool> ReturnAsync(StoreTransaction transaction, ReplayMark mark, string key) => ChangeAsync(
+        transaction,
         "UPDATE dead_letters SET status = 'parked' WHERE id = @LetterId AND coalesce(replay_key, key) = @key AND status = 'replayed' AND replays = @Replays",
-        new { mark.LetterId, key, mark.Replays }) == 1;
+        new { mark.LetterId, key, mark.Replays });
 
     /// <summary>Parks a letter anew, with what it failed for now. No alert covers it.</summary>
-    public static Task ReopenAsync(StoreTransaction transaction, long id, DeadLetter letter, string incident, long now) => transaction.ExecuteAsync(
+    public static Task ReopenAsync(StoreTransaction transaction, long id, DeadLetter letter, string incident, long now) => ChangeAsync(
+        transaction,
         """
         UPDATE dead_letters SET status = 'parked', incident = @incident, reason = @Reason, detail = @detail, field = @Field, exception = @exception,
                opened_at = @now, alert_id = NULL, settled_at = NULL, settled_by = NULL, settle_reason = NULL
@@ -173,14 +177,15 @@ internal static class LettersTable
         });
 
     public static Task CountCopyAsync(StoreTransaction transaction, long id) =>
-        transaction.ExecuteAsync("UPDATE dead_letters SET copies = copies + 1 WHERE id = @id", new { id });
+        ChangeAsync(transaction, "UPDATE dead_letters SET copies = copies + 1 WHERE id = @id", new { id });
 
     /// <summary>A letter that was parked without its bytes gets them.</summary>
-    public static Task AddBodyAsync(StoreTransaction transaction, long id, DeadLetter letter) => transaction.ExecuteAsync(
-        "UPDATE dead_letters SET body = @Body, detail = @Detail WHERE id = @id AND OCTET_LENGTH(body) = 0", new { Body = transaction.Keys.Seal(letter.Body, letter.Facts.CustomerId), letter.Rejection.Detail, id });
+    public static Task AddBodyAsync(StoreTransaction transaction, long id, DeadLetter letter) => ChangeAsync(
+        transaction, "UPDATE dead_letters SET body = @Body, detail = @Detail WHERE id = @id AND OCTET_LENGTH(body) = 0", new { Body = transaction.Keys.Seal(letter.Body, letter.Facts.CustomerId), letter.Rejection.Detail, id });
 
     /// <summary>The message was decided after all.</summary>
-    public static Task SupersedeAsync(StoreTransaction transaction, long id, long now) => transaction.ExecuteAsync(
+    public static Task SupersedeAsync(StoreTransaction transaction, long id, long now) => ChangeAsync(
+        transaction,
         """
         UPDATE dead_letters SET status = 'superseded', settled_at = @now, settled_by = @OrderFlow, settle_reason = @DecidedAfterAll
         WHERE id = @id AND status = 'parked'
@@ -190,16 +195,17 @@ internal static class LettersTable
     /// <summary>Sends a parked letter again.</summary>
     /// <param name="replayKey">The key that it goes out with, where it is another than the letter's.</param>
     /// <returns>False when somebody else was first.</returns>
-    public static async Task<bool> ReplayAsync(StoreTransaction transaction, long id, long replays, string? replayKey, long now) =>
-        await transaction.ExecuteAsync(
-            "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now, replay_key = @replayKey WHERE id = @id AND status = 'parked'",
-            new { id, replays, replayKey, now }) == 1;
+    public static Task<bool> ReplayAsync(StoreTransaction transaction, long id, long replays, string? replayKey, long now) => ChangeAsync(
+        transaction,
+        "UPDATE dead_letters SET status = 'replayed', replays = @replays, replayed_at = @now, replay_key = @replayKey WHERE id = @id AND status = 'parked'",
+        new { id, replays, replayKey, now });
 
     /// <summary>A replay could not be sent: its letter waits again. Uncovered, so that the next digest tells of it.</summary>
     /// <returns>False when that is not where the letter stands.</returns>
-    public static async Task<bool> TakeBackAsync(StoreTransaction transaction, ReplayMark mark, long now) => await transaction.ExecuteAsync(
+    public static Task<bool> TakeBackAsync(StoreTransaction transaction, ReplayMark mark, long now) => ChangeAsync(
+        transaction,
         "UPDATE dead_letters SET status = 'parked', opened_at = @now, alert_id = NULL WHERE id = @LetterId AND status = 'replayed' AND replays = @Replays",
-        new { mark.LetterId, mark.Replays, now }) == 1;
+        new { mark.LetterId, mark.Replays, now });
 
     /// <summary>Gives a parked letter up.</summary>
     /// <returns>False when it is not parked.</returns>
@@ -207,25 +213,24 @@ internal static class LettersTable
         (await DiscardAsync(transaction, [id], who, reason, now)).Count == 1;
 
     /// <returns>Those that were parked: somebody else may have settled one of them since.</returns>
-    public static Task<List<long>> DiscardAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, string who, string reason, long now) =>
-        transaction.QueryAsync<long>(
-            $"""
-            UPDATE dead_letters SET status = 'discarded', settled_at = @now, settled_by = @who, settle_reason = @reason
-            WHERE id IN {SqlList.Of(ids)} AND status = 'parked' RETURNING id
-            """,
-            new { who, reason, now });
+    public static Task<List<long>> DiscardAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, string who, string reason, long now) => ChangeSomeAsync(
+        transaction,
+        $"""
+        UPDATE dead_letters SET status = 'discarded', settled_at = @now, settled_by = @who, settle_reason = @reason
+        WHERE id IN {SqlList.Of(ids)} AND status = 'parked'
+        """,
+        new { who, reason, now });
 
     /// <summary>Parks a discarded letter again.</summary>
     /// <returns>False when it is not discarded.</returns>
-    public static async Task<bool> RestoreAsync(StoreTransaction transaction, long id) => await transaction.ExecuteAsync(
-        """
-        UPDATE dead_letters SET status = 'parked', settled_at = NULL, settled_by = NULL, settle_reason = NULL WHERE id = @id AND status = 'discarded'
-        """,
-        new { id }) == 1;
+    public static Task<bool> RestoreAsync(StoreTransaction transaction, long id) => ChangeAsync(
+        transaction,
+        "UPDATE dead_letters SET status = 'parked', settled_at = NULL, settled_by = NULL, settle_reason = NULL WHERE id = @id AND status = 'discarded'",
+        new { id });
 
     /// <summary>An alert tells of those that no other tells of.</summary>
     public static Task CoverAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids, long alertId) =>
-        transaction.ExecuteAsync($"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(ids)}", new { alertId });
+        ChangeSomeAsync(transaction, $"UPDATE dead_letters SET alert_id = @alertId WHERE alert_id IS NULL AND id IN {SqlList.Of(ids)}", new { alertId });
 
     /// <summary>Whether a letter that no alert covers was opened until <paramref name="before"/>.</summary>
     /// <param name="beyond">Nothing happens in the future: what says so is from before the clock was set back, and old enough.</param>
@@ -266,11 +271,24 @@ internal static class LettersTable
         {
             return 0;
         }
+        await SealMarks.RemovedAsync(transaction, Sealed, id);
         await transaction.ExecuteAsync("DELETE FROM keyless_letters WHERE letter_id = @id", new { id });
         await ReplaysTable.RemoveAsync(transaction, id);
         await RejectionsTable.RemoveParkedAsync(transaction, letter.Key, letter.Fingerprint);
         return 1;
     }
+
+    /// <summary>Runs an UPDATE of letters and marks those that it changed: without a mark a change would be found as tampering.</summary>
+    private static async Task<List<long>> ChangeSomeAsync(StoreTransaction transaction, string update, object parameters)
+    {
+        var changed = await transaction.QueryAsync<long>($"{update} RETURNING id", parameters);
+        await SealMarks.ChangedAsync(transaction, Sealed, changed);
+        return changed;
+    }
+
+    /// <summary>The same for one letter.</summary>
+    /// <returns>Whether it was changed.</returns>
+    private static async Task<bool> ChangeAsync(StoreTransaction transaction, string update, object parameters) => (await ChangeSomeAsync(transaction, update, parameters)).Count == 1;
 
     /// <summary>What operators need to settle a letter; null when there is no such letter.</summary>
     public static async Task<StoredLetter?> FindAsync(StoreConnection connection, long id) =>
@@ -351,7 +369,7 @@ internal static class LettersTable
                 continue;
             }
             var body = letter.CustomerId is { } customer && letter.Body.Length > 0 ? SealedBytes.Seal(keys[customer], letter.Body) : transaction.Keys.Seal(letter.Body, null);
-            await transaction.ExecuteAsync("UPDATE dead_letters SET body = @body WHERE id = @Id", new { body, letter.Id });
+            await ChangeAsync(transaction, "UPDATE dead_letters SET body = @body WHERE id = @Id", new { body, letter.Id });
         }
         await transaction.ExecuteAsync($"DELETE FROM plain_letters WHERE id IN {SqlList.Of([.. letters.Select(letter => letter.Id)])}");
     }
@@ -370,7 +388,7 @@ internal static class LettersTable
     /// <summary>Nobody reads their bodies any more.</summary>
     public static async Task EmptyAsync(StoreTransaction transaction, IReadOnlyCollection<long> ids)
     {
-        await transaction.ExecuteAsync($"UPDATE dead_letters SET body = @Gone WHERE OCTET_LENGTH(body) > 0 AND id IN {SqlList.Of(ids)}", new { SealedBytes.Gone });
+        await ChangeSomeAsync(transaction, $"UPDATE dead_letters SET body = @Gone WHERE OCTET_LENGTH(body) > 0 AND id IN {SqlList.Of(ids)}", new { SealedBytes.Gone });
         await transaction.ExecuteAsync($"DELETE FROM plain_letters WHERE id IN {SqlList.Of(ids)}");
     }
 

@@ -24,6 +24,9 @@ public static class AlertKind
     /// <summary>Something about the service itself that a person must mend, such as messages that it can't read.</summary>
     public const string Service = "service";
 
+    /// <summary>The newest seal, once a day: to be kept, and compared when somebody doubts the store.</summary>
+    public const string Seal = "seal";
+
     /// <summary>An operator tries the channels.</summary>
     public const string Test = "test";
 }
@@ -73,6 +76,9 @@ public sealed record AlertContent
 
     /// <summary>Some of the orders concerned, at most ten.</summary>
     public IReadOnlyList<string> OrderIds { get; init; } = [];
+
+    /// <summary>The newest seal of the store, as <c>NUMBER:HASH</c>; in digests and in the seal of the day.</summary>
+    public string? Seal { get; init; }
 
     /// <summary>Where the admin page shows it.</summary>
     public string? Link { get; init; }

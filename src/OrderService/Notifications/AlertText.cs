@@ -61,6 +61,10 @@ public static class AlertText
         {
             text.AppendLine().AppendLine(content.Link);
         }
+        if (content.Seal is not null)
+        {
+            text.AppendLine().Append("Newest seal: ").AppendLine(content.Seal);
+        }
         return text.ToString();
     }
 
@@ -103,6 +107,10 @@ public static class AlertText
         if (content.Link is not null)
         {
             html.Append("<p><a href=\"").Append(Encode(content.Link)).Append("\">").Append(Encode(content.Link)).Append("</a></p>");
+        }
+        if (content.Seal is not null)
+        {
+            html.Append("<p><small>Newest seal: <code style=\"word-break:break-all\">").Append(Encode(content.Seal)).Append("</code></small></p>");
         }
         return html.Append("</body></html>").ToString();
     }

@@ -57,7 +57,8 @@ public static class NotificationsSetup
     /// <summary>Sends the alerts that any process wrote.</summary>
     public static IServiceCollection AddNotificationSending(this IServiceCollection services) => services
         .AddHostedService(provider => provider.GetRequiredService<NotificationSender>())
-        .AddHostedService<RefusedPaymentAlerts>();
+        .AddHostedService<RefusedPaymentAlerts>()
+        .AddHostedService<SealHeadAlerts>();
 
     /// <summary>Writes to customers in this process, when that is switched on.</summary>
     /// <param name="isMine">Whether this instance does it; one of several.</param>

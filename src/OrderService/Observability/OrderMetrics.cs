@@ -33,6 +33,7 @@ public sealed class OrderMetrics : IDisposable
     private volatile int circuitState;
     private volatile IReadOnlyList<(string Queue, bool IsPaused)> intake = [];
     private volatile OutboxReading? kafka;
+    private volatile Func<TimeSpan>? sealing;
 
     /// <param name="log">Null where nothing is logged.</param>
     public OrderMetrics(IMeterFactory meters, LogLines? log = null)
@@ -62,6 +63,7 @@ public sealed class OrderMetrics : IDisposable
         meter.CreateObservableGauge("orders.kafka.lag", () => kafka is { } reading ? [new Measurement<long>(reading.Pending)] : (Measurement<long>[])[], "{message}", "Events of the log that Kafka does not have yet; only where the stream is on.");
         meter.CreateObservableGauge("orders.kafka.oldest_age", () => kafka is { } reading ? [new Measurement<double>(reading.OldestAge.TotalSeconds)] : (Measurement<double>[])[], "s", "Age of the oldest event that Kafka does not have yet.");
         meter.CreateObservableGauge("orders.intake.paused", () => intake.Select(queue => new Measurement<long>(queue.IsPaused ? 1 : 0, new KeyValuePair<string, object?>("queue", queue.Queue))), "{queue}", "1 while somebody paused the intake of the queue, else 0.");
+        meter.CreateObservableGauge("orders.seals.age", () => sealing is { } age ? [new Measurement<double>(age().TotalSeconds)] : (Measurement<double>[])[], "s", "How long ago everything that was committed had its seal: no row without one is older. Only in processes that seal.");
         meter.CreateObservableCounter("orders.log.dropped", () => log?.Dropped ?? 0, "{line}", "Log lines that found no room because nobody took them in time.");
         meter.CreateObservableGauge("orders.circuit.state", () => (long)circuitState, "{state}", "The store's circuit breaker: 0 closed, 1 half open, 2 open.");
     }
@@ -190,6 +192,9 @@ public sealed class OrderMetrics : IDisposable
     public void SetOutbox(long pending, TimeSpan oldestAge) => outbox = new(pending, oldestAge);
 
     public void SetKafka(long behind, TimeSpan oldestAge) => kafka = new(behind, oldestAge);
+
+    /// <param name="age">How long ago everything that was committed then had its seal.</param>
+    public void SetSealing(Func<TimeSpan> age) => sealing = age;
 
     public void SetQueues(IReadOnlyList<QueueReading> readings) => queues = readings;
 

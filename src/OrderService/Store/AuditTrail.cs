@@ -27,9 +27,13 @@ public static partial class AuditTrail
 {
     private const int LongestDetail = 1024;
 
-    public static Task WriteAsync(StoreTransaction transaction, Caller who, string action, string subject, string detail, long now) => transaction.ExecuteAsync(
-        "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail)",
-        new { now, who = Cut(who.Name, 128), action, subject = Cut(subject, 256), detail = Cut(Signed(who, detail), LongestDetail) });
+    public static async Task WriteAsync(StoreTransaction transaction, Caller who, string action, string subject, string detail, long now)
+    {
+        var id = await transaction.ExecuteScalarAsync<long>(
+            "INSERT INTO audit (at, who, action, subject, detail) VALUES (@now, @who, @action, @subject, @detail) RETURNING id",
+            new { now, who = Cut(who.Name, 128), action, subject = Cut(subject, 256), detail = Cut(Signed(who, detail), LongestDetail) });
+        await SealMarks.AddedAsync(transaction, SealSubject.Audit.Table, id);
+    }
 
     /// <summary>The newest entries first. A name without its kind finds the key of that name too.</summary>
     /// <param name="before">Only entries with a lower number.</param>
@@ -44,8 +48,15 @@ public static partial class AuditTrail
     internal static Task<List<OldRow>> OldAsync(StoreConnection connection, long before, OldRow last, int most) => connection.QueryAsync<OldRow>(
         "SELECT at, id FROM audit WHERE at <= @before AND (at, id) > (@At, @Id) ORDER BY at, id LIMIT @most", new { before, last.At, last.Id, most });
 
-    internal static async Task<long> RemoveAsync(StoreTransaction transaction, long id, long before) =>
-        await transaction.ExecuteAsync("DELETE FROM audit WHERE id = @id AND at <= @before", new { id, before });
+    internal static async Task<long> RemoveAsync(StoreTransaction transaction, long id, long before)
+    {
+        var removed = await transaction.ExecuteAsync("DELETE FROM audit WHERE id = @id AND at <= @before", new { id, before });
+        if (removed > 0)
+        {
+            await SealMarks.RemovedAsync(transaction, SealSubject.Audit.Table, id);
+        }
+        return removed;
+    }
 
     /// <summary>Who started a replay job or resumed it last. Backwards from the newest row, so a job of today is found at once in a log of years.</summary>
     internal static async Task<Caller?> StarterAsync(StoreConnection connection, string job)

@@ -79,8 +79,12 @@ public sealed class EventQueries(IDatabase database)
 
     /// <summary>The events of a stream that is closed and taken out as a whole.</summary>
     /// <returns>How many there were.</returns>
-    internal static Task<int> RemoveStreamAsync(StoreTransaction transaction, long stream) =>
-        transaction.ExecuteAsync("DELETE FROM events WHERE stream = @stream", new { stream });
+    internal static async Task<int> RemoveStreamAsync(StoreTransaction transaction, long stream)
+    {
+        var positions = await transaction.QueryAsync<long>("DELETE FROM events WHERE stream = @stream RETURNING position", new { stream });
+        await SealMarks.RemovedAsync(transaction, SealSubject.Events.Table, positions);
+        return positions.Count;
+    }
 
     /// <summary>One stream, oldest first.</summary>
     internal static async Task<IReadOnlyList<RecordedEvent>> StreamAsync(StoreConnection connection, long stream) =>

@@ -11,13 +11,18 @@ namespace OrderService.Store;
 /// <param name="open">Opens a connection.</param>
 /// <param name="exists">Whether there is such a store; looked at until there is.</param>
 /// <param name="translate">Makes of the driver's exception the one that stations know.</param>
-/// <param name="masterFile">Where a master key of its own lies; null for a row in the database.</param>
+/// <param name="masterFile">Where a master key of its own lies, and beside it the keys of seals; null for rows in the database.</param>
 /// <param name="scrub">Runs after keys were destroyed: nothing of them may be left in the files.</param>
 public sealed class KeyTable(
     Func<DbConnection> open, Func<bool> exists, Func<Exception, Exception> translate, bool isSqlite, string? masterFile, Action<DbConnection>? scrub = null)
 {
     private readonly string table = isSqlite ? "customer_keys" : "orderservice_keys.customer_keys";
+    private const string SealKeyRows = "orderservice_keys.seal_keys";
+    private const string SealHeadRows = "orderservice_keys.seal_heads";
+
     private readonly string masters = isSqlite ? "" : "orderservice_keys.master_key";
+    private readonly string? sealFile = masterFile is null ? null : Path.Combine(Path.GetDirectoryName(masterFile)!, "seal.keys");
+    private readonly string? headFile = masterFile is null ? null : Path.Combine(Path.GetDirectoryName(masterFile)!, "seal.head");
     private volatile bool isThere;
 
     /// <summary>Makes the tables, where they are missing.</summary>
@@ -29,6 +34,8 @@ public sealed class KeyTable(
             // Instances that start together wait for one another.
             connection.Execute("SELECT pg_advisory_xact_lock(5724437219893379075); CREATE SCHEMA IF NOT EXISTS orderservice_keys", null, transaction);
             connection.Execute($"CREATE TABLE IF NOT EXISTS {masters} (one BOOLEAN NOT NULL DEFAULT true PRIMARY KEY CHECK (one), key BYTEA NOT NULL)", null, transaction);
+            connection.Execute($"CREATE TABLE IF NOT EXISTS {SealKeyRows} (number BIGINT NOT NULL PRIMARY KEY, key BYTEA NOT NULL)", null, transaction);
+            connection.Execute($"CREATE TABLE IF NOT EXISTS {SealHeadRows} (store TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL, hash BYTEA NOT NULL)", null, transaction);
         }
         connection.Execute(
             $"""
@@ -195,6 +202,123 @@ public sealed class KeyTable(
         {
             File.Delete(masterFile);
         }
+    }
+
+    /// <summary>The keys of seals that lie here, the oldest first; the last one is in use.</summary>
+    public List<byte[]> OwnSealKeys()
+    {
+        if (sealFile is null)
+        {
+            return Run(connection => connection.Query<byte[]>($"SELECT key FROM {SealKeyRows} ORDER BY number").AsList()) ?? [];
+        }
+        return File.Exists(sealFile)
+            ? [.. File.ReadAllLines(sealFile).Where(line => line.Length > 0).Select(line => SealKey.Parse(line)?.Bytes
+                ?? throw new StoreSettingsException($"{sealFile} holds a line that is no key: 32 bytes as base64. Put the file back as it was, or take that line out: what was sealed under it can't be verified then."))]
+            : [];
+    }
+
+    /// <summary>Makes the first one, unless another process was first.</summary>
+    /// <returns>Where it lies.</returns>
+    public string AddFirstSealKey(byte[] key)
+    {
+        if (sealFile is null)
+        {
+            Run(connection => connection.Execute($"INSERT INTO {SealKeyRows} (number, key) VALUES (1, @key) ON CONFLICT DO NOTHING", new { key }), create: true);
+            return "the schema orderservice_keys";
+        }
+        OwnerOnly.CreateFolder(Path.GetDirectoryName(sealFile)!);
+        try
+        {
+            using var file = OwnerOnly.New(sealFile);
+            file.Write(Line(key));
+            file.Flush(flushToDisk: true);
+        }
+        catch (IOException) when (File.Exists(sealFile))
+        {
+            // Another process that started at the same moment made it first.
+        }
+        return sealFile;
+    }
+
+    /// <summary>Adds one behind the others.</summary>
+    public void AddOwnSealKey(byte[] key)
+    {
+        if (sealFile is null)
+        {
+            Run(connection => connection.Execute($"INSERT INTO {SealKeyRows} (number, key) SELECT coalesce(max(number), 0) + 1, @key FROM {SealKeyRows}", new { key }), create: true);
+            return;
+        }
+        OwnerOnly.CreateFolder(Path.GetDirectoryName(sealFile)!);
+        Replace(sealFile, [.. OwnSealKeys().Append(key).SelectMany(Line)]);
+    }
+
+    /// <summary>The newest seal of a store that was noted beside the keys.</summary>
+    public SealHead? SealHead(string store) => headFile is null
+        ? Run(connection => connection.QuerySingleOrDefault<(long Number, byte[]? Hash)>($"SELECT number, hash FROM {SealHeadRows} WHERE store = @store", new { store })) is { Hash: { } hash } row
+            ? new SealHead(row.Number, hash)
+            : null
+        : Heads(headFile).GetValueOrDefault(store);
+
+    public void SetSealHead(string store, SealHead head)
+    {
+        if (headFile is null)
+        {
+            // Of two instances the one with the longer chain is right.
+            Run(connection => connection.Execute(
+                $"""
+                INSERT INTO {SealHeadRows} (store, number, hash) VALUES (@store, @Number, @Hash)
+                ON CONFLICT (store) DO UPDATE SET number = excluded.number, hash = excluded.hash WHERE seal_heads.number <= excluded.number
+                """,
+                new { store, head.Number, head.Hash }));
+            return;
+        }
+        var heads = Heads(headFile);
+        heads[store] = head;
+        WriteHeads(headFile, heads);
+    }
+
+    public void RemoveSealHead(string store)
+    {
+        if (headFile is null)
+        {
+            Run(connection => connection.Execute($"DELETE FROM {SealHeadRows} WHERE store = @store", new { store }));
+            return;
+        }
+        var heads = Heads(headFile);
+        if (heads.Remove(store))
+        {
+            WriteHeads(headFile, heads);
+        }
+    }
+
+    // A line for each store whose keys lie here: its name and the head.
+    private static Dictionary<string, SealHead> Heads(string file)
+    {
+        var heads = new Dictionary<string, SealHead>(StringComparer.Ordinal);
+        foreach (var line in File.Exists(file) ? File.ReadAllLines(file) : [])
+        {
+            if (line.Split(' ') is [var store, var text] && Store.SealHead.Parse(text) is { } head)
+            {
+                heads[store] = head;
+            }
+        }
+        return heads;
+    }
+
+    private static void WriteHeads(string file, Dictionary<string, SealHead> heads) =>
+        Replace(file, System.Text.Encoding.ASCII.GetBytes(string.Concat(heads.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => $"{pair.Key} {pair.Value}\n"))));
+
+    private static byte[] Line(byte[] key) => System.Text.Encoding.ASCII.GetBytes(Convert.ToBase64String(key) + "\n");
+
+    private static void Replace(string path, byte[] bytes)
+    {
+        var made = $"{path}.{Guid.NewGuid():N}";
+        using (var file = OwnerOnly.New(made))
+        {
+            file.Write(bytes);
+            file.Flush(flushToDisk: true);
+        }
+        File.Move(made, path, overwrite: true);
     }
 
     private string In(string parameter) => isSqlite ? $"IN (SELECT value FROM json_each(@{parameter}))" : $"= ANY(@{parameter})";

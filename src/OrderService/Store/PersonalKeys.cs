@@ -13,12 +13,15 @@ public delegate SealingKey KeyOfCustomer(string customerId);
 /// Keeps what is personal unreadable for whoever has the store alone, and lets it be forgotten: one key a customer, and for bodies that name no customer one a day.
 /// A key is durable before anything is written under it. Customers' keys are not kept in memory, so that one which another process destroys opens nothing from that moment on.
 /// </summary>
-public sealed partial class PersonalKeys(KeyTable table, KeysOptions options, TimeProvider clock, ILogger logger)
+public sealed partial class PersonalKeys(KeyTable table, KeysOptions options, SealsOptions seals, TimeProvider clock, ILogger logger)
 {
     /// <summary>The key that signs records of redaction.</summary>
     private const string SigningSubject = "signing";
     private const string CustomerPrefix = "customer:";
     private const string LettersPrefix = "letters:";
+
+    /// <summary>What signs the evidence that nobody changed the store; the keys lie in the same place.</summary>
+    public SealKeys Seals { get; } = new(table, seals, logger);
 
     private KeyTable Table => table;
 
@@ -33,6 +36,7 @@ public sealed partial class PersonalKeys(KeyTable table, KeysOptions options, Ti
     public void Prepare()
     {
         table.Create();
+        Seals.Prepare();
         var known = Masters(make: true);
         foreach (var use in table.Masters().Where(use => !known.ContainsKey(use.Id)))
         {
@@ -109,6 +113,7 @@ public sealed partial class PersonalKeys(KeyTable table, KeysOptions options, Ti
             target.Table.Insert([.. rows.Select(row => row.Wrapped is null ? row : row.WrappedAs(target.Wrapped(row.Subject, Unwrap(row, known))))]);
             after = rows[^1].Id;
         }
+        Seals.CopyTo(target.Seals);
     }
 
     /// <summary>The id of the master key that wraps new keys.</summary>

@@ -23,7 +23,9 @@ internal static class RedactionsTable
     {
         var dataHash = SHA256.HashData(data);
         var signature = Sign(transaction.Keys.Signing(), row.OrderId, row.Version, row.Hash, dataHash, now);
-        await transaction.ExecuteAsync("UPDATE events SET data = @data WHERE stream = @Stream AND version = @Version", new { data, row.Stream, row.Version });
+        var changed = await transaction.QueryAsync<long>(
+            "UPDATE events SET data = @data WHERE stream = @Stream AND version = @Version RETURNING position", new { data, row.Stream, row.Version });
+        await SealMarks.ChangedAsync(transaction, SealSubject.Events.Table, changed);
         await transaction.ExecuteAsync(
             """
             INSERT INTO redactions (order_id, version, hash, data_hash, redacted_at, signature) VALUES (@OrderId, @Version, @Hash, @dataHash, @now, @signature)

@@ -9,6 +9,9 @@ internal static class SchedulesTable
     public const string Reminders = "reminders";
     public const string Payments = "payments";
 
+    /// <summary>When people were told of the newest seal.</summary>
+    public const string SealHead = "seal-head";
+
     /// <summary>How many steps of the store's clock deadlines were moved for.</summary>
     public const string ClockSteps = "clock-steps";
 

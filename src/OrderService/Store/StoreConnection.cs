@@ -72,6 +72,24 @@ public class StoreConnection
         return rows;
     }
 
+    /// <summary>The same one by one, each only until the next one is read.</summary>
+    internal async IAsyncEnumerable<object?[]> QueryRowsUnbufferedAsync(string sql, object? parameters)
+    {
+        await using var reader = await Connection.ExecuteReaderAsync(sql, parameters, Transaction);
+        var row = new object?[reader.FieldCount];
+        while (await reader.ReadAsync())
+        {
+            for (var column = 0; column < row.Length; column++)
+            {
+                row[column] = reader.GetValue(column) is var value && value is DBNull ? null : value;
+            }
+            yield return row;
+        }
+    }
+
+    /// <summary>A text as its bytes where the driver would end it at the first zero.</summary>
+    internal string TextBytes(string column) => IsSqlite ? $"CAST({column} AS BLOB)" : column;
+
     internal async Task<bool> HasTableAsync(string table) => await ExecuteScalarAsync<long>(
         IsSqlite ? "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = @table" : "SELECT count(to_regclass(@table))", new { table }) > 0;
 
@@ -108,6 +126,26 @@ public sealed class StoreTransaction : StoreConnection
             }
             await command.ExecuteNonQueryAsync();
         }
+    }
+
+    /// <summary>Many rows at once: SQLite takes them one by one, PostgreSQL as arrays in one statement.</summary>
+    /// <param name="columns">With their types in PostgreSQL: bigint, text or bytea.</param>
+    internal Task InsertManyAsync(string table, IReadOnlyList<(string Name, string Type)> columns, IReadOnlyList<object?[]> rows)
+    {
+        var names = string.Join(", ", columns.Select(column => column.Name));
+        if (IsSqlite)
+        {
+            return ExecuteEachAsync($"INSERT INTO {table} ({names}) VALUES ({string.Join(", ", columns.Select((_, index) => $"@p{index}"))})", columns.Count, rows);
+        }
+        var arrays = columns.Select((column, index) => (Name: $"p{index}", column.Type, Values: (object)(column.Type switch
+        {
+            "bigint" => rows.Select(row => (long?)row[index]).ToArray(),
+            "bytea" => rows.Select(row => (byte[]?)row[index]).ToArray(),
+            _ => rows.Select(row => (string?)row[index]).ToArray(),
+        }))).ToList();
+        return ExecuteAsync(
+            $"INSERT INTO {table} ({names}) SELECT * FROM unnest({string.Join(", ", arrays.Select(array => $"@{array.Name}::{array.Type}[]"))})",
+            arrays.ToDictionary(array => array.Name, array => array.Values));
     }
 
     /// <summary>What this transaction and those after it overwrite leaves no trace in SQLite's pages, until <see cref="IDatabase.ScrubAsync"/>; in PostgreSQL VACUUM takes the old rows out.</summary>

@@ -36,8 +36,13 @@ public sealed class TestStore : IAsyncDisposable
     }
 
     /// <summary>A database of its own on the tests' PostgreSQL.</summary>
-    public static async Task<TestStore> OpenAsync(PostgresContainerFixture postgres) =>
-        await MigrateAsync(new TestStore(new PostgresDatabase(await postgres.AddDatabaseAsync(), NullLogger<PostgresDatabase>.Instance)));
+    /// <param name="told">Told its connection string.</param>
+    public static async Task<TestStore> OpenAsync(PostgresContainerFixture postgres, Action<string>? told = null)
+    {
+        var address = await postgres.AddDatabaseAsync();
+        told?.Invoke(address);
+        return await MigrateAsync(new TestStore(new PostgresDatabase(address, NullLogger<PostgresDatabase>.Instance)));
+    }
 
     public Task ExecuteAsync(string sql, object? parameters = null) => Database.WriteAsync(transaction => transaction.ExecuteAsync(sql, parameters));
 

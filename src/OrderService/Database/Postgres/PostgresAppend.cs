@@ -247,6 +247,14 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
                 null,
                 Numbers(changes, change => change.LetterId), Numbers(changes, change => change.At), Texts(changes, change => change.Detail));
         }
+        if (append.Letters.Count > 0)
+        {
+            // Of those that were settled meanwhile too: they are sealed once more as they are.
+            var marks = append.Letters.Select(change => new SealMark(SealSubject.Letters.Table, SealMarkKind.Changed, change.LetterId)).Select(mark => (mark, Signed: mark.Sign(keys.Seals))).ToArray();
+            Add(batch, "INSERT INTO seal_marks (subject, row_id, kind, nonce, mark) SELECT * FROM unnest($1, $2, $3, $4, $5)", null,
+                Texts(marks, row => row.mark.Subject), Numbers(marks, row => row.mark.Row), Numbers(marks, row => (long)row.mark.Kind), Bytes(marks, row => row.Signed.Nonce),
+                Bytes(marks, row => row.Signed.Mark));
+        }
         if (append.AttributesReplaced.Count > 0)
         {
             Add(batch, "DELETE FROM order_attributes WHERE seq = ANY($1)", null, Numbers(append.AttributesReplaced.ToArray(), orderId => streams[orderId]));
@@ -274,15 +282,15 @@ internal sealed class PostgresAppend(Append append, Dictionary<string, long> str
         Add(batch,
             $"""
             WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({LogLock}))
-            INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
-            SELECT stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash
-            FROM turn, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-                WITH ORDINALITY AS recorded (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, place)
+            INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, mark)
+            SELECT stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, mark
+            FROM turn, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                WITH ORDINALITY AS recorded (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, mark, place)
             ORDER BY place RETURNING position
             """,
             Answer.Positions,
             Numbers(rows, row => streams[row.OrderId]), Texts(rows, row => row.OrderId), Numbers(rows, row => row.Version), Texts(rows, row => row.Type), Memories(rows), Texts(rows, row => row.CorrelationId),
-            Texts(rows, row => row.CausationId), Texts(rows, row => row.TraceContext), Numbers(rows, row => row.RecordedAt), Bytes(rows, row => row.Hash));
+            Texts(rows, row => row.CausationId), Texts(rows, row => row.TraceContext), Numbers(rows, row => row.RecordedAt), Bytes(rows, row => row.Hash), Bytes(rows, row => keys.Seals.MarkEvent(row.Hash)));
     }
 
     /// <summary>

@@ -43,8 +43,10 @@ public sealed partial class PostgresDatabase : IDatabase
     /// <exception cref="StoreSettingsException">It can't be read.</exception>
     /// <param name="resolve">Looks a name up; the operating system's way when null.</param>
     /// <param name="keys">Where the keys of customers lie; in a schema of the same database when null.</param>
+    /// <param name="seals">The keys of seals; they lie beside those of customers when null.</param>
     public PostgresDatabase(
-        string connectionString, ILogger<PostgresDatabase> logger, Func<string, CancellationToken, Task<IPAddress[]>>? resolve = null, KeysOptions? keys = null, TimeProvider? clock = null)
+        string connectionString, ILogger<PostgresDatabase> logger, Func<string, CancellationToken, Task<IPAddress[]>>? resolve = null, KeysOptions? keys = null, TimeProvider? clock = null,
+        SealsOptions? seals = null)
     {
         this.logger = logger;
         this.resolve = resolve ?? Dns.GetHostAddressesAsync;
@@ -56,7 +58,7 @@ public sealed partial class PostgresDatabase : IDatabase
             ? null
             : Primary(new NpgsqlDataSourceBuilder(Parse(keys.ConnectionString, "Keys:ConnectionString").ConnectionString));
         Keys = new PersonalKeys(
-            PostgresKeys.Open(() => (keySource ?? sources.Keys).OpenConnection(), Translate), keys ?? new KeysOptions(), clock ?? TimeProvider.System, logger);
+            PostgresKeys.Open(() => (keySource ?? sources.Keys).OpenConnection(), Translate), keys ?? new KeysOptions(), seals ?? new SealsOptions(), clock ?? TimeProvider.System, logger);
     }
 
     public string Provider => "Postgres";
@@ -195,6 +197,7 @@ public sealed partial class PostgresDatabase : IDatabase
         await MigrateAsync(cancellationToken);
         var begun = await WriteAsync(transaction => PostgresEpochs.BeginAsync(transaction, applicationFamily, ApplicationName, atLeast, cause), cancellationToken);
         Volatile.Write(ref epoch, begun.Number);
+        Keys.Seals.ForgetHead(await ReadAsync(EpochsTable.StoreIdAsync, cancellationToken));
         return begun;
     }
 

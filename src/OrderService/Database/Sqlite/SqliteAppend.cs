@@ -34,8 +34,8 @@ internal sealed class SqliteAppend : IDisposable
             """);
         countCopies = new(connection, all, "UPDATE inbox SET copies = copies + ?1, last_copy_at = ?2 WHERE key = ?3");
         insertEvent = new(connection, all, """
-            INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            INSERT INTO events (stream, order_id, version, type, data, correlation_id, causation_id, traceparent, recorded_at, hash, mark)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
             """);
         moveEvent = new(connection, all, "UPDATE events SET position = ?1 WHERE position = ?2");
         insertHead = new(connection, all, """
@@ -61,7 +61,7 @@ internal sealed class SqliteAppend : IDisposable
     {
         WriteInbox(append);
         var streams = WriteHeads(append);
-        WriteEvents(append, streams);
+        WriteEvents(append, streams, transaction.Keys.Seals);
         WriteOutbox(append);
         WriteRest(append);
         if (append.Deferred.Count + append.Rejections.Count + append.Letters.Count + append.RefusedPayments.Count + append.Attributes.Count + append.AttributesReplaced.Count > 0)
@@ -121,14 +121,14 @@ internal sealed class SqliteAppend : IDisposable
         return streams;
     }
 
-    private void WriteEvents(Append append, Dictionary<string, long> streams)
+    private void WriteEvents(Append append, Dictionary<string, long> streams, SealKeys seals)
     {
         foreach (var recorded in append.Events)
         {
             insertEvent
                 .Bind(1, streams[recorded.OrderId]).Bind(2, recorded.OrderId).Bind(3, recorded.Version).Bind(4, recorded.Type).Bind(5, recorded.Data.Span)
                 .Bind(6, recorded.CorrelationId).Bind(7, recorded.CausationId).Bind(8, recorded.TraceContext)
-                .Bind(9, recorded.RecordedAt).Bind(10, recorded.Hash)
+                .Bind(9, recorded.RecordedAt).Bind(10, recorded.Hash).Bind(11, seals.MarkEvent(recorded.Hash))
                 .Execute();
             recorded.Position = LastRowId;
             if (recorded.Position < firstPosition)
@@ -227,6 +227,7 @@ internal sealed class SqliteAppend : IDisposable
                 WHERE id = @LetterId AND status IN ('parked', 'replayed')
                 """,
                 new { change.LetterId, Status = change.Resolved ? "resolved" : "superseded", change.At, change.Detail });
+            await SealMarks.ChangedAsync(transaction, SealSubject.Letters.Table, change.LetterId);
             await transaction.ExecuteAsync(
                 "UPDATE replays SET outcome = 'resolved', detail = @Detail, finished_at = @At WHERE letter_id = @LetterId AND outcome IS NULL",
                 new { change.LetterId, change.At, change.Detail });

@@ -64,12 +64,13 @@ public sealed partial class SqliteDatabase : IDatabase
     private volatile bool isMigrated;
 
     /// <param name="keys">Where the keys of customers lie; beside the store when null.</param>
-    public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger, KeysOptions? keys = null)
+    /// <param name="seals">The keys of seals; they lie beside those of customers when null.</param>
+    public SqliteDatabase(string path, TimeProvider clock, ILogger<SqliteDatabase> logger, KeysOptions? keys = null, SealsOptions? seals = null)
     {
         this.path = Path.GetFullPath(path);
         var keysPath = string.IsNullOrWhiteSpace(keys?.Path) ? Path.Combine(Path.GetDirectoryName(this.path)!, "keys.db") : Path.GetFullPath(keys.Path);
         keyConnections = SqliteKeys.Connections(keysPath);
-        Keys = new PersonalKeys(SqliteKeys.Open(keysPath, keyConnections), keys ?? new KeysOptions(), clock, logger);
+        Keys = new PersonalKeys(SqliteKeys.Open(keysPath, keyConnections), keys ?? new KeysOptions(), seals ?? new SealsOptions(), clock, logger);
         this.clock = clock;
         this.logger = logger;
         SqliteWalFile.RegisterFileSystem();
@@ -143,6 +144,7 @@ public sealed partial class SqliteDatabase : IDatabase
         var number = Math.Max(atLeast, Math.Max(Epoch, claim?.SeenBefore?.Epoch ?? 0) + 1);
         var begun = await WriteAsync(transaction => SqliteEpochs.BeginAsync(transaction, number, clock.GetUtcNow().ToUnixTimeMilliseconds(), cause), cancellationToken);
         Volatile.Write(ref epoch, begun.Number);
+        Keys.Seals.ForgetHead(await ReadAsync(EpochsTable.StoreIdAsync, cancellationToken));
         if (claim is not null)
         {
             SqliteRelayLease.Jump(path, StoreEpoch.RowsBefore(begun.Number));

@@ -5,7 +5,7 @@ import { useList, usePolled } from '../live.js';
 import { count, plural, shown } from '../format.js';
 import { Button, Card, Chip, Empty, Loading, MoreRows, Note, PageHead, Time, Trouble, Waiting, useAction } from '../parts/basics.js';
 
-const kinds = { first: 'first of its kind', digest: 'digest', reminder: 'reminder', escalation: 'escalation', recovery: 'recovered', test: 'test', service: 'service' };
+const kinds = { first: 'first of its kind', digest: 'digest', reminder: 'reminder', escalation: 'escalation', recovery: 'recovered', test: 'test', service: 'service', seal: 'seal of the day' };
 
 export function Alerts() {
   const channels = usePolled('/api/alerts/channels', 5000);
