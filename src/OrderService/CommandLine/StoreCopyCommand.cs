@@ -45,7 +45,8 @@ internal static class StoreCopyCommand
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{rows.Values.Sum()} rows of {rows.Count} tables were copied in {clock.GetElapsedTime(began).TotalSeconds:0} s, and each table has as many as before."));
         var verification = new StoreVerification(target, new EventQueries(target));
         var report = await ProgressBar.RunAsync("checking orders", progress => verification.RunAsync(repair: false, progress, cancellationToken));
-        var seals = await StoreCommands.CheckSealsAsync(new SealVerification(target, clock), null, isHere: false, cancellationToken);
+        var name = await stations.GetRequiredService<IDatabase>().ReadAsync(EpochsTable.StoreIdAsync, cancellationToken);
+        var seals = await StoreCommands.CheckSealsAsync(new SealVerification(target, clock) { StoreName = name }, null, isHere: false, cancellationToken);
         // Two sentences for a person, whichever of them is bad news.
         if (!(StoreCommands.Tell(report) & StoreCommands.Tell(seals)))
         {

@@ -32,6 +32,9 @@ public sealed class SealVerification(IDatabase database, TimeProvider clock)
     /// <summary>So often is looked at what does not fit: it may have been written between two reads.</summary>
     internal int Looks { get; init; } = 4;
 
+    /// <summary>The store's own name, where it does not have it yet: a copy gets it when it is found to be right.</summary>
+    public string? StoreName { get; init; }
+
     private static readonly TimeSpan BetweenLooks = TimeSpan.FromMilliseconds(100);
 
     private SealKeys Keys => database.Keys.Seals;
@@ -72,7 +75,8 @@ public sealed class SealVerification(IDatabase database, TimeProvider clock)
 
     private async Task<ChainEnd> ChainAsync(Findings findings, IProgress<(long Done, long Total)>? progress, CancellationToken cancellationToken)
     {
-        var (store, total) = await database.ReadAsync(async connection => (await EpochsTable.StoreIdAsync(connection), await SealsTable.CountAsync(connection)), cancellationToken);
+        var (store, total) = await database.ReadAsync(
+            async connection => (StoreName ?? await EpochsTable.StoreIdAsync(connection), await SealsTable.CountAsync(connection)), cancellationToken);
         Seal? last = null;
         var count = 0L;
         // Those behind the last seal that could be verified: what is before it is as it was when that one was made.

@@ -14,6 +14,7 @@ public sealed partial class Sealer : BackgroundService
     private const int PauseFactor = 3;
 
     private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromMilliseconds(500);
 
     /// <summary>What the stop may take for it; the next start seals the rest.</summary>
     private static readonly TimeSpan LongestGoodbye = TimeSpan.FromSeconds(5);
@@ -24,7 +25,7 @@ public sealed partial class Sealer : BackgroundService
     private readonly TimeProvider clock;
     private readonly ILogger<Sealer> logger;
     private readonly SealMaker maker;
-    private bool hasSealed;
+    private volatile bool hasBegun;
     private long mine;
     private long foreign;
     private long told;
@@ -44,6 +45,7 @@ public sealed partial class Sealer : BackgroundService
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        hasBegun = true;
         using var tick = new PeriodicTimer(options.Interval, clock);
         try
         {
@@ -62,7 +64,7 @@ public sealed partial class Sealer : BackgroundService
     public override async Task StopAsync(CancellationToken cancellationToken)
     {
         await base.StopAsync(cancellationToken);
-        if (!hasSealed)
+        if (!hasBegun)
         {
             // It never came so far as to have a store.
             return;
@@ -120,8 +122,7 @@ public sealed partial class Sealer : BackgroundService
             return SealRound.Nothing;
         }
         var round = await maker.RunAsync(
-            took => Task.Delay(took * PauseFactor > ShortestPause ? took * PauseFactor : ShortestPause, clock, cancellationToken), cancellationToken);
-        hasSealed = true;
+            took => Task.Delay(TimeSpan.FromTicks(Math.Clamp(took.Ticks * PauseFactor, ShortestPause.Ticks, LongestPause.Ticks)), clock, cancellationToken), cancellationToken);
         mine = (await database.ReadAsync(SealsTable.NewestAsync, cancellationToken))?.Number ?? 0;
         Volatile.Write(ref complete, began);
         foreign += round.Foreign;

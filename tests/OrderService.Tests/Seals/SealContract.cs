@@ -1,4 +1,7 @@
 using System.Text;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
+using OrderService.Notifications;
 using OrderService.Projections;
 using OrderService.Seals;
 using OrderService.Store;
@@ -233,6 +236,37 @@ public abstract class SealContract
         Assert.Equal(0, (await world.SoundAsync()).Unsealed);
         await world.Store.ExecuteAsync("UPDATE events SET correlation_id = 'x' WHERE position = 1");
         Assert.Contains((await world.VerifyAsync()).Findings, finding => finding.StartsWith("Row 1 of events is not what was sealed", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task The_newest_seal_goes_out_with_each_digest_and_else_once_a_day_when_there_is_a_new_one()
+    {
+        await using var world = await OpenAsync();
+        await world.OrdersAsync(1);
+        await world.SealAsync();
+        var first = await world.HeadAsync();
+        await world.LettersAsync(3);
+        Assert.Contains($"\"seal\":\"{first}\"", await world.Store.ScalarAsync<string>("SELECT data FROM alerts WHERE kind = 'digest'"), StringComparison.Ordinal);
+        Assert.Contains($"Newest seal: {first}", await world.Store.ScalarAsync<string>("SELECT text FROM alerts WHERE kind = 'digest'"), StringComparison.Ordinal);
+
+        var clock = new SteppingTime(TimeProvider.System.GetUtcNow());
+        var daily = new SealHeadAlerts(
+            world.Store.Database, Options.Create(new AlertsOptions()), Options.Create(new SealsOptions()), new StoreTime(clock) { ServerClock = clock.GetUtcNow }, clock, NullLogger<SealHeadAlerts>.Instance);
+        var maker = new SealMaker(world.Store.Database, clock);
+        await world.Store.ExecuteAsync("UPDATE schedules SET last_at = 0 WHERE name = 'seal-head'");
+        await maker.RunAsync(_ => Task.CompletedTask, Stopping);
+        // The first day is not over, then nothing is new.
+        Assert.Null(await daily.TellAsync(Stopping));
+        clock.Advance(TimeSpan.FromHours(25));
+        Assert.Null(await daily.TellAsync(Stopping));
+        await world.OrdersAsync(1);
+        await maker.RunAsync(_ => Task.CompletedTask, Stopping);
+
+        var alert = await daily.TellAsync(Stopping);
+
+        Assert.Equal(("seal", $"Seal of the day: {await world.HeadAsync()}"), await world.Store.Database.ReadAsync(
+            connection => connection.QuerySingleAsync<(string, string)>("SELECT kind, subject FROM alerts WHERE id = @alert", new { alert }), Stopping));
+        Assert.Null(await daily.TellAsync(Stopping));
     }
 
     [Fact]
