@@ -79,7 +79,7 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
     public async Task While_the_broker_is_at_work_on_nested_headers_the_subscription_knows_since_when()
     {
         // As long as the messages go on, no count of them is above zero.
-        await using var broker = await TestBroker.StartAsync(fixture, options => options.StallAfter = TimeSpan.FromSeconds(3));
+        await using var broker = await TestBroker.StartAsync(fixture, options => options.StallAfter = TimeSpan.FromSeconds(1));
         await broker.DeclareAsync();
         await using var producer = await RawProducer.ConnectAsync(broker.Options.Uri);
         await using var orders = broker.Subscribe(TopologyNames.Orders);
@@ -87,13 +87,10 @@ public sealed class UnreadableHeadersTests(RabbitMqContainerFixture fixture)
         await Eventually.TrueAsync(() => orders.State is { Phase: SubscriptionPhase.Consuming, SilentSince: null });
 
         var nested = RawProducer.Field("a", 'A', RawProducer.Long(Nested(25_000, inner => [(byte)'A', .. RawProducer.Long(inner)])));
-        for (var number = 0; number < 3; number++)
-        {
-            await producer.PublishAsync(TopologyNames.Orders, nested, $"{number}");
-        }
+        await producer.PublishAsync(TopologyNames.Orders, nested, "0");
 
         await Eventually.TrueAsync(() => orders.State.SilentSince is not null);
-        await Eventually.TrueAsync(() => orders.State is { SilentSince: null, Delivered: >= 3 });
+        await Eventually.TrueAsync(() => orders.State is { SilentSince: null, Delivered: >= 1 });
     }
 
     private static byte[] Nested(int depth, Func<byte[], byte[]> wrap)

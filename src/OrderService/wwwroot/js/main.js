@@ -1,5 +1,5 @@
 import { html, render, useEffect, useLayoutEffect, useRef, useState } from './html.js';
-import { loadSession, outOfReach, session, signOut } from './api.js';
+import { loadSession, outOfReach, session, signIn, signOut } from './api.js';
 import { at } from './base.js';
 import { link, route, takeFocus } from './router.js';
 import { paused, staleSince, streamState, usePolled } from './live.js';
@@ -53,13 +53,9 @@ function page({ parts, query }) {
 function App() {
   const who = session.use();
   const [failure, setFailure] = useState(null);
-  const [given, setGiven] = useState(null);
   useEffect(() => {
     start().catch(setFailure);
   }, []);
-  if (given !== null) {
-    return html`<${SignIn} given=${given} onSignedIn=${() => setGiven(null)} onLeave=${() => { setGiven(null); loadSession().catch(setFailure); }} />`;
-  }
   if (who === undefined) {
     return failure && failure.status !== 401
       ? html`<main class="sign-in" id="main"><div class="sign-in-card"><h1>The service does not answer</h1><p>${shown(failure.message)}</p><button class="button primary" type="button" onClick=${() => location.reload()}>Try again</button></div></main>`
@@ -72,19 +68,15 @@ function App() {
     if (given) {
       // The key leaves the address, and with it the browser's history, before anything else happens.
       history.replaceState(null, '', '#/');
-      // Somebody else may have sent the address: who opens it says yes before they work under its key.
-      setGiven(decoded(given[1]));
+      try {
+        await signIn(decodeURIComponent(given[1]));
+      } catch (problem) {
+        session.set(null);
+        throw problem;
+      }
     } else {
       await loadSession();
     }
-  }
-}
-
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
   }
 }
 
