@@ -49,14 +49,15 @@ public sealed class SignInTests(Shop shop)
     public Task Signed_in_browsers_are_listed_and_one_of_them_is_ended() => shop.VisitAsync(async visitor =>
     {
         using var other = new HttpClient { BaseAddress = new Uri(visitor.Page.Url) };
-        using var signIn = await other.PostAsJsonAsync("/api/session", new { key = RunningService.ApiKey }, TestContext.Current.CancellationToken);
+        // Not with the key of all the other visitors here, whose sessions are theirs.
+        using var signIn = await other.PostAsJsonAsync("/api/session", new { key = Shop.ReaderKey }, TestContext.Current.CancellationToken);
         signIn.EnsureSuccessStatusCode();
 
         await visitor.Button("Signed in as tests").ClickAsync();
         await visitor.Page.GetByRole(AriaRole.Link, new() { Name = "Signed-in browsers" }).ClickAsync();
         await Expect(visitor.Heading("Signed-in browsers")).ToBeVisibleAsync();
         await Expect(visitor.Page.GetByText("this browser")).ToHaveCountAsync(1);
-        var ends = visitor.Page.GetByRole(AriaRole.Button, new() { Name = "End the session of tests from 127.0.0.1" });
+        var ends = visitor.Page.GetByRole(AriaRole.Button, new() { Name = "End the session of reader from 127.0.0.1" });
         await Expect(ends.First).ToBeVisibleAsync();
         await visitor.ScreenshotAsync("sessions");
         await visitor.AssertAccessibleAsync("sessions");
