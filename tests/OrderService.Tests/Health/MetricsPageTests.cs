@@ -88,6 +88,16 @@ public sealed partial class MetricsPageTests(SharedService shared, MetricsPageTe
     }
 
     [Fact]
+    public async Task Whoever_scrapes_needs_no_key()
+    {
+        using var nobody = new HttpClient { BaseAddress = new Uri(scraped.Service.Url) };
+
+        var metrics = await nobody.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken);
+
+        Assert.Contains("orders_outbox_pending", metrics, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Every_alert_says_how_urgent_it_is_and_links_to_what_to_do()
     {
         var anchors = Heading().Matches(Repository.Read("docs/operations.md"))
