@@ -1,5 +1,6 @@
 using System.Buffers.Text;
 using System.Security.Cryptography;
+using System.Text;
 using OrderService.Store;
 
 namespace OrderService.Admin;
@@ -47,19 +48,6 @@ public sealed record FirstKey(string File, string Key, DateTimeOffset Ends, bool
         }
     }
 
-    private static bool Create(string file)
-    {
-        OwnerOnly.CreateFolder(Path.GetDirectoryName(file)!);
-        try
-        {
-            using var writer = new StreamWriter(OwnerOnly.New(file));
-            writer.WriteLine(Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(32)));
-            return true;
-        }
-        catch (IOException) when (System.IO.File.Exists(file))
-        {
-            // Another process that started at the same moment made it first.
-            return false;
-        }
-    }
+    private static bool Create(string file) =>
+        OwnerOnly.WriteNew(file, Encoding.ASCII.GetBytes(Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(32)) + Environment.NewLine));
 }

@@ -28,7 +28,7 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
 
     private readonly Lock gate = new();
     private readonly Dictionary<string, long> addresses = new(StringComparer.Ordinal);
-    private readonly List<Counted> unwritten = [];
+    private readonly List<Row> unwritten = [];
     private readonly HashSet<string> used = new(StringComparer.Ordinal);
     private Dictionary<string, Counted> callers = new(StringComparer.Ordinal);
     private long minute;
@@ -73,9 +73,7 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
             }
             if (used.Count < MostKnown && used.Add(name) && unwritten.Count < MostRows)
             {
-                var use = new Counted(CallerRight.CallerOf(context), true, $"{kind}.use", now * 60, null);
-                use.Add(0, Describe(context, isKnown: true), "");
-                unwritten.Add(use);
+                unwritten.Add(new Row(CallerRight.CallerOf(context), $"{kind}.use", Describe(context, isKnown: true), "The first request of the hour from this address."));
             }
         }
     }
@@ -180,7 +178,7 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
         minute = now;
         if (callers.Count > 0)
         {
-            unwritten.AddRange(callers.Values.Take(MostRows - unwritten.Count));
+            unwritten.AddRange(callers.Values.Take(MostRows - unwritten.Count).Select(counted => counted.ToRow()));
             callers = new(StringComparer.Ordinal);
         }
     }
@@ -202,7 +200,7 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
 
     private async Task WriteAsync(bool withPresentMinute)
     {
-        Counted[] rows;
+        Row[] rows;
         lock (gate)
         {
             Turn(withPresentMinute);
@@ -218,7 +216,7 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
             {
                 foreach (var row in rows)
                 {
-                    await AuditTrail.WriteAsync(transaction, row.Who, row.Action, row.First, row.Detail(), clock.GetUtcNow().ToUnixTimeMilliseconds());
+                    await AuditTrail.WriteAsync(transaction, row.Who, row.Action, row.Subject, row.Detail, clock.GetUtcNow().ToUnixTimeMilliseconds());
                 }
                 return true;
             });
@@ -240,6 +238,9 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
     [LoggerMessage(LogLevel.Warning, "{Rows} audit rows about refused requests could not be written and are tried again: {Reason}")]
     private partial void LogNotWritten(int rows, string reason);
 
+    /// <summary>A row of the audit log that is to be written.</summary>
+    private sealed record Row(Caller Who, string Action, string Subject, string Detail);
+
     /// <summary>What was refused to one caller within a minute.</summary>
     /// <param name="action">What the audit log calls it.</param>
     private sealed class Counted(Caller who, bool isKnown, string action, long minute, string? reason)
@@ -249,20 +250,11 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
         private readonly List<string> requests = [];
         private bool hadOthers;
 
-        public Caller Who => who;
-
         public bool IsKnown => isKnown;
-
-        public string Action => action;
-
-        public string First => requests[0];
 
         public void Add(int status, string request, string kind)
         {
-            if (kind.Length > 0)
-            {
-                kinds.Add(kind);
-            }
+            kinds.Add(kind);
             statuses[status] = statuses.GetValueOrDefault(status) + 1;
             if (!requests.Contains(request))
             {
@@ -277,16 +269,13 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
             }
         }
 
-        public string Detail()
+        public Row ToRow()
         {
-            if (statuses.ContainsKey(0))
-            {
-                return "The first request of the hour from this address.";
-            }
             var from = DateTimeOffset.FromUnixTimeSeconds(minute * 60).ToString("HH:mm'Z'", CultureInfo.InvariantCulture);
             var counts = string.Join(", ", statuses.Select(pair => string.Create(CultureInfo.InvariantCulture, $"{pair.Key} x {pair.Value}")));
             var others = requests.Count == 1 ? "" : $" Also {string.Join(", ", requests.Skip(1))}{(hadOthers ? " and others" : "")}.";
-            return $"In the minute from {from}: {counts}. Brought: {string.Join(", ", kinds)}.{(reason is null ? "" : $" First: {reason}")}{others}";
+            return new Row(
+                who, action, requests[0], $"In the minute from {from}: {counts}. Brought: {string.Join(", ", kinds)}.{(reason is null ? "" : $" First: {reason}")}{others}");
         }
     }
 }

@@ -86,7 +86,7 @@ internal static class LettersTable
         foreach (var chunk in all.Chunk(RowsPerStatement))
         {
             var parameters = new DynamicParameters(new { now });
-            var rows = chunk.Select((letter, index) => Row(parameters, letter, Encrypted(letter.Letter), index, now)).ToList();
+            var rows = chunk.Select((letter, index) => Row(parameters, letter, Encrypted(transaction, keys, letter.Letter.Facts.CustomerId, letter.Letter.Body), index, now)).ToList();
             inserted.AddRange(await transaction.QueryAsync<InsertedLetter>(
                 $"""
                 INSERT INTO dead_letters (
@@ -99,11 +99,11 @@ internal static class LettersTable
         }
         await SealMarks.AddedAsync(transaction, Sealed, inserted.ConvertAll(letter => letter.Id));
         return inserted;
-
-        byte[] Encrypted(DeadLetter letter) => letter.Facts.CustomerId is { } customer && letter.Body.Length > 0
-            ? SealedBytes.Seal(keys[customer], letter.Body)
-            : transaction.Keys.Seal(letter.Body, null);
     }
+
+    /// <summary>A letter's bytes under the key of its customer, or under that of the day where it names none.</summary>
+    private static byte[] Encrypted(StoreTransaction transaction, IReadOnlyDictionary<string, SealingKey> keys, string? customerId, byte[] body) =>
+        customerId is not null && body.Length > 0 ? SealedBytes.Seal(keys[customerId], body) : transaction.Keys.Seal(body, null);
 
     private static string Row(DynamicParameters parameters, NewLetter row, byte[] body, int index, long now)
     {
@@ -368,7 +368,7 @@ internal static class LettersTable
                 // Its bytes came later than it.
                 continue;
             }
-            var body = letter.CustomerId is { } customer && letter.Body.Length > 0 ? SealedBytes.Seal(keys[customer], letter.Body) : transaction.Keys.Seal(letter.Body, null);
+            var body = Encrypted(transaction, keys, letter.CustomerId, letter.Body);
             await ChangeAsync(transaction, "UPDATE dead_letters SET body = @body WHERE id = @Id", new { body, letter.Id });
         }
         await transaction.ExecuteAsync($"DELETE FROM plain_letters WHERE id IN {SqlList.Of([.. letters.Select(letter => letter.Id)])}");

@@ -4,10 +4,12 @@ using OrderService.Store;
 namespace OrderService.Notifications;
 
 /// <summary>
-/// Names the newest seal once a day, where no digest did: what a person has in a mailbox nobody with the store can change, so that an end of the chain that was cut off is found by comparing.
+/// Names the newest seal once a day, where no digest did: what a person has in a mailbox nobody with the store can change, so that an end of the chain that was
+/// cut off is found by comparing.
 /// </summary>
 public sealed partial class SealHeadAlerts(
-    IDatabase database, IOptions<AlertsOptions> options, IOptions<SealsOptions> seals, StoreTime time, TimeProvider clock, ILogger<SealHeadAlerts> logger) : BackgroundService
+    IDatabase database, IOptions<AlertsOptions> options, IOptions<SealsOptions> seals, StoreTime time, TimeProvider clock, ILogger<SealHeadAlerts> logger)
+    : BackgroundService
 {
     internal static readonly TimeSpan Day = TimeSpan.FromDays(1);
     private static readonly TimeSpan Tick = TimeSpan.FromMinutes(1);
@@ -57,7 +59,8 @@ public sealed partial class SealHeadAlerts(
             return null;
         }
         var before = (now - Day).ToUnixTimeMilliseconds();
-        var newest = last <= before || last > now.ToUnixTimeMilliseconds() ? await database.ReadAsync(SealsTable.NewestAsync, cancellationToken) : null;
+        var isDue = last <= before || last > now.ToUnixTimeMilliseconds();
+        var newest = isDue ? await database.ReadAsync(SealsTable.NewestAsync, cancellationToken) : null;
         // A chain that did not grow was told of.
         return newest is null || newest.SealedAt <= last ? null : await database.WriteAsync<long?>(
             async transaction => await SchedulesTable.TakeTurnAsync(transaction, SchedulesTable.SealHead, before, now.ToUnixTimeMilliseconds())

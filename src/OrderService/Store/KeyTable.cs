@@ -176,18 +176,8 @@ public sealed class KeyTable(
             Run(connection => connection.Execute($"INSERT INTO {masters} (key) VALUES (@Bytes) ON CONFLICT DO NOTHING", new { master.Bytes }), create: true);
             return "the schema orderservice_keys";
         }
-        OwnerOnly.CreateFolder(Path.GetDirectoryName(masterFile)!);
-        try
-        {
-            using var file = OwnerOnly.New(masterFile);
-            file.Write(System.Text.Encoding.ASCII.GetBytes(Convert.ToBase64String(master.Bytes) + "\n"));
-            // A key that wraps others must not be younger on the disk than they are.
-            file.Flush(flushToDisk: true);
-        }
-        catch (IOException) when (File.Exists(masterFile))
-        {
-            // Another process that started at the same moment made it first.
-        }
+        // On the disk at once: a key that wraps others must not be younger there than they are.
+        OwnerOnly.WriteNew(masterFile, Line(master.Bytes));
         return masterFile;
     }
 
@@ -226,17 +216,7 @@ public sealed class KeyTable(
             Run(connection => connection.Execute($"INSERT INTO {SealKeyRows} (number, key) VALUES (1, @key) ON CONFLICT DO NOTHING", new { key }), create: true);
             return "the schema orderservice_keys";
         }
-        OwnerOnly.CreateFolder(Path.GetDirectoryName(sealFile)!);
-        try
-        {
-            using var file = OwnerOnly.New(sealFile);
-            file.Write(Line(key));
-            file.Flush(flushToDisk: true);
-        }
-        catch (IOException) when (File.Exists(sealFile))
-        {
-            // Another process that started at the same moment made it first.
-        }
+        OwnerOnly.WriteNew(sealFile, Line(key));
         return sealFile;
     }
 
@@ -248,8 +228,7 @@ public sealed class KeyTable(
             Run(connection => connection.Execute($"INSERT INTO {SealKeyRows} (number, key) SELECT coalesce(max(number), 0) + 1, @key FROM {SealKeyRows}", new { key }), create: true);
             return;
         }
-        OwnerOnly.CreateFolder(Path.GetDirectoryName(sealFile)!);
-        Replace(sealFile, [.. OwnSealKeys().Append(key).SelectMany(Line)]);
+        OwnerOnly.Replace(sealFile, [.. OwnSealKeys().Append(key).SelectMany(Line)]);
     }
 
     /// <summary>The newest seal of a store that was noted beside the keys.</summary>
@@ -306,20 +285,9 @@ public sealed class KeyTable(
     }
 
     private static void WriteHeads(string file, Dictionary<string, SealHead> heads) =>
-        Replace(file, System.Text.Encoding.ASCII.GetBytes(string.Concat(heads.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => $"{pair.Key} {pair.Value}\n"))));
+        OwnerOnly.Replace(file, System.Text.Encoding.ASCII.GetBytes(string.Concat(heads.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => $"{pair.Key} {pair.Value}\n"))));
 
     private static byte[] Line(byte[] key) => System.Text.Encoding.ASCII.GetBytes(Convert.ToBase64String(key) + "\n");
-
-    private static void Replace(string path, byte[] bytes)
-    {
-        var made = $"{path}.{Guid.NewGuid():N}";
-        using (var file = OwnerOnly.New(made))
-        {
-            file.Write(bytes);
-            file.Flush(flushToDisk: true);
-        }
-        File.Move(made, path, overwrite: true);
-    }
 
     private string In(string parameter) => isSqlite ? $"IN (SELECT value FROM json_each(@{parameter}))" : $"= ANY(@{parameter})";
 

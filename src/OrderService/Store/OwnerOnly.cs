@@ -44,4 +44,36 @@ internal static class OwnerOnly
         }
         return new FileStream(path, options);
     }
+
+    /// <summary>Makes a file with this content, and its folder, and has it on the disk.</summary>
+    /// <returns>False where there is one already: another process that started at the same moment made it first.</returns>
+    public static bool WriteNew(string path, ReadOnlySpan<byte> content)
+    {
+        CreateFolder(Path.GetDirectoryName(path)!);
+        try
+        {
+            Write(path, content);
+            return true;
+        }
+        catch (IOException) when (File.Exists(path))
+        {
+            return false;
+        }
+    }
+
+    /// <summary>The same in place of one that is there: whoever reads it finds the old content or the new one, whole.</summary>
+    public static void Replace(string path, ReadOnlySpan<byte> content)
+    {
+        CreateFolder(Path.GetDirectoryName(path)!);
+        var made = $"{path}.{Guid.NewGuid():N}";
+        Write(made, content);
+        File.Move(made, path, overwrite: true);
+    }
+
+    private static void Write(string path, ReadOnlySpan<byte> content)
+    {
+        using var file = New(path);
+        file.Write(content);
+        file.Flush(flushToDisk: true);
+    }
 }

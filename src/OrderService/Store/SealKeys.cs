@@ -8,7 +8,7 @@ namespace OrderService.Store;
 /// <param name="Id">Says which one it is, and nothing about it; stands in each seal.</param>
 public sealed record SealKey(string Id, byte[] Bytes)
 {
-    private const int IdLength = 4;
+    internal const int IdLength = 4;
 
     public static SealKey Of(byte[] bytes) => new(Convert.ToHexStringLower(HMACSHA256.HashData(bytes, "orderservice seal key id"u8).AsSpan(0, IdLength)), bytes);
 
@@ -53,11 +53,11 @@ public sealed record SealHead(long Number, byte[] Hash)
 public sealed partial class SealKeys(KeyTable table, SealsOptions options, ILogger logger)
 {
     /// <summary>The id of a key, and half of an HMAC-SHA256: what a row needs.</summary>
-    public const int MarkLength = KeyIdLength + 16;
+    public const int MarkLength = SealKey.IdLength + SignatureLength;
 
     public const int NonceLength = 16;
 
-    private const int KeyIdLength = 4;
+    private const int SignatureLength = 16;
 
     private readonly Lock gate = new();
     private volatile Known? known;
@@ -77,8 +77,6 @@ public sealed partial class SealKeys(KeyTable table, SealsOptions options, ILogg
             known = read.Current is null ? known : read;
         }
     }
-
-    public bool Knows(string keyId) => Keys(make: false).All.ContainsKey(keyId);
 
     /// <summary>Signs under the present key.</summary>
     public byte[] Sign(ReadOnlySpan<byte> data) => HMACSHA256.HashData(Current.Bytes, data);
@@ -154,9 +152,7 @@ public sealed partial class SealKeys(KeyTable table, SealsOptions options, ILogg
         var key = Current;
         var mark = new byte[MarkLength];
         Convert.FromHexString(key.Id, mark, out _, out _);
-        Span<byte> signature = stackalloc byte[SHA256.HashSizeInBytes];
-        HMACSHA256.HashData(key.Bytes, data, signature);
-        signature[..(MarkLength - KeyIdLength)].CopyTo(mark.AsSpan(KeyIdLength));
+        SignRow(key, data, mark.AsSpan(SealKey.IdLength));
         return mark;
     }
 
@@ -166,13 +162,21 @@ public sealed partial class SealKeys(KeyTable table, SealsOptions options, ILogg
         {
             return SealCheck.Wrong;
         }
-        if (!Keys(make: false).All.TryGetValue(Convert.ToHexStringLower(mark[..KeyIdLength]), out var key))
+        if (!Keys(make: false).All.TryGetValue(Convert.ToHexStringLower(mark[..SealKey.IdLength]), out var key))
         {
             return SealCheck.UnknownKey;
         }
-        Span<byte> signature = stackalloc byte[SHA256.HashSizeInBytes];
-        HMACSHA256.HashData(key.Bytes, data, signature);
-        return CryptographicOperations.FixedTimeEquals(signature[..(MarkLength - KeyIdLength)], mark[KeyIdLength..]) ? SealCheck.Right : SealCheck.Wrong;
+        Span<byte> signature = stackalloc byte[SignatureLength];
+        SignRow(key, data, signature);
+        return CryptographicOperations.FixedTimeEquals(signature, mark[SealKey.IdLength..]) ? SealCheck.Right : SealCheck.Wrong;
+    }
+
+    /// <summary>Half of an HMAC.</summary>
+    private static void SignRow(SealKey key, ReadOnlySpan<byte> data, Span<byte> signature)
+    {
+        Span<byte> whole = stackalloc byte[SHA256.HashSizeInBytes];
+        HMACSHA256.HashData(key.Bytes, data, whole);
+        whole[..SignatureLength].CopyTo(signature);
     }
 
     // The first byte tells the two kinds of marks apart.

@@ -58,13 +58,7 @@ public class StoreConnection
             var row = new object?[reader.FieldCount];
             for (var column = 0; column < row.Length; column++)
             {
-                row[column] = reader.GetValue(column) switch
-                {
-                    DBNull => null,
-                    int or short => reader.GetInt64(column),
-                    float => reader.GetDouble(column),
-                    var value => value,
-                };
+                row[column] = Value(reader, column);
                 bytes += row[column] switch { byte[] some => some.Length, string some => some.Length, _ => 8 };
             }
             rows.Add(row);
@@ -81,11 +75,19 @@ public class StoreConnection
         {
             for (var column = 0; column < row.Length; column++)
             {
-                row[column] = reader.GetValue(column) is var value && value is DBNull ? null : value;
+                row[column] = Value(reader, column);
             }
             yield return row;
         }
     }
+
+    private static object? Value(DbDataReader reader, int column) => reader.GetValue(column) switch
+    {
+        DBNull => null,
+        int or short => reader.GetInt64(column),
+        float => reader.GetDouble(column),
+        var value => value,
+    };
 
     /// <summary>A text as its bytes where the driver would end it at the first zero.</summary>
     internal string TextBytes(string column) => IsSqlite ? $"CAST({column} AS BLOB)" : column;
