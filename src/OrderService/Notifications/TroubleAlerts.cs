@@ -37,6 +37,9 @@ public sealed partial class TroubleAlerts : BackgroundService
     private readonly DirectAlerts direct;
     private readonly RefusedRows<(string What, string Key)> refused;
     private readonly Dictionary<string, Told> told = new(StringComparer.Ordinal);
+
+    // What was over before a look could tell of it.
+    private readonly Dictionary<string, StandingTrouble> passed = new(StringComparer.Ordinal);
     private long? storeFailsSince;
 
     public TroubleAlerts(
@@ -98,7 +101,12 @@ public sealed partial class TroubleAlerts : BackgroundService
     /// <summary>Tells of what is due.</summary>
     internal async Task LookAsync(CancellationToken cancellationToken)
     {
-        var standing = troubles.Standing;
+        foreach (var one in troubles.TakePassed())
+        {
+            passed[one.Trouble.Key] = one;
+        }
+        var now = troubles.Standing;
+        IReadOnlyList<StandingTrouble> standing = [.. now, .. passed.Values.ExceptBy(now.Select(one => one.Trouble.Key), one => one.Trouble.Key)];
         foreach (var one in standing)
         {
             told.GetValueOrDefault(one.Trouble.Key)?.SeenAt = clock.GetTimestamp();
@@ -106,6 +114,10 @@ public sealed partial class TroubleAlerts : BackgroundService
         var isStoreAway = await IsStoreAwayAsync(standing, cancellationToken);
         TellDirectly(standing.Where(one => IsRipe(one) && (one.Trouble.ConcernsStore || isStoreAway || refused.IsResting((News, one.Trouble.Key)))));
         EndDirectly(standing, isStoreAway);
+        if (storeFailsSince is null || isStoreAway)
+        {
+            passed.Clear();
+        }
         await direct.SendAsync(cancellationToken);
     }
 

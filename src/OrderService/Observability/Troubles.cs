@@ -25,7 +25,9 @@ public enum TroubleLevel
 /// <param name="Advice">What to do about it; null when nothing is to be done.</param>
 public sealed record Trouble(string Key, TroubleLevel Level, string Subject, string Detail, string? Advice = null)
 {
-    /// <summary>How long it must stand before an alert tells of it; readiness shows it at once.</summary>
+    /// <summary>
+    /// How long it must stand before an alert tells of it; readiness shows it at once. Zero: an alert tells of it even if it is over before anybody looked.
+    /// </summary>
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How many messages it concerns, where more of them are worth another alert; else 0.</summary>
@@ -49,6 +51,7 @@ public sealed class Troubles(TimeProvider clock)
     public const string Store = "store";
 
     private readonly ConcurrentDictionary<string, StandingTrouble> standing = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, StandingTrouble> passed = new(StringComparer.Ordinal);
 
     /// <summary>All that stands, the oldest first.</summary>
     public IReadOnlyList<StandingTrouble> Standing => [.. standing.Values.OrderBy(trouble => trouble.Raised).ThenBy(trouble => trouble.Trouble.Key, StringComparer.Ordinal)];
@@ -61,7 +64,17 @@ public sealed class Troubles(TimeProvider clock)
         (trouble, clock));
 
     /// <summary>Ends a trouble; nothing happens when it does not stand.</summary>
-    public void Clear(string key) => standing.TryRemove(key, out _);
+    public void Clear(string key)
+    {
+        if (standing.TryRemove(key, out var gone) && gone.Trouble.Patience == TimeSpan.Zero)
+        {
+            passed[key] = gone;
+        }
+    }
+
+    /// <summary>Those without patience that are over, each once. They may have been told while they stood.</summary>
+    internal IReadOnlyList<StandingTrouble> TakePassed() =>
+        [.. passed.Keys.Select(key => passed.TryRemove(key, out var gone) ? gone : null).OfType<StandingTrouble>()];
 
     /// <summary>Whether a trouble with this key stands.</summary>
     public bool Stands(string key) => standing.ContainsKey(key);

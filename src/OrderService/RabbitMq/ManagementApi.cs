@@ -31,7 +31,15 @@ internal sealed class ManagementApi : IDisposable
     {
         this.virtualHost = virtualHost;
         var credentials = address.UserInfo.Length > 0 ? Uri.UnescapeDataString(address.UserInfo) : $"{broker.User}:{broker.Password}";
-        http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectCallback = EveryAddress.ForHttp(resolve, Timeout), PooledConnectionLifetime = TimeSpan.FromMinutes(5) })
+        var handler = new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false,
+            ConnectCallback = EveryAddress.ForHttp(resolve, Timeout),
+            PooledConnectionLifetime = TimeSpan.FromMinutes(5),
+            // The broker closes a connection that was quiet for 60 s, which is the default here too: a request could meet the end.
+            PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
+        };
+        http = new HttpClient(handler)
         {
             BaseAddress = new UriBuilder(address) { UserName = "", Password = "", Path = address.AbsolutePath.TrimEnd('/') + "/" }.Uri,
             Timeout = Timeout,

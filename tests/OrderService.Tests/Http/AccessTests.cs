@@ -97,7 +97,12 @@ public sealed class AccessTests(SharedService shared) : IClassFixture<SharedServ
             return await HostedService.ReadAsync(response);
         }
 
-        await Eventually.TrueAsync(async () => (await AskAsync(reader)).GetRawText().Contains("owned by anna", StringComparison.Ordinal));
+        await Eventually.HoldsAsync(async () =>
+        {
+            var health = await AskAsync(reader);
+            Assert.Contains("owned by anna", health.GetRawText(), StringComparison.Ordinal);
+            Assert.Equal("degraded", health.GetProperty("status").GetString());
+        });
         // On this machine, by a name that can only be this machine's.
         Assert.Contains("owned by anna", (await AskAsync(nobody)).GetRawText(), StringComparison.Ordinal);
         Assert.Contains("owned by anna", (await AskAsync(reader, "orders.example.com")).GetRawText(), StringComparison.Ordinal);

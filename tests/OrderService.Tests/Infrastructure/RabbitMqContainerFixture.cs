@@ -115,7 +115,8 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
                     .WithResourceMapping("[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."u8.ToArray(), "/etc/rabbitmq/enabled_plugins")
                     .Build();
                 await container.StartAsync();
-                management = new HttpClient { BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/") };
+                // Shorter than the 60 s after which the broker closes a quiet connection, or a request meets the end.
+                management = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30) }) { BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/") };
                 management.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes($"{User}:{Password}")));
                 this.container = container;
             }

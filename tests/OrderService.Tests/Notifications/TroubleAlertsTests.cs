@@ -59,6 +59,28 @@ public abstract class TroubleAlertsTests
     }
 
     [Fact]
+    public async Task What_needs_no_patience_is_told_though_it_was_over_before_anybody_looked()
+    {
+        await using var world = new World(await OpenStoreAsync());
+        var one = world.Instance();
+        one.Raise("head", patience: TimeSpan.Zero);
+        one.Clear("head");
+        one.Raise("relay");
+        one.Clear("relay");
+
+        await one.LookAsync();
+        await one.LookAsync();
+        Assert.Equal(["head stands still"], await world.SubjectsAsync());
+
+        for (var minute = 0; minute < 10; minute++)
+        {
+            world.Clock.Advance(TimeSpan.FromMinutes(1));
+            await one.LookAsync();
+        }
+        Assert.Equal(["head stands still", "Over: head stands still"], await world.SubjectsAsync());
+    }
+
+    [Fact]
     public async Task What_stands_in_another_instance_is_not_over()
     {
         await using var world = new World(await OpenStoreAsync());
@@ -298,7 +320,8 @@ public abstract class TroubleAlertsTests
         private TroubleAlerts Alerts => field ??= new TroubleAlerts(
             Troubles, store, channels, Options.Create(options), metrics, new StoreTime(clock), clock, NullLogger<TroubleAlerts>.Instance);
 
-        public void Raise(string key, long size = 0) => Troubles.Raise(new Trouble(key, TroubleLevel.Degraded, $"{key} stands still", "It does.") { Patience = Patience, Size = size });
+        public void Raise(string key, long size = 0, TimeSpan? patience = null) =>
+            Troubles.Raise(new Trouble(key, TroubleLevel.Degraded, $"{key} stands still", "It does.") { Patience = patience ?? Patience, Size = size });
 
         public void Clear(string key) => Troubles.Clear(key);
 
