@@ -147,7 +147,7 @@ internal static class DeadLetterCommands
         var because = new Option<string?>("--because") { Description = "Why, for the audit log." };
         var edited = new Option<string?>("--edited-body") { Description = "With one ID: a file whose bytes go out in place of the original ones, which are kept." };
         var confirmed = new Option<bool>("--confirmed") { Description = "Also replay letters that another program put among the dead letters." };
-        var whatIf = new Option<bool>("--what-if") { Description = "Only tell what would happen; nothing is changed." };
+        var whatIf = new Option<bool>("--what-if") { Description = "Only tell what would happen, to the letter as edited; nothing is changed." };
         var canary = new Option<bool>("--canary") { Description = "Of several letters send 1, then 5, then 5 % at a time, and stop when letters fail again. This is the default; --canary false sends one after the other.", DefaultValueFactory = _ => true };
         var rate = new Option<double>("--rate") { Description = "Of several letters at most so many a second.", DefaultValueFactory = _ => 10 };
         var limit = new Option<long?>("--limit") { Description = "At most so many letters, the oldest." };
@@ -177,31 +177,36 @@ internal static class DeadLetterCommands
         command.SetAction((parsed, cancellationToken) => WithUsage(parsed, selection, asks: !parsed.GetValue(whatIf), () =>
             parsed.GetValue(whatIf) || !IsOne(parsed, selection) ? ReplaySeveralAsync(parsed, cancellationToken) : WithOneAsync(parsed, selection, "replayed", async (stations, id, token) =>
             {
-                byte[]? body = null;
-                if (parsed.GetValue(edited) is { } path)
-                {
-                    try
-                    {
-                        body = await File.ReadAllBytesAsync(path, token);
-                    }
-                    catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-                    {
-                        return $"{path} can't be read: {exception.Message}";
-                    }
-                }
                 LetterPatch? patch;
                 try
                 {
-                    patch = await changes.ReadAsync(parsed, forMany: false, token);
+                    patch = await EditAsync(parsed, forMany: false, token);
                 }
                 catch (PatchMistakeException mistake)
                 {
                     return mistake.Message;
                 }
                 return Describe(await stations.GetRequiredService<DeadLetterReplay>().ReplayAsync(
-                    new ReplayRequest(id, Who, parsed.GetValue(because), patch ?? LetterPatch.Edit(body, null, null, null), parsed.GetValue(confirmed)), token));
+                    new ReplayRequest(id, Who, parsed.GetValue(because), patch, parsed.GetValue(confirmed)), token));
             }, cancellationToken)));
         return command;
+
+        // What is forecast is what would be sent, so both read the edit here.
+        async Task<LetterPatch?> EditAsync(ParseResult parsed, bool forMany, CancellationToken cancellationToken)
+        {
+            if (parsed.GetValue(edited) is not { } path)
+            {
+                return await changes.ReadAsync(parsed, forMany, cancellationToken);
+            }
+            try
+            {
+                return LetterPatch.Edit(await File.ReadAllBytesAsync(path, cancellationToken), null, null, null);
+            }
+            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+            {
+                throw new PatchMistakeException($"{path} can't be read: {exception.Message}");
+            }
+        }
 
         Task<int> ReplaySeveralAsync(ParseResult parsed, CancellationToken cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
@@ -213,7 +218,7 @@ internal static class DeadLetterCommands
             LetterPatch? patch;
             try
             {
-                patch = await changes.ReadAsync(parsed, forMany: !IsOne(parsed, selection), token);
+                patch = await EditAsync(parsed, forMany: !IsOne(parsed, selection), token);
             }
             catch (PatchMistakeException mistake)
             {

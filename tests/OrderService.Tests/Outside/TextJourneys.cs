@@ -47,10 +47,16 @@ public sealed class TextJourneys(RabbitMqContainerFixture broker)
         await Eventually.TrueAsync(async () => (letters = await service.AllAsync("/api/dead-letters")).Count == 2);
         var ids = letters.Select(letter => letter.GetProperty("id").ToString()).ToList();
         await File.WriteAllBytesAsync(Path.Combine(service.Folder, "utf16.json"), Encoding.Unicode.GetBytes(Encoding.UTF8.GetString(Order("A-5"))), TestContext.Current.CancellationToken);
+        var told = await service.RunAsync("dlq", "replay", ids[0], "--edited-body", "utf16.json", "--what-if");
+        Assert.Equal(0, told.ExitCode);
+        Assert.Contains("UTF-16", told.Output, StringComparison.Ordinal);
         var edit = await service.RunAsync("dlq", "replay", ids[0], "--edited-body", "utf16.json");
         Assert.Equal(1, edit.ExitCode);
         Assert.Contains("UTF-16", edit.Output + edit.Error, StringComparison.Ordinal);
         await File.WriteAllBytesAsync(Path.Combine(service.Folder, "marked.json"), [.. Mark, .. Order("A-5"), (byte)'\r', (byte)'\n'], TestContext.Current.CancellationToken);
+        told = await service.RunAsync("dlq", "replay", ids[0], "--edited-body", "marked.json", "--what-if");
+        Assert.True(told.ExitCode == 0 && told.Output.Contains("1  succeeds", StringComparison.Ordinal), told.ToString());
+        Assert.Equal(2, (await service.AllAsync("/api/dead-letters?status=parked")).Count);
         edit = await service.RunAsync("dlq", "replay", ids[0], "--edited-body", "marked.json");
         Assert.True(edit.ExitCode == 0, edit.ToString());
         byte[] request = [.. Mark, .. JsonSerializer.SerializeToUtf8Bytes(new { body = "\uFEFF" + Encoding.UTF8.GetString(Order("A-6")) + "\r\n" })];
