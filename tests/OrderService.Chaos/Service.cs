@@ -51,7 +51,12 @@ internal sealed class Service : IAsyncDisposable
         {
             Settings[name] = value;
         }
-        http = new HttpClient { BaseAddress = new Uri(url), Timeout = TimeSpan.FromSeconds(30) };
+        // Shorter than the 20 s after which the service ends a quiet connection, or a request meets the end.
+        http = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(10) })
+        {
+            BaseAddress = new Uri(url),
+            Timeout = TimeSpan.FromSeconds(30),
+        };
         http.DefaultRequestHeaders.Add("X-Api-Key", ApiKey);
     }
 

@@ -48,7 +48,11 @@ internal sealed class World : IAsyncDisposable
         Folder = Directory.CreateTempSubdirectory("orderservice-chaos-").FullName;
         BrokerLink = new Link(new Uri(addresses.Amqp).Port);
         DatabaseLink = new Link(new NpgsqlConnectionStringBuilder(addresses.Postgres).Port);
-        management = new HttpClient { BaseAddress = new Uri(addresses.Management.TrimEnd('/') + "/") };
+        // Shorter than the 60 s after which the broker closes a quiet connection, or a request meets the end.
+        management = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30) })
+        {
+            BaseAddress = new Uri(addresses.Management.TrimEnd('/') + "/"),
+        };
         var user = Uri.UnescapeDataString(new Uri(addresses.Amqp).UserInfo);
         management.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes(user)));
     }

@@ -145,15 +145,16 @@ internal static class DeadLetterCommands
         var selection = new Selection();
         var filter = new FilterOptions(null);
         var because = new Option<string?>("--because") { Description = "Why, for the audit log." };
-        var edited = new Option<string?>("--edited-body") { Description = "With one ID: a file whose bytes go out in place of the original ones, which are kept." };
         var confirmed = new Option<bool>("--confirmed") { Description = "Also replay letters that another program put among the dead letters." };
         var whatIf = new Option<bool>("--what-if") { Description = "Only tell what would happen, to the letter as edited; nothing is changed." };
         var canary = new Option<bool>("--canary") { Description = "Of several letters send 1, then 5, then 5 % at a time, and stop when letters fail again. This is the default; --canary false sends one after the other.", DefaultValueFactory = _ => true };
         var rate = new Option<double>("--rate") { Description = "Of several letters at most so many a second.", DefaultValueFactory = _ => 10 };
         var limit = new Option<long?>("--limit") { Description = "At most so many letters, the oldest." };
-        var command = new Command("replay", "Sends parked letters through the queue again, under their original key. Several letters are a job that the running service works on.") { because, edited, confirmed, whatIf, canary, rate, limit };
+        var command = new Command(
+            "replay", "Sends parked letters through the queue again, under their original key. Several letters are a job that the running service works on.")
+        { because, confirmed, whatIf, canary, rate, limit };
         var changes = new PatchOptions();
-        changes.AddTo(command, edited);
+        changes.AddTo(command);
         selection.AddTo(command);
         filter.AddTo(command, withStatus: false);
         rate.Validators.Add(result =>
@@ -165,7 +166,8 @@ internal static class DeadLetterCommands
         });
         command.Validators.Add(result =>
         {
-            if (result.GetResult(edited) is not null && (result.ValueOf(selection.All) || result.GetResult(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
+            if (result.GetResult(changes.EditedBody) is not null
+                && (result.ValueOf(selection.All) || result.GetResult(selection.IdsFile) is not null || result.GetValue(selection.Ids) is not { Length: 1 }))
             {
                 result.AddError("--edited-body goes with exactly one ID.");
             }
@@ -180,7 +182,7 @@ internal static class DeadLetterCommands
                 LetterPatch? patch;
                 try
                 {
-                    patch = await EditAsync(parsed, forMany: false, token);
+                    patch = await changes.ReadAsync(parsed, forMany: false, token);
                 }
                 catch (PatchMistakeException mistake)
                 {
@@ -190,23 +192,6 @@ internal static class DeadLetterCommands
                     new ReplayRequest(id, Who, parsed.GetValue(because), patch, parsed.GetValue(confirmed)), token));
             }, cancellationToken)));
         return command;
-
-        // What is forecast is what would be sent, so both read the edit here.
-        async Task<LetterPatch?> EditAsync(ParseResult parsed, bool forMany, CancellationToken cancellationToken)
-        {
-            if (parsed.GetValue(edited) is not { } path)
-            {
-                return await changes.ReadAsync(parsed, forMany, cancellationToken);
-            }
-            try
-            {
-                return LetterPatch.Edit(await File.ReadAllBytesAsync(path, cancellationToken), null, null, null);
-            }
-            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-            {
-                throw new PatchMistakeException($"{path} can't be read: {exception.Message}");
-            }
-        }
 
         Task<int> ReplaySeveralAsync(ParseResult parsed, CancellationToken cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
@@ -218,7 +203,7 @@ internal static class DeadLetterCommands
             LetterPatch? patch;
             try
             {
-                patch = await EditAsync(parsed, forMany: !IsOne(parsed, selection), token);
+                patch = await changes.ReadAsync(parsed, forMany: !IsOne(parsed, selection), token);
             }
             catch (PatchMistakeException mistake)
             {

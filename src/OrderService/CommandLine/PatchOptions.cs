@@ -5,7 +5,7 @@ using OrderService.DeadLetters;
 
 namespace OrderService.CommandLine;
 
-/// <summary><c>--set</c> and <c>--patch</c>: what is changed in each letter before it goes out.</summary>
+/// <summary><c>--set</c>, <c>--patch</c> and <c>--edited-body</c>: what is changed in each letter before it goes out.</summary>
 internal sealed class PatchOptions
 {
     private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
@@ -21,13 +21,20 @@ internal sealed class PatchOptions
         Description = "A file with the changes as JSON: {\"body\": a merge patch or a JSON Patch, \"type\": ..., \"contentType\": ..., \"key\": ...}.",
     };
 
-    public void AddTo(Command command, Option<string?> editedBody)
+    /// <summary>Goes with one letter alone.</summary>
+    public Option<string?> EditedBody { get; } = new("--edited-body")
     {
+        Description = "With one ID: a file whose bytes go out in place of the original ones, which are kept.",
+    };
+
+    public void AddTo(Command command)
+    {
+        command.Add(EditedBody);
         command.Add(set);
         command.Add(file);
         command.Validators.Add(result =>
         {
-            if (new Option[] { set, file, editedBody }.Count(option => result.GetResult(option) is { Implicit: false }) > 1)
+            if (new Option[] { set, file, EditedBody }.Count(option => result.GetResult(option) is { Implicit: false }) > 1)
             {
                 result.AddError("--set, --patch and --edited-body exclude one another.");
             }
@@ -39,9 +46,13 @@ internal sealed class PatchOptions
     public async Task<LetterPatch?> ReadAsync(ParseResult parsed, bool forMany, CancellationToken cancellationToken)
     {
         JsonNode? json;
+        if (parsed.GetValue(EditedBody) is { } body)
+        {
+            return LetterPatch.Edit(await ReadFileAsync(body, File.ReadAllBytesAsync, cancellationToken), null, null, null);
+        }
         if (parsed.GetValue(file) is { } path)
         {
-            json = await ReadFileAsync(path, cancellationToken);
+            json = ReadJson(path, await ReadFileAsync(path, File.ReadAllTextAsync, cancellationToken));
         }
         else if (parsed.GetValue(set) is { Length: > 0 } settings)
         {
@@ -55,21 +66,29 @@ internal sealed class PatchOptions
             ?? throw new PatchMistakeException($"The patch is not understood{(pointer.Length == 0 ? "" : $" at {pointer}")}: {mistake}");
     }
 
-    private static async Task<JsonNode?> ReadFileAsync(string path, CancellationToken cancellationToken)
+    private static async Task<T> ReadFileAsync<T>(string path, Func<string, CancellationToken, Task<T>> read, CancellationToken cancellationToken)
     {
         try
         {
-            return JsonNode.Parse(await File.ReadAllTextAsync(path, cancellationToken), documentOptions: Reading);
+            return await read(path, cancellationToken);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new PatchMistakeException($"{path} can't be read: {exception.Message}");
+        }
+    }
+
+    private static JsonNode? ReadJson(string path, string text)
+    {
+        try
+        {
+            return JsonNode.Parse(text, documentOptions: Reading);
         }
         catch (JsonException exception)
         {
             throw new PatchMistakeException(exception.LineNumber is { } line
                 ? $"{path} is no JSON: line {line + 1}, byte {exception.BytePositionInLine + 1}."
                 : $"{path} has a member twice.");
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw new PatchMistakeException($"{path} can't be read: {exception.Message}");
         }
     }
 

@@ -37,9 +37,6 @@ public sealed partial class TroubleAlerts : BackgroundService
     private readonly DirectAlerts direct;
     private readonly RefusedRows<(string What, string Key)> refused;
     private readonly Dictionary<string, Told> told = new(StringComparer.Ordinal);
-
-    // What was over before a look could tell of it.
-    private readonly Dictionary<string, StandingTrouble> passed = new(StringComparer.Ordinal);
     private long? storeFailsSince;
 
     public TroubleAlerts(
@@ -101,12 +98,8 @@ public sealed partial class TroubleAlerts : BackgroundService
     /// <summary>Tells of what is due.</summary>
     internal async Task LookAsync(CancellationToken cancellationToken)
     {
-        foreach (var one in troubles.TakePassed())
-        {
-            passed[one.Trouble.Key] = one;
-        }
-        var now = troubles.Standing;
-        IReadOnlyList<StandingTrouble> standing = [.. now, .. passed.Values.ExceptBy(now.Select(one => one.Trouble.Key), one => one.Trouble.Key)];
+        var passed = troubles.Passed;
+        IReadOnlyList<StandingTrouble> standing = [.. troubles.Standing.Concat(passed).DistinctBy(one => one.Trouble.Key)];
         foreach (var one in standing)
         {
             told.GetValueOrDefault(one.Trouble.Key)?.SeenAt = clock.GetTimestamp();
@@ -116,7 +109,7 @@ public sealed partial class TroubleAlerts : BackgroundService
         EndDirectly(standing, isStoreAway);
         if (storeFailsSince is null || isStoreAway)
         {
-            passed.Clear();
+            troubles.Tell(passed);
         }
         await direct.SendAsync(cancellationToken);
     }

@@ -72,9 +72,18 @@ public sealed class Troubles(TimeProvider clock)
         }
     }
 
-    /// <summary>Those without patience that are over, each once. They may have been told while they stood.</summary>
-    internal IReadOnlyList<StandingTrouble> TakePassed() =>
-        [.. passed.Keys.Select(key => passed.TryRemove(key, out var gone) ? gone : null).OfType<StandingTrouble>()];
+    /// <summary>Those without patience that are over, until <see cref="Tell"/>. They may have been told while they stood.</summary>
+    internal IReadOnlyCollection<StandingTrouble> Passed => [.. passed.Values];
+
+    /// <summary>They were looked at, and nothing more is due of them.</summary>
+    internal void Tell(IEnumerable<StandingTrouble> told)
+    {
+        foreach (var one in told)
+        {
+            // One that came and went again meanwhile is another.
+            passed.TryRemove(KeyValuePair.Create(one.Trouble.Key, one));
+        }
+    }
 
     /// <summary>Whether a trouble with this key stands.</summary>
     public bool Stands(string key) => standing.ContainsKey(key);

@@ -116,7 +116,10 @@ public sealed class RabbitMqContainerFixture : IAsyncLifetime
                     .Build();
                 await container.StartAsync();
                 // Shorter than the 60 s after which the broker closes a quiet connection, or a request meets the end.
-                management = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30) }) { BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/") };
+                management = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30) })
+                {
+                    BaseAddress = new Uri($"http://{container.Hostname}:{container.GetMappedPublicPort(15672)}/"),
+                };
                 management.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes($"{User}:{Password}")));
                 this.container = container;
             }

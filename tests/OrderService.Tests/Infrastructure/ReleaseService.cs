@@ -49,7 +49,8 @@ public sealed class ReleaseService : IAsyncDisposable
         {
             Settings[name] = value;
         }
-        Http = new HttpClient { BaseAddress = new Uri(Url) };
+        // Shorter than the 20 s after which the service ends a quiet connection, or a request meets the end.
+        Http = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(10) }) { BaseAddress = new Uri(Url) };
         Http.DefaultRequestHeaders.Add("X-Api-Key", ApiKey);
     }
 

@@ -56,7 +56,8 @@ public sealed class RunningService : IAsyncDisposable
             database = new SqliteDatabase(Path.Combine(folder, "orders.db"), TimeProvider.System, NullLogger<SqliteDatabase>.Instance);
         }
         events = new EventQueries(database);
-        Http = new HttpClient { BaseAddress = new Uri(Url) };
+        // Shorter than the 20 s after which the service ends a quiet connection, or a request meets the end.
+        Http = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(10) }) { BaseAddress = new Uri(Url) };
         Http.DefaultRequestHeaders.Add("X-Api-Key", ApiKey);
     }
 
