@@ -121,7 +121,7 @@ public sealed class LetterTests(Shop shop)
             await visitor.Button("Restore").ClickAsync();
             await Expect(visitor.Page.Locator(".page-sub .chip")).ToHaveTextAsync("waiting");
             await shop.WaitForStatusAsync(letters[1], "parked");
-        }, at: "#/dead-letters");
+        }, at: $"#/dead-letters?q={order}");
         var audit = await shop.GetAsync("/api/audit?limit=200");
         Assert.Contains("Test message", audit.GetRawText(), StringComparison.Ordinal);
     }

@@ -111,7 +111,9 @@ public sealed class AccessTests(SharedService shared) : IClassFixture<SharedServ
         foreach (var stranger in new[] { await AskAsync(nobody, "orders.example.com"), await AskAsync(nobody, null, "203.0.113.7"), await AskAsync(publisher, "orders.example.com") })
         {
             Assert.DoesNotContain("anna", stranger.GetRawText(), StringComparison.Ordinal);
-            Assert.StartsWith("store:orders: The store refuses an order (since ", Assert.Single(stranger.GetProperty("causes").EnumerateArray()).GetString(), StringComparison.Ordinal);
+            // Queues that are not there yet may be among the causes.
+            var cause = Assert.Single(stranger.GetProperty("causes").EnumerateArray(), cause => cause.GetString()!.StartsWith("store:", StringComparison.Ordinal));
+            Assert.StartsWith("store:orders: The store refuses an order (since ", cause.GetString(), StringComparison.Ordinal);
             Assert.Equal((true, "degraded"), (stranger.GetProperty("degraded").GetBoolean(), stranger.GetProperty("status").GetString()));
         }
     }
