@@ -178,7 +178,11 @@ public sealed partial class QueueMonitor : BackgroundService
         foreach (var queue in topology.Queues.Select(queue => queue.Name))
         {
             var depth = await ReadAsync(connection, queue, deadline.Token);
-            own(queue)?.HearOf(depth.Ready);
+            if (depth is { Exists: true, IsHidden: false })
+            {
+                own(queue)?.HearOf(depth.Ready, depth.Consumers);
+            }
+
             read.Add((depth, Arrived(depth)));
         }
 

@@ -102,8 +102,10 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
         await with.StopAsync(TestBroker.Stopping);
     }
 
-    [Fact]
-    public async Task A_subscription_that_hears_nothing_of_messages_seen_from_elsewhere_is_built_anew()
+    [Theory]
+    [InlineData(5, "5 messages are ready by the count of another connection, and none was delivered for 1 s")]
+    [InlineData(0, "the queue has no consumer by the count of another connection, to a node that knows no leader of it or another one")]
+    public async Task A_subscription_of_which_is_heard_elsewhere_what_it_does_not_see_is_built_anew(int messages, string reason)
     {
         await using var broker = await TestBroker.StartAsync(fixture, options =>
         {
@@ -111,14 +113,14 @@ public sealed class QueueMonitorTests(RabbitMqContainerFixture fixture)
             options.StallAfter = TimeSpan.FromSeconds(1);
         });
         await broker.DeclareAsync();
-        await broker.PublishAsync(TopologyNames.Orders, 5);
+        await broker.PublishAsync(TopologyNames.Orders, messages);
         // What the monitor reads of orders stands for the news of a new leader; this subscription's own node says that its queue is empty and well.
         await using var subscription = broker.Subscribe(TopologyNames.DeadLetters);
         _ = subscription.RunAsync(TestBroker.Stopping);
         using var monitor = Monitor(broker, queue => queue == TopologyNames.Orders ? subscription : null);
         await monitor.StartAsync(TestBroker.Stopping);
 
-        await Eventually.TrueAsync(() => subscription.State.LastError == "5 messages are ready by the count of another connection, and none was delivered for 1 s");
+        await Eventually.TrueAsync(() => subscription.State.LastError == reason);
         await Eventually.TrueAsync(() => subscription.State is { Phase: SubscriptionPhase.Consuming, Generation: > 1 });
         await monitor.StopAsync(TestBroker.Stopping);
     }
