@@ -100,7 +100,8 @@ public sealed class LetterTests(Shop shop)
     {
         await shop.OpenAsync();
         var order = shop.NewId("away");
-        long[] letters = [await shop.PublishBrokenAsync(Shop.UnknownCurrency(order + "a")), await shop.PublishBrokenAsync(Shop.UnknownCurrency(order + "b"))];
+        var customer = shop.NewId("C-away");
+        long[] letters = [await shop.PublishBrokenAsync(Shop.UnknownCurrency(order + "a", customer)), await shop.PublishBrokenAsync(Shop.UnknownCurrency(order + "b", customer))];
         await shop.VisitAsync(async visitor =>
         {
             await visitor.Page.Locator("tbody tr", new() { HasTextString = order + "a" }).Locator("input").CheckAsync();
@@ -121,7 +122,7 @@ public sealed class LetterTests(Shop shop)
             await visitor.Button("Restore").ClickAsync();
             await Expect(visitor.Page.Locator(".page-sub .chip")).ToHaveTextAsync("waiting");
             await shop.WaitForStatusAsync(letters[1], "parked");
-        }, at: $"#/dead-letters?q={order}");
+        }, at: $"#/dead-letters?q={customer}");
         var audit = await shop.GetAsync("/api/audit?limit=200");
         Assert.Contains("Test message", audit.GetRawText(), StringComparison.Ordinal);
     }

@@ -64,6 +64,25 @@ public sealed class LookTests(Shop shop)
         }, dark: dark, phone: phone);
     }
 
+    /// <summary>That the check above can fail.</summary>
+    [Fact]
+    public Task A_page_with_mistakes_is_found_out() => shop.VisitAsync(async visitor =>
+    {
+        await visitor.Page.EvaluateAsync("""
+            const faint = document.createElement('p');
+            faint.textContent = 'hard to read';
+            Object.assign(faint.style, { color: '#eee', backgroundColor: '#fff' });
+            document.querySelector('main').append(faint, document.createElement('button'));
+            """);
+
+        var all = await Assert.ThrowsAnyAsync<Exception>(() => visitor.AssertAccessibleAsync("with mistakes"));
+        Assert.Contains("button-name", all.Message, StringComparison.Ordinal);
+        Assert.Contains("color-contrast", all.Message, StringComparison.Ordinal);
+        var colours = await Assert.ThrowsAnyAsync<Exception>(() => visitor.AssertAccessibleAsync("with mistakes", coloursOnly: true));
+        Assert.Contains("color-contrast", colours.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("button-name", colours.Message, StringComparison.Ordinal);
+    });
+
     [Fact]
     public Task The_switch_of_colours_outlasts_a_reload() => shop.VisitAsync(async visitor =>
     {
