@@ -11,9 +11,11 @@ var rounds = new Option<int>("--rounds") { Description = "How often the fault st
 var instances = new Option<int>("--instances") { Description = "How many processes serve the store (PostgreSQL only, faults of the usual trial).", DefaultValueFactory = _ => 1 };
 var report = new Option<FileInfo?>("--report") { Description = "Adds a line for each trial to this Markdown file." };
 var selfTest = new Option<bool>("--self-test") { Description = "Plants known bugs, one after the other, and sees whether each is found (eng/chaos builds them)." };
+var bugs = new Option<string[]>("--bug") { Description = "With --self-test: one or more of the planted bugs; all when absent.", AllowMultipleArgumentsPerToken = true };
+bugs.AcceptOnlyFromAmong([.. Bug.All.Select(bug => bug.Name)]);
 store.AcceptOnlyFromAmong("sqlite", "postgres", "both");
 only.AcceptOnlyFromAmong([.. Fault.All.Select(fault => fault.Name), .. Fault.All.Select(fault => fault.Number).Where(number => number.Length > 0)]);
-var root = new RootCommand("Tries the order service from outside. Start it with eng/chaos.") { list, only, store, seed, rounds, instances, report, selfTest };
+var root = new RootCommand("Tries the order service from outside. Start it with eng/chaos.") { list, only, store, seed, rounds, instances, report, selfTest, bugs };
 root.SetAction(async parsed =>
 {
     if (parsed.GetValue(list))
@@ -34,8 +36,11 @@ root.SetAction(async parsed =>
     }
     if (parsed.GetValue(selfTest))
     {
-        var missed = await SelfTest.RunAsync(fault => TryAsync(fault, stores[0], new TrialOptions(parsed.GetValue(rounds), parsed.GetValue(seed), count)));
-        Console.WriteLine(missed == 0 ? $"all {Bug.All.Count} planted bugs were found" : $"{missed} of {Bug.All.Count} planted bugs were NOT found");
+        var some = parsed.GetValue(bugs) ?? [];
+        List<Bug> planted = [.. Bug.All.Where(bug => some.Length == 0 || some.Contains(bug.Name))];
+        var missed = await SelfTest.RunAsync(planted, (bug, fault) => TryAsync(
+            fault, bug.Instances > 1 ? StoreKind.Postgres : stores[0], new TrialOptions(bug.Rounds, parsed.GetValue(seed), bug.Instances)));
+        Console.WriteLine(missed == 0 ? $"all {planted.Count} planted bugs were found" : $"{missed} of {planted.Count} planted bugs were NOT found");
         return missed == 0 ? 0 : 1;
     }
     var trials = Fault.All

@@ -98,8 +98,16 @@ internal sealed class Service : IAsyncDisposable
             }
             if (MemoryLimit is null)
             {
-                process!.Refresh();
-                return process.PeakWorkingSet64;
+                try
+                {
+                    process!.Refresh();
+                    return process.PeakWorkingSet64;
+                }
+                catch (InvalidOperationException)
+                {
+                    // It ends at this moment.
+                    return 0;
+                }
             }
             try
             {

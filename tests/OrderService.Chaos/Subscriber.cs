@@ -19,27 +19,29 @@ internal sealed record HeardEvent(string Id, string Type, string OrderId, long? 
 /// </summary>
 internal sealed class Subscriber : IAsyncDisposable
 {
-    private const string Queue = "chaos.events";
+    private readonly string queue;
     private readonly ConcurrentQueue<HeardEvent> heard = new();
     private readonly ConcurrentDictionary<string, byte> ids = new();
     private readonly World world;
     private readonly CancellationTokenSource stop = new();
     private Task listening = Task.CompletedTask;
 
-    private Subscriber(World world) => this.world = world;
+    private Subscriber(World world, string queue) => (this.world, this.queue) = (world, queue);
 
     public IReadOnlyCollection<HeardEvent> Heard => heard;
 
     /// <summary>How many different events were heard.</summary>
     public int Distinct => ids.Count;
 
-    public static async Task<Subscriber> StartAsync(World world)
+    /// <param name="queue">It is declared and bound unless it is there.</param>
+    /// <param name="binding">Which routing keys it gets.</param>
+    public static async Task<Subscriber> StartAsync(World world, string queue = "chaos.events", string binding = "#")
     {
-        var subscriber = new Subscriber(world);
+        var subscriber = new Subscriber(world, queue);
         var connection = await world.ConnectAsync("subscribes");
         var channel = await connection.CreateChannelAsync();
-        await channel.QueueDeclareAsync(Queue, durable: true, exclusive: false, autoDelete: false);
-        await channel.QueueBindAsync(Queue, "order-events", "#");
+        await channel.QueueDeclareAsync(queue, durable: true, exclusive: false, autoDelete: false);
+        await channel.QueueBindAsync(queue, "order-events", binding);
         subscriber.listening = subscriber.ListenAsync(connection, channel);
         return subscriber;
     }
@@ -67,7 +69,7 @@ internal sealed class Subscriber : IAsyncDisposable
                     await channel.BasicAckAsync(delivery.DeliveryTag, false);
                 };
                 await channel.BasicQosAsync(0, 1000, false);
-                await channel.BasicConsumeAsync(Queue, autoAck: false, consumer);
+                await channel.BasicConsumeAsync(queue, autoAck: false, consumer);
                 await ended.Task;
             }
             catch (Exception exception) when (exception is OperationInterruptedException or IOException)

@@ -163,6 +163,7 @@ public sealed partial class DeadLetterIntake : IHostedService, IStation, IDispos
                     ? [.. living.Select(delivery => DeadLetter.Raw(delivery.Body.ToBytes()))]
                     : await LetterArrival.ExplainAsync(transaction, [.. living.Select(delivery => new LetterArrival(delivery.Body, delivery.Properties))]);
                 PlantedBug.Plant("letter-is-cut", () => letters = [.. letters.Select(letter => letter with { Body = letter.Body[..^Math.Min(1, letter.Body.Length)] })]);
+                PlantedBug.Plant("letter-has-another-key", () => letters = [.. letters.Select(letter => letter with { Key = letter.Key + "-" })]);
                 return await parking.ParkAsync(transaction, letters);
             }, token);
         }, abort.Token);

@@ -36,6 +36,7 @@ internal static class LetterAlerts
     public static async Task<AlertContent> DigestAsync(StoreTransaction transaction, long alertId, AlertHeld held, string? pageUrl)
     {
         var incidents = await LettersTable.CoveredAsync(transaction, alertId);
+        PlantedBug.Plant("digest-leaves-one-out", () => incidents = [.. incidents.Skip(1)]);
         var letters = incidents.Sum(incident => incident.Letters);
         var kinds = incidents.Count == 1 ? "1 kind" : $"{incidents.Count} kinds";
         var messages = letters == 1 ? "1 more message" : $"{letters.ToString("N0", CultureInfo.InvariantCulture)} more messages";

@@ -92,6 +92,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
 
         public void Decide(Incoming incoming)
         {
+            PlantedBug.Plant("body-in-log", () => Console.Error.WriteLine(System.Text.Encoding.UTF8.GetString(incoming.Body.Span)));
             if (incoming.StartedHash is { } hash)
             {
                 append.StartedDone.Add(hash);
@@ -120,6 +121,13 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
         {
             var replayed = ReplayedLetter(envelope);
             var known = state.Inbox.TryGetValue(envelope.Key, out var entry);
+            PlantedBug.Plant("second-command-is-a-copy", () =>
+            {
+                if (!known && heads.ContainsKey(envelope.Command.OrderId))
+                {
+                    (known, entry) = (true, new InboxEntry(envelope.Fingerprint, InboxOutcome.Accepted, null));
+                }
+            });
             if (known && !(entry.Outcome == InboxOutcome.Rejected && replayed is not null))
             {
                 Again(incoming, envelope, entry, replayed);
@@ -191,7 +199,9 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
         /// <summary>The key has been decided before: a copy gets the same answer, other bytes are a conflict.</summary>
         private void Again(Incoming incoming, Envelope envelope, InboxEntry entry, OpenLetter? replayed)
         {
-            if (!entry.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint))
+            var isSame = entry.Fingerprint.AsSpan().SequenceEqual(envelope.Fingerprint);
+            PlantedBug.Plant("other-body-is-a-copy", () => isSame = true);
+            if (!isSame)
             {
                 Reject(incoming, envelope.Key, envelope.Fingerprint, new Rejection(
                     RejectionReason.KeyConflict,
@@ -213,6 +223,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
 
         private void Reject(Incoming incoming, string key, byte[] fingerprint, Rejection rejection, string? orderId)
         {
+            PlantedBug.Plant("reason-is-general", () => rejection = rejection with { Reason = RejectionReason.InternalError });
             incoming.Fate = Fate.Rejected;
             incoming.Reason = rejection.Reason;
             if (rejected.Add((key, Convert.ToHexString(fingerprint))))
@@ -300,12 +311,14 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
         private void Record(OrderHead head, OrderEvent happened, string key, string correlationId, string? traceContext)
         {
             var orderId = head.Order.OrderId;
+            PlantedBug.Plant("cause-is-another", () => key = orderId);
             var version = head.Order.Version + 1;
             var data = EventSerializer.Serialize(happened, keyOf);
             var hash = EventHash.Next(head.LastHash, orderId, version, happened.Type, data, correlationId, key, traceContext, now);
             var recorded = new RecordedEvent(orderId, version, happened.Type, data, correlationId, key, traceContext, now, hash) { Event = happened };
             append.Events.Add(recorded);
             append.Outbox.Add(new OutboxRow(OutboxKind.Event, orderId, version, recorded, null, null, now));
+            PlantedBug.Plant("event-is-not-sent", () => append.Outbox.RemoveAll(row => row.Event?.Event is OrderEvent.Shipped));
 
             var order = head.Order.Apply(happened);
             if (searchable.Count > 0 && order.Details is { } details && happened is OrderEvent.Placed or OrderEvent.Amended)
@@ -333,6 +346,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
                     Fulfillment = order.FulfillmentStatus,
                     NeedsStream = order.NeedsStream,
                 };
+            PlantedBug.Plant("status-is-stale", () => heads[orderId] = heads[orderId] with { Status = OrderStatus.Placed });
         }
 
         // The head alone does not tell.
@@ -356,6 +370,7 @@ public sealed class BatchDecider(OrderRules rules, TimeSpan deferFor, IReadOnlyC
         {
             var order = Head(command.OrderId).Order;
             append.Outbox.Add(Announcement.Refusal(command, refused, order.Status, key, correlationId, traceContext, now, state.Epoch));
+            PlantedBug.Plant("refusal-is-silent", () => append.Outbox.RemoveAt(append.Outbox.Count - 1));
             var what = "";
             (string? reference, decimal? paid) = command switch
             {

@@ -57,6 +57,7 @@ public static class EnvelopeDecoder
         {
             mapped = Mapping.Map(properties, body);
             var commandType = mapped?.Rule.Command ?? type;
+            PlantedBug.Plant("unknown-command-is-a-place", () => type = commandType = CommandType.IsKnown(commandType) ? commandType : CommandType.Place);
             // A body in AMQP 1.0's own types first: for it the broker makes up a type, which the sender never wrote.
             rejection = ReadKey(properties, out key)
                 ?? (BodySyntax.IsAmqpSection(body.Span) ? AmqpSection() : null)

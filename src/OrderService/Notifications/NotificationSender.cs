@@ -255,6 +255,7 @@ public sealed partial class NotificationSender : BackgroundService
     private async Task<bool> RecordAsync(INotificationChannel channel, DueDelivery delivery, ChannelAnswer answer, CancellationToken cancellationToken)
     {
         PlantedBug.Plant("failed-alert-is-sent", () => answer = new ChannelAnswer.Sent());
+        PlantedBug.Plant("failed-alert-is-given-up", () => answer = answer is ChannelAnswer.Retry retry ? new ChannelAnswer.Refused(retry.Reason) : answer);
         var now = time.GetUtcNow();
         var age = now - DateTimeOffset.FromUnixTimeMilliseconds(delivery.BegunAt ?? delivery.CreatedAt);
         var (status, error, pause) = NextStep(answer, delivery.Attempts, age);

@@ -866,7 +866,9 @@ public sealed partial class OutboxRelay(
                 }
                 try
                 {
+                    PlantedBug.Plant("sent-before-confirm", () => completed = (_, _) => { });
                     await publisher.PublishAsync(message, completed, stop.Token);
+                    PlantedBug.Plant("sent-before-confirm", () => Confirm(row));
                     Failpoint.Hit("relay-after-publish");
                 }
                 catch (Exception exception) when (!stop.IsCancellationRequested)
@@ -886,6 +888,7 @@ public sealed partial class OutboxRelay(
     {
         var row = (OutboxRow)message.State!;
         PlantedBug.Plant("unknown-is-sent", () => outcome = outcome is PublishOutcome.Unknown ? PublishOutcome.Confirmed.Instance : outcome);
+        PlantedBug.Plant("nacked-is-sent", () => outcome = outcome is PublishOutcome.Nacked ? PublishOutcome.Confirmed.Instance : outcome);
         switch (outcome)
         {
             case PublishOutcome.Confirmed:
@@ -1124,13 +1127,17 @@ public sealed partial class OutboxRelay(
         {
             var headers = TraceText.Headers<object?>(recorded.TraceContext) ?? [];
             headers[EpochHeader] = epoch;
+            PlantedBug.Plant("epoch-falls", () => headers[EpochHeader] = epoch - recorded.Version);
+            PlantedBug.Plant("epoch-is-missing", () => headers.Remove(EpochHeader));
             var head = PublishedEvent.Head(recorded);
+            var body = CloudEventWriter.Write(head, recorded.Data.Span, events?.Value.Personal == true ? store.Personal(recorded) : null);
+            PlantedBug.Plant("copy-differs", () => body = [.. body, .. Enumerable.Repeat((byte)' ', Environment.TickCount & 7)]);
             return new OutgoingMessage
             {
                 Exchange = EventExchange.Name,
                 RoutingKey = EventRoutingKey.Of(recorded.Type),
                 MessageId = head.EventId,
-                Body = CloudEventWriter.Write(head, recorded.Data.Span, events?.Value.Personal == true ? store.Personal(recorded) : null),
+                Body = body,
                 ContentType = CloudEventWriter.ContentType,
                 CorrelationId = recorded.CorrelationId,
                 Type = recorded.Type,

@@ -187,6 +187,7 @@ internal sealed class RelayLane(string key, CopyBudget budget, OutboxOptions opt
         attempts++;
         var pause = TimeSpan.FromSeconds(0.25 * (1 << Math.Min(attempts, 10)));
         nextAt = After(budget.Left > 0 && pause < options.ProbeInterval ? pause : options.ProbeInterval);
+        PlantedBug.Plant("refused-is-tried-at-once", () => nextAt = clock.GetTimestamp());
         return wasOpen;
     }
 

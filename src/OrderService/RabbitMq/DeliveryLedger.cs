@@ -169,6 +169,14 @@ internal sealed class DeliveryLedger
                 lowest++;
             }
 
+            PlantedBug.Plant("ack-takes-the-rest-along", () =>
+            {
+                if (acked.Count > 0)
+                {
+                    (plan.AckUpTo, lowest) = (highest, highest + 1);
+                    unsettled.Clear();
+                }
+            });
             bytes -= plan.Bytes;
             plan.AckCount = acked.Count;
             foreach (var tag in CollectionsMarshal.AsSpan(acked))

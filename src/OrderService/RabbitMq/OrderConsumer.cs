@@ -320,6 +320,7 @@ public sealed partial class OrderConsumer : IHostedService, Observability.IStati
                 deliveries[index],
                 decided[index].Fate == Fate.Rejected ? new Settlement.Reject(decided[index].Reason ?? RejectionReason.InternalError) : Settlement.Acknowledge);
         }
+        PlantedBug.Plant("rejected-is-acknowledged", () => settled = [.. deliveries.Take(settled.Length).Select(delivery => new SettledDelivery(delivery, Settlement.Acknowledge))]);
         return subscriptions.SettleAsync(settled);
     }
 

@@ -910,8 +910,10 @@ public sealed partial class QueueSubscription : IAsyncDisposable
         Generation generation, ulong tag, bool redelivered, string exchange, string routingKey, MessageProperties properties, ReadOnlyMemory<byte> body, int size)
     {
         var unkept = body.Length > keepsUpTo ? UnkeptBody.Of(properties, body.Span) : null;
+        var kept = unkept is null ? body.ToArray() : ReadOnlyMemory<byte>.Empty;
+        PlantedBug.Plant("body-is-not-copied", () => kept = body);
         return new Delivery(
-            tag, unkept is null ? body.ToArray() : ReadOnlyMemory<byte>.Empty, properties, redelivered, PropertyMapping.ReadDeliveryCount(properties, redelivered), exchange, routingKey, generation)
+            tag, kept, properties, redelivered, PropertyMapping.ReadDeliveryCount(properties, redelivered), exchange, routingKey, generation)
         {
             Size = size,
             Unkept = unkept,

@@ -104,6 +104,7 @@ public sealed class PostgresRelayLease(PostgresDatabase database, IOptions<Outbo
 
         held.Clear();
         held.UnionWith(mine.Select(lease => (int)lease.Shard));
+        PlantedBug.Plant("lease-is-ignored", () => held.UnionWith(Enumerable.Range(0, Shard.Count)));
         var numbers = new long[Shard.Count];
         foreach (var (shard, epoch) in mine)
         {
