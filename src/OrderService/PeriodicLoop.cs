@@ -1,12 +1,15 @@
 namespace OrderService;
 
-/// <summary>The loop of a background service: a round at every tick, never two at a time, until the service stops. The stop ends it quietly, in the middle of a round as well.</summary>
+/// <summary>
+/// The loop of a background service: a round at every tick, never two at a time, until the service stops. The stop ends it quietly, in the middle of a
+/// round as well.
+/// </summary>
 internal static class PeriodicLoop
 {
     /// <summary>The first round is at once.</summary>
     /// <param name="failed">
-    /// What is done about a round that failed; the next tick brings the next. Without it a failure ends the loop, and with it the process; one that meets the stop does so
-    /// always. Rounds that pass over some failures, and let others end the loop, catch those themselves.
+    /// What is done about each round that failed; the next tick brings the next. Without it a failure ends the loop, and with that the process. A failure that
+    /// meets the stop always does. A round that passes over some failures only catches them itself.
     /// </param>
     public static Task AtOnceAsync(
         TimeSpan interval, TimeProvider clock, Func<CancellationToken, Task> round, CancellationToken stoppingToken, Action<Exception>? failed = null) =>

@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using Microsoft.Extensions.Time.Testing;
+using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests;
 
@@ -14,7 +15,7 @@ public sealed class PeriodicLoopTests : IDisposable
     private readonly Channel<DateTimeOffset> rounds = Channel.CreateUnbounded<DateTimeOffset>();
     private readonly Channel<Exception> failures = Channel.CreateUnbounded<Exception>();
 
-    private static CancellationToken Patience => TestContext.Current.CancellationToken;
+    private static CancellationToken Stopping => TestContext.Current.CancellationToken;
 
     public void Dispose() => stop.Dispose();
 
@@ -23,7 +24,7 @@ public sealed class PeriodicLoopTests : IDisposable
     {
         var loop = PeriodicLoop.AtOnceAsync(Interval, clock, NoteAsync, stop.Token);
 
-        Assert.Equal(Start, await NextRoundAsync());
+        Assert.Equal(Start, await NextAsync(rounds));
         await TicksAreRoundsAsync();
         await StopsQuietlyAsync(loop);
     }
@@ -44,13 +45,14 @@ public sealed class PeriodicLoopTests : IDisposable
         Exception[] thrown = [new InvalidOperationException("first"), new OperationCanceledException("second")];
         var number = 0;
         var loop = PeriodicLoop.AtOnceAsync(
-            Interval, clock, token => number < thrown.Length ? throw thrown[number++] : NoteAsync(token), stop.Token, failed: failure => failures.Writer.TryWrite(failure));
+            Interval, clock, token => number < thrown.Length ? throw thrown[number++] : NoteAsync(token), stop.Token,
+            failed: failure => failures.Writer.TryWrite(failure));
 
-        Assert.Same(thrown[0], await failures.Reader.ReadAsync(Patience));
+        Assert.Same(thrown[0], await NextAsync(failures));
         clock.Advance(Interval);
-        Assert.Same(thrown[1], await failures.Reader.ReadAsync(Patience));
+        Assert.Same(thrown[1], await NextAsync(failures));
         clock.Advance(Interval);
-        Assert.Equal(Start + (2 * Interval), await NextRoundAsync());
+        Assert.Equal(Start + (2 * Interval), await NextAsync(rounds));
         await StopsQuietlyAsync(loop);
     }
 
@@ -59,7 +61,7 @@ public sealed class PeriodicLoopTests : IDisposable
     {
         var loop = PeriodicLoop.AtOnceAsync(Interval, clock, _ => throw new InvalidOperationException("broken"), stop.Token);
 
-        await Assert.ThrowsAsync<InvalidOperationException>(() => loop.WaitAsync(Patience));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => loop.WaitAsync(Eventually.Deadline, Stopping));
     }
 
     [Fact]
@@ -71,7 +73,7 @@ public sealed class PeriodicLoopTests : IDisposable
             await Task.Delay(Timeout.InfiniteTimeSpan, token);
         }, stop.Token, failed: failure => failures.Writer.TryWrite(failure));
 
-        await NextRoundAsync();
+        await NextAsync(rounds);
         await StopsQuietlyAsync(loop);
     }
 
@@ -84,17 +86,17 @@ public sealed class PeriodicLoopTests : IDisposable
             throw new InvalidOperationException("broken");
         }, stop.Token, failed: failure => failures.Writer.TryWrite(failure));
 
-        await Assert.ThrowsAsync<InvalidOperationException>(() => loop.WaitAsync(Patience));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => loop.WaitAsync(Eventually.Deadline, Stopping));
         Assert.False(failures.Reader.TryRead(out _));
     }
 
     private Task NoteAsync(CancellationToken cancellationToken)
     {
         Assert.Equal(stop.Token, cancellationToken);
-        return rounds.Writer.WriteAsync(clock.GetUtcNow(), Patience).AsTask();
+        return rounds.Writer.WriteAsync(clock.GetUtcNow(), Stopping).AsTask();
     }
 
-    private ValueTask<DateTimeOffset> NextRoundAsync() => rounds.Reader.ReadAsync(Patience);
+    private static Task<T> NextAsync<T>(Channel<T> channel) => channel.Reader.ReadAsync(Stopping).AsTask().WaitAsync(Eventually.Deadline, Stopping);
 
     /// <summary>Each at its time: a round tells when it was, and there is none before.</summary>
     private async Task TicksAreRoundsAsync()
@@ -104,7 +106,7 @@ public sealed class PeriodicLoopTests : IDisposable
             clock.Advance(Interval - TimeSpan.FromSeconds(1));
             Assert.False(rounds.Reader.TryRead(out _));
             clock.Advance(TimeSpan.FromSeconds(1));
-            Assert.Equal(Start + (tick * Interval), await NextRoundAsync());
+            Assert.Equal(Start + (tick * Interval), await NextAsync(rounds));
         }
     }
 
@@ -112,7 +114,7 @@ public sealed class PeriodicLoopTests : IDisposable
     {
         Assert.False(loop.IsCompleted);
         await stop.CancelAsync();
-        await loop.WaitAsync(Patience);
+        await loop.WaitAsync(Eventually.Deadline, Stopping);
         clock.Advance(Interval);
         Assert.False(rounds.Reader.TryRead(out _) || failures.Reader.TryRead(out _));
     }

@@ -40,7 +40,8 @@ public sealed partial class Backlogs : BackgroundService
         {
             // They go on waiting, in turn; the search finds them again.
             searched = null;
-            blame.Say(exception is StoreUnavailableException or StoreRefusedException ? exception.Message : $"It fails with {exception.GetType().Name}.", all: true);
+            var isOfStore = exception is StoreUnavailableException or StoreRefusedException;
+            blame.Say(isOfStore ? exception.Message : $"It fails with {exception.GetType().Name}.", all: true);
         });
 
         async Task LookAsync(CancellationToken cancellationToken)

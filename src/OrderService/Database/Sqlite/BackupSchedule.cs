@@ -43,9 +43,10 @@ internal sealed partial class BackupSchedule(SqliteDatabase database, IOptions<S
         {
             failedAt = clock.GetUtcNow();
             LogFailed(exception.Message);
+            var there = newest is { } last ? string.Create(CultureInfo.InvariantCulture, $"The newest one is of {last:yyyy-MM-dd HH:mm:ss'Z'}.") : "There is none yet.";
             troubles.Raise(new Trouble(
                 Trouble, TroubleLevel.Notice, "The store is not backed up",
-                string.Create(CultureInfo.InvariantCulture, $"A backup to {Folder} failed: {exception.Message} {(newest is { } last ? $"The newest one is of {last:yyyy-MM-dd HH:mm:ss'Z'}." : "There is none yet.")}"),
+                $"A backup to {Folder} failed: {exception.Message} {there}",
                 "Make room, or name another folder (Store:Backup:Folder); it is tried again in some minutes."));
         }
     }
