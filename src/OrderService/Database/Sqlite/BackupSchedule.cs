@@ -43,7 +43,9 @@ internal sealed partial class BackupSchedule(SqliteDatabase database, IOptions<S
         {
             failedAt = clock.GetUtcNow();
             LogFailed(exception.Message);
-            var there = newest is { } last ? string.Create(CultureInfo.InvariantCulture, $"The newest one is of {last:yyyy-MM-dd HH:mm:ss'Z'}.") : "There is none yet.";
+            var there = newest is { } last
+                ? string.Create(CultureInfo.InvariantCulture, $"The newest one is of {last:yyyy-MM-dd HH:mm:ss'Z'}.")
+                : "There is none yet.";
             troubles.Raise(new Trouble(
                 Trouble, TroubleLevel.Notice, "The store is not backed up",
                 $"A backup to {Folder} failed: {exception.Message} {there}",
