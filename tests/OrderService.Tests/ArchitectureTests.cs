@@ -113,6 +113,9 @@ public sealed partial class ArchitectureTests
     [InlineData(@"\bThread\.Sleep\(", "nothing sleeps")]
     [InlineData(@"\b(TODO|FIXME|HACK|NotImplementedException)\b", "nothing is left open")]
     [InlineData(@"\basync void\b", "nobody would see its exception")]
+    [InlineData(
+        @"\bnew PeriodicTimer\(", "a background service's loop is a PeriodicLoop; those of these files end by themselves, or with a connection or a store",
+        "PeriodicLoop.cs", "SqliteDatabase.cs", "ConfirmedPublisher.cs", "QueueSubscription.cs", "ServeCommand.cs", "ReplayCommands.cs", "IntakeCommands.cs")]
     [InlineData(@"GetAwaiter\(\)\.GetResult\(\)|\.Wait\(\)", "nothing blocks on a task; the threads of the store's writer and of Kafka's consumer have nothing else to do", "SqliteDatabase.cs", "SqliteAppend.cs", "KafkaIntake.cs")]
     public void What_nobody_writes_here(string pattern, string why, params string[] except)
     {

@@ -99,29 +99,19 @@ internal sealed partial class OldAnswers(HttpRequests requests, TimeProvider clo
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMinutes(10);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AfterTickAsync(Interval, clock, async token =>
         {
-            while (await tick.WaitForNextTickAsync(stoppingToken))
+            try
             {
-                try
-                {
-                    await requests.ForgetOldAsync(stoppingToken);
-                }
-                catch (StoreUnavailableException exception)
-                {
-                    // They are as old at the next tick.
-                    LogNotForgotten(exception.Message);
-                }
+                await requests.ForgetOldAsync(token);
             }
-        }
-        catch (OperationCanceledException)
-        {
-            // The service stops.
-        }
-    }
+            catch (StoreUnavailableException exception)
+            {
+                // They are as old at the next tick.
+                LogNotForgotten(exception.Message);
+            }
+        }, stoppingToken);
 
     [LoggerMessage(LogLevel.Warning, "Old answers stay a while longer: {Reason}")]
     private partial void LogNotForgotten(string reason);

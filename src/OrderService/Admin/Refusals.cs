@@ -89,22 +89,13 @@ internal sealed partial class Refusals(IDatabase database, TimeProvider clock, I
         }
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
+    // The rest is written by StopAsync.
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AfterTickAsync(Interval, clock, _ =>
         {
-            while (await tick.WaitForNextTickAsync(stoppingToken))
-            {
-                Tell();
-                await WriteAsync(withPresentMinute: false);
-            }
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The service stops, and StopAsync writes the rest.
-        }
-    }
+            Tell();
+            return WriteAsync(withPresentMinute: false);
+        }, stoppingToken);
 
     public override async Task StopAsync(CancellationToken cancellationToken)
     {

@@ -51,30 +51,9 @@ internal sealed partial class RightsWatch(
             await PauseJobsAsync(token);
         }, stoppingToken));
 
-    private async Task EachAsync(Func<CancellationToken, Task> look, CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
-        {
-            do
-            {
-                try
-                {
-                    await look(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Rights are looked at again at the next tick; new requests are judged on their own.
-                    LogNotLooked(exception.Message);
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The service stops.
-        }
-    }
+    private Task EachAsync(Func<CancellationToken, Task> look, CancellationToken stoppingToken) =>
+        // Rights are looked at again at the next tick; new requests are judged on their own.
+        PeriodicLoop.AtOnceAsync(Interval, clock, look, stoppingToken, failed: exception => LogNotLooked(exception.Message));
 
     private void CutOff()
     {

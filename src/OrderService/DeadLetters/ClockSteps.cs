@@ -42,30 +42,9 @@ public sealed partial class ClockSteps(
         base.Dispose();
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
-        {
-            do
-            {
-                try
-                {
-                    await LookAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Deadlines are judged by the last reading until the store answers again.
-                    LogFailed(exception.Message);
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
-    }
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        // Deadlines are judged by the last reading until the store answers again.
+        PeriodicLoop.AtOnceAsync(Interval, clock, LookAsync, stoppingToken, failed: exception => LogFailed(exception.Message));
 
     /// <summary>Moves deadlines if the clock was set since the last look.</summary>
     /// <returns>What the store's clock says; every deadline in the store is right by it.</returns>

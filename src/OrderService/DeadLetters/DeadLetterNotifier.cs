@@ -19,22 +19,8 @@ public sealed partial class DeadLetterNotifier(
     private readonly RefusedRows<long> refusedLetters = new("digests", "Digests of dead letters", troubles, clock, logger);
     private readonly RefusedRows<string> refusedIncidents = new("incidents", "Alerts about incidents", troubles, clock, logger);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(options.Value.PollInterval, clock);
-        try
-        {
-            do
-            {
-                await LookAsync(stoppingToken);
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
-    }
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AtOnceAsync(options.Value.PollInterval, clock, LookAsync, stoppingToken);
 
     /// <summary>Does both, and neither waits for the other.</summary>
     internal async Task LookAsync(CancellationToken cancellationToken)

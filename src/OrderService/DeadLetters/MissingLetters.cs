@@ -40,33 +40,16 @@ public sealed partial class MissingLetters : BackgroundService
             troubles, logger);
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(options.Value.MissingAfter / 10, clock);
-        try
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AfterTickAsync(options.Value.MissingAfter / 10, clock, ParkMissingAsync, stoppingToken, failed: exception =>
         {
-            while (await tick.WaitForNextTickAsync(stoppingToken))
+            // The rejections keep their bytes; the next tick tries again.
+            LogFailed(exception.Message);
+            if (exception is StoreUnavailableException)
             {
-                try
-                {
-                    await ParkMissingAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // The rejections keep their bytes; the next tick tries again.
-                    LogFailed(exception.Message);
-                    if (exception is StoreUnavailableException)
-                    {
-                        blame.Say(exception.Message, all: true);
-                    }
-                }
+                blame.Say(exception.Message, all: true);
             }
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
-    }
+        });
 
     /// <returns>How many were found.</returns>
     internal async Task<int> ParkMissingAsync(CancellationToken cancellationToken)

@@ -34,33 +34,16 @@ public sealed partial class OverdueCommands : BackgroundService
             troubles, logger);
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AfterTickAsync(Interval, clock, ParkOverdueAsync, stoppingToken, failed: exception =>
         {
-            while (await tick.WaitForNextTickAsync(stoppingToken))
+            // They go on waiting; the next tick tries again.
+            LogFailed(exception.Message);
+            if (exception is StoreUnavailableException)
             {
-                try
-                {
-                    await ParkOverdueAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // They go on waiting; the next tick tries again.
-                    LogFailed(exception.Message);
-                    if (exception is StoreUnavailableException)
-                    {
-                        blame.Say(exception.Message, all: true);
-                    }
-                }
+                blame.Say(exception.Message, all: true);
             }
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
-    }
+        });
 
     /// <returns>How many were given up.</returns>
     internal async Task<int> ParkOverdueAsync(CancellationToken cancellationToken)

@@ -58,34 +58,16 @@ public sealed partial class ReplayJobRunner : BackgroundService
             troubles, logger);
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(options.Value.ReplayPollInterval, clock);
-        try
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AtOnceAsync(options.Value.ReplayPollInterval, clock, WorkAsync, stoppingToken, failed: exception =>
         {
-            do
+            // Nothing is lost and nothing is sent twice: the jobs stand in the store as the last commit left them.
+            LogFailed(exception.Message);
+            if (exception is StoreUnavailableException)
             {
-                try
-                {
-                    await WorkAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Nothing is lost and nothing is sent twice: the jobs stand in the store as the last commit left them.
-                    LogFailed(exception.Message);
-                    if (exception is StoreUnavailableException)
-                    {
-                        blame.Say(exception.Message, all: true);
-                    }
-                }
+                blame.Say(exception.Message, all: true);
             }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops; the jobs go on with the next one.
-        }
-    }
+        });
 
     /// <summary>Looks after every open job once.</summary>
     internal async Task WorkAsync(CancellationToken cancellationToken)

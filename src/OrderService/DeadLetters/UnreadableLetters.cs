@@ -10,22 +10,12 @@ public sealed class UnreadableLetters(UnreadableReading read, Troubles troubles,
 {
     private const string Key = "unreadable";
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(options.Value.PollInterval, clock);
-        try
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AtOnceAsync(options.Value.PollInterval, clock, _ =>
         {
-            do
-            {
-                Look();
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
-    }
+            Look();
+            return Task.CompletedTask;
+        }, stoppingToken);
 
     internal void Look()
     {

@@ -24,24 +24,14 @@ public sealed class BrokerWatch(ServiceRoles roles, QueueMonitor monitor, IServi
     private long unroutedReady;
     private long? unroutedSince;
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AtOnceAsync(Interval, clock, _ =>
         {
-            do
-            {
-                LookAtPolicies();
-                LookAtQueues();
-                LookAtUnrouted();
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The host stops.
-        }
-    }
+            LookAtPolicies();
+            LookAtQueues();
+            LookAtUnrouted();
+            return Task.CompletedTask;
+        }, stoppingToken);
 
     private void LookAtPolicies()
     {

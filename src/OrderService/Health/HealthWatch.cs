@@ -5,30 +5,9 @@ public sealed partial class HealthWatch(Readiness readiness, TimeProvider clock,
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
-        {
-            do
-            {
-                try
-                {
-                    await readiness.WatchAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Whoever asks for health meets the same.
-                    LogWatchFailed(exception);
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The host stops.
-        }
-    }
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        // Whoever asks for health meets the same.
+        PeriodicLoop.AtOnceAsync(Interval, clock, readiness.WatchAsync, stoppingToken, failed: LogWatchFailed);
 
     [LoggerMessage(LogLevel.Warning, "The stations could not be looked at")]
     private partial void LogWatchFailed(Exception exception);

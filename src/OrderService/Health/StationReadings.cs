@@ -55,39 +55,21 @@ public sealed partial class StationReadings(
         }
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
     {
         metrics.Begin(RejectionReason.All);
         messaging.Begin([TopologyNames.OrderEvents, TopologyNames.OrdersIn], [.. stations.GetRequiredService<Topology>().OrderQueues, TopologyNames.DeadLetters]);
-        using var tick = new PeriodicTimer(Interval, clock);
-        do
+        return PeriodicLoop.AtOnceAsync(Interval, clock, async token =>
         {
             try
             {
-                await ReadAsync(stoppingToken);
+                await ReadAsync(token);
             }
             catch (StoreUnavailableException)
             {
                 // Readiness says so; the last readings stay.
             }
-            catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-            {
-                LogReadingFailed(exception);
-            }
-        }
-        while (await NextTickAsync(tick, stoppingToken));
-    }
-
-    private static async Task<bool> NextTickAsync(PeriodicTimer tick, CancellationToken stoppingToken)
-    {
-        try
-        {
-            return await tick.WaitForNextTickAsync(stoppingToken);
-        }
-        catch (OperationCanceledException)
-        {
-            return false;
-        }
+        }, stoppingToken, failed: LogReadingFailed);
     }
 
     private async Task ReadAsync(CancellationToken cancellationToken)

@@ -33,42 +33,32 @@ public sealed partial class Backlogs : BackgroundService
             troubles, logger);
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        using var tick = new PeriodicTimer(Interval, clock);
         long? searched = null;
-        try
+        return PeriodicLoop.AtOnceAsync(Interval, clock, LookAsync, stoppingToken, failed: exception =>
         {
-            do
+            // They go on waiting, in turn; the search finds them again.
+            searched = null;
+            var isOfStore = exception is StoreUnavailableException or StoreRefusedException;
+            blame.Say(isOfStore ? exception.Message : $"It fails with {exception.GetType().Name}.", all: true);
+        });
+
+        async Task LookAsync(CancellationToken cancellationToken)
+        {
+            if (searched is not { } last || clock.GetElapsedTime(last) > SearchInterval)
             {
-                try
+                foreach (var orderId in await FindAsync(cancellationToken))
                 {
-                    if (searched is not { } last || clock.GetElapsedTime(last) > SearchInterval)
-                    {
-                        foreach (var orderId in await FindAsync(stoppingToken))
-                        {
-                            await DecideAllAsync(orderId, stoppingToken);
-                        }
-                        searched = clock.GetTimestamp();
-                    }
-                    while (commit.NextBacklog() is { } orderId)
-                    {
-                        await DecideAllAsync(orderId, stoppingToken);
-                    }
-                    blame.Over();
+                    await DecideAllAsync(orderId, cancellationToken);
                 }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // They go on waiting, in turn; the search finds them again.
-                    searched = null;
-                    blame.Say(exception is StoreUnavailableException or StoreRefusedException ? exception.Message : $"It fails with {exception.GetType().Name}.", all: true);
-                }
+                searched = clock.GetTimestamp();
             }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops; the next one finds the rest.
+            while (commit.NextBacklog() is { } orderId)
+            {
+                await DecideAllAsync(orderId, cancellationToken);
+            }
+            blame.Over();
         }
     }
 

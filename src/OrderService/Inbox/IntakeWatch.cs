@@ -53,32 +53,18 @@ public sealed partial class IntakeWatch(
         await base.StartAsync(cancellationToken);
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Intake.Interval, clock);
-        try
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AfterTickAsync(Intake.Interval, clock, async token =>
         {
-            while (await tick.WaitForNextTickAsync(stoppingToken))
+            try
             {
-                try
-                {
-                    await LookAsync(stoppingToken);
-                }
-                catch (StoreUnavailableException)
-                {
-                    // Readiness says so; what was paused stays paused.
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    LogFailed(exception);
-                }
+                await LookAsync(token);
             }
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The host stops.
-        }
-    }
+            catch (StoreUnavailableException)
+            {
+                // Readiness says so; what was paused stays paused.
+            }
+        }, stoppingToken, failed: LogFailed);
 
     internal async Task LookAsync(CancellationToken cancellationToken)
     {

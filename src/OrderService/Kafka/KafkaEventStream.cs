@@ -49,7 +49,8 @@ public sealed partial class KafkaEventStream(
 
     public KafkaStreamState State => state with { LastError = lastError };
 
-    protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.WhenAll(PublishAllAsync(stoppingToken), ReadLagAsync(stoppingToken));
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        Task.WhenAll(PublishAllAsync(stoppingToken), PeriodicLoop.AtOnceAsync(ReadingInterval, clock, ReadLagAsync, stoppingToken));
 
     public override void Dispose()
     {
@@ -261,28 +262,16 @@ public sealed partial class KafkaEventStream(
 
     private async Task ReadLagAsync(CancellationToken stoppingToken)
     {
-        using var tick = new PeriodicTimer(ReadingInterval, clock);
         try
         {
-            do
-            {
-                try
-                {
-                    var (behind, oldest) = await LagAsync(stoppingToken);
-                    var age = oldest is { } at ? clock.GetUtcNow() - DateTimeOffset.FromUnixTimeMilliseconds(at) : TimeSpan.Zero;
-                    state = new KafkaStreamState(behind, age, null);
-                    metrics.SetKafka(behind, age);
-                }
-                catch (StoreUnavailableException)
-                {
-                    // Readiness says so; the last reading stays.
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
+            var (behind, oldest) = await LagAsync(stoppingToken);
+            var age = oldest is { } at ? clock.GetUtcNow() - DateTimeOffset.FromUnixTimeMilliseconds(at) : TimeSpan.Zero;
+            state = new KafkaStreamState(behind, age, null);
+            metrics.SetKafka(behind, age);
         }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        catch (StoreUnavailableException)
         {
-            // The process stops.
+            // Readiness says so; the last reading stays.
         }
     }
 

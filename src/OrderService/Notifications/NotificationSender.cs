@@ -67,7 +67,7 @@ public sealed partial class NotificationSender : BackgroundService
         {
             LogNoChannels();
         }
-        await Task.WhenAll(Steps.Select(step => RepeatAsync(step, stoppingToken)));
+        await Task.WhenAll(Steps.Select(step => PeriodicLoop.AtOnceAsync(options.PollInterval, clock, token => TryAsync(step, token), stoppingToken)));
     }
 
     /// <summary>What is done again and again, each for itself.</summary>
@@ -417,23 +417,6 @@ public sealed partial class NotificationSender : BackgroundService
     }
 
     private static TimeSpan Shorter(TimeSpan one, TimeSpan other) => one < other ? one : other;
-
-    private async Task RepeatAsync((string Name, Func<CancellationToken, Task> Do) step, CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(options.PollInterval, clock);
-        try
-        {
-            do
-            {
-                await TryAsync(step, stoppingToken);
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
-    }
 
     internal async Task TryAsync((string Name, Func<CancellationToken, Task> Do) step, CancellationToken stoppingToken)
     {

@@ -19,30 +19,19 @@ public sealed partial class RefusedPaymentAlerts(
 
     private readonly RefusedRows<long> refused = new("refused-payments", "Alerts about refused payments", troubles, clock, logger);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        using var tick = new PeriodicTimer(options.Value.PollInterval, clock);
-        try
+        return PeriodicLoop.AtOnceAsync(options.Value.PollInterval, clock, LookAsync, stoppingToken, failed: exception =>
         {
-            do
-            {
-                try
-                {
-                    await TellAsync(stoppingToken);
-                    refused.Pass("tell");
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Nothing is lost: a refusal without an alert is found at the next tick.
-                    LogTellingFailed(exception.Message);
-                    refused.Fail("tell", exception);
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+            // Nothing is lost: a refusal without an alert is found at the next tick.
+            LogTellingFailed(exception.Message);
+            refused.Fail("tell", exception);
+        });
+
+        async Task LookAsync(CancellationToken cancellationToken)
         {
-            // The process stops.
+            await TellAsync(cancellationToken);
+            refused.Pass("tell");
         }
     }
 

@@ -14,32 +14,21 @@ public sealed partial class SealHeadAlerts(
     internal static readonly TimeSpan Day = TimeSpan.FromDays(1);
     private static readonly TimeSpan Tick = TimeSpan.FromMinutes(1);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        if (!seals.Value.DailyHead)
+        return seals.Value.DailyHead ? PeriodicLoop.AtOnceAsync(Tick, clock, LookAsync, stoppingToken) : Task.CompletedTask;
+
+        async Task LookAsync(CancellationToken cancellationToken)
         {
-            return;
-        }
-        using var tick = new PeriodicTimer(Tick, clock);
-        try
-        {
-            do
+            try
             {
-                try
-                {
-                    await TellAsync(stoppingToken);
-                }
-                catch (Exception exception) when (exception is StoreUnavailableException or StoreRefusedException)
-                {
-                    // The next tick tells it.
-                    LogFailed(exception.Message);
-                }
+                await TellAsync(cancellationToken);
             }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
+            catch (Exception exception) when (exception is StoreUnavailableException or StoreRefusedException)
+            {
+                // The next tick tells it.
+                LogFailed(exception.Message);
+            }
         }
     }
 

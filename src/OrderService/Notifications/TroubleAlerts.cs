@@ -70,30 +70,9 @@ public sealed partial class TroubleAlerts : BackgroundService
         }
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(options.PollInterval, clock);
-        try
-        {
-            do
-            {
-                try
-                {
-                    await LookAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // What stands still goes on standing; the next tick tells of it.
-                    LogFailed(exception.Message);
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
-    }
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        // What stands still goes on standing; the next tick tells of it.
+        PeriodicLoop.AtOnceAsync(options.PollInterval, clock, LookAsync, stoppingToken, failed: exception => LogFailed(exception.Message));
 
     /// <summary>Tells of what is due.</summary>
     internal async Task LookAsync(CancellationToken cancellationToken)

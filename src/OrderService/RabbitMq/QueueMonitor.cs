@@ -105,41 +105,37 @@ public sealed partial class QueueMonitor : BackgroundService
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         IConnection? connection = null;
-        using var tick = new PeriodicTimer(options.QueuePollInterval, clock);
         try
         {
-            do
-            {
-                try
-                {
-                    connection = connection is { IsOpen: true } && !IsTurnOver() ? connection : await ReconnectAsync(connection, stoppingToken);
-                    await ReadAsync(connection, stoppingToken);
-                    lastError = null;
-                    outage.End();
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Readings are only looked at: the next tick tries again, on a new connection.
-                    var reason = BrokerErrors.Describe(exception);
-                    lastError = outage.Meet(reason, out var news);
-                    if (news)
-                    {
-                        LogNoReading(connector.Redacted, lastError);
-                    }
-
-                    await BrokerConnector.DisposeQuietlyAsync(connection);
-                    connection = null;
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The host stops.
+            await PeriodicLoop.AtOnceAsync(options.QueuePollInterval, clock, LookAsync, stoppingToken);
         }
         finally
         {
             await BrokerConnector.DisposeQuietlyAsync(connection);
+        }
+
+        async Task LookAsync(CancellationToken cancellationToken)
+        {
+            try
+            {
+                connection = connection is { IsOpen: true } && !IsTurnOver() ? connection : await ReconnectAsync(connection, cancellationToken);
+                await ReadAsync(connection, cancellationToken);
+                lastError = null;
+                outage.End();
+            }
+            catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+            {
+                // Readings are only looked at: the next tick tries again, on a new connection.
+                var reason = BrokerErrors.Describe(exception);
+                lastError = outage.Meet(reason, out var news);
+                if (news)
+                {
+                    LogNoReading(connector.Redacted, lastError);
+                }
+
+                await BrokerConnector.DisposeQuietlyAsync(connection);
+                connection = null;
+            }
         }
     }
 

@@ -13,30 +13,9 @@ public sealed partial class StuckReport(
 
     private readonly HashSet<string> told = new(StringComparer.Ordinal);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        using var tick = new PeriodicTimer(Interval, clock);
-        try
-        {
-            do
-            {
-                try
-                {
-                    await TellAsync(stoppingToken);
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // What was told stands; the next tick tells more.
-                    LogNotTold(exception.Message);
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The host stops.
-        }
-    }
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        // What was told stands; the next tick tells more.
+        PeriodicLoop.AtOnceAsync(Interval, clock, TellAsync, stoppingToken, failed: exception => LogNotTold(exception.Message));
 
     private async Task TellAsync(CancellationToken cancellationToken)
     {

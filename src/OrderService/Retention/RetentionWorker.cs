@@ -12,45 +12,38 @@ internal sealed partial class RetentionWorker(
     private const string TroubleKey = "retention";
     private static readonly TimeSpan LongestTick = TimeSpan.FromMinutes(1);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
     {
         metrics.BeginRetention(kinds.Names);
         var interval = options.Value.Interval;
-        using var tick = new PeriodicTimer(interval < LongestTick ? interval : LongestTick, clock);
+        return PeriodicLoop.AfterTickAsync(interval < LongestTick ? interval : LongestTick, clock, LookAsync, stoppingToken, failed: exception =>
+        {
+            LogFailed(exception);
+            troubles.Raise(new Trouble(
+                TroubleKey, TroubleLevel.Degraded, "Old rows are not taken out", $"A round of retention failed and is tried again: {exception.Message}",
+                "Nothing is lost; the store grows. Look at Retention:ArchiveFolder, its disk and its rights, then: orderservice retention run")
+            {
+                Patience = TimeSpan.FromMinutes(10),
+            });
+        });
+    }
+
+    private async Task LookAsync(CancellationToken stoppingToken)
+    {
         try
         {
-            while (await tick.WaitForNextTickAsync(stoppingToken))
+            if (await IsDueAsync(options.Value.Interval, stoppingToken) && await round.RunAsync(null, stoppingToken) is { } done)
             {
-                try
+                troubles.Clear(TroubleKey);
+                if (done.Values.Any(rows => rows > 0))
                 {
-                    if (await IsDueAsync(interval, stoppingToken) && await round.RunAsync(null, stoppingToken) is { } done)
-                    {
-                        troubles.Clear(TroubleKey);
-                        if (done.Values.Any(rows => rows > 0))
-                        {
-                            LogDone(string.Join(", ", done.Where(rows => rows.Value > 0).Select(rows => $"{rows.Value} {rows.Key}")));
-                        }
-                    }
-                }
-                catch (StoreUnavailableException)
-                {
-                    // Readiness says so; the round goes on where it was.
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    LogFailed(exception);
-                    troubles.Raise(new Trouble(
-                        TroubleKey, TroubleLevel.Degraded, "Old rows are not taken out", $"A round of retention failed and is tried again: {exception.Message}",
-                        "Nothing is lost; the store grows. Look at Retention:ArchiveFolder, its disk and its rights, then: orderservice retention run")
-                    {
-                        Patience = TimeSpan.FromMinutes(10),
-                    });
+                    LogDone(string.Join(", ", done.Where(rows => rows.Value > 0).Select(rows => $"{rows.Value} {rows.Key}")));
                 }
             }
         }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        catch (StoreUnavailableException)
         {
-            // The host stops; the next process goes on.
+            // Readiness says so; the round goes on where it was.
         }
     }
 

@@ -43,22 +43,10 @@ public sealed partial class Sealer : BackgroundService
         metrics.SetSealing(() => clock.GetElapsedTime(Volatile.Read(ref complete)));
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
     {
         hasBegun = true;
-        using var tick = new PeriodicTimer(options.Interval, clock);
-        try
-        {
-            do
-            {
-                await TryAsync(stoppingToken);
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The process stops.
-        }
+        return PeriodicLoop.AtOnceAsync(options.Interval, clock, TryAsync, stoppingToken);
     }
 
     public override async Task StopAsync(CancellationToken cancellationToken)

@@ -17,43 +17,39 @@ internal sealed partial class BackupSchedule(SqliteDatabase database, IOptions<S
     private readonly StoreBackupOptions settings = options.Value.Backup;
     private readonly string beginning = Path.GetFileNameWithoutExtension(options.Value.Path) + "-";
 
+    private DateTimeOffset? failedAt;
+
     private string Folder => Path.GetFullPath(settings.Folder!);
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    // An unfinished one is thrown away when the service stops; the next start makes another.
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        PeriodicLoop.AtOnceAsync(settings.Interval < LongestPause ? settings.Interval : LongestPause, clock, LookAsync, stoppingToken);
+
+    private async Task LookAsync(CancellationToken stoppingToken)
     {
-        using var tick = new PeriodicTimer(settings.Interval < LongestPause ? settings.Interval : LongestPause, clock);
-        DateTimeOffset? failedAt = null;
+        // By the files and not by memory: a restart makes no backup before its time and misses none.
+        var newest = Backups().Select(backup => (DateTimeOffset?)backup.At).LastOrDefault();
+        if (newest + settings.Interval > clock.GetUtcNow() || failedAt + (settings.Interval < RetryAfter ? settings.Interval : RetryAfter) > clock.GetUtcNow())
+        {
+            return;
+        }
         try
         {
-            do
-            {
-                // By the files and not by memory: a restart makes no backup before its time and misses none.
-                var newest = Backups().Select(backup => (DateTimeOffset?)backup.At).LastOrDefault();
-                if (newest + settings.Interval > clock.GetUtcNow() || failedAt + (settings.Interval < RetryAfter ? settings.Interval : RetryAfter) > clock.GetUtcNow())
-                {
-                    continue;
-                }
-                try
-                {
-                    await MakeAsync(stoppingToken);
-                    failedAt = null;
-                    troubles.Clear(Trouble);
-                }
-                catch (Exception exception) when (exception is StoreFileException or StoreUnavailableException or IOException or UnauthorizedAccessException)
-                {
-                    failedAt = clock.GetUtcNow();
-                    LogFailed(exception.Message);
-                    troubles.Raise(new Trouble(
-                        Trouble, TroubleLevel.Notice, "The store is not backed up",
-                        string.Create(CultureInfo.InvariantCulture, $"A backup to {Folder} failed: {exception.Message} {(newest is { } last ? $"The newest one is of {last:yyyy-MM-dd HH:mm:ss'Z'}." : "There is none yet.")}"),
-                        "Make room, or name another folder (Store:Backup:Folder); it is tried again in some minutes."));
-                }
-            }
-            while (await tick.WaitForNextTickAsync(stoppingToken));
+            await MakeAsync(stoppingToken);
+            failedAt = null;
+            troubles.Clear(Trouble);
         }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        catch (Exception exception) when (exception is StoreFileException or StoreUnavailableException or IOException or UnauthorizedAccessException)
         {
-            // An unfinished one was thrown away; the next start makes another.
+            failedAt = clock.GetUtcNow();
+            LogFailed(exception.Message);
+            var there = newest is { } last
+                ? string.Create(CultureInfo.InvariantCulture, $"The newest one is of {last:yyyy-MM-dd HH:mm:ss'Z'}.")
+                : "There is none yet.";
+            troubles.Raise(new Trouble(
+                Trouble, TroubleLevel.Notice, "The store is not backed up",
+                $"A backup to {Folder} failed: {exception.Message} {there}",
+                "Make room, or name another folder (Store:Backup:Folder); it is tried again in some minutes."));
         }
     }
 
