@@ -103,6 +103,7 @@ public sealed class LookTests(Shop shop)
             await Expect(visitor.Page.Locator(".status-words")).ToContainTextAsync("need");
             await Expect(visitor.Page.Locator(".status-more")).ToContainTextAsync("EUR");
             await Expect(visitor.Page.Locator(".tile", new() { HasTextString = "Consumers" })).ToContainTextAsync("1");
+            await Expect(visitor.Page.Locator(".tile", new() { HasTextString = "Decided to published" })).ToContainTextAsync("p99");
             await Expect(visitor.Page.Locator(".chart canvas")).ToHaveCountAsync(2);
             var id = shop.NewId("seen");
             await shop.PublishAsync(TestMessage.Place(id));

@@ -21,7 +21,8 @@ internal static class OperationsEndpoints
     }
 
     private static async Task<IResult> StatsAsync(
-        HttpContext context, StationReadings readings, Readiness readiness, OrderMetrics metrics, ServiceRoles roles, Troubles troubles, StoreCounts counts, QueueMonitor monitor, IntakeView intake, IDatabase database, TimeProvider clock, string? samples)
+        HttpContext context, StationReadings readings, Readiness readiness, OrderMetrics metrics, ServiceRoles roles, Troubles troubles, StoreCounts counts, QueueMonitor monitor, IntakeView intake, IDatabase database, MessagingMetrics times,
+        TimeProvider clock, string? samples)
     {
         var wanted = 0;
         var given = context.Request.Query["samples"];
@@ -60,7 +61,8 @@ internal static class OperationsEndpoints
                 [.. shown.Select(sample => sample.DeadLettered)], [.. shown.Select(sample => sample.Published)], [.. shown.Select(sample => sample.Ready)],
                 [.. shown.Select(sample => sample.Unacknowledged)], [.. shown.Select(sample => sample.DeadLetterDepth)]),
             [.. standing.Select(one => new StatsTrouble(one.Trouble.Key, Level(one.Trouble.Level), one.Trouble.Subject, one.Trouble.Detail, one.Trouble.Advice, one.Since))],
-            taken));
+            taken,
+            new(times.DecidedOfLate, times.RelayedOfLate)));
     }
 
     private static string Level(TroubleLevel level) => level switch
@@ -149,7 +151,12 @@ internal sealed class StoreCounts(IDatabase database, TimeProvider clock) : IDis
 internal sealed record Stats(
     DateTimeOffset At, StatsService Service, bool Ready, bool Degraded, bool Paused, IReadOnlyList<string> Causes, IReadOnlyList<StatsComponent> Components, StatsRates Rates, StatsTotals Totals,
     StatsQueue Queue, StatsBacklog Outbox, StatsWaiting Deferred, StatsLetters DeadLetters, StatsIncidents Incidents, StatsHeld Held, StatsSeries Series, IReadOnlyList<StatsTrouble> Troubles,
-    IReadOnlyList<QueueIntake> Intake);
+    IReadOnlyList<QueueIntake> Intake, StatsTimes Times);
+
+/// <summary>How long messages took in this process in the last five minutes, in seconds; null where there were none.</summary>
+/// <param name="Critical">From sending, in whole seconds by the producer's clock, to the commit.</param>
+/// <param name="Relay">From the commit of an event to the broker's confirm.</param>
+internal sealed record StatsTimes(TimesOfLate? Critical, TimesOfLate? Relay);
 
 internal sealed record StatsService(string Version, string Instance, DateTimeOffset StartedAt, IReadOnlyList<string> Roles, string Store);
 

@@ -23,12 +23,15 @@ public sealed class MessagingMetrics : IDisposable
     private readonly Histogram<double> processing;
     private readonly Histogram<double> critical;
     private readonly Histogram<double> relay;
+    private readonly RollingTimes decidedOfLate;
+    private readonly RollingTimes relayedOfLate;
 
     // One list of attributes for each destination and outcome, instead of one for each message.
     private readonly ConcurrentDictionary<(string Destination, string? Error), TagList> sends = new();
 
-    public MessagingMetrics(IMeterFactory meters)
+    public MessagingMetrics(IMeterFactory meters, TimeProvider clock)
     {
+        (decidedOfLate, relayedOfLate) = (new RollingTimes(clock), new RollingTimes(clock));
         meter = meters.Create(OrderMetrics.MeterName);
         var seconds = new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] };
         var waits = new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600] };
@@ -89,11 +92,23 @@ public sealed class MessagingMetrics : IDisposable
         if (took < Implausible.TotalSeconds && took > -Implausible.TotalSeconds)
         {
             critical.Record(Math.Max(0, took));
+            decidedOfLate.Note(Math.Max(0, took));
         }
     }
 
     /// <param name="milliseconds">Between the event's commit and its confirm.</param>
-    public void Relayed(long milliseconds) => relay.Record(Math.Max(0, milliseconds) / 1000.0);
+    public void Relayed(long milliseconds)
+    {
+        var took = Math.Max(0, milliseconds) / 1000.0;
+        relay.Record(took);
+        relayedOfLate.Note(took);
+    }
+
+    /// <summary>What <see cref="Decided"/> was told in the last five minutes; null when nothing.</summary>
+    public TimesOfLate? DecidedOfLate => decidedOfLate.Read();
+
+    /// <summary>What <see cref="Relayed"/> was told in the last five minutes; null when nothing.</summary>
+    public TimesOfLate? RelayedOfLate => relayedOfLate.Read();
 
     public void Dispose() => meter.Dispose();
 

@@ -1,3 +1,4 @@
+using System.Net.Http.Json;
 using System.Diagnostics.Metrics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
@@ -154,6 +155,23 @@ public sealed partial class MetricsPageTests(SharedService shared, MetricsPageTe
         finally
         {
             Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    /// <summary>The histograms' numbers of late, for those who look without a collector.</summary>
+    [Fact]
+    public async Task How_long_orders_took_of_late_is_in_the_statistics()
+    {
+        await ScrapeAsync();
+
+        var stats = await scraped.Service.Http.GetFromJsonAsync<System.Text.Json.JsonElement>(new Uri("/api/stats", UriKind.Relative), TestContext.Current.CancellationToken);
+
+        foreach (var name in (string[])["critical", "relay"])
+        {
+            var times = stats.GetProperty("times").GetProperty(name);
+            Assert.True(times.GetProperty("count").GetInt64() > 0, times.GetRawText());
+            Assert.InRange(times.GetProperty("p50").GetDouble(), 0, times.GetProperty("p95").GetDouble());
+            Assert.InRange(times.GetProperty("p99").GetDouble(), times.GetProperty("p95").GetDouble(), 600);
         }
     }
 

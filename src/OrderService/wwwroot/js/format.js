@@ -42,6 +42,12 @@ export function sums(values, most = 3) {
 }
 
 /** `3 min 20 s` of seconds. */
+/** How long a single message took: milliseconds where a second is too coarse. */
+export function took(seconds) {
+  return seconds === null || seconds === undefined || seconds >= 10 ? duration(seconds)
+    : seconds >= 1 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds * 1000)} ms`;
+}
+
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) {
     return '–';

@@ -1,7 +1,7 @@
 import { html } from '../html.js';
 import { link } from '../router.js';
 import { usePolled, useOrderEvents } from '../live.js';
-import { build, count, rate, duration, plural, relative, shown, sums, money } from '../format.js';
+import { build, count, rate, duration, took, plural, relative, shown, sums, money } from '../format.js';
 import { Card, Chip, Empty, Loading, Money, PageHead, Time, Told, Trouble, Twin } from '../parts/basics.js';
 import { Chart } from '../parts/chart.js';
 import { Icon } from '../parts/icons.js';
@@ -95,12 +95,15 @@ function Tiles({ data }) {
   const oldest = data.queue?.oldestAgeSeconds;
   const incidents = data.incidents ?? {};
   const held = data.held ?? {};
+  const { critical, relay } = data.times ?? {};
   return html`<div class="tiles">
     <${Tile} name="Orders per second" value=${rate(data.rates?.accepted)} more=${`${rate(data.rates?.received)} in/s · ${rate(data.rates?.duplicates)} duplicates/s`} />
     <${Tile} name="Queue depth" value=${count(data.queue?.ready)} more=${data.queue?.unacknowledged == null ? 'ready in orders' : `${count(data.queue.unacknowledged)} being processed`} tone=${data.queue?.ready > 10000 ? 'warn' : ''} href=${link('/queues')} />
     <${Tile} name="Oldest message" value=${oldest == null ? '–' : duration(oldest)} more=${oldest != null ? 'at least, in the queue orders' : data.queue?.ready > 0 ? 'not known yet' : 'nothing waits'} tone=${oldest > 60 ? 'bad' : oldest > 10 ? 'warn' : ''} />
     <${Tile} name="Consumers" value=${count(data.queue?.consumers)} more="on the queue orders" tone=${data.queue?.consumers === 0 ? 'bad' : ''} href=${link('/queues')} />
     <${Tile} name="Outbox backlog" value=${count(data.outbox?.pending)} more=${data.outbox?.oldestAgeSeconds ? `oldest ${duration(data.outbox.oldestAgeSeconds)}` : 'events to publish'} tone=${data.outbox?.oldestAgeSeconds > 60 ? 'bad' : ''} />
+    <${Tile} name="Sent to decided" value=${critical ? took(critical.p95) : '–'} more=${critical ? `p95 · p50 ${took(critical.p50)} · p99 ${took(critical.p99)}, of ${count(critical.count)} in 5 min` : 'none in 5 min had a timestamp'} tone=${critical?.p95 > 60 ? 'warn' : ''} />
+    <${Tile} name="Decided to published" value=${relay ? took(relay.p95) : '–'} more=${relay ? `p95 · p50 ${took(relay.p50)} · p99 ${took(relay.p99)}, of ${count(relay.count)} in 5 min` : 'nothing in 5 min'} tone=${relay?.p95 > 60 ? 'warn' : ''} />
     <${Tile} name="Open incidents" value=${count(incidents.open)} more=${`${count(incidents.new ?? 0)} new · ${count(incidents.regressed ?? 0)} came back`} tone=${incidents.new || incidents.regressed ? 'bad' : incidents.open ? 'warn' : 'good'} href=${link('/incidents')} />
     <${Tile} name="Dead letters" value=${count(data.deadLetters?.parked)} more=${data.deadLetters?.newestAt ? html`newest <${Time} at=${data.deadLetters.newestAt} />` : 'none waits'} tone=${data.deadLetters?.parked ? 'warn' : 'good'} href=${link('/dead-letters', { status: 'parked' })} />
     <${Tile} name="Money held" value=${held.value?.length ? html`<${Money} values=${held.value} most=${2} />` : '0'} more=${held.orders ? `${plural(held.orders, 'order')} of ${plural(held.customers ?? 0, 'customer')}` : 'no order is stuck'} tone=${held.orders ? 'warn' : 'good'} kind=${held.value?.length ? 'is-money' : ''} />
