@@ -3,6 +3,7 @@ using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json;
 using Confluent.Kafka;
+using OrderService.Inbox;
 using OrderService.Tests.Infrastructure;
 
 namespace OrderService.Tests.Kafka;
