@@ -46,7 +46,8 @@ public sealed class UnpaidJourneys(RabbitMqContainerFixture broker, PostgresCont
     public async Task While_intake_is_paused_nothing_is_sent_and_a_payment_that_waits_in_the_queue_comes_first(StoreKind store)
     {
         var address = await broker.AddVirtualHostAsync();
-        await using var service = await ReleaseService.StartAsync(address, store, postgres, Hasty);
+        // Long enough for the pause to come first.
+        await using var service = await ReleaseService.StartAsync(address, store, postgres, new Dictionary<string, string>(Hasty) { ["Orders__CancelUnpaidAfter"] = "00:00:08" });
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
         await shop.PublishAsync(TestMessage.Place("paid"), TestMessage.Place("unpaid"));
@@ -55,7 +56,7 @@ public sealed class UnpaidJourneys(RabbitMqContainerFixture broker, PostgresCont
         await IntakeAsync(service, "pause");
         await shop.PublishAsync(Pay("paid"));
         // Both are overdue then, by more than a round.
-        await Eventually.TrueAsync(async () => await OldestAsync(service) > 7);
+        await Eventually.TrueAsync(async () => await PausedForAsync(service) > TimeSpan.FromSeconds(12));
         Assert.Equal(1u, await shop.DepthAsync("orders"));
         // The payment waits over a restart, after which the queue has not been counted yet.
         Assert.Equal(0, await service.StopAsync());
@@ -102,9 +103,8 @@ public sealed class UnpaidJourneys(RabbitMqContainerFixture broker, PostgresCont
     private static IEnumerable<string> Told(TestProducer shop, string orderId) =>
         shop.Heard.Where(heard => heard.Id.StartsWith($"{orderId}.", StringComparison.Ordinal)).DistinctBy(heard => heard.Id).Select(heard => heard.Type);
 
-    /// <summary>For how many seconds the oldest message has waited.</summary>
-    private static async Task<double> OldestAsync(ReleaseService service) =>
-        (await service.GetAsync("/api/queues")).GetProperty("items").EnumerateArray().Single(item => item.GetProperty("name").GetString() == "orders").GetProperty("oldestAgeSeconds").GetDouble();
+    private static async Task<TimeSpan> PausedForAsync(ReleaseService service) => DateTimeOffset.UtcNow
+        - (await service.GetAsync("/api/intake")).GetProperty("items").EnumerateArray().First(item => item.GetProperty("queue").GetString() == "orders").GetProperty("since").GetDateTimeOffset();
 
     private static async Task IntakeAsync(ReleaseService service, string what)
     {
