@@ -54,6 +54,7 @@ public sealed class UnpaidJourneys(RabbitMqContainerFixture broker, PostgresCont
         await Eventually.TrueAsync(async () => await service.OrderStatusAsync("unpaid") == "placed");
 
         await IntakeAsync(service, "pause");
+        await Eventually.TrueAsync(async () => (await OrdersIntakeAsync(service)).GetProperty("drained").GetBoolean());
         await shop.PublishAsync(Pay("paid"));
         // Both are overdue then, by more than a round.
         await Eventually.TrueAsync(async () => await PausedForAsync(service) > TimeSpan.FromSeconds(12));
@@ -103,8 +104,10 @@ public sealed class UnpaidJourneys(RabbitMqContainerFixture broker, PostgresCont
     private static IEnumerable<string> Told(TestProducer shop, string orderId) =>
         shop.Heard.Where(heard => heard.Id.StartsWith($"{orderId}.", StringComparison.Ordinal)).DistinctBy(heard => heard.Id).Select(heard => heard.Type);
 
-    private static async Task<TimeSpan> PausedForAsync(ReleaseService service) => DateTimeOffset.UtcNow
-        - (await service.GetAsync("/api/intake")).GetProperty("items").EnumerateArray().First(item => item.GetProperty("queue").GetString() == "orders").GetProperty("since").GetDateTimeOffset();
+    private static async Task<TimeSpan> PausedForAsync(ReleaseService service) => DateTimeOffset.UtcNow - (await OrdersIntakeAsync(service)).GetProperty("since").GetDateTimeOffset();
+
+    private static async Task<JsonElement> OrdersIntakeAsync(ReleaseService service) =>
+        (await service.GetAsync("/api/intake")).GetProperty("items").EnumerateArray().First(item => item.GetProperty("queue").GetString() == "orders");
 
     private static async Task IntakeAsync(ReleaseService service, string what)
     {
