@@ -28,7 +28,7 @@ internal static class UnpaidOrders
         var found = new List<OrderSummary>();
         foreach (var row in rows)
         {
-            if (row is { PaymentStatus: PaymentStatus.Unpaid, FulfillmentStatus: FulfillmentStatus.Unfulfilled, TotalMinor: > 0, HasOpenMessages: 0 }
+            if (IsUnpaid(row.Status, row.PaymentStatus, row.FulfillmentStatus, row.TotalMinor) && row.HasOpenMessages == 0
                 && !onTheWay.Contains(row.OrderId)
                 && (row.NeedsStream == 0 || !await IsHeldAsync(connection, row)))
             {
@@ -37,6 +37,12 @@ internal static class UnpaidOrders
         }
         return new UnpaidStretch(found, new OldRow(rows[^1].UpdatedAt, rows[^1].Seq), rows.Count < most);
     }
+
+    /// <summary>Nothing is paid, authorized or shipped, and something is to be paid.</summary>
+    public static bool IsUnpaid(Order order) => IsUnpaid(order.Status, order.PaymentStatus, order.FulfillmentStatus, order.TotalMinor);
+
+    private static bool IsUnpaid(OrderStatus status, PaymentStatus payment, FulfillmentStatus fulfillment, long totalMinor) =>
+        (status, payment, fulfillment) == (OrderStatus.Placed, PaymentStatus.Unpaid, FulfillmentStatus.Unfulfilled) && totalMinor > 0;
 
     /// <summary>The row does not say it. What can't be read counts as held: it is evidence, for <c>verify</c> to tell of.</summary>
     private static async Task<bool> IsHeldAsync(StoreConnection connection, OrderQueries.Row row)

@@ -42,6 +42,20 @@ public abstract class UnpaidRoundContract
         Assert.Equal(0, (await world.Round().RunAsync(Stopping)).Sent);
     }
 
+    [Fact]
+    public async Task Who_asks_is_told_when_an_order_will_be_cancelled()
+    {
+        await using var world = await OpenAsync();
+        await world.DecideAsync(Place("p-1", "A-1"), Place("p-2", "A-2"), Pay("pay-2", "A-2"));
+
+        Assert.Equal("It is not paid, and is cancelled soon after 2026-03-04 03:00:00Z if nothing happens to it before.", await NextAsync("A-1", After));
+        Assert.Equal("Nothing; the order waits for its next command.", await NextAsync("A-1", null));
+        Assert.Equal("Nothing; the order waits for its next command.", await NextAsync("A-2", After));
+
+        async Task<string> NextAsync(string orderId, TimeSpan? after) =>
+            Assert.Single((await new OrderStory(world.Store.Database, new EventQueries(world.Store.Database)).WhyAsync(orderId, Stopping, after))!.Next);
+    }
+
     [Theory]
     [InlineData("it is paid", "order.pay", """{"orderId":"A-1","paymentReference":"P-1"}""")]
     [InlineData("a part is paid", "order.pay", """{"orderId":"A-1","paymentReference":"P-1","amount":0.01}""")]
