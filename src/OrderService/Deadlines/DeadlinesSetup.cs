@@ -23,7 +23,8 @@ public static class DeadlinesSetup
         });
         services.AddSingleton(provider =>
         {
-            var (watch, subscriptions, kafka) = (provider.GetRequiredService<IntakeWatch>(), provider.GetRequiredService<OrderSubscriptions>(), provider.GetService<KafkaIntake>());
+            var (watch, subscriptions) = (provider.GetRequiredService<IntakeWatch>(), provider.GetRequiredService<OrderSubscriptions>());
+            var kafka = provider.GetService<KafkaIntake>();
             var (monitor, topology) = (provider.GetRequiredService<QueueMonitor>(), provider.GetRequiredService<Topology>());
             return new IntakeCalm(() => Obstacle(watch, subscriptions, monitor, kafka), () => Orders(monitor, topology));
         });
@@ -39,6 +40,9 @@ public static class DeadlinesSetup
         ?? (kafka?.WasEmptyWithin(Lately) == false ? "the topic of orders was not seen empty lately, or this instance has no partition of it" : null);
 
     // One that was not there at the last reading may come back full.
-    private static QueueDepth? Orders(QueueMonitor monitor, Topology topology) =>
-        monitor.LastError is null && monitor.Depths.Count(depth => depth.Exists && topology.OrderQueues.Contains(depth.Queue)) == topology.OrderQueues.Count ? monitor.Orders : null;
+    private static QueueDepth? Orders(QueueMonitor monitor, Topology topology)
+    {
+        var read = monitor.Depths.Count(depth => depth.Exists && topology.OrderQueues.Contains(depth.Queue));
+        return monitor.LastError is null && read == topology.OrderQueues.Count ? monitor.Orders : null;
+    }
 }

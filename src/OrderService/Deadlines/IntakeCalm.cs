@@ -3,8 +3,9 @@ using OrderService.RabbitMq;
 namespace OrderService.Deadlines;
 
 /// <summary>
-/// Tells whether what others sent has been taken in, so that nothing is decided by time while the answer may wait in a queue: two readings of the queues in turn that found none waiting,
-/// with consumers on all of them. After a stop the first reading may be from before what waits was counted, and what was in hand at one reading has had its time at the next.
+/// Tells whether what others sent has been taken in, so that nothing is decided by time while the answer may wait in a queue: two readings of the
+/// queues in turn found none waiting, with consumers on all of them. After a stop the first reading may be from before what waits was counted, and
+/// what was in hand at one reading has had its time at the next.
 /// </summary>
 /// <param name="obstacle">What keeps this process from taking messages in; null when nothing does.</param>
 /// <param name="orders">The newest reading of the queues of orders together; null where they were not read, or not all of them.</param>

@@ -17,11 +17,12 @@ internal delegate Task<PublishOutcome?> SendCommand(OutgoingMessage message);
 internal sealed record UnpaidResult(int Sent, bool HasMore);
 
 /// <summary>
-/// Sends a cancellation for each order that was unpaid for too long, as any other program would: into the queue, behind what waits there, for the version that was seen. What came first
-/// wins, and a cancellation that came too late is refused. Its key is derived from its bytes, and they from the order and its version, so that copies, of other instances
-/// or of the time before a restart, have one effect.
+/// Sends a cancellation for each order that was unpaid for too long, as any other program would: into the queue, behind what waits there, for the
+/// version that was seen. What came first wins, and a cancellation that came too late is refused. Its key is derived from its bytes, and they from
+/// the order and its version, so that copies, of other instances or of the time before a restart, have one effect.
 /// </summary>
-internal sealed partial class UnpaidRound(IDatabase database, SendCommand send, IOptions<OrdersOptions> options, StoreTime time, TimeProvider clock, ILogger<UnpaidRound> logger)
+internal sealed partial class UnpaidRound(
+    IDatabase database, SendCommand send, IOptions<OrdersOptions> options, StoreTime time, TimeProvider clock, ILogger<UnpaidRound> logger)
 {
     /// <summary>The same for every order: subscribers may know it by that, and the bytes must not change from one round to the next.</summary>
     public const string Reason = "Not paid in time.";

@@ -5,7 +5,8 @@ using OrderService.Store;
 namespace OrderService.Deadlines;
 
 /// <summary>Begins a round for unpaid orders now and then, when all is calm.</summary>
-internal sealed partial class UnpaidWorker(UnpaidRound round, IntakeCalm calm, IOptions<OrdersOptions> options, TimeProvider clock, ILogger<UnpaidWorker> logger) : BackgroundService
+internal sealed partial class UnpaidWorker(
+    UnpaidRound round, IntakeCalm calm, IOptions<OrdersOptions> options, TimeProvider clock, ILogger<UnpaidWorker> logger) : BackgroundService
 {
     private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LongestInterval = TimeSpan.FromMinutes(1);

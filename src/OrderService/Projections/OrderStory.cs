@@ -49,7 +49,8 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         return await ExplainMessageAsync(id, cancellationToken) ?? await ExplainGoneAsync(id, cancellationToken);
     }
 
-    private async Task<Explanation> ExplainOrderAsync(string orderId, IReadOnlyList<StoryEntry> story, TimeSpan? cancelUnpaidAfter, CancellationToken cancellationToken)
+    private async Task<Explanation> ExplainOrderAsync(
+        string orderId, IReadOnlyList<StoryEntry> story, TimeSpan? cancelUnpaidAfter, CancellationToken cancellationToken)
     {
         var stream = story.Where(entry => entry.Event is not null).Select(entry => entry.Event!).OrderBy(recorded => recorded.Version).ToList();
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
@@ -74,7 +75,8 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         }
         if (next.Count == 0 && cancelUnpaidAfter is { } after && UnpaidOrders.IsUnpaid(order) && !letters.Exists(letter => letter.Status == "parked"))
         {
-            next.Add($"It is not paid, and is cancelled soon after {Time(stream[^1].RecordedAt + (long)after.TotalMilliseconds)} if nothing happens to it before.");
+            var due = Time(stream[^1].RecordedAt + (long)after.TotalMilliseconds);
+            next.Add($"It is not paid, and is cancelled soon after {due} if nothing happens to it before.");
         }
         if (next.Count == 0)
         {

@@ -14,8 +14,9 @@ internal sealed record UnpaidStretch(IReadOnlyList<OrderSummary> Orders, OldRow 
 internal static class UnpaidOrders
 {
     /// <summary>
-    /// The next stretch of placed orders whose last event is older than <paramref name="before"/>, from behind <paramref name="last"/>; so many rows are looked at, whatever they are.
-    /// Of them those of which nothing is paid, authorized or shipped, that nobody holds, and of which no message is with a person or on its way to one: it may be the payment.
+    /// The next stretch of placed orders whose last event is older than <paramref name="before"/>, from behind <paramref name="last"/>; so many rows
+    /// are looked at, whatever they are. Of them those of which nothing is paid, authorized or shipped, that nobody holds, and of which no message is
+    /// with a person or on its way to one: it may be the payment.
     /// </summary>
     public static async Task<UnpaidStretch> ReadAsync(StoreConnection connection, long before, OldRow last, int most)
     {
@@ -49,7 +50,8 @@ internal static class UnpaidOrders
     {
         try
         {
-            return Order.Fold(row.OrderId, (await EventQueries.StreamAsync(connection, row.Seq)).Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span))).IsHeld;
+            var events = (await EventQueries.StreamAsync(connection, row.Seq)).Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span));
+            return Order.Fold(row.OrderId, events).IsHeld;
         }
         catch (InvalidDataException)
         {

@@ -18,6 +18,21 @@ public abstract class UnpaidRoundContract
     private static readonly TimeSpan After = TimeSpan.FromDays(3);
     private static readonly TimeSpan Later = After + TimeSpan.FromMinutes(1);
 
+    private const string ALetter =
+        """
+        INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, order_id, parked_at, opened_at, body, properties)
+        VALUES ('l', @some, 'i', 'parked', 'r', 'd', 'A-1', 1, 1, @some, '{}')
+        """;
+
+    private const string AWaitingCommand =
+        """
+        INSERT INTO deferred (key, order_id, type, body, properties, fingerprint, correlation_id, received_at, expires_at)
+        VALUES ('w', 'A-1', 'order.pay', @some, '{}', @some, 'c', 1, 1)
+        """;
+
+    private const string ARejection =
+        "INSERT INTO rejections (key, fingerprint, reason, detail, order_id, rejected_at) VALUES ('r', @some, 'r', 'd', 'A-1', 1)";
+
     protected static CancellationToken Stopping => TestContext.Current.CancellationToken;
 
     protected abstract Task<TestStore> OpenStoreAsync();
@@ -78,9 +93,9 @@ public abstract class UnpaidRoundContract
     }
 
     [Theory]
-    [InlineData("a letter is open", "INSERT INTO dead_letters (key, fingerprint, incident, status, reason, detail, order_id, parked_at, opened_at, body, properties) VALUES ('l', @some, 'i', 'parked', 'r', 'd', 'A-1', 1, 1, @some, '{}')")]
-    [InlineData("a command waits", "INSERT INTO deferred (key, order_id, type, body, properties, fingerprint, correlation_id, received_at, expires_at) VALUES ('w', 'A-1', 'order.pay', @some, '{}', @some, 'c', 1, 1)")]
-    [InlineData("a rejected message has no letter yet", "INSERT INTO rejections (key, fingerprint, reason, detail, order_id, rejected_at) VALUES ('r', @some, 'r', 'd', 'A-1', 1)")]
+    [InlineData("a letter is open", ALetter)]
+    [InlineData("a command waits", AWaitingCommand)]
+    [InlineData("a rejected message has no letter yet", ARejection)]
     [InlineData("its stream can't be read", "UPDATE events SET data = @some WHERE order_id = 'A-1'; UPDATE orders SET needs_stream = 1 WHERE order_id = 'A-1'")]
     public async Task An_order_stays_as_it_is_while(string what, string sql)
     {
@@ -206,7 +221,7 @@ public abstract class UnpaidRoundContract
         await world.DecideAsync(Place("p-1", "A-1"));
         world.Clock.Advance(Later);
         await world.Round().RunAsync(Stopping);
-        await world.DecideAsync(world.Incoming(world.Sent[0]).GivenUp());
+        await world.DecideAsync(World.Incoming(world.Sent[0]).GivenUp());
         await world.Store.ExecuteAsync("DELETE FROM rejections");
         world.Clock.Advance(TimeSpan.FromMinutes(1));
 
@@ -243,7 +258,7 @@ public abstract class UnpaidRoundContract
             results.Add(await round.RunAsync(Stopping));
             world.Clock.Advance(TimeSpan.FromSeconds(5));
         }
-        while (results[^1].HasMore);
+        while (results[^1].HasMore && results.Count < 10);
 
         Assert.Equal([new UnpaidResult(0, true), new UnpaidResult(500, true), new UnpaidResult(200, false)], results);
         Assert.Equal(700, world.Sent.Select(message => message.OrderId).Distinct().Count());
@@ -289,9 +304,9 @@ public abstract class UnpaidRoundContract
             return batch;
         }
 
-        public Incoming Incoming(OutgoingMessage message)
+        public static Incoming Incoming(OutgoingMessage message)
         {
-            var properties = new MessageProperties { MessageId = message.MessageId, Type = message.Type, ContentType = message.ContentType, CorrelationId = message.CorrelationId };
+            var properties = new MessageProperties { MessageId = message.MessageId, Type = message.Type, ContentType = message.ContentType };
             return new Incoming(EnvelopeDecoder.Decode(properties, message.Body), message.Body, properties);
         }
 
@@ -308,8 +323,11 @@ public abstract class UnpaidRoundContract
             return fates;
         }
 
-        public async Task<Order> OrderAsync(string orderId) => Order.Fold(
-            orderId, (await new EventQueries(Store.Database).StreamAsync(orderId, Stopping)).Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
+        public async Task<Order> OrderAsync(string orderId)
+        {
+            var stream = await new EventQueries(Store.Database).StreamAsync(orderId, Stopping);
+            return Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
+        }
 
         /// <summary>Rows alone, of now.</summary>
         public async Task FillAsync(string name, int count, PaymentStatus payment)
@@ -317,10 +335,12 @@ public abstract class UnpaidRoundContract
             var now = Clock.GetUtcNow().ToUnixTimeMilliseconds();
             foreach (var chunk in Enumerable.Range(0, count).Chunk(500))
             {
+                var rows = chunk.Select(number => $"('{name}-{number}', 1, 1, 'C-1', 'EUR', 100, 1, {now}, {now}, @hash, {(int)payment})");
                 await Store.ExecuteAsync(
                     $"""
-                    INSERT INTO orders (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash, payment_status)
-                    VALUES {string.Join(", ", chunk.Select(number => $"('{name}-{number}', 1, 1, 'C-1', 'EUR', 100, 1, {now}, {now}, @hash, {(int)payment})"))}
+                    INSERT INTO orders
+                        (order_id, version, status, customer_id, currency, total_minor, line_count, placed_at, updated_at, last_hash, payment_status)
+                    VALUES {string.Join(", ", rows)}
                     """,
                     new { hash = new byte[32] });
             }

@@ -47,7 +47,8 @@ public sealed class UnpaidJourneys(RabbitMqContainerFixture broker, PostgresCont
     {
         var address = await broker.AddVirtualHostAsync();
         // Long enough for the pause to come first.
-        await using var service = await ReleaseService.StartAsync(address, store, postgres, new Dictionary<string, string>(Hasty) { ["Orders__CancelUnpaidAfter"] = "00:00:08" });
+        var settings = new Dictionary<string, string>(Hasty) { ["Orders__CancelUnpaidAfter"] = "00:00:08" };
+        await using var service = await ReleaseService.StartAsync(address, store, postgres, settings);
         await using var shop = await TestProducer.ConnectAsync(address);
         await shop.ListenAsync();
         await shop.PublishAsync(TestMessage.Place("paid"), TestMessage.Place("unpaid"));
@@ -104,7 +105,8 @@ public sealed class UnpaidJourneys(RabbitMqContainerFixture broker, PostgresCont
     private static IEnumerable<string> Told(TestProducer shop, string orderId) =>
         shop.Heard.Where(heard => heard.Id.StartsWith($"{orderId}.", StringComparison.Ordinal)).DistinctBy(heard => heard.Id).Select(heard => heard.Type);
 
-    private static async Task<TimeSpan> PausedForAsync(ReleaseService service) => DateTimeOffset.UtcNow - (await OrdersIntakeAsync(service)).GetProperty("since").GetDateTimeOffset();
+    private static async Task<TimeSpan> PausedForAsync(ReleaseService service) =>
+        DateTimeOffset.UtcNow - (await OrdersIntakeAsync(service)).GetProperty("since").GetDateTimeOffset();
 
     private static async Task<JsonElement> OrdersIntakeAsync(ReleaseService service) =>
         (await service.GetAsync("/api/intake")).GetProperty("items").EnumerateArray().First(item => item.GetProperty("queue").GetString() == "orders");

@@ -87,7 +87,8 @@ public abstract class QueryPlanContract
     {
         await using var store = await OpenStoreAsync();
         await FillOrdersAsync(store);
-        var expected = await store.QueryAsync<(string OrderId, long UpdatedAt)>("SELECT order_id, updated_at FROM orders WHERE status = 1 ORDER BY updated_at, seq");
+        var expected = await store.QueryAsync<(string OrderId, long UpdatedAt)>(
+            "SELECT order_id, updated_at FROM orders WHERE status = 1 ORDER BY updated_at, seq");
         var before = expected[expected.Count / 2].UpdatedAt;
         expected.RemoveAll(row => row.UpdatedAt > before);
 
