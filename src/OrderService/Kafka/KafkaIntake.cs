@@ -188,7 +188,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
                 Gather(consumer);
                 if (batch.Count == 0)
                 {
-                    if (clock.GetElapsedTime(assignedAt) >= Settling)
+                    if (state.Partitions > 0 && clock.GetElapsedTime(assignedAt) >= Settling)
                     {
                         Interlocked.Exchange(ref emptyAt, clock.GetTimestamp());
                     }
@@ -221,6 +221,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
             {
                 fresh.UnionWith(added);
                 assignedAt = clock.GetTimestamp();
+                Interlocked.Exchange(ref emptyAt, Never);
                 state = new KafkaIntakeState(member.Assignment.Count + added.Count, null, null);
                 LogAssigned(added.Count, settings.Intake.Topic);
             })
