@@ -2,6 +2,7 @@ using OrderService.Admin;
 using OrderService.Configuration;
 using OrderService.Customers;
 using OrderService.Database;
+using OrderService.Deadlines;
 using OrderService.DeadLetters;
 using OrderService.Events;
 using OrderService.Health;
@@ -185,6 +186,7 @@ public static class OrderServiceHost
         }
         if (roles.Orders)
         {
+            services.AddDeadlines(configuration);
             services.AddKafkaIntake(configuration);
             services.AddOrderConsumer();
         }

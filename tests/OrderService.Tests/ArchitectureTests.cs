@@ -31,6 +31,7 @@ public sealed partial class ArchitectureTests
         ("Retention", ["Store", "Notifications", "DeadLetters", "Projections", "Observability"]),
         ("Customers", ["Store", "Outbox", "Notifications", "DeadLetters", "Projections"]),
         ("Kafka", ["Store", "Outbox", "Inbox", "Events", "DeadLetters", "Observability"]),
+        ("Deadlines", ["Store", "Outbox", "Inbox", "RabbitMq", "Projections", "Kafka"]),
         // Those who look at the stations from outside. No station knows them.
         ("Health", ["Store", "Configuration", "Outbox", "Inbox", "RabbitMq", "DeadLetters", "Kafka", "Observability"]),
         ("Admin", ["Store", "Configuration", "Outbox", "Inbox", "Projections", "Customers", "RabbitMq", "Events", "Notifications", "DeadLetters", "Retention", "Health", "Observability"]),

@@ -95,8 +95,8 @@ internal static class OrderEndpoints
         return entries.Count == 0 ? NoSuchOrder() : TypedResults.Ok(new Page<TimelineEntry>([.. entries.Select(TimelineEntry.Of)], null));
     }
 
-    private static async Task<IResult> WhyAsync(HttpContext context, string id, OrderStory story) =>
-        await story.WhyAsync(id, context.RequestAborted) is { } explanation
+    private static async Task<IResult> WhyAsync(HttpContext context, string id, OrderStory story, IOptions<OrdersOptions> orders) =>
+        await story.WhyAsync(id, context.RequestAborted, orders.Value.CancelUnpaidAfter) is { } explanation
             ? TypedResults.Ok(explanation)
             : Problems.Result(StatusCodes.Status404NotFound, "nothing_known", "No order, message or dead letter is known by that name.");
 

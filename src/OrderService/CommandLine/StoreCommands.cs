@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
+using Microsoft.Extensions.Options;
 using OrderService.Domain;
+using OrderService.Inbox;
 using OrderService.Outbox;
 using OrderService.Projections;
 using OrderService.Seals;
@@ -32,7 +34,8 @@ internal static class StoreCommands
         command.Options.Add(json);
         command.SetAction((parsed, cancellationToken) => Commands.WithStationsAsync(async (stations, token) =>
         {
-            if (await stations.GetRequiredService<OrderStory>().WhyAsync(parsed.GetValue(id)!, token) is not { } explanation)
+            var cancelUnpaidAfter = stations.GetRequiredService<IOptions<OrdersOptions>>().Value.CancelUnpaidAfter;
+            if (await stations.GetRequiredService<OrderStory>().WhyAsync(parsed.GetValue(id)!, token, cancelUnpaidAfter) is not { } explanation)
             {
                 await Console.Error.WriteLineAsync($"Nothing is known by the name {parsed.GetValue(id)}: no order, no message, no dead letter. It may still be in the queue: orderservice doctor");
                 return ExitCode.SomeFailed;

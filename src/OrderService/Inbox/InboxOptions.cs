@@ -46,6 +46,12 @@ public sealed class OrdersOptions
     [Range(typeof(TimeSpan), "00:00:01", "30.00:00:00")]
     public TimeSpan DeferFor { get; init; } = TimeSpan.FromMinutes(15);
 
+    /// <summary>
+    /// An order of which nothing is paid, authorized or shipped is cancelled when nothing happened to it for this long; never while this is not set.
+    /// </summary>
+    [Range(typeof(TimeSpan), "00:00:01", "3650.00:00:00")]
+    public TimeSpan? CancelUnpaidAfter { get; init; }
+
     /// <summary>Refuse to ship what is not paid.</summary>
     public bool RequirePaymentBeforeShipping { get; init; }
 

@@ -26,7 +26,12 @@ public sealed record KafkaIntakeState(int Partitions, string? LastError, string?
 /// </summary>
 public sealed partial class KafkaIntake : IHostedService, IDisposable
 {
+    private const long Never = long.MinValue;
     private static readonly TimeSpan PollTimeout = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Until the first records of a new partition are here, a look that finds none says nothing.</summary>
+    private static readonly TimeSpan Settling = TimeSpan.FromSeconds(10);
+
     private static readonly TimeSpan ReplyTimeout = TimeSpan.FromSeconds(1);
 
     private readonly KafkaOptions settings;
@@ -49,9 +54,11 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
 
     // Partitions whose records may have been in somebody's hand before, until a batch of them is done.
     private readonly HashSet<TopicPartition> fresh = [];
+    private long assignedAt;
     private volatile bool hold;
     private volatile bool isDeciding;
     private volatile int inHand;
+    private long emptyAt = Never;
     private volatile string? pauseReason;
     // Only a question to the cluster tells whether a broken connection means anything.
     private volatile bool doubtful;
@@ -83,6 +90,10 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
 
     /// <summary>Whether records are in hand.</summary>
     public bool IsDeciding => isDeciding;
+
+    /// <summary>A look at this member's partitions found nothing to take within that time.</summary>
+    public bool WasEmptyWithin(TimeSpan time) =>
+        state is { Partitions: > 0, LastError: null, Left: null } && Interlocked.Read(ref emptyAt) is var at && at != Never && clock.GetElapsedTime(at) < time;
 
     /// <summary>How many records are in hand.</summary>
     public int InHand => inHand;
@@ -167,6 +178,7 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
         fresh.Clear();
         hold = false;
         isDeciding = false;
+        Interlocked.Exchange(ref emptyAt, Never);
         inHand = 0;
         using var consumer = Join();
         try
@@ -176,6 +188,10 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
                 Gather(consumer);
                 if (batch.Count == 0)
                 {
+                    if (state.Partitions > 0 && clock.GetElapsedTime(assignedAt) >= Settling)
+                    {
+                        Interlocked.Exchange(ref emptyAt, clock.GetTimestamp());
+                    }
                     LookForCluster(consumer);
                 }
                 else if (Decide() is { IsCompleted: false } held)
@@ -204,6 +220,8 @@ public sealed partial class KafkaIntake : IHostedService, IDisposable
             .SetPartitionsAssignedHandler((member, added) =>
             {
                 fresh.UnionWith(added);
+                assignedAt = clock.GetTimestamp();
+                Interlocked.Exchange(ref emptyAt, Never);
                 state = new KafkaIntakeState(member.Assignment.Count + added.Count, null, null);
                 LogAssigned(added.Count, settings.Intake.Topic);
             })

@@ -183,6 +183,20 @@ public sealed class OrderQueries(IDatabase database)
         $"SELECT {Columns} FROM orders WHERE {Closed} AND updated_at <= @before AND (updated_at, seq) > (@At, @Id) ORDER BY updated_at, seq LIMIT @most",
         new { status = (long)status, before, last.At, last.Id, most });
 
+    /// <summary>The statement of <see cref="UnchangedAsync"/>: a stretch of an index, whatever stands in it.</summary>
+    internal const string UnchangedSql =
+        $"""
+        SELECT {Columns}, needs_stream,
+               CAST(CASE WHEN EXISTS (SELECT 1 FROM deferred d WHERE d.order_id = orders.order_id)
+                           OR EXISTS (SELECT 1 FROM dead_letters l WHERE l.order_id = orders.order_id AND l.status IN ('parked', 'replayed'))
+                    THEN 1 ELSE 0 END AS BIGINT) AS has_open_messages
+        FROM orders WHERE status = @status AND updated_at <= @before AND (updated_at, seq) > (@At, @Id) ORDER BY updated_at, seq LIMIT @most
+        """;
+
+    /// <summary>Orders in a state that changed last before a time, the oldest first, from behind <paramref name="last"/>.</summary>
+    internal static Task<List<Row>> UnchangedAsync(StoreConnection connection, OrderStatus status, long before, OldRow last, int most) =>
+        connection.QueryAsync<Row>(UnchangedSql, new { status = (long)status, before, last.At, last.Id, most });
+
     /// <summary>How many there are.</summary>
     internal static Task<long> CountClosedAsync(StoreConnection connection, OrderStatus status, long before) => connection.ExecuteScalarAsync<long>(
         $"SELECT count(*) FROM orders WHERE {Closed} AND updated_at <= @before", new { status = (long)status, before });
@@ -244,8 +258,11 @@ public sealed class OrderQueries(IDatabase database)
         public PaymentStatus PaymentStatus { get; init; }
         public FulfillmentStatus FulfillmentStatus { get; init; }
 
-        /// <summary>Only of <see cref="FindAsync"/>.</summary>
+        /// <summary>Only of <see cref="FindAsync"/> and <see cref="UnchangedAsync"/>.</summary>
         public long NeedsStream { get; init; }
+
+        /// <summary>A command waits for it, or a dead letter is open. Only of <see cref="UnchangedAsync"/>.</summary>
+        public long HasOpenMessages { get; init; }
 
         /// <summary>Only of <see cref="FindAsync"/>.</summary>
         public byte[] LastHash { get; init; } = [];

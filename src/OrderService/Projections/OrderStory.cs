@@ -38,17 +38,19 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
     }
 
     /// <summary>Explains an order id, a message's key or id, or a letter's number; null when nothing is known by that name.</summary>
-    public async Task<Explanation?> WhyAsync(string id, CancellationToken cancellationToken)
+    /// <param name="cancelUnpaidAfter">When orders that nobody pays are cancelled (<c>Orders:CancelUnpaidAfter</c>); null when they are not.</param>
+    public async Task<Explanation?> WhyAsync(string id, CancellationToken cancellationToken, TimeSpan? cancelUnpaidAfter = null)
     {
         var story = await OfOrderAsync(id, cancellationToken);
         if (story.Count > 0)
         {
-            return await ExplainOrderAsync(id, story, cancellationToken);
+            return await ExplainOrderAsync(id, story, cancelUnpaidAfter, cancellationToken);
         }
         return await ExplainMessageAsync(id, cancellationToken) ?? await ExplainGoneAsync(id, cancellationToken);
     }
 
-    private async Task<Explanation> ExplainOrderAsync(string orderId, IReadOnlyList<StoryEntry> story, CancellationToken cancellationToken)
+    private async Task<Explanation> ExplainOrderAsync(
+        string orderId, IReadOnlyList<StoryEntry> story, TimeSpan? cancelUnpaidAfter, CancellationToken cancellationToken)
     {
         var stream = story.Where(entry => entry.Event is not null).Select(entry => entry.Event!).OrderBy(recorded => recorded.Version).ToList();
         var order = Order.Fold(orderId, stream.Select(recorded => EventSerializer.Read(recorded.Type, recorded.Data.Span)));
@@ -70,6 +72,11 @@ public sealed class OrderStory(IDatabase database, EventQueries events)
         if (next.Count == 0 && order.IsHeld)
         {
             next.Add("Nothing is shipped until order.release comes.");
+        }
+        if (next.Count == 0 && cancelUnpaidAfter is { } after && UnpaidOrders.IsUnpaid(order) && !letters.Exists(letter => letter.Status == "parked"))
+        {
+            var due = Time(stream[^1].RecordedAt + (long)after.TotalMilliseconds);
+            next.Add($"It is not paid, and is cancelled soon after {due} if nothing happens to it before.");
         }
         if (next.Count == 0)
         {

@@ -9,6 +9,9 @@ internal static class SchedulesTable
     public const string Reminders = "reminders";
     public const string Payments = "payments";
 
+    /// <summary>When cancellations of unpaid orders were sent.</summary>
+    public const string Unpaid = "unpaid";
+
     /// <summary>When people were told of the newest seal.</summary>
     public const string SealHead = "seal-head";
 
@@ -41,6 +44,14 @@ internal static class SchedulesTable
     public static async Task<bool> TakeTurnAsync(StoreTransaction transaction, string name, long before, long now) =>
         await transaction.ExecuteAsync(
             "UPDATE schedules SET last_at = @now WHERE name = @name AND (last_at <= @before OR last_at > @now)", new { name, before, now }) == 1;
+
+    /// <summary>The same where the row need not be there yet.</summary>
+    public static async Task<bool> TakeFirstTurnAsync(StoreTransaction transaction, string name, long before, long now) => await transaction.ExecuteAsync(
+        """
+        INSERT INTO schedules (name, last_at) VALUES (@name, @now)
+        ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at WHERE schedules.last_at <= @before OR schedules.last_at > @now
+        """,
+        new { name, before, now }) == 1;
 
     /// <summary>Follows a step of the store's clock.</summary>
     public static Task MoveAsync(StoreTransaction transaction, long step) =>

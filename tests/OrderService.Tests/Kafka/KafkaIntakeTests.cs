@@ -60,6 +60,27 @@ public sealed class KafkaIntakeTests(PostgresContainerFixture postgres)
     }
 
     [Fact]
+    public async Task A_topic_counts_as_empty_while_a_member_looks_and_finds_nothing()
+    {
+        var lately = TimeSpan.FromSeconds(5);
+        await using var world = await KafkaWorld.OpenAsync();
+        await using var running = await world.IntakeAsync();
+        // Not before records that wait have had time to come.
+        await Eventually.TrueAsync(() => running.Intake.State.Partitions == 3);
+        Assert.False(running.Intake.WasEmptyWithin(lately));
+        await Eventually.TrueAsync(() => running.Intake.WasEmptyWithin(lately));
+
+        world.Log.Away = true;
+        await world.SendAsync(TestMessage.Place("A-1"));
+        await Eventually.TrueAsync(() => !running.Intake.WasEmptyWithin(lately));
+        world.Log.Away = false;
+        await Eventually.TrueAsync(() => running.Count(Fate.Accepted) == 1 && running.Intake.WasEmptyWithin(lately));
+
+        running.Intake.Pause("the disk is changed");
+        await Eventually.TrueAsync(() => !running.Intake.WasEmptyWithin(lately));
+    }
+
+    [Fact]
     public async Task Members_share_the_partitions_and_every_record_has_one_effect_while_they_come_and_go()
     {
         await using var world = await KafkaWorld.OpenAsync();

@@ -83,6 +83,32 @@ public abstract class QueryPlanContract
     }
 
     [Fact]
+    public async Task Orders_that_stay_in_a_state_are_read_along_an_index_stretch_by_stretch()
+    {
+        await using var store = await OpenStoreAsync();
+        await FillOrdersAsync(store);
+        var expected = await store.QueryAsync<(string OrderId, long UpdatedAt)>(
+            "SELECT order_id, updated_at FROM orders WHERE status = 1 ORDER BY updated_at, seq");
+        var before = expected[expected.Count / 2].UpdatedAt;
+        expected.RemoveAll(row => row.UpdatedAt > before);
+
+        var found = new List<string>();
+        var last = OldRow.First;
+        List<OrderQueries.Row> page;
+        do
+        {
+            page = await store.Database.ReadAsync(connection => OrderQueries.UnchangedAsync(connection, OrderStatus.Placed, before, last, 100), Stopping);
+            found.AddRange(page.Select(row => row.OrderId));
+            last = page.Count == 0 ? last : new OldRow(page[^1].UpdatedAt, page[^1].Seq);
+        }
+        while (page.Count == 100);
+
+        Assert.Equal(expected.Select(row => row.OrderId), found);
+        var plan = await ExplainAsync(store, OrderQueries.UnchangedSql, new { status = 1L, before, At = before / 2, Id = 0L, most = 100 });
+        Assert.True(!Slow(plan, "orders").Any(), string.Join('\n', plan));
+    }
+
+    [Fact]
     public async Task What_was_sold_on_a_day_is_added_up_along_an_index_with_what_has_left_the_store()
     {
         await using var store = await OpenStoreAsync();
