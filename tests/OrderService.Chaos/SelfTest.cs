@@ -35,7 +35,7 @@ internal sealed record Bug(string Name, string Fault, string About, int Instance
         new("other-body-is-a-copy", "webhook-fails", "a known key with another body counts as a copy"),
         new("unknown-command-is-a-place", "webhook-fails", "a command that nobody knows is read as order.place"),
         new("reason-is-general", "webhook-fails", "every rejection is an internal_error"),
-        new("rejected-is-acknowledged", "webhook-fails", "what is rejected is acknowledged and goes to no queue of dead letters"),
+        new("rejected-is-acknowledged", "killed", "what is rejected is acknowledged and goes to no queue of dead letters"),
         new("letter-has-another-key", "webhook-fails", "a dead letter has a key that nobody sent"),
         new("body-is-not-copied", "webhook-fails", "a body is kept in the client's buffer, which the next one overwrites"),
         new("body-in-log", "webhook-fails", "the log shows each body"),
