@@ -18,32 +18,18 @@ internal sealed partial class UnpaidWorker(
     private long waitsSince;
     private bool isTold;
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
     {
         waitsSince = clock.GetTimestamp();
-        using var tick = new PeriodicTimer(Tick, clock);
-        try
+        return PeriodicLoop.AfterTickAsync(Tick, clock, LookAsync, stoppingToken, OnFailure);
+    }
+
+    private void OnFailure(Exception exception)
+    {
+        // Of a store that is out of reach readiness tells. Nothing is lost: what is unpaid still is due at the next round.
+        if (exception is not StoreUnavailableException)
         {
-            while (await tick.WaitForNextTickAsync(stoppingToken))
-            {
-                try
-                {
-                    await LookAsync(stoppingToken);
-                }
-                catch (StoreUnavailableException)
-                {
-                    // Readiness says so; the next round looks again.
-                }
-                catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
-                {
-                    // Nothing is lost: what is unpaid still is due at the next round.
-                    LogFailed(exception);
-                }
-            }
-        }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
-        {
-            // The host stops; what was sent is in the queue.
+            LogFailed(exception);
         }
     }
 
