@@ -159,7 +159,7 @@ public sealed class TelemetryJourneys(RabbitMqContainerFixture broker, PostgresC
         Assert.Equal(("Information", span.TraceId, span.SpanId, "C-1"), (waits.Severity, waits.TraceId, waits.SpanId, waits.Attributes["OrderId"]));
         // What can't be read has no span of its own here; the producer's is the nearest.
         Assert.Equal(("Warning", broken[3..35], broken[36..52]), (dead.Severity, dead.TraceId, dead.SpanId));
-        Assert.StartsWith("OrderService.Inbox.BatchProcessor", waits.Category, StringComparison.Ordinal);
+        Assert.Equal("OrderService.RabbitMq.OrderConsumer", waits.Category);
         // The same line of the console has them too.
         Assert.Contains($"\"@tr\":\"{waits.TraceId}\",\"@sp\":\"{waits.SpanId}\"", service.Output, StringComparison.Ordinal);
         // The last line of a stop is not lost.
