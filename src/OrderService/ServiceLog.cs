@@ -54,11 +54,11 @@ internal static class ServiceLog
         try
         {
             var queues = Queues(settings);
-            lines.CountedBy(() => queues.Dropped);
+            lines.CountedBy(() => queues.Dropped + queues.Lost);
             log = new LoggerConfiguration().ReadFrom.Configuration(Without(settings, SinkLists)).Enrich.FromLogContext().WriteTo.Sink(queues).CreateLogger();
             queues.TellWith(log);
         }
-        catch (Exception exception)
+        catch (Exception exception) when (exception is not LogSettingsException)
         {
             throw new LogSettingsException([$"{Section}: {exception.GetBaseException().Message}"]);
         }
@@ -118,6 +118,12 @@ internal static class ServiceLog
             logEvent.TraceId ?? default, logEvent.SpanId ?? default);
     }
 
+    /// <summary>Several messages are decided together, with no span current: a line about one of them is of that one's trace.</summary>
+    private static LogEvent OfMessage(LogEvent logEvent) => Tracing.OfLines is var trace && trace == default
+        ? logEvent
+        : LogEvent.UnstableAssembleFromParts(
+            logEvent.Timestamp, logEvent.Level, logEvent.Exception, logEvent.MessageTemplate, logEvent.Properties.ToDictionary(), trace.TraceId, trace.SpanId);
+
     private static bool IsActive(char character) =>
         char.IsControl(character) || CharUnicodeInfo.GetUnicodeCategory(character) is UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator;
 
@@ -127,7 +133,7 @@ internal static class ServiceLog
 
     private static SinkQueues Queues(IConfiguration settings)
     {
-        var queues = new SinkQueues();
+        var queues = new SinkQueues(CollectorLog.Of(settings));
         // Each sink has its own queue: one that stands still keeps no other from its lines.
         foreach (var list in SinkLists)
         {
@@ -274,7 +280,7 @@ internal static class ServiceLog
     }
 
     /// <summary>The queues before the sinks, as one sink.</summary>
-    private sealed class SinkQueues : ILogEventSink, IDisposable
+    private sealed class SinkQueues(CollectorLog? collector) : ILogEventSink, IDisposable
     {
         private static readonly TimeSpan Look = TimeSpan.FromSeconds(1);
 
@@ -282,8 +288,12 @@ internal static class ServiceLog
         private Timer? look;
         private ILogger? log;
         private long told;
+        private long toldLost;
 
         public long Dropped => queues.Sum(queue => queue.Dropped);
+
+        /// <summary>What the collector did not get.</summary>
+        public long Lost => collector?.Lost ?? 0;
 
         public void Add(Logger sink)
         {
@@ -302,7 +312,8 @@ internal static class ServiceLog
 
         public void Emit(LogEvent logEvent)
         {
-            var safe = Safe(logEvent);
+            var safe = OfMessage(Safe(logEvent));
+            collector?.Emit(safe);
             foreach (var queue in queues)
             {
                 queue.Before!.Write(safe);
@@ -313,11 +324,16 @@ internal static class ServiceLog
         {
             look?.Dispose();
             // What a sink does not take within the time is lost: the process ends all the same.
-            Task.WaitAll([.. queues.Select(queue => Task.Run(queue.Dispose))], FlushTimeout);
+            Task.WaitAll([Task.Run(() => collector?.Dispose()), .. queues.Select(queue => Task.Run(queue.Dispose))], FlushTimeout);
         }
 
         private void Tell()
         {
+            if (collector is { IsBehind: false, Lost: var lost } && lost > toldLost)
+            {
+                log!.Warning("{Lost} lines did not reach the collector. Work went on.", lost - toldLost);
+                toldLost = lost;
+            }
             var dropped = Dropped;
             if (dropped == told || queues.Exists(queue => queue.IsHalfFull))
             {

@@ -47,7 +47,7 @@ public sealed partial class ArchitectureTests
         ["Microsoft.Data.Sqlite"] = "Database/Sqlite",
         ["MailKit"] = "Notifications",
         ["MimeKit"] = "Notifications",
-        ["Serilog"] = "ServiceLog.cs",
+        ["Serilog"] = "ServiceLog",
     };
 
     private static readonly string Root = Repository.Root;

@@ -15,9 +15,13 @@ internal static class CollectorSettings
     // Of the specification, and of no interest to this service.
     private static readonly string[] Others =
     [
-        "OTEL_SERVICE_NAME", "OTEL_PROPAGATORS", "OTEL_LOG_LEVEL", "OTEL_CONFIG_FILE", "OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_TRACES_EXPORTER",
+        "OTEL_SERVICE_NAME", "OTEL_PROPAGATORS", "OTEL_LOG_LEVEL", "OTEL_CONFIG_FILE", "OTEL_METRICS_EXPORTER", "OTEL_TRACES_EXPORTER",
         .. Signals.SelectMany(signal => new[] { $"OTEL_EXPORTER_OTLP_{signal}INSECURE" }),
     ];
+
+    /// <summary>Where all signals go; null where no collector is set.</summary>
+    public static string? Address(IConfiguration configuration) =>
+        configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 } given ? given : configuration["OpenTelemetry:OtlpEndpoint"] is { Length: > 0 } own ? own : null;
 
     public static IEnumerable<SettingMistake> Mistakes(IConfiguration configuration)
     {
@@ -77,6 +81,7 @@ internal static class CollectorSettings
             known[name] = (IsNumber, "is no whole number from 0 on");
         }
         known["OTEL_RESOURCE_ATTRIBUTES"] = (IsPairs, "can't be read; write name=value, several with commas between them");
+        known["OTEL_LOGS_EXPORTER"] = OneOf("otlp", "none");
         known["OTEL_SDK_DISABLED"] = OneOf("true", "false");
         known["OTEL_METRICS_EXEMPLAR_FILTER"] = OneOf("always_on", "always_off", "trace_based");
         known["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"] = OneOf("cumulative", "delta", "lowmemory");

@@ -3,6 +3,7 @@ using OpenTelemetry.Exporter;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
 using OpenTelemetry.Trace;
+using OrderService.Configuration;
 using OrderService.Observability;
 
 namespace OrderService.Health;
@@ -20,7 +21,7 @@ public static class HealthSetup
 
     /// <summary>
     /// Registers metrics, traces and readiness. Metrics are scraped at <c>/metrics</c>; with <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> (or <c>OpenTelemetry:OtlpEndpoint</c>)
-    /// metrics and traces also go to a collector. Without one no span is made at all.
+    /// metrics and traces also go to a collector, and log lines (<c>CollectorLog</c>). Without one no span is made at all.
     /// </summary>
     public static IServiceCollection AddHealth(this IServiceCollection services, IConfiguration configuration)
     {
@@ -31,10 +32,9 @@ public static class HealthSetup
         services.AddSingleton<HealthWatch>();
         services.AddSingleton<StationReadings>();
         services.AddSingleton<Store.Committed>(provider => provider.GetRequiredService<StationReadings>().Count);
-        var environment = configuration["OTEL_EXPORTER_OTLP_ENDPOINT"] is { Length: > 0 } given ? given : null;
-        var collector = environment ?? configuration["OpenTelemetry:OtlpEndpoint"];
+        var collector = CollectorSettings.Address(configuration);
         var telemetry = services.AddOpenTelemetry()
-            .ConfigureResource(resource => resource.AddService(configuration["OTEL_SERVICE_NAME"] ?? configuration["OpenTelemetry:ServiceName"] ?? "order-service", serviceVersion: typeof(OrderMetrics).Assembly.GetName().Version?.ToString()))
+            .ConfigureResource(resource => Describe(resource, configuration))
             .WithMetrics(metrics =>
             {
                 metrics.AddMeter(OrderMetrics.MeterName, "Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel").AddRuntimeInstrumentation()
@@ -43,12 +43,12 @@ public static class HealthSetup
                 metrics.AddView(instrument => instrument.Meter.Name.StartsWith("Microsoft.AspNetCore.", StringComparison.Ordinal) && instrument is Histogram<double>
                     ? new ExplicitBucketHistogramConfiguration { CardinalityLimit = SeriesLimit, Boundaries = HttpSeconds }
                     : new MetricStreamConfiguration { CardinalityLimit = SeriesLimit });
-                if (!string.IsNullOrEmpty(collector))
+                if (collector is not null)
                 {
                     metrics.AddOtlpExporter(exporter => Send(exporter, "v1/metrics"));
                 }
             });
-        if (!string.IsNullOrEmpty(collector))
+        if (collector is not null)
         {
             telemetry.WithTracing(tracing => tracing
                 .AddSource(Tracing.SourceName, "RabbitMQ.Client.*")
@@ -60,9 +60,9 @@ public static class HealthSetup
         void Send(OtlpExporterOptions exporter, string path)
         {
             // The exporter reads the environment by itself. An address that is set is taken as it is, so that the signal's path over HTTP is ours to add.
-            if (environment is null)
+            if (string.IsNullOrEmpty(configuration["OTEL_EXPORTER_OTLP_ENDPOINT"]))
             {
-                exporter.Endpoint = new Uri(exporter.Protocol == OtlpExportProtocol.HttpProtobuf ? $"{collector!.TrimEnd('/')}/{path}" : collector!);
+                exporter.Endpoint = new Uri(exporter.Protocol == OtlpExportProtocol.HttpProtobuf ? $"{collector.TrimEnd('/')}/{path}" : collector);
             }
             // With certificates of its own the exporter makes its own client.
             if (!configuration.GetChildren().Any(setting => setting.Key.StartsWith("OTEL_EXPORTER_OTLP_", StringComparison.OrdinalIgnoreCase) && setting.Key.EndsWith("CERTIFICATE", StringComparison.OrdinalIgnoreCase)))
@@ -72,6 +72,10 @@ public static class HealthSetup
             }
         }
     }
+
+    /// <summary>Who this process is to a collector, the same in traces, metrics and log lines.</summary>
+    internal static ResourceBuilder Describe(ResourceBuilder resource, IConfiguration configuration) => resource.AddService(
+        configuration["OTEL_SERVICE_NAME"] ?? configuration["OpenTelemetry:ServiceName"] ?? "order-service", serviceVersion: typeof(OrderMetrics).Assembly.GetName().Version?.ToString());
 
     /// <summary>Why the exporters can't be made, where the settings' check found nothing; null when they can. The library throws whatever it likes, and only here is it known whose it is.</summary>
     internal static string? TelemetryMistake(IServiceProvider services)

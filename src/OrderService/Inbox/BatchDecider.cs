@@ -1,4 +1,6 @@
+using System.Diagnostics;
 using OrderService.Domain;
+using OrderService.Observability;
 using OrderService.Outbox;
 using OrderService.Store;
 
@@ -13,6 +15,12 @@ public sealed record Incoming(Decoded Decoded, ReadOnlyMemory<byte> Body, Messag
 
     /// <summary>Why, for refusals and rejections.</summary>
     public string? Reason { get; set; }
+
+    /// <summary>Its span, where spans are collected.</summary>
+    public ActivityContext Span { get; set; }
+
+    /// <summary>The trace that lines about it belong to: its span's, else the producer's.</summary>
+    public ActivityContext Trace => Span != default ? Span : Tracing.Parse(EnvelopeDecoder.TraceParent(Properties));
 
     /// <summary>
     /// The message may be sound and is given up for a failure of ours: its rejection takes the idempotency key,

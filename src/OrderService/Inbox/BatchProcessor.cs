@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Security.Cryptography;
 using OrderService.Observability;
 using OrderService.Store;
@@ -210,7 +211,10 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
 
     private async Task BlameAsync(TMessage message, byte[] hash, Suspicion suspicion, CancellationToken abort)
     {
-        LogCrashSuspect(EnvelopeDecoder.Identify(message.Properties, message.Body, message.Unkept).Key, suspicion.Alone);
+        using (Tracing.LinesOf(TraceOf(message)))
+        {
+            LogCrashSuspect(EnvelopeDecoder.Identify(message.Properties, message.Body, message.Unkept).Key, suspicion.Alone);
+        }
         var rejection = new Rejection(RejectionReason.CrashSuspect, $"The process ended {suspicion.Alone} times while it worked on this message alone.", null);
         await UntilTakenAsync(
             async token =>
@@ -281,6 +285,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
         var (key, fingerprint) = EnvelopeDecoder.Identify(message.Properties, message.Body, message.Unkept);
         if (exception is not null)
         {
+            using var lines = Tracing.LinesOf(TraceOf(message));
             LogCulprit(key, options.MaxAttempts, ExceptionText.Of(exception));
         }
         return CommitAsync([message], [new Incoming(new Decoded.Invalid(key, fingerprint, rejection, null, message.Properties.CorrelationId), message.Body, message.Properties)
@@ -362,6 +367,8 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
         }
     }
 
+    private static ActivityContext TraceOf(TMessage message) => Tracing.Parse(EnvelopeDecoder.TraceParent(message.Properties));
+
     private void LogFate(Incoming incoming)
     {
         var (orderId, key, correlationId) = incoming.Decoded switch
@@ -370,6 +377,7 @@ public sealed partial class BatchProcessor<TMessage> : IAsyncDisposable
             Decoded.Invalid invalid => (invalid.OrderId, invalid.Key, invalid.CorrelationId),
             _ => (null, "", null),
         };
+        using var lines = Tracing.LinesOf(incoming.Trace);
         switch (incoming.Fate)
         {
             case Fate.Accepted: LogAccepted(orderId, correlationId, key); break;

@@ -82,11 +82,14 @@ public static class EnvelopeDecoder
                 key, fingerprint, rejection ?? InternalError(null), BodySyntax.FindOrderId((mapped?.Body ?? body).Span), correlationId);
         }
 
-        var traceParent = TraceContext.Parent(Header(properties, "traceparent"));
+        var traceParent = TraceParent(properties);
         var traceState = traceParent is null ? null : TraceContext.State(Header(properties, "tracestate"));
         var replay = ReplayMark.Parse(AsText(Header(properties, ReplayMark.Header)));
         return new Decoded.Valid(new Envelope(key, fingerprint, command, correlationId, traceParent, traceState, replay));
     }
+
+    /// <summary>The W3C trace context of a message, where well formed.</summary>
+    public static string? TraceParent(MessageProperties properties) => TraceContext.Parent(Header(properties, "traceparent"));
 
     /// <summary>Why a message is a dead letter whose body was too large to be kept. What is wrong with its properties comes first, as in <see cref="Decode"/>.</summary>
     public static Decoded.Invalid Refuse(MessageProperties properties, UnkeptBody body)

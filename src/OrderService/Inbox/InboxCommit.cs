@@ -188,6 +188,7 @@ public sealed class InboxCommit : IDisposable
             if (incoming.Decoded is Decoded.Valid { Envelope: var envelope } && Tracing.StartProcess("orders", envelope.TraceParent, envelope.TraceState) is { } span)
             {
                 span.SetTag("messaging.message.conversation_id", envelope.CorrelationId);
+                incoming.Span = span.Context;
                 spans.Add(span);
             }
         }

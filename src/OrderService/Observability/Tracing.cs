@@ -60,4 +60,26 @@ public static class Tracing
         activity?.SetTag("messaging.destination.name", queue);
         return activity;
     }
+
+    [ThreadStatic]
+    private static ActivityContext ofLines;
+
+    /// <summary>The trace of the message that this thread is writing log lines about, see <see cref="LinesOf"/>.</summary>
+    public static ActivityContext OfLines => ofLines;
+
+    /// <summary>Lines that this thread writes until the answer is disposed of are of <paramref name="trace"/>.</summary>
+    public static LinesOfOne LinesOf(ActivityContext trace)
+    {
+        ofLines = trace;
+        return default;
+    }
+
+    public static ActivityContext Parse(string? traceparent) => ActivityContext.TryParse(traceparent, null, isRemote: true, out var context) ? context : default;
+
+    /// <summary>Ends with <c>using</c>, on the thread that began.</summary>
+    public readonly ref struct LinesOfOne
+    {
+        // Not static: an end without a beginning makes no sense.
+        public void Dispose() => ofLines = default;
+    }
 }

@@ -63,7 +63,7 @@ public sealed class SettingsTests
     [InlineData("OTEL_BSP_MAX_QUEUE_SIZE", "many", "OTEL_BSP_MAX_QUEUE_SIZE: is no whole number")]
     [InlineData("OTEL_METRIC_EXPORT_INTERVAL", "-1", "OTEL_METRIC_EXPORT_INTERVAL: is no number")]
     [InlineData("OTEL_EXPORTER_OTLP_ENDPONT", "http://c:4317", "OTEL_EXPORTER_OTLP_ENDPONT: nobody reads this, did you mean OTEL_EXPORTER_OTLP_ENDPOINT?")]
-    [InlineData("Serilog:WriteTo:0:Name", "Consle", "Serilog:WriteTo:0:Name: there is no sink 'Consle' in this program; there are Async, Console, Debug, File")]
+    [InlineData("Serilog:WriteTo:0:Name", "Consle", "Serilog:WriteTo:0:Name: there is no sink 'Consle' in this program; there are Async, Console, Debug, File, OpenTelemetry")]
     [InlineData("Serilog:WriteTo:0:Name", "Seq", "Serilog:WriteTo:0:Name: there is no sink 'Seq'")]
     [InlineData("Serilog:WriteTo:0", "Consle", "Serilog:WriteTo:0: there is no sink 'Consle'")]
     [InlineData("Serilog:WritTo:0:Name", "Console", "Serilog:WritTo: unknown setting, did you mean Serilog:WriteTo?")]

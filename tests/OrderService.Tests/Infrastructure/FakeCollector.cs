@@ -10,17 +10,39 @@ using Microsoft.Extensions.Logging;
 namespace OrderService.Tests.Infrastructure;
 
 /// <summary>A span as a collector gets it; ids in hex.</summary>
-public sealed record CollectedSpan(string Name, string TraceId, string SpanId, string ParentId);
+/// <param name="Resource">Who sent it.</param>
+public sealed record CollectedSpan(string Name, string TraceId, string SpanId, string ParentId, IReadOnlyDictionary<string, string> Resource);
 
-/// <summary>A collector on loopback that takes OTLP over HTTP and over gRPC, and keeps the spans.</summary>
+/// <summary>A log line as a collector gets it; ids in hex, empty where it has none.</summary>
+public sealed record CollectedLine(
+    string Category, string Severity, string Text, string TraceId, string SpanId, IReadOnlyDictionary<string, string> Attributes, IReadOnlyDictionary<string, string> Resource);
+
+/// <summary>A collector on loopback that takes OTLP over HTTP and over gRPC, and keeps spans and log lines.</summary>
 public sealed class FakeCollector : IAsyncDisposable
 {
     private readonly WebApplication app;
     private readonly ConcurrentQueue<CollectedSpan> spans = new();
 
+    private readonly ConcurrentQueue<CollectedLine> lines = new();
+    private int requests;
+
     private FakeCollector(WebApplication app) => this.app = app;
 
     public IReadOnlyList<CollectedSpan> Spans => [.. spans];
+
+    public IReadOnlyList<CollectedLine> Lines => [.. lines];
+
+    /// <summary>How often somebody brought log lines.</summary>
+    public int LogRequests => Volatile.Read(ref requests);
+
+    /// <summary>The header <c>authorization</c> of the last lines.</summary>
+    public string? Authorization { get; private set; }
+
+    /// <summary>Lines are taken from the wire and never answered.</summary>
+    public bool Hangs { get; set; }
+
+    /// <summary>What lines are answered over HTTP, instead of 200.</summary>
+    public int Status { get; set; } = StatusCodes.Status200OK;
 
     public string Url => app.Urls.First();
 
@@ -38,13 +60,17 @@ public sealed class FakeCollector : IAsyncDisposable
         });
         builder.Logging.ClearProviders();
         var collector = new FakeCollector(builder.Build());
-        collector.app.MapPost("/v1/{signal}", async (string signal, HttpRequest request) =>
+        collector.app.MapPost("/v1/{signal}", async (string signal, HttpContext context) =>
         {
             using var body = new MemoryStream();
-            await request.Body.CopyToAsync(body);
+            await context.Request.Body.CopyToAsync(body);
             if (signal == "traces")
             {
                 collector.Read(body.ToArray());
+            }
+            if (signal == "logs" && await collector.TakesAsync(context))
+            {
+                collector.ReadLines(body.ToArray());
             }
         });
         collector.app.MapPost("/opentelemetry.proto.collector.{signal}.v1.{service}/Export", async (string signal, HttpContext context) =>
@@ -56,6 +82,10 @@ public sealed class FakeCollector : IAsyncDisposable
                 // A flag and a length come before the message.
                 collector.Read(body.ToArray()[5..]);
             }
+            if (signal == "logs" && await collector.TakesAsync(context))
+            {
+                collector.ReadLines(body.ToArray()[5..]);
+            }
             context.Response.ContentType = "application/grpc";
             await context.Response.Body.WriteAsync(new byte[5]);
             context.Response.AppendTrailer("grpc-status", "0");
@@ -66,15 +96,58 @@ public sealed class FakeCollector : IAsyncDisposable
 
     public ValueTask DisposeAsync() => app.DisposeAsync();
 
-    // ExportTraceServiceRequest: 1 resource_spans { 2 scope_spans { 2 spans { 1 trace_id, 2 span_id, 4 parent_span_id, 5 name } } }.
+    private async Task<bool> TakesAsync(HttpContext context)
+    {
+        Interlocked.Increment(ref requests);
+        Authorization = context.Request.Headers.Authorization;
+        if (Hangs)
+        {
+            var gone = new TaskCompletionSource();
+            using var registered = context.RequestAborted.Register(gone.SetResult);
+            await gone.Task;
+            return false;
+        }
+        context.Response.StatusCode = Status;
+        return Status == StatusCodes.Status200OK;
+    }
+
+    // ExportTraceServiceRequest: 1 resource_spans { 1 resource { 1 attributes }, 2 scope_spans { 2 spans { 1 trace_id, 2 span_id, 4 parent_span_id, 5 name } } }.
     private void Read(byte[] request)
     {
-        foreach (var span in Fields(request, 1).SelectMany(resource => Fields(resource, 2)).SelectMany(scope => Fields(scope, 2)))
+        foreach (var resource in Fields(request, 1))
         {
-            string Hex(int field) => Convert.ToHexStringLower(Fields(span, field).FirstOrDefault() ?? []);
-            spans.Enqueue(new CollectedSpan(Encoding.UTF8.GetString(Fields(span, 5).First()), Hex(1), Hex(2), Hex(4)));
+            var who = Attributes(Fields(resource, 1).First(), 1);
+            foreach (var span in Fields(resource, 2).SelectMany(scope => Fields(scope, 2)))
+            {
+                spans.Enqueue(new CollectedSpan(Text(span, 5), Hex(span, 1), Hex(span, 2), Hex(span, 4), who));
+            }
         }
     }
+
+    // ExportLogsServiceRequest: 1 resource_logs { 1 resource, 2 scope_logs { 1 scope { 1 name }, 2 log_records { 3 severity_text, 5 body, 6 attributes, 9 trace_id, 10 span_id } } }.
+    private void ReadLines(byte[] request)
+    {
+        foreach (var resource in Fields(request, 1))
+        {
+            var who = Attributes(Fields(resource, 1).First(), 1);
+            foreach (var scope in Fields(resource, 2))
+            {
+                var category = Fields(scope, 1).Select(named => Text(named, 1)).FirstOrDefault("");
+                foreach (var line in Fields(scope, 2))
+                {
+                    lines.Enqueue(new CollectedLine(category, Text(line, 3), Fields(line, 5).Select(body => Text(body, 1)).FirstOrDefault(""), Hex(line, 9), Hex(line, 10), Attributes(line, 6), who));
+                }
+            }
+        }
+    }
+
+    private static string Hex(byte[] message, int field) => Convert.ToHexStringLower(Fields(message, field).FirstOrDefault() ?? []);
+
+    private static string Text(byte[] message, int field) => Encoding.UTF8.GetString(Fields(message, field).FirstOrDefault() ?? []);
+
+    // KeyValue: 1 key, 2 value { 1 string_value }. What is no text is left empty.
+    private static Dictionary<string, string> Attributes(byte[] message, int field) =>
+        Fields(message, field).ToDictionary(pair => Text(pair, 1), pair => Fields(pair, 2).Select(value => Text(value, 1)).FirstOrDefault(""), StringComparer.Ordinal);
 
     private static List<byte[]> Fields(byte[] message, int wanted)
     {

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
@@ -119,6 +120,106 @@ public sealed class TelemetryJourneys(RabbitMqContainerFixture broker, PostgresC
         });
         // Nothing of these orders begins a trace of its own, and what is not sampled is not sent.
         Assert.Equal([posted[3..35], queued[3..35]], collector.Spans.Select(span => span.TraceId).Distinct().Order(StringComparer.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("http/protobuf")]
+    [InlineData("grpc")]
+    public async Task With_a_collector_log_lines_go_there_with_their_trace_and_say_who_sent_them(string protocol)
+    {
+        await using var collector = await FakeCollector.StartAsync();
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, settings: new()
+        {
+            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = protocol == "grpc" ? collector.GrpcUrl : collector.Url,
+            ["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol,
+            ["OTEL_EXPORTER_OTLP_HEADERS"] = "authorization=Bearer%20t1",
+            ["OTEL_RESOURCE_ATTRIBUTES"] = "deployment.environment=test",
+            ["OTEL_BSP_SCHEDULE_DELAY"] = "200",
+        });
+        await using var shop = await TestProducer.ConnectAsync(address);
+
+        // One waits for its order, and one can't be read.
+        var (early, broken) = (Parent("c1", "01"), Parent("c2", "01"));
+        await shop.PublishAsync(TestMessage.Ship("C-1") with { More = properties => properties.Headers = new Dictionary<string, object?> { ["traceparent"] = early } });
+        await shop.PublishAsync(TestMessage.Of("order.place", "broken-1", "{ 1") with { More = properties => properties.Headers = new Dictionary<string, object?> { ["traceparent"] = broken } });
+
+        CollectedLine Of(string begins) => Assert.Single(collector.Lines, line => line.Text.StartsWith(begins, StringComparison.Ordinal));
+        await Eventually.HoldsAsync(() =>
+        {
+            Assert.Contains(collector.Spans, span => span.Name == "process orders");
+            Of("A command came before order");
+            Of("A message was dead-lettered");
+            return Task.CompletedTask;
+        });
+        Assert.Equal(0, await service.StopAsync());
+
+        var (waits, dead) = (Of("A command came before order"), Of("A message was dead-lettered"));
+        var span = collector.Spans.Single(span => span.Name == "process orders" && span.TraceId == early[3..35]);
+        Assert.Equal(("Information", span.TraceId, span.SpanId, "C-1"), (waits.Severity, waits.TraceId, waits.SpanId, waits.Attributes["OrderId"]));
+        // What can't be read has no span of its own here; the producer's is the nearest.
+        Assert.Equal(("Warning", broken[3..35], broken[36..52]), (dead.Severity, dead.TraceId, dead.SpanId));
+        Assert.Equal("OrderService.RabbitMq.OrderConsumer", waits.Category);
+        // The same line of the console has them too.
+        Assert.Contains($"\"@tr\":\"{waits.TraceId}\",\"@sp\":\"{waits.SpanId}\"", service.Output, StringComparison.Ordinal);
+        // The last line of a stop is not lost.
+        Of("Stopped: what was in hand");
+        Assert.Equal("Bearer t1", collector.Authorization);
+        Assert.Equal("order-service", waits.Resource["service.name"]);
+        Assert.Equal("test", waits.Resource["deployment.environment"]);
+        Assert.NotEqual("", waits.Resource["service.version"]);
+        Assert.NotEqual("", waits.Resource["service.instance.id"]);
+        Assert.Equal(span.Resource.Order(), waits.Resource.Order());
+        Assert.All(collector.Lines, line => Assert.Equal(waits.Resource.Order(), line.Resource.Order()));
+    }
+
+    [Theory]
+    [InlineData("http/protobuf", false)]
+    [InlineData("http/protobuf", true)]
+    [InlineData("grpc", false)]
+    [InlineData("grpc", true)]
+    public async Task A_collector_that_is_away_or_hangs_holds_up_neither_orders_nor_the_stop(string protocol, bool hangs)
+    {
+        await using var collector = await FakeCollector.StartAsync();
+        collector.Hangs = true;
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, settings: new()
+        {
+            ["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"] = !hangs ? "http://127.0.0.1:1" : protocol == "grpc" ? collector.GrpcUrl : $"{collector.Url}/v1/logs",
+            ["OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"] = protocol,
+        });
+        await using var shop = await TestProducer.ConnectAsync(address);
+
+        await shop.PublishAsync(Enumerable.Range(0, 300).Select(number => TestMessage.Of("order.place", $"broken-{number}", $"{{ {number}")));
+        await shop.PublishAsync(Enumerable.Range(0, 50).Select(number => TestMessage.Place($"D-{number}")));
+
+        await Eventually.HoldsAsync(async () => Assert.Equal(50, (await service.AllAsync("/api/orders")).Count));
+        await Eventually.TrueAsync(() => !hangs || collector.LogRequests > 0);
+        var stop = Stopwatch.StartNew();
+        Assert.Equal(0, await service.StopAsync());
+        // The flush has 2 s, and the rest of a stop that has nothing in hand is short.
+        Assert.True(stop.Elapsed < TimeSpan.FromSeconds(15), $"The stop took {stop.Elapsed}.");
+        Assert.Empty(collector.Lines);
+    }
+
+    [Fact]
+    public async Task Without_an_exporter_of_logs_a_collector_gets_spans_alone()
+    {
+        await using var collector = await FakeCollector.StartAsync();
+        var address = await broker.AddVirtualHostAsync();
+        await using var service = await ReleaseService.StartAsync(address, settings: new()
+        {
+            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.Url,
+            ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf",
+            ["OTEL_LOGS_EXPORTER"] = "none",
+        });
+        await PostAsync(service, "E-1", Parent("e1", "01"));
+
+        await Eventually.TrueAsync(() => collector.Spans.Count > 0);
+        Assert.Equal(0, await service.StopAsync());
+
+        Assert.Contains("Stopped: what was in hand", service.Output, StringComparison.Ordinal);
+        Assert.Equal(0, collector.LogRequests);
     }
 
     private static void Complete(IReadOnlyList<CollectedSpan> all, string parent, string heard, params string[] names)
