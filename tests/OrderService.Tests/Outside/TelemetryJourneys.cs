@@ -169,8 +169,8 @@ public sealed class TelemetryJourneys(RabbitMqContainerFixture broker, PostgresC
         Assert.Equal("test", waits.Resource["deployment.environment"]);
         Assert.NotEqual("", waits.Resource["service.version"]);
         Assert.NotEqual("", waits.Resource["service.instance.id"]);
-        Assert.Equal(span.Resource.Order(), waits.Resource.Order());
-        Assert.All(collector.Lines, line => Assert.Equal(waits.Resource.Order(), line.Resource.Order()));
+        Assert.Equal(span.Resource.OrderBy(pair => pair.Key, StringComparer.Ordinal), waits.Resource.OrderBy(pair => pair.Key, StringComparer.Ordinal));
+        Assert.All(collector.Lines, line => Assert.Equal(waits.Resource.OrderBy(pair => pair.Key, StringComparer.Ordinal), line.Resource.OrderBy(pair => pair.Key, StringComparer.Ordinal)));
     }
 
     [Theory]
