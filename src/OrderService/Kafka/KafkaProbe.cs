@@ -7,7 +7,8 @@ namespace OrderService.Kafka;
 /// <summary>Asks the cluster who it is, for <c>doctor</c>.</summary>
 public sealed class KafkaProbe(IOptions<KafkaOptions> options)
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(8);
+    // The client takes the addresses of a name in any order, and may come past a silent one more than once.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
 
     /// <summary>What the cluster says, or why there is no answer. Blocks for some seconds at most; creates nothing.</summary>
     public KafkaFindings Look()

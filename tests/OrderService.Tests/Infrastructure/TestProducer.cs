@@ -135,9 +135,15 @@ public sealed class TestProducer : IAsyncDisposable
     public Task PublishBareAsync(string json) =>
         channel.BasicPublishAsync("", "orders", Encoding.UTF8.GetBytes(json)).AsTask();
 
-    /// <summary>Binds a queue of its own to every event.</summary>
+    /// <summary>Binds a queue of its own to every event, once the service has declared where they go.</summary>
     public async Task ListenAsync()
     {
+        await Eventually.HoldsAsync(async () =>
+        {
+            // A channel that asked for what is not there is closed.
+            await using var passive = await connection.CreateChannelAsync();
+            await passive.ExchangeDeclarePassiveAsync("order-events");
+        });
         var listening = await connection.CreateChannelAsync();
         var queue = await listening.QueueDeclareAsync();
         await listening.QueueBindAsync(queue.QueueName, "order-events", "#");
