@@ -20,6 +20,9 @@ public sealed class BrokerWatch(ServiceRoles roles, QueueMonitor monitor, IServi
     /// <summary>How long what happened in a moment is told of.</summary>
     private static readonly TimeSpan Echo = TimeSpan.FromMinutes(15);
 
+    // By queue, the reading that first missed it.
+    private readonly Dictionary<string, DateTimeOffset> missed = new(StringComparer.Ordinal);
+
     private DateTimeOffset? unroutedReadAt;
     private long unroutedReady;
     private long? unroutedSince;
@@ -48,7 +51,12 @@ public sealed class BrokerWatch(ServiceRoles roles, QueueMonitor monitor, IServi
     {
         foreach (var depth in monitor.Depths)
         {
-            Set(!depth.Exists, new Trouble(
+            if (depth.Exists)
+            {
+                missed.Remove(depth.Queue);
+            }
+            // On a new broker the first reading may come before the first declaration.
+            Set(!depth.Exists && !missed.TryAdd(depth.Queue, depth.At) && missed[depth.Queue] != depth.At, new Trouble(
                 $"missing:{depth.Queue}", TroubleLevel.Degraded, $"The queue {depth.Queue} does not exist", $"The broker has no queue {depth.Queue}.", "Run: orderservice topology --declare"));
         }
         IEnumerable<SubscriptionState> states =
