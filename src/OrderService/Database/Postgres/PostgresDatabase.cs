@@ -24,6 +24,7 @@ public sealed partial class PostgresDatabase : IDatabase
 
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan VitalTimeout = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan LongestFarewell = TimeSpan.FromSeconds(5);
 
     // A wait for a lock that takes this long is a reason to look who holds it.
     private const int LockTimeoutSeconds = 5;
@@ -183,10 +184,24 @@ public sealed partial class PostgresDatabase : IDatabase
         }
     }
 
-    /// <summary>Looks whether other processes use the store.</summary>
+    /// <summary>Looks whether other processes use the store; one that has just ended is in the server's list for a moment.</summary>
     /// <exception cref="StoreInUseException">They do.</exception>
-    internal Task RequireAloneAsync(CancellationToken cancellationToken) =>
-        ReadAsync(async connection => { await PostgresEpochs.RequireAloneAsync(connection, applicationFamily, ApplicationName); return true; }, cancellationToken);
+    internal async Task RequireAloneAsync(CancellationToken cancellationToken)
+    {
+        var began = TimeProvider.System.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                await ReadAsync(async connection => { await PostgresEpochs.RequireAloneAsync(connection, applicationFamily, ApplicationName); return true; }, cancellationToken);
+                return;
+            }
+            catch (StoreInUseException) when (TimeProvider.System.GetElapsedTime(began) < LongestFarewell)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, cancellationToken);
+            }
+        }
+    }
 
     private async Task ReadEpochAsync(NpgsqlConnection connection) =>
         Volatile.Write(ref epoch, await EpochsTable.CurrentAsync(new StoreConnection(connection, Keys, isSqlite: false)));
