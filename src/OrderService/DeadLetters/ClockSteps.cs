@@ -64,7 +64,7 @@ public sealed partial class ClockSteps(
             {
                 await ResumeAsync(read, cancellationToken);
             }
-            else if (read.At - known.At - clock.GetElapsedTime(known.Timestamp, read.Timestamp) is var step && step.Duration() >= Threshold)
+            else if (read.StepSince(known, clock) is var step && step.Duration() >= Threshold)
             {
                 // Another instance that saw it, too, may have been first.
                 if (read.Steps == known.Steps)

@@ -122,7 +122,7 @@ internal sealed partial class UnpaidRound(
     private async Task<DateTimeOffset> ReadClockAsync(CancellationToken cancellationToken)
     {
         var read = await time.ReadAsync(database, cancellationToken);
-        if (moment is { } known && read.At - known.At - clock.GetElapsedTime(known.Timestamp, read.Timestamp) is var step && step >= Step)
+        if (moment is { } known && read.StepSince(known, clock) is var step && step >= Step)
         {
             ahead += step;
         }
@@ -131,7 +131,7 @@ internal sealed partial class UnpaidRound(
     }
 
     private Task<bool> TakeTurnAsync(DateTimeOffset now, TimeSpan after, CancellationToken cancellationToken) => database.WriteAsync(
-        transaction => SchedulesTable.TakeFirstTurnAsync(
+        transaction => SchedulesTable.TakeTurnAsync(
             transaction, SchedulesTable.Unpaid, (now - (after < Turn ? after : Turn)).ToUnixTimeMilliseconds(), now.ToUnixTimeMilliseconds()),
         cancellationToken);
 

@@ -39,7 +39,12 @@ internal static class KafkaClients
     };
 
     /// <summary>For a command whose user waits.</summary>
-    public static AdminClientConfig Admin(KafkaOptions options) => new(Common(options)) { SocketConnectionSetupTimeoutMs = 1000, ApiVersionRequestTimeoutMs = 2000, ReconnectBackoffMaxMs = 500 };
+    public static AdminClientConfig Admin(KafkaOptions options) => new(Common(options))
+    {
+        SocketConnectionSetupTimeoutMs = 1000,
+        ApiVersionRequestTimeoutMs = 2000,
+        ReconnectBackoffMaxMs = 500,
+    };
 
     /// <summary>Where the library's own lines go: not to standard error, and not above what our own line about it says.</summary>
     public static void Log(ILogger logger, LogMessage message)

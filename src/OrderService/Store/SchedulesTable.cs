@@ -39,14 +39,9 @@ internal static class SchedulesTable
         await transaction.ExecuteAsync("UPDATE schedules SET last_at = @at WHERE name = @name AND last_at = @known", new { name, known, at }) == 1;
 
     /// <summary>
-    /// Takes the turn where the last one was taken before <paramref name="before"/>. One that lies ahead is of a clock that was put back since.
+    /// Takes the turn where the last one was taken before <paramref name="before"/>, or never. One that lies ahead is of a clock that was put back since.
     /// </summary>
-    public static async Task<bool> TakeTurnAsync(StoreTransaction transaction, string name, long before, long now) =>
-        await transaction.ExecuteAsync(
-            "UPDATE schedules SET last_at = @now WHERE name = @name AND (last_at <= @before OR last_at > @now)", new { name, before, now }) == 1;
-
-    /// <summary>The same where the row need not be there yet.</summary>
-    public static async Task<bool> TakeFirstTurnAsync(StoreTransaction transaction, string name, long before, long now) => await transaction.ExecuteAsync(
+    public static async Task<bool> TakeTurnAsync(StoreTransaction transaction, string name, long before, long now) => await transaction.ExecuteAsync(
         """
         INSERT INTO schedules (name, last_at) VALUES (@name, @now)
         ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at WHERE schedules.last_at <= @before OR schedules.last_at > @now

@@ -41,4 +41,8 @@ public sealed class StoreTime(TimeProvider clock)
 /// <param name="Timestamp">When, by this process's monotonic clock.</param>
 /// <param name="Steps">How many steps of the clock the deadlines in the store were moved for.</param>
 /// <param name="Took">How exact it is.</param>
-internal sealed record StoreMoment(DateTimeOffset At, long Timestamp, long Steps, TimeSpan Took);
+internal sealed record StoreMoment(DateTimeOffset At, long Timestamp, long Steps, TimeSpan Took)
+{
+    /// <summary>By how much the store's clock went on more, or less, than time did; some of it is drift, and the time that answers took.</summary>
+    public TimeSpan StepSince(StoreMoment before, TimeProvider clock) => At - before.At - clock.GetElapsedTime(before.Timestamp, Timestamp);
+}

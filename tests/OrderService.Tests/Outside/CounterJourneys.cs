@@ -37,11 +37,13 @@ public sealed class CounterJourneys(RabbitMqContainerFixture broker)
         await using var channel = await connection.CreateChannelAsync(cancellationToken: TestContext.Current.CancellationToken);
         await channel.QueueDeclareAsync(
             "full", durable: true, exclusive: false, autoDelete: false,
-            new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" }, cancellationToken: TestContext.Current.CancellationToken);
+            new Dictionary<string, object?> { ["x-max-length"] = 1, ["x-overflow"] = "reject-publish" },
+            cancellationToken: TestContext.Current.CancellationToken);
         await channel.QueueBindAsync("full", "order-events", "order.cancelled", cancellationToken: TestContext.Current.CancellationToken);
 
         var place = TestMessage.Place("A-1");
-        await shop.PublishAsync(place, place, TestMessage.Place("A-2"), Cancel("A-1"), Cancel("A-2"), TestMessage.Ship("A-1"), TestMessage.Ship("too-early"), Broken("A-3"), Broken("A-4"));
+        await shop.PublishAsync(place, place, TestMessage.Place("A-2"), Cancel("A-1"), Cancel("A-2"),
+            TestMessage.Ship("A-1"), TestMessage.Ship("too-early"), Broken("A-3"), Broken("A-4"));
         var letters = await WaitingAsync(service, 2);
         // One is sent again as it is, the other mended.
         await ReplayAsync(service, letters["A-3"], new { reason = "a guess" });
@@ -59,7 +61,10 @@ public sealed class CounterJourneys(RabbitMqContainerFixture broker)
             {
                 Assert.True(await service.CounterAsync("orders_processed_total", $"outcome=\"{outcome}\"") > 0, outcome);
             }
-            Assert.Equal((1, 1), (await service.CounterAsync("orders_replays_total", "outcome=\"resolved\""), await service.CounterAsync("orders_replays_total", "outcome=\"failed\"")));
+            Assert.Equal(
+                (1, 1),
+                (await service.CounterAsync("orders_replays_total", "outcome=\"resolved\""),
+                    await service.CounterAsync("orders_replays_total", "outcome=\"failed\"")));
             Assert.True(await service.CounterAsync("orders_alerts_sent_total", "channel=\"webhook\",outcome=\"retried\"") > 0);
             Assert.True(await service.CounterAsync("orders_alerts_sent_total", "channel=\"webhook\",outcome=\"sent\"") > 0);
         });
@@ -78,7 +83,8 @@ public sealed class CounterJourneys(RabbitMqContainerFixture broker)
                 .Sum(line => double.Parse(line[(line.LastIndexOf(' ') + 1)..], CultureInfo.InvariantCulture)));
     }
 
-    private static TestMessage Cancel(string orderId) => TestMessage.Of("order.cancel", $"cancel-{orderId}", $$"""{"orderId":"{{orderId}}","reason":"changed my mind"}""");
+    private static TestMessage Cancel(string orderId) =>
+        TestMessage.Of("order.cancel", $"cancel-{orderId}", $$"""{"orderId":"{{orderId}}","reason":"changed my mind"}""");
 
     private static TestMessage Broken(string orderId)
     {
@@ -92,7 +98,8 @@ public sealed class CounterJourneys(RabbitMqContainerFixture broker)
         Dictionary<string, long> letters = [];
         await Eventually.HoldsAsync(async () =>
         {
-            letters = (await service.AllAsync("/api/dead-letters?status=parked")).ToDictionary(letter => letter.GetProperty("orderId").GetString()!, letter => letter.GetProperty("id").GetInt64());
+            letters = (await service.AllAsync("/api/dead-letters?status=parked"))
+                .ToDictionary(letter => letter.GetProperty("orderId").GetString()!, letter => letter.GetProperty("id").GetInt64());
             Assert.Equal(count, letters.Count);
         });
         return letters;
@@ -100,7 +107,8 @@ public sealed class CounterJourneys(RabbitMqContainerFixture broker)
 
     private static async Task ReplayAsync(ReleaseService service, long letter, object how)
     {
-        using var answer = await service.Http.PostAsJsonAsync(new Uri($"/api/dead-letters/{letter}/replay", UriKind.Relative), how, TestContext.Current.CancellationToken);
+        using var answer = await service.Http.PostAsJsonAsync(
+            new Uri($"/api/dead-letters/{letter}/replay", UriKind.Relative), how, TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.Accepted, answer.StatusCode);
     }
 }
