@@ -17,8 +17,8 @@ using Serilog.Sinks.OpenTelemetry;
 namespace OrderService;
 
 /// <summary>
-/// The lines on their way to a collector, where OpenTelemetry's variables name one. What waits for it has an end in lines, in bytes and in time; what it does not take is lost, counted
-/// (<c>orders_log_dropped_total</c>) and told on standard error. Nobody who logs waits for it.
+/// The lines on their way to a collector, where OpenTelemetry's variables name one. What waits for it has an end in lines, in bytes and in time; what it
+/// does not take is lost, counted (<c>orders_log_dropped_total</c>) and told on standard error. Nobody who logs waits for it.
 /// </summary>
 internal sealed class CollectorLog : ILogEventSink, IDisposable
 {
@@ -143,8 +143,8 @@ internal sealed class CollectorLog : ILogEventSink, IDisposable
     }
 
     /// <summary>
-    /// Sends one batch until it is taken or given up. To the library each of them is taken: what it would do with one that is not, try it again or throw away all that wait, can be neither
-    /// bounded nor counted.
+    /// Sends one batch until it is taken or given up. To the library each of them is taken: what it would do with one that is not, try it again or throw
+    /// away all that wait, can be neither bounded nor counted.
     /// </summary>
     private sealed class Delivery(CollectorLog log, CollectorAddress address) : DelegatingHandler(address.Handler())
     {

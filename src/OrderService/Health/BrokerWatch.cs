@@ -51,12 +51,7 @@ public sealed class BrokerWatch(ServiceRoles roles, QueueMonitor monitor, IServi
     {
         foreach (var depth in monitor.Depths)
         {
-            if (depth.Exists)
-            {
-                missed.Remove(depth.Queue);
-            }
-            // On a new broker the first reading may come before the first declaration.
-            Set(!depth.Exists && !missed.TryAdd(depth.Queue, depth.At) && missed[depth.Queue] != depth.At, new Trouble(
+            Set(IsMissing(depth), new Trouble(
                 $"missing:{depth.Queue}", TroubleLevel.Degraded, $"The queue {depth.Queue} does not exist", $"The broker has no queue {depth.Queue}.", "Run: orderservice topology --declare"));
         }
         IEnumerable<SubscriptionState> states =
@@ -74,6 +69,17 @@ public sealed class BrokerWatch(ServiceRoles roles, QueueMonitor monitor, IServi
                 "If somebody deleted the queue, have the producers send again what has no order; copies take effect once.")
             { Patience = TimeSpan.Zero });
         }
+    }
+
+    /// <summary>Two readings missed it: on a new broker the first may come before the first declaration.</summary>
+    private bool IsMissing(QueueDepth depth)
+    {
+        if (depth.Exists)
+        {
+            missed.Remove(depth.Queue);
+            return false;
+        }
+        return !missed.TryAdd(depth.Queue, depth.At) && missed[depth.Queue] != depth.At;
     }
 
     private void LookAtUnrouted()

@@ -261,9 +261,9 @@ public sealed partial class QueueSubscription : IAsyncDisposable
     }
 
     /// <summary>
-    /// Hears how many messages wait, and how many consumers there are, by the count of another connection, which is one to another node where there are several. A leader that is
-    /// cut off from the other nodes counts its consumers as ever and says that its queue is empty, while the others have a new leader and new messages; a node that has not heard
-    /// of the new leader counts neither. For one caller.
+    /// Hears how many messages wait, and how many consumers there are, by the count of another connection, which is one to another node where there are
+    /// several. A leader that is cut off from the other nodes counts its consumers as ever and says that its queue is empty, while the others have a new
+    /// leader and new messages; a node that has not heard of the new leader counts neither. For one caller.
     /// </summary>
     public void HearOf(long ready, int consumers)
     {
@@ -279,7 +279,8 @@ public sealed partial class QueueSubscription : IAsyncDisposable
             generation.EndedByUs = true;
             generation.Kill(
                 ready > 0
-                    ? $"{ready} messages are ready by the count of another connection, and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s"
+                    ? $"{ready} messages are ready by the count of another connection, "
+                        + $"and none was delivered for {connector.Options.StallAfter.TotalSeconds:0} s"
                     : "the queue has no consumer by the count of another connection, to a node that knows no leader of it or another one");
         }
     }
